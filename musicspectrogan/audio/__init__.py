@@ -1,0 +1,1 @@
+"""Sound and its spectrogram: loading and saving files, encoding clips as grey images."""

@@ -1,0 +1,161 @@
+"""Spectrogram settings, and the encoding of a clip as a grey mel-spectrogram.
+
+The numbers are those of `librosa.feature.melspectrogram` followed by `librosa.power_to_db` (a test
+holds the two together). They are computed here because training and preprocessing's worker
+processes would otherwise wait for librosa's imports, and some of them run where it is not installed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from musicspectrogan.errors import UserError
+
+IMAGE_SIZES = (64, 128, 256)
+
+# Frames transformed at a time: bounds memory for clips of hours, and keeps a block inside the cache.
+FRAMES_PER_BLOCK = 128
+
+# The floor that librosa.power_to_db puts under a power before taking its logarithm.
+MINIMUM_POWER = 1e-10
+
+
+@dataclass(frozen=True)
+class SpectrogramConfig:
+    """How audio becomes an image. Travels with the dataset, every PNG and every checkpoint."""
+
+    sample_rate: int = 22050
+    """Hz; audio is mono at this rate."""
+    n_fft: int = 2048
+    """Samples in one Fourier frame (Hann window)."""
+    hop_length: int = 1024
+    """Samples from one frame to the next; one frame is one pixel column."""
+    n_mels: int = 64
+    """Mel bands (Slaney scale and area normalisation); one band is one pixel row."""
+    n_frames: int = 64
+    """Frames in one image."""
+    f_min: float = 0.0
+    """Hz; lower edge of the lowest band."""
+    f_max: float = 8000.0
+    """Hz; upper edge of the highest band, at most half the sample rate."""
+    top_db: float = 80.0
+    """dB below the clip's loudest bin that are still told from black."""
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames", "top_db"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name}: {getattr(self, name)} is not allowed; it must be positive")
+        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
+            raise UserError(
+                f"f_min {self.f_min:g} and f_max {self.f_max:g} Hz must satisfy "
+                f"0 <= f_min < f_max <= {self.sample_rate / 2:g} (half the sample rate)"
+            )
+
+    @classmethod
+    def for_image_size(cls, size: int, **changes: Any) -> SpectrogramConfig:
+        """Settings for square images that span the same three seconds at every size.
+
+        Args:
+            size: pixels a side, one of IMAGE_SIZES.
+            changes: fields that replace the usual value; None keeps the usual one.
+        """
+        if size not in IMAGE_SIZES:
+            raise UserError(f"image_size: {size} is not one of {', '.join(map(str, IMAGE_SIZES))}")
+        usual = cls()
+        hop_length = usual.hop_length * usual.n_frames // size
+        scaled = replace(usual, n_mels=size, n_frames=size, hop_length=hop_length)
+        return replace(scaled, **{k: v for k, v in changes.items() if v is not None})
+
+    @property
+    def image_seconds(self) -> float:
+        """Seconds of audio in one image."""
+        return self.n_frames * self.hop_length / self.sample_rate
+
+
+@lru_cache(maxsize=8)
+def mel_filterbank(config: SpectrogramConfig) -> np.ndarray:
+    """Triangular Slaney mel filters of unit area, float32 (n_mels, 1 + n_fft // 2).
+
+    The scale is linear to 1 kHz (3 mels per 200 Hz) and logarithmic above (27 mels per factor 6.4):
+    M. Slaney, Auditory Toolbox, Interval Research TR 1998-010.
+    """
+    hz_per_mel, knee_hz, mels_per_log = 200.0 / 3.0, 1000.0, 27.0 / np.log(6.4)
+    knee_mel = knee_hz / hz_per_mel
+
+    def to_mel(hz: float) -> float:
+        if hz < knee_hz:
+            return hz / hz_per_mel
+        return knee_mel + np.log(hz / knee_hz) * mels_per_log
+
+    mels = np.linspace(to_mel(config.f_min), to_mel(config.f_max), config.n_mels + 2)
+    edges = np.where(mels < knee_mel, mels * hz_per_mel, knee_hz * np.exp((mels - knee_mel) / mels_per_log))
+    bins = np.fft.rfftfreq(config.n_fft, 1.0 / config.sample_rate)
+    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
+    triangles = np.maximum(0.0, np.minimum(rising, falling))
+    area = 2.0 / (edges[2:] - edges[:-2])
+    filters = (triangles * area[:, None]).astype(np.float32)
+    filters.setflags(write=False)  # one array serves every caller
+    return filters
+
+
+def mel_power(samples: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
+    """Mel power spectrogram, float32 (n_mels, 1 + len(samples) // hop_length).
+
+    Frames are centred on multiples of the hop; beyond both ends the clip counts as silence.
+
+    Args:
+        samples: mono float32 (n,) at the config's sample rate.
+    """
+    from scipy.fft import rfft  # here, because training needs the settings above and no transform
+
+    filters = mel_filterbank(config)
+    # The periodic Hann window, as for every STFT.
+    phase = np.arange(config.n_fft) * (2.0 * np.pi / config.n_fft)
+    window = (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+    padded = np.pad(np.asarray(samples, dtype=np.float32), config.n_fft // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop_length]
+    mel = np.empty((config.n_mels, len(frames)), dtype=np.float32)
+    for start in range(0, len(frames), FRAMES_PER_BLOCK):
+        spectrum = rfft(frames[start : start + FRAMES_PER_BLOCK] * window, axis=-1)
+        power = spectrum.real**2 + spectrum.imag**2
+        mel[:, start : start + FRAMES_PER_BLOCK] = filters @ power.T
+    return mel
+
+
+def encode(samples: np.ndarray, config: SpectrogramConfig) -> tuple[np.ndarray, float]:
+    """Encode a whole clip as grey levels.
+
+    Returns:
+        grey: uint8 (n_mels, frames), lowest band first; 255 is the clip's loudest bin, 0 is
+            `top_db` below it or quieter.
+        reference_db: the loudest bin's mel power in dB, which 255 stands for.
+    """
+    power_db = 10.0 * np.log10(np.maximum(mel_power(samples, config), MINIMUM_POWER))
+    reference_db = float(power_db.max())
+    return db_to_grey(power_db - reference_db, config), reference_db
+
+
+def db_to_grey(relative_db: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
+    """dB relative to the clip's maximum (0 and below) -> uint8 grey; the range is clipped."""
+    grey = np.rint((relative_db + config.top_db) * (255.0 / config.top_db))
+    return np.clip(grey, 0, 255).astype(np.uint8)
+
+
+def grey_to_db(grey: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
+    """Grey (0 to 255) -> float32 dB relative to the clip's maximum; inverts to half a grey level."""
+    return np.asarray(grey, dtype=np.float32) * (config.top_db / 255.0) - config.top_db
+
+
+def cut_images(grey: np.ndarray, config: SpectrogramConfig) -> list[np.ndarray]:
+    """Cut (n_mels, frames) into images (n_mels, n_frames) with low frequencies at the bottom.
+
+    Image k holds frames [k * n_frames, (k + 1) * n_frames); a shorter remainder is dropped.
+    """
+    upright = grey[::-1]
+    width = config.n_frames
+    return [upright[:, k * width : (k + 1) * width] for k in range(grey.shape[1] // width)]

@@ -1,0 +1,1 @@
+"""From music to training tensors: sources, preprocessing, the manifest, and reading images back."""

@@ -1,0 +1,163 @@
+"""What a dataset root says about itself: dataset.json, preprocess_report.csv, and the splits."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.errors import UserError
+from musicspectrogan.filesystem import write_text
+
+FORMAT_VERSION = 1
+SPLITS = ("training", "validation", "test")
+MANIFEST_NAME = "dataset.json"
+REPORT_NAME = "preprocess_report.csv"
+
+CONVERTED, SKIPPED, EXCLUDED = "converted", "skipped", "excluded"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input file: a line of preprocess_report.csv."""
+
+    track: str
+    genre: str
+    split: str
+    """The dataset's own split; empty where it has none."""
+    status: str
+    """converted, skipped (it could not be converted) or excluded (left out by choice)."""
+    reason: str
+    """Why it was not converted, or a warning about a file that was."""
+    segments: int
+    """Images written."""
+    seconds: float
+    reference_db: float
+    """Mel power in dB that white stands for."""
+    path: str
+
+
+@dataclass
+class Manifest:
+    """The contents of dataset.json. `tracks` and `genres` are empty until preprocessing is done."""
+
+    source: str
+    spectrogram: SpectrogramConfig
+    selection: dict[str, Any] = field(default_factory=dict)
+    """What was asked for: input folder, subset and the like, by option name."""
+    genres: list[str] = field(default_factory=list)
+    tracks: list[dict[str, Any]] = field(default_factory=list)
+    """id, genre, split, segments, reference_db, seconds."""
+
+    def write(self, root: Path) -> None:
+        """Write dataset.json."""
+        contents = {"format_version": FORMAT_VERSION, **asdict(self)}
+        tracks = contents.pop("tracks")
+        # A line a track: readable, and small differences stay small.
+        lines = ",\n".join("  " + json.dumps(track) for track in tracks)
+        head = json.dumps(contents, indent=1)[:-2]
+        write_text(root / MANIFEST_NAME, f'{head},\n "tracks": [\n{lines}\n]}}\n')
+
+    @classmethod
+    def read(cls, root: Path) -> Manifest | None:
+        """Read dataset.json; None when there is none.
+
+        Raises:
+            UserError: it is damaged, or of a later format.
+        """
+        path = root / MANIFEST_NAME
+        if not path.is_file():
+            return None
+        try:
+            contents = json.loads(path.read_text(encoding="utf-8"))
+            version = contents.pop("format_version")
+            if version == FORMAT_VERSION:
+                contents["spectrogram"] = SpectrogramConfig(**contents["spectrogram"])
+                manifest = cls(**{f.name: contents[f.name] for f in fields(cls) if f.name in contents})
+                for track in manifest.tracks:
+                    track["id"], track["genre"], track["segments"] + 0, SPLITS.index(track["split"])
+                return manifest
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(
+                f"{path} is damaged ({type(error).__name__}: {error}); run preprocess with --overwrite"
+            ) from None
+        raise UserError(f"{path} has format {version}; this version reads format {FORMAT_VERSION}")
+
+    def split_of_track(self) -> dict[tuple[str, str], str]:
+        """The split of each (genre, track id)."""
+        return {(t["genre"], t["id"]): t["split"] for t in self.tracks}
+
+
+class Report:
+    """preprocess_report.csv: append-only, one line an input file, the record of what is finished.
+
+    A later line about the same track replaces an earlier one. A line that a kill cut off is dropped.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / REPORT_NAME
+        self.outcomes: dict[str, Outcome] = {}
+        columns = [f.name for f in fields(Outcome)]
+        if not self.path.exists():
+            write_text(self.path, ",".join(columns) + "\n")
+        contents = self.path.read_bytes()
+        whole = contents[: contents.rfind(b"\n") + 1]
+        if len(whole) < len(contents):
+            with open(self.path, "r+b") as file:
+                file.truncate(len(whole))
+        rows = csv.DictReader(io.StringIO(whole.decode("utf-8", "replace"), newline=""))
+        if rows.fieldnames != columns:
+            raise UserError(f"{self.path} is not a report of this tool; run with --overwrite")
+        for row in rows:
+            self._remember(row)
+
+    def _remember(self, row: dict[str, str]) -> None:
+        try:
+            outcome = Outcome(
+                **{
+                    **row,
+                    "segments": int(row["segments"]),
+                    "seconds": float(row["seconds"]),
+                    "reference_db": float(row["reference_db"]),
+                }
+            )
+        except (TypeError, ValueError):
+            return  # damaged: the track counts as not done
+        self.outcomes[outcome.track] = outcome
+
+    def append(self, outcome: Outcome) -> None:
+        """Add a line, unless it says what the last one about this track says."""
+        if self.outcomes.get(outcome.track) == outcome:
+            return
+        self.outcomes[outcome.track] = outcome
+        with open(self.path, "a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(asdict(outcome).values())
+
+
+def assign_splits(outcomes: Iterable[Outcome]) -> dict[str, str]:
+    """The split of each converted track: the dataset's own, or else 80/10/10 within each genre.
+
+    Tracks are ordered by a hash of their id, so that the order of files means nothing. From three
+    tracks on every split has at least one; fewer are all for training.
+    """
+    splits: dict[str, str] = {}
+    unassigned: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.split:
+            splits[outcome.track] = outcome.split
+        else:
+            unassigned.setdefault(outcome.genre, []).append(outcome.track)
+    for tracks in unassigned.values():
+        tracks.sort(key=lambda track: hashlib.sha256(track.encode()).digest())
+        held_out = max(1, round(0.1 * len(tracks))) if len(tracks) >= 3 else 0
+        training = len(tracks) - 2 * held_out
+        for position, track in enumerate(tracks):
+            part = 0 if position < training else 1 if position < training + held_out else 2
+            splits[track] = SPLITS[part]
+    return splits

@@ -1,0 +1,27 @@
+"""Work spread over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import joblib
+from threadpoolctl import threadpool_limits
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_parallel(
+    function: Callable[[Item], Result], items: Iterable[Item], jobs: int | None = None
+) -> Iterator[Result]:
+    """Yield results as they are finished, in no fixed order.
+
+    Args:
+        function: importable by name; runs in worker processes, or here when `jobs` is 1.
+        items: pickled one by one as workers become free, so memory does not grow with their number.
+        jobs: processes; None for one a core. Each runs its numeric libraries on one thread.
+    """
+    pool = joblib.Parallel(n_jobs=jobs or -1, return_as="generator_unordered")
+    with threadpool_limits(1), joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        yield from pool(joblib.delayed(function)(item) for item in items)

@@ -1,0 +1,143 @@
+"""Where music comes from. One module a dataset; the file's name is the name on the command line.
+
+A source module defines
+
+    OPTIONS: tuple[str, ...]                          the fields of `Selection` that it understands
+    find_tracks(root: Path | None, selection: Selection) -> list[Track]
+
+and nothing else: decoding, encoding, splits, reports and parallel work are shared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from zlib import crc32
+
+from musicspectrogan.audio.files import is_audio
+from musicspectrogan.errors import UserError
+
+# Room in a 255-byte file name for the segment number, the suffix and a temporary name around it.
+LONGEST_ID_BYTES = 160
+_UNSAFE = re.compile(r'\s*[/\\:*?"<>|\x00-\x1f\x7f]+\s*')
+
+
+@dataclass(frozen=True)
+class Track:
+    """One input file and what is known about it before it is decoded."""
+
+    id: str
+    """Unique in the dataset, and safe as a file name."""
+    genre: str
+    """Also the class folder's name."""
+    path: Path
+    split: str = ""
+    """training, validation or test where the dataset defines it; empty: assigned by a hash of the id."""
+    known_fault: str = ""
+    """What is known to be wrong with this file; added to its line in the report."""
+    excluded: str = ""
+    """Why it is left out by choice, before any attempt; empty: it is converted."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which tracks of a dataset are taken. None, 0 or False: not asked for."""
+
+    limit: int | None = None
+    subset: str | None = None
+    license: str | None = None
+    exclude_faults: bool = False
+    tracks_per_genre: int | None = None
+    seed: int | None = None
+
+    def asked_for(self) -> dict[str, str | int | bool]:
+        """The options that were given, by name."""
+        return {k: v for k, v in asdict(self).items() if v not in (None, False)}
+
+
+def safe_name(text: str) -> str:
+    """A name that is one folder or file name on every system, as near to `text` as that allows."""
+    name = _UNSAFE.sub("-", text.encode("utf-8", "replace").decode("utf-8")).strip(" .-")
+    if len(name.encode("utf-8")) > LONGEST_ID_BYTES:
+        kept = name.encode("utf-8")[: LONGEST_ID_BYTES - 9].decode("utf-8", "ignore")
+        name = f"{kept}-{crc32(text.encode('utf-8', 'replace')):08x}"
+    return name or f"unnamed-{crc32(text.encode('utf-8', 'replace')):08x}"
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    """Sub-folders without the hidden ones, sorted by name."""
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def audio_files(folder: Path) -> Iterator[Path]:
+    """All audio files below a folder, sorted within each level; nothing hidden is entered."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from audio_files(path)
+        elif is_audio(path):
+            yield path
+
+
+def holds_audio(folder: Path) -> bool:
+    """True when there is an audio file anywhere below."""
+    return next(audio_files(folder), None) is not None
+
+
+def tracks_of_class_folder(folder: Path, genre: str) -> list[Track]:
+    """One track a file below a class folder; the id is the path inside it, joined by hyphens."""
+    return [
+        Track(safe_name("-".join(path.relative_to(folder).with_suffix("").parts)), genre, path)
+        for path in audio_files(folder)
+    ]
+
+
+def with_unique_ids(tracks: Iterable[Track]) -> list[Track]:
+    """Tracks whose ids collide (also where case is ignored) get a short hash of class and file name."""
+    tracks = list(tracks)
+    seen: dict[str, int] = {}
+    for track in tracks:
+        seen[track.id.lower()] = seen.get(track.id.lower(), 0) + 1
+
+    def unique(track: Track) -> Track:
+        if seen[track.id.lower()] == 1:
+            return track
+        tag = crc32(f"{track.genre}/{track.id}{track.path.suffix}".encode("utf-8", "replace"))
+        return replace(track, id=f"{track.id}-{tag:08x}")
+
+    return [unique(track) for track in tracks]
+
+
+def require_folder(root: Path | None, dataset: str) -> Path:
+    """The input folder, or a UserError when none was given or it is not there."""
+    if root is None:
+        raise UserError(f"--input is missing: name the folder that holds {dataset}")
+    if not root.exists():
+        raise UserError(f"--input {root}: there is no such folder")
+    if not root.is_dir():
+        raise UserError(f"--input {root} is a file; name the folder that holds the music")
+    return root
+
+
+def one_root(
+    start: Path, is_root: Callable[[Path], bool], *, depth: int = 3
+) -> tuple[Path | None, list[Path]]:
+    """Find the dataset's root at `start` or up to `depth` levels below it.
+
+    Returns:
+        The root, or None; and all candidates, so that the caller can name them when there are many.
+    """
+    found: list[Path] = []
+
+    def look(folder: Path, levels: int) -> None:
+        if is_root(folder):
+            found.append(folder)
+        elif levels:
+            for child in visible_folders(folder):
+                look(child, levels - 1)
+
+    look(start, depth)
+    return (found[0] if len(found) == 1 else None), found

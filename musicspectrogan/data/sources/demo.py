@@ -1,0 +1,62 @@
+"""Music that this package composes itself: a GTZAN tree of WAVs, written first, then read like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import soundfile
+
+from musicspectrogan.audio.files import save_wav
+from musicspectrogan.data import composer
+from musicspectrogan.data.parallel import in_parallel
+from musicspectrogan.data.sources import Selection, Track, tracks_of_class_folder
+from musicspectrogan.progress import progress_bar
+
+OPTIONS = ("limit", "tracks_per_genre", "seed")
+
+DEFAULT_ROOT = Path("demo_music")
+DEFAULT_TRACKS_PER_GENRE = 40
+
+
+def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
+    """Compose what is not there yet below `root` (default: demo_music), and list it."""
+    root = root or DEFAULT_ROOT
+    count = selection.tracks_per_genre or DEFAULT_TRACKS_PER_GENRE
+    seed = selection.seed or 0
+    clips = [
+        (root / style / f"{style}.{index:05d}.wav", style, index, seed)
+        for style in composer.STYLES
+        for index in range(min(count, selection.limit or count))
+    ]
+    missing = [clip for clip in clips if not _is_composed(*clip)]
+    for style in composer.STYLES:
+        (root / style).mkdir(parents=True, exist_ok=True)
+    with progress_bar(total=len(missing), description="Composing", unit="clip") as bar:
+        for _ in in_parallel(_compose, missing):
+            bar.update()
+    wanted = {path for path, *_ in clips}
+    return [
+        track
+        for style in composer.STYLES
+        for track in tracks_of_class_folder(root / style, style)
+        if track.path in wanted
+    ]
+
+
+def _comment(style: str, index: int, seed: int) -> str:
+    return f"MusicSpectroGAN demo music: {style} {index}, seed {seed}"
+
+
+def _compose(clip: tuple[Path, str, int, int]) -> None:
+    path, style, index, seed = clip
+    samples = composer.compose(style, index, seed=seed)
+    save_wav(path, samples, composer.SAMPLE_RATE, comment=_comment(style, index, seed))
+
+
+def _is_composed(path: Path, style: str, index: int, seed: int) -> bool:
+    """True when the file is there and is this very clip."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            return file.comment == _comment(style, index, seed)
+    except soundfile.LibsndfileError:
+        return False

@@ -1,0 +1,39 @@
+"""Any folder of class folders of audio; a folder of audio without class folders is one class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from musicspectrogan.data.sources import (
+    Selection,
+    Track,
+    audio_files,
+    holds_audio,
+    require_folder,
+    safe_name,
+    tracks_of_class_folder,
+    visible_folders,
+)
+from musicspectrogan.errors import UserError
+
+OPTIONS = ("limit",)
+
+
+def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
+    """A class for each folder that has audio anywhere below it."""
+    root = require_folder(root, "class folders of audio")
+    classes = [folder for folder in visible_folders(root) if holds_audio(folder)]
+    tracks = [track for folder in classes for track in tracks_of_class_folder(folder, safe_name(folder.name))]
+    beside = [path for path in audio_files(root) if path.parent == root]
+    if not tracks and not beside:
+        raise UserError(
+            f"--input {root}: no audio in it; expected one folder a class, "
+            f"each with WAV, FLAC, OGG, MP3, AU or AIFF files"
+        )
+    if classes:
+        return tracks + [
+            Track(safe_name(path.stem), "", path, excluded="lies beside the class folders, not in one")
+            for path in beside
+        ]
+    name = safe_name(root.resolve().name)
+    return [Track(safe_name(path.stem), name, path) for path in beside]

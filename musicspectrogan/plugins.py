@@ -1,0 +1,24 @@
+"""Modules found by name: a new file in a package is a new choice, with nothing to register."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from musicspectrogan.errors import check_choice
+
+
+def module_names(package: ModuleType) -> list[str]:
+    """Names of the package's modules, sorted, without importing them."""
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def load_module(package: ModuleType, what: str, name: str) -> ModuleType:
+    """Import the module of that name.
+
+    Raises:
+        UserError: there is none; the nearest name is offered.
+    """
+    check_choice(what, name, module_names(package))
+    return importlib.import_module(f"{package.__name__}.{name}")

@@ -1,0 +1,38 @@
+"""One progress bar for all long work: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class _Lines(tqdm):
+    """A tqdm that logs its line instead of redrawing it, for log files and pipes."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if self.n:
+            logger.info(msg or str(self))
+
+
+def progress_bar(*, total: int, description: str, unit: str, **options: Any) -> tqdm:
+    """A tqdm bar with rate and time left, which falls back to lines where stderr is no terminal."""
+    if sys.stderr.isatty():
+        return tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, **options)
+    return _Lines(
+        total=total,
+        desc=description,
+        unit=unit,
+        file=io.StringIO(),  # for the line break that tqdm writes at the end
+        mininterval=SECONDS_BETWEEN_LINES,
+        maxinterval=SECONDS_BETWEEN_LINES,
+        bar_format="{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]",
+        **options,
+    )
