@@ -7,11 +7,17 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
+from typing import Annotated
+
+import tyro
 
 from musicspectrogan import __version__
-from musicspectrogan.config import parse_flags
+from musicspectrogan.config import parse_flags, read_yaml
 from musicspectrogan.errors import Interrupted, UserError, check_choice
+from musicspectrogan.training.settings import TrainingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +34,68 @@ def preprocess(arguments: list[str], program: str) -> None:
     preprocess(parse_flags(PreprocessConfig, arguments, program=program))
 
 
+@dataclass(frozen=True)
+class TrainCommand:
+    """Train a GAN on a folder of spectrogram images."""
+
+    settings: TrainingConfig
+    config: Path | None = None
+    """YAML file of settings; flags have precedence over it."""
+    output: Path | None = None
+    """Run directory; None for the next number below runs/."""
+    resume: tuple[str, ...] | None = None
+    """Go on with a run: a run directory, a checkpoint file, or nothing for the newest of this gan and dataset."""
+    dry_run: bool = False
+    """Print the settings, the models' sizes and the run directory, and stop."""
+
+
+def train(arguments: list[str], program: str) -> None:
+    """images -> checkpoints, sample grids and curves in a run directory"""
+    command = parse_flags(TrainCommand, arguments, default=TrainCommand(TrainingConfig()), program=program)
+    # torch takes seconds to import; a wrong flag is told before.
+    from musicspectrogan.training import runner
+
+    def with_flags(settings: TrainingConfig) -> TrainingConfig:
+        return parse_flags(TrainCommand, arguments, default=TrainCommand(settings)).settings
+
+    settings = command.settings
+    if command.config is not None:
+        settings = with_flags(read_yaml(TrainingConfig, command.config))
+    if command.resume is None:
+        plan = runner.plan_run(settings, command.output)
+    else:
+        if command.output is not None or len(command.resume) > 1:
+            raise UserError("--resume takes one run directory or checkpoint, and no --output beside it")
+        run = Path(command.resume[0]) if command.resume else runner.newest_run_of(settings)
+        checkpoint = runner.load_checkpoint(run)
+        settings = runner.settings_of(checkpoint)
+        if command.config is not None:
+            settings = read_yaml(TrainingConfig, command.config)
+        plan = runner.plan_resumed_run(run, with_flags(settings), checkpoint)
+    if command.dry_run:
+        print(plan.describe())
+    else:
+        runner.train(plan)
+
+
+@dataclass(frozen=True)
+class InfoCommand:
+    """Say what a checkpoint, a run directory or a dataset is."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """A checkpoint file, a run directory or a folder made by preprocess.py."""
+
+
+def info(arguments: list[str], program: str) -> None:
+    """what a checkpoint, a run or a dataset is, in ten lines"""
+    path = parse_flags(InfoCommand, arguments, program=program).path
+    from musicspectrogan.information import describe
+
+    print(describe(path))
+
+
 COMMANDS: dict[str, Callable[[list[str], str], None]] = {
-    command.__name__: command for command in (preprocess,)
+    command.__name__: command for command in (preprocess, train, info)
 }
 
 

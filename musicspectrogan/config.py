@@ -89,14 +89,18 @@ def read_yaml(settings_class: type[Settings], path: Path) -> Settings:
         raise UserError(f"--config {path}: {error}") from None
 
 
-def to_yaml(settings: Any) -> str:
-    """The settings as YAML that `read_yaml` takes, one line a field in their order."""
-    plain = {
+def to_plain(settings: Any) -> dict[str, Any]:
+    """The settings by name, as values that YAML, JSON and checkpoints hold: paths become text."""
+    return {
         field.name: str(value) if isinstance(value, Path) else value
         for field in fields(settings)
         for value in [getattr(settings, field.name)]
     }
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def to_yaml(settings: Any) -> str:
+    """The settings as YAML that `read_yaml` takes, one line a field in their order."""
+    return yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
 
 
 def check_at_least(settings: Any, **limits: float) -> None:

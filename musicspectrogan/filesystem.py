@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and one writer at a time."""
+"""Folders, files that are written whole or not at all, and one writer at a time."""
 
 from __future__ import annotations
 
@@ -49,6 +49,11 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output {path}: cannot be made a folder: {error.strerror}") from None
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    """Sub-folders without the hidden ones, sorted by name."""
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from musicspectrogan.data.manifest import (
 from musicspectrogan.data.parallel import in_parallel
 from musicspectrogan.data.sources import Selection, Track
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import make_folder, sole_writer
+from musicspectrogan.filesystem import make_folder, sole_writer, visible_folders
 from musicspectrogan.plugins import load_module, module_names
 from musicspectrogan.progress import progress_bar
 
@@ -293,7 +293,7 @@ def _differences(present: Manifest, wanted: Manifest) -> list[str]:
 
 def _clear(output: Path) -> None:
     """Remove the images, caches and records of an earlier run, and nothing else."""
-    for folder in sources.visible_folders(output):
+    for folder in visible_folders(output):
         for path in folder.iterdir():
             if re.fullmatch(r".+_\d{3,}\.png|\..+\.png\.tmp", path.name):
                 path.unlink()

@@ -18,6 +18,7 @@ from zlib import crc32
 
 from musicspectrogan.audio.files import is_audio
 from musicspectrogan.errors import UserError
+from musicspectrogan.filesystem import visible_folders
 
 # Room in a 255-byte file name for the segment number, the suffix and a temporary name around it.
 LONGEST_ID_BYTES = 160
@@ -64,11 +65,6 @@ def safe_name(text: str) -> str:
         kept = name.encode("utf-8")[: LONGEST_ID_BYTES - 9].decode("utf-8", "ignore")
         name = f"{kept}-{crc32(text.encode('utf-8', 'replace')):08x}"
     return name or f"unnamed-{crc32(text.encode('utf-8', 'replace')):08x}"
-
-
-def visible_folders(folder: Path) -> list[Path]:
-    """Sub-folders without the hidden ones, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def audio_files(folder: Path) -> Iterator[Path]:

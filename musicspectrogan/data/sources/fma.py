@@ -18,9 +18,9 @@ from musicspectrogan.data.sources import (
     Track,
     require_folder,
     safe_name,
-    visible_folders,
 )
 from musicspectrogan.errors import UserError, check_choice
+from musicspectrogan.filesystem import visible_folders
 
 logger = logging.getLogger(__name__)
 

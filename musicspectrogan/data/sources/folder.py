@@ -12,9 +12,9 @@ from musicspectrogan.data.sources import (
     require_folder,
     safe_name,
     tracks_of_class_folder,
-    visible_folders,
 )
 from musicspectrogan.errors import UserError
+from musicspectrogan.filesystem import visible_folders
 
 OPTIONS = ("limit",)
 

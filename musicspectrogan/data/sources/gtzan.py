@@ -17,9 +17,9 @@ from musicspectrogan.data.sources import (
     one_root,
     require_folder,
     tracks_of_class_folder,
-    visible_folders,
 )
 from musicspectrogan.errors import UserError
+from musicspectrogan.filesystem import visible_folders
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,80 @@
+"""What a path is, in about ten lines: a dataset, a checkpoint or a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.data.manifest import Manifest
+from musicspectrogan.errors import UserError
+
+
+def describe(path: Path) -> str:
+    """Describe a folder made by preprocess, a run directory or a checkpoint file.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder")
+    manifest = Manifest.read(path) if path.is_dir() else None
+    rows = _dataset_rows(path, manifest) if manifest else _checkpoint_rows(path)
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
+
+
+def _dataset_rows(path: Path, manifest: Manifest) -> list[tuple[str, str]]:
+    images: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
+    for track in manifest.tracks:
+        images[track["genre"]] += track["segments"]
+        splits[track["split"]] += 1
+    seconds = sum(track["seconds"] for track in manifest.tracks)
+    options = ", ".join(f"{k} {v}" for k, v in manifest.selection.items() if v is not None)
+    return [
+        ("dataset", f"{path} (from {manifest.source}; {options or 'no options'})"),
+        ("state", "complete" if manifest.tracks else "unfinished: run the same preprocess command again"),
+        ("tracks", f"{len(manifest.tracks)}, {seconds / 60:.1f} minutes"),
+        ("images", str(images.total())),
+        ("genres", ", ".join(f"{genre} {count}" for genre, count in sorted(images.items()))),
+        ("splits", ", ".join(f"{name} {count} tracks" for name, count in splits.items())),
+        *_spectrogram_rows(manifest.spectrogram),
+    ]
+
+
+def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
+    from musicspectrogan.training.checkpoint import load_checkpoint  # torch: slow, and not for datasets
+
+    checkpoint = load_checkpoint(path)
+    model = checkpoint.model
+    weights = sum(tensor.numel() for tensor in checkpoint.ema.values())
+    return [
+        ("run" if path.is_dir() else "checkpoint", str(path)),
+        ("gan", f"{checkpoint.gan}, width {model.width}, latents of length {model.latent_dim}"),
+        ("generator", f"{weights:,} numbers, images of {model.image_size}x{model.image_size}"),
+        (
+            "trained",
+            f"{checkpoint.epoch} of {checkpoint.training['epochs']} epochs, {checkpoint.step:,} steps, "
+            f"{checkpoint.images_seen:,} images",
+        ),
+        ("dataset", f"{checkpoint.training['dataset']} ({checkpoint.training['split']})"),
+        ("genres", ", ".join(checkpoint.genres)),
+        ("loss", f"{checkpoint.training['loss']}, lr {checkpoint.training['lr']}"),
+        *_spectrogram_rows(checkpoint.spectrogram),
+    ]
+
+
+def _spectrogram_rows(config: SpectrogramConfig) -> list[tuple[str, str]]:
+    return [
+        (
+            "spectrogram",
+            f"{config.n_mels} mels x {config.n_frames} frames, {config.f_min:g} to {config.f_max:g} Hz, "
+            f"{config.top_db:g} dB",
+        ),
+        (
+            "audio",
+            f"{config.sample_rate} Hz, n_fft {config.n_fft}, hop {config.hop_length}, "
+            f"{config.image_seconds:.2f} s an image",
+        ),
+    ]

@@ -1,0 +1,34 @@
+"""The DCGAN of Radford et al. 2016 (arXiv:1511.06434) for one grey channel; labels are ignored."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from musicspectrogan.models import ModelConfig
+from musicspectrogan.models.blocks import DownsamplingStack, UpsamplingStack
+
+CONDITIONAL = False
+
+
+class Generator(nn.Module):
+    """latents (B, Z), labels (B,) -> images (B, 1, H, W) in [-1, 1]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layers = UpsamplingStack(config.latent_dim, config.width, config.image_size)
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """Images (B, 1, H, W) in [-1, 1]."""
+        return self.layers(latents[:, :, None, None])
+
+
+class Discriminator(nn.Module):
+    """images (B, 1, H, W), labels (B,) -> logits (B,); positive means real."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layers = DownsamplingStack(1, config.width, config.image_size)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Logits (B,)."""
+        return self.layers(images)

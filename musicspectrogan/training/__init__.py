@@ -1,0 +1,1 @@
+"""One loop that trains any of the models, and what it writes."""

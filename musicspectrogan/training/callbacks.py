@@ -1,0 +1,228 @@
+"""What a run leaves behind: log lines, metrics.csv, curves, sample grids, TensorBoard, checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas
+import torch
+
+from musicspectrogan import models
+from musicspectrogan.config import to_plain
+from musicspectrogan.data.dataset import ImageDataset
+from musicspectrogan.filesystem import whole_file
+from musicspectrogan.models import ModelConfig
+from musicspectrogan.progress import progress_bar
+from musicspectrogan.training.batches import as_pixels
+from musicspectrogan.training.checkpoint import (
+    FOLDER,
+    LATEST,
+    Checkpoint,
+    keep_checkpoint,
+    save_checkpoint,
+)
+from musicspectrogan.training.grids import draw_grid, save_grid
+from musicspectrogan.training.randomness import generator_at
+from musicspectrogan.training.trainer import Callback, Tick, Trainer
+
+logger = logging.getLogger(__name__)
+
+METRICS_NAME = "metrics.csv"
+CURVES_NAME = "loss_curves.png"
+GRID_COLUMNS = 8
+
+
+class ProgressLog(Callback):
+    """The bar over all steps, and the line that people know."""
+
+    def on_start(self, trainer: Trainer) -> None:
+        self._bar = progress_bar(
+            total=trainer.config.epochs * trainer.batches.steps_per_epoch,
+            description="Training",
+            unit="step",
+            initial=trainer.steps_taken,
+        )
+
+    def on_tick(self, trainer: Trainer, tick: Tick) -> None:
+        self._bar.update(tick.step - self._bar.n)
+        means = tick.means
+        logger.info(
+            "[Epoch %d/%d] [Batch %d/%d] Loss_D: %.4f Loss_G: %.4f D(x): %.4f D(G(z)): %.4f/%.4f  %.0f images/s",
+            tick.epoch,
+            trainer.config.epochs,
+            tick.batch,
+            trainer.batches.steps_per_epoch,
+            means["loss_d"],
+            means["loss_g"],
+            means["d_real"],
+            means["d_fake_before"],
+            means["d_fake_after"],
+            tick.images_per_second,
+        )
+
+    def on_end(self, trainer: Trainer) -> None:
+        self._bar.close()
+
+
+class Metrics(Callback):
+    """metrics.csv, a row a tick, and the curves drawn from it."""
+
+    def __init__(self, run: Path) -> None:
+        self.path = run / METRICS_NAME
+        self.curves = run / CURVES_NAME
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Rows beyond the position that a resumed run starts from are dropped: they come again."""
+        if self.path.exists():
+            table = pandas.read_csv(self.path, on_bad_lines="skip")
+            with whole_file(self.path) as temporary:
+                table[table["step"] <= trainer.steps_taken].to_csv(temporary, index=False)
+
+    def on_tick(self, trainer: Trainer, tick: Tick) -> None:
+        row = asdict(tick)
+        row |= row.pop("means")
+        is_new = not self.path.exists()
+        with open(self.path, "a", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if is_new:
+                writer.writerow(row)
+            writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())
+
+    def on_snapshot(self, trainer: Trainer) -> None:
+        draw_curves(pandas.read_csv(self.path), self.curves)
+
+
+class Samples(Callback):
+    """Grids of the averaged generator's images: the same latents in every row and every epoch."""
+
+    def __init__(self, run: Path, gan: str, dataset: ImageDataset, seed: int) -> None:
+        self.folder = run / "samples"
+        self.genres = dataset.genres
+        self.conditional = models.is_conditional(gan)
+        self.dataset = dataset
+        self.seed = seed
+
+    def on_start(self, trainer: Trainer) -> None:
+        if not (self.folder / "real.png").exists():
+            save_grid(self.folder / "real.png", self._real_rows(), self.genres)
+
+    def on_snapshot(self, trainer: Trainer) -> None:
+        path = self.folder / f"epoch_{trainer.epochs_done:04d}.png"
+        save_grid(path, *self.fake_rows(trainer))
+        logger.info("Samples of epoch %d are in %s", trainer.epochs_done, path)
+
+    def fake_rows(self, trainer: Trainer) -> tuple[list[np.ndarray], list[str] | None]:
+        """Rows of uint8 (GRID_COLUMNS, H, W) and their names: a row a genre, or a square without."""
+        device, latent_dim = trainer.batches.device, trainer.config.latent_dim
+        n_rows = len(self.genres) if self.conditional else GRID_COLUMNS
+        count = GRID_COLUMNS if self.conditional else GRID_COLUMNS * n_rows
+        # Drawn on the CPU, so that a run continued on another device shows the same ones.
+        latents = torch.randn(count, latent_dim, generator=generator_at("cpu", self.seed, "grid"))
+        latents = latents.to(device)
+        with torch.no_grad():
+            if self.conditional:
+                labels = torch.arange(n_rows, device=device)[:, None].expand(n_rows, GRID_COLUMNS)
+                rows = [as_pixels(trainer.ema.module(latents, row)) for row in labels]
+                return rows, self.genres
+            labels = torch.zeros(count, dtype=torch.int64, device=device)
+            images = as_pixels(trainer.ema.module(latents, labels))
+        return list(images.reshape(n_rows, GRID_COLUMNS, *images.shape[1:])), None
+
+    def _real_rows(self) -> list[np.ndarray]:
+        rng = np.random.default_rng(self.seed)
+        rows = []
+        for label in range(len(self.genres)):
+            candidates = self.dataset.rows[self.dataset.labels == label]
+            picks = rng.choice(candidates, min(GRID_COLUMNS, len(candidates)), replace=False)
+            rows.append(np.asarray(self.dataset.pixels[np.sort(picks)]))
+        return rows
+
+
+class TensorBoard(Callback):
+    """Scalars at every tick, grids at every snapshot."""
+
+    def __init__(self, run: Path, samples: Samples) -> None:
+        self.folder = run / "tensorboard"
+        self.samples = samples
+
+    def on_start(self, trainer: Trainer) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+
+        self._writer = SummaryWriter(self.folder, purge_step=trainer.steps_taken)
+
+    def on_tick(self, trainer: Trainer, tick: Tick) -> None:
+        for name, value in {**tick.means, "images_per_second": tick.images_per_second}.items():
+            self._writer.add_scalar(name, value, tick.step)
+
+    def on_snapshot(self, trainer: Trainer) -> None:
+        sheet = np.asarray(draw_grid(*self.samples.fake_rows(trainer)))
+        self._writer.add_image("samples", sheet, trainer.steps_taken, dataformats="HW")
+        self._writer.flush()
+
+    def on_end(self, trainer: Trainer) -> None:
+        self._writer.close()
+
+
+class Checkpoints(Callback):
+    """A checkpoint a snapshot, and one when interrupted."""
+
+    def __init__(self, run: Path, model: ModelConfig, dataset: ImageDataset) -> None:
+        self.run = run
+        self.model = model
+        self.dataset = dataset
+
+    def on_snapshot(self, trainer: Trainer) -> None:
+        keep_checkpoint(self._checkpoint(trainer), self.run, keep=trainer.config.keep_checkpoints)
+
+    def on_interrupt(self, trainer: Trainer) -> None:
+        save_checkpoint(self._checkpoint(trainer), self.run / FOLDER / LATEST)
+
+    def _checkpoint(self, trainer: Trainer) -> Checkpoint:
+        step = trainer.step
+        return Checkpoint(
+            gan=trainer.config.gan,
+            model=self.model,
+            training=to_plain(trainer.config),
+            genres=self.dataset.genres,
+            spectrogram=self.dataset.spectrogram,
+            generator=step.generator.state_dict(),
+            discriminator=step.discriminator.state_dict(),
+            ema=trainer.ema.module.state_dict(),
+            optimizer_g=step.optimizer_g.state_dict(),
+            optimizer_d=step.optimizer_d.state_dict(),
+            epoch=trainer.epochs_done,
+            step=trainer.steps_taken,
+            images_seen=trainer.images_seen,
+        )
+
+
+def draw_curves(table: pandas.DataFrame, path: Path) -> None:
+    """Losses above, D(x) and D(G(z)) below, over images seen; faint as measured, bold smoothed."""
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    from matplotlib.figure import Figure  # slow to import, and only a snapshot needs it
+
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    losses, probabilities = figure.subplots(2, 1, sharex=True)
+    window = max(1, len(table) // 40)
+    for axes, columns in (
+        (losses, {"loss_d": "discriminator", "loss_g": "generator"}),
+        (probabilities, {"d_real": "D(x)", "d_fake_before": "D(G(z))"}),
+    ):
+        for column, name in columns.items():
+            (line,) = axes.plot(table["images_seen"], table[column], alpha=0.25)
+            smooth = table[column].rolling(window, min_periods=1).mean()
+            axes.plot(table["images_seen"], smooth, color=line.get_color(), label=name)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper right")
+    losses.set_ylabel("loss")
+    losses.set_ylim(bottom=0)
+    probabilities.set_ylabel("probability of being real")
+    probabilities.set_ylim(0, 1)
+    probabilities.set_xlabel("images seen")
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)

@@ -1,0 +1,209 @@
+"""A whole training run: from settings to a run directory."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from musicspectrogan import models
+from musicspectrogan.config import to_plain, to_yaml
+from musicspectrogan.data.dataset import ImageDataset, load_dataset
+from musicspectrogan.errors import UserError
+from musicspectrogan.filesystem import sole_writer
+from musicspectrogan.models import ModelConfig
+from musicspectrogan.training import run_directory
+from musicspectrogan.training.batches import Batches
+from musicspectrogan.training.callbacks import Checkpoints, Metrics, ProgressLog, Samples, TensorBoard
+from musicspectrogan.training.checkpoint import Checkpoint, load_checkpoint
+from musicspectrogan.training.device import choose_device
+from musicspectrogan.training.ema import AveragedGenerator
+from musicspectrogan.training.losses import LOSSES
+from musicspectrogan.training.settings import TrainingConfig
+from musicspectrogan.training.step import AdversarialStep
+from musicspectrogan.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+# What may differ when a run is resumed.
+CHANGEABLE = ("epochs", "device")
+
+# The settings that are paths.
+PATHS = ("dataset", "init_from")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is about to start: everything but the weights."""
+
+    config: TrainingConfig
+    run: Path
+    dataset: ImageDataset
+    model: ModelConfig
+    device: torch.device
+    resumed_from: Checkpoint | None = None
+
+    def describe(self) -> str:
+        """The settings, the models' sizes, steps an epoch and the run directory, as text."""
+        generator, discriminator = models.build(self.config.gan, self.model)
+        steps = -(-len(self.dataset) // self.config.batch_size)
+        return "\n".join(
+            [
+                to_yaml(self.config).rstrip(),
+                f"# dataset: {len(self.dataset)} images of {len(self.dataset.genres)} genres "
+                f"({', '.join(self.dataset.genres)})",
+                f"# generator: {_parameters(generator):,} weights",
+                f"# discriminator: {_parameters(discriminator):,} weights",
+                f"# device: {self.device}",
+                f"# steps an epoch: {steps}, in all {steps * self.config.epochs}",
+                f"# run directory: {self.run}",
+            ]
+        )
+
+
+def plan_run(config: TrainingConfig, output: Path | None = None) -> Plan:
+    """Plan a new run.
+
+    Args:
+        output: the run directory; None for the next number below runs/.
+
+    Raises:
+        UserError: no dataset named, or it cannot be trained on.
+    """
+    if config.dataset is None:
+        raise UserError("--dataset is missing: name the folder that preprocess.py made")
+    config = with_resolved_paths(config)
+    device = choose_device(config.device)
+    dataset = load_dataset(config.dataset, split=config.split, image_size=config.image_size)
+    model = ModelConfig(dataset.image_size, config.width, config.latent_dim, len(dataset.genres))
+    run = output or run_directory.next_run(config.gan, dataset.name)
+    return Plan(config, run, dataset, model, device)
+
+
+def plan_resumed_run(path: Path, config: TrainingConfig, checkpoint: Checkpoint) -> Plan:
+    """Plan to go on with a run.
+
+    Args:
+        path: the run directory, or the checkpoint file in it to go on from.
+        config: the settings wanted now.
+        checkpoint: the one that is there, as `load_checkpoint(path)` gives it.
+
+    Raises:
+        UserError: a setting differs that may not, or the dataset is another one now.
+    """
+    wanted, before = to_plain(with_resolved_paths(config)), checkpoint.training
+    for name, value in wanted.items():
+        if name not in CHANGEABLE and value != before.get(name):
+            raise UserError(
+                f"--resume: {name} was {before.get(name)} and is now {value}; a resumed run may only "
+                f"change {' and '.join(CHANGEABLE)}; start a new run, perhaps with --init-from"
+            )
+    run = path if path.is_dir() else path.resolve().parent.parent
+    plan = replace(plan_run(config, run), resumed_from=checkpoint)
+    if plan.dataset.genres != checkpoint.genres or plan.model != checkpoint.model:
+        raise UserError(f"--resume {path}: the dataset {config.dataset} is not what the run began with")
+    return plan
+
+
+def settings_of(checkpoint: Checkpoint) -> TrainingConfig:
+    """The settings that a checkpoint's run was started with."""
+    paths = {name: Path(value) for name in PATHS if (value := checkpoint.training[name])}
+    return TrainingConfig(**{**checkpoint.training, **paths})
+
+
+def newest_run_of(config: TrainingConfig) -> Path:
+    """The newest run of the same gan and dataset; UserError when there is none."""
+    return run_directory.newest_run(with_resolved_paths(config))
+
+
+def with_resolved_paths(config: TrainingConfig) -> TrainingConfig:
+    """The same settings, valid from any working directory."""
+    return replace(config, **{n: path.resolve() for n in PATHS if (path := getattr(config, n))})
+
+
+def train(plan: Plan) -> Path:
+    """Train, and return the run directory.
+
+    Raises:
+        UserError: the run directory is taken, weights do not fit, or training diverged.
+        Interrupted: a signal arrived, and the run was saved.
+    """
+    if plan.resumed_from is None:
+        run_directory.create_run(plan.run, plan.config)
+    with sole_writer(plan.run, "training"):
+        handler = run_directory.log_to(plan.run)
+        try:
+            trainer = _set_up(plan)
+            run_directory.write_settings(plan.run, plan.config)
+            logger.info(
+                "Training %s on %d images of %d genres; everything goes to %s",
+                plan.config.gan,
+                len(plan.dataset),
+                len(plan.dataset.genres),
+                plan.run,
+            )
+            trainer.train()
+            logger.info("Done after %d epochs: %s", trainer.epochs_done, plan.run)
+        finally:
+            logging.getLogger("musicspectrogan").removeHandler(handler)
+            handler.close()
+    return plan.run
+
+
+def _set_up(plan: Plan) -> Trainer:
+    config, device = plan.config, plan.device
+    with torch.random.fork_rng():  # initial weights follow from the seed and leave no trace
+        torch.manual_seed(config.seed)
+        generator, discriminator = models.build(config.gan, plan.model)
+    start = plan.resumed_from
+    source = start or (load_checkpoint(config.init_from) if config.init_from else None)
+    if source is not None:
+        _load_weights(generator, source.generator, config)
+        _load_weights(discriminator, source.discriminator, config)
+    generator, discriminator = (
+        # Channels last is the layout that convolutions are fastest in, on CUDA and on CPU.
+        network.to(device, memory_format=torch.channels_last)
+        for network in (generator, discriminator)
+    )
+    step = AdversarialStep(
+        generator, discriminator, LOSSES[config.loss], lr=config.lr, betas=(config.beta1, config.beta2)
+    )
+    ema = AveragedGenerator(generator, config.ema_images)
+    if source is not None:
+        _load_weights(ema.module, source.ema, config)
+    if start is not None:
+        step.optimizer_g.load_state_dict(start.optimizer_g)
+        step.optimizer_d.load_state_dict(start.optimizer_d)
+    batches = Batches(plan.dataset, config.batch_size, device, config.seed)
+    samples = Samples(plan.run, config.gan, plan.dataset, config.seed)
+    return Trainer(
+        config,
+        batches,
+        step,
+        ema,
+        [
+            ProgressLog(),
+            Metrics(plan.run),
+            Checkpoints(plan.run, plan.model, plan.dataset),
+            samples,
+            TensorBoard(plan.run, samples),
+        ],
+        steps_taken=start.step if start else 0,
+    )
+
+
+def _load_weights(network: nn.Module, weights: dict[str, torch.Tensor], config: TrainingConfig) -> None:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise UserError(
+            f"the weights do not fit a {config.gan} of width {config.width} on this dataset; "
+            "the same --gan, --width, --latent-dim, image size and number of genres are needed"
+        ) from None
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())

@@ -1,0 +1,69 @@
+"""The settings of a training run. Their defaults are the classic DCGAN."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from musicspectrogan import models
+from musicspectrogan.config import check_at_least
+from musicspectrogan.errors import UserError, check_choice
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Train a GAN on a folder of spectrogram images."""
+
+    gan: str = "dcgan"
+    """Model: dcgan, or cgan, which is conditioned on genre."""
+    dataset: Path | None = None
+    """Folder made by preprocess.py, or any folder of class folders of images."""
+    split: str = "training"
+    """Which tracks to train on: training, validation, test or all."""
+    image_size: int | None = None
+    """Pixels a side for images that preprocess.py did not make; None for their own, or 64."""
+    epochs: int = 50
+    """Passes over the dataset."""
+    batch_size: int = 64
+    """Images in one step."""
+    width: int = 64
+    """Channels of the layers next to the image; 64 is the classic, 16 to 32 suit a CPU."""
+    latent_dim: int = 100
+    """Length of the latent vector."""
+    loss: str = "bce"
+    """Adversarial loss: bce."""
+    lr: float = 0.0002
+    """Learning rate of both Adam optimizers."""
+    beta1: float = 0.5
+    """Adam's decay of the mean of gradients."""
+    beta2: float = 0.999
+    """Adam's decay of the mean of squared gradients."""
+    ema_images: int = 10000
+    """Images after which a weight counts half in the averaged generator that is sampled from."""
+    standing_batches: int = 100
+    """Batches over which BatchNorm's statistics are taken for the averaged generator."""
+    seed: int = 0
+    """All random numbers follow from it."""
+    device: str = "auto"
+    """auto, cuda, mps or cpu; auto takes the first of these that is there."""
+    log_every: int = 50
+    """Steps between two lines of the log and of metrics.csv."""
+    snapshot_every: int = 10000
+    """Images between two sample grids and checkpoints, which come at ends of epochs."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints that stay on the disk."""
+    init_from: Path | None = None
+    """Checkpoint whose weights a new run starts from; None for fresh ones."""
+
+    def __post_init__(self) -> None:
+        check_choice("gan", self.gan, models.names())
+        check_choice("device", self.device, DEVICES)
+        check_at_least(self, epochs=1, batch_size=2, width=1, latent_dim=1, ema_images=0, seed=0)
+        check_at_least(self, standing_batches=1, log_every=1, snapshot_every=1, keep_checkpoints=1)
+        if not 0 < self.lr < float("inf"):
+            raise UserError(f"lr: {self.lr} is not allowed; it must be positive, for instance 0.0002")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} is not allowed; it must be in [0, 1)")

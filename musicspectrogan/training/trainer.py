@@ -1,0 +1,211 @@
+"""The training loop. It knows batches, a step and callbacks; what they do is their own business."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import torch
+from torch import Tensor
+
+from musicspectrogan.errors import Interrupted, UserError
+from musicspectrogan.training.batches import Batches
+from musicspectrogan.training.ema import AveragedGenerator
+from musicspectrogan.training.randomness import generator_at
+from musicspectrogan.training.settings import TrainingConfig
+from musicspectrogan.training.step import AdversarialStep
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What is known at a logging tick: a row of metrics.csv."""
+
+    epoch: int
+    """From 1."""
+    batch: int
+    """Within the epoch, from 1."""
+    step: int
+    """Steps taken in the whole run."""
+    images_seen: int
+    images_per_second: float
+    means: dict[str, float]
+    """Named values of the step, averaged since the last tick."""
+
+
+class Callback:
+    """Something that happens beside training. Every method may be left as it is."""
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Before the first step of this process."""
+
+    def on_tick(self, trainer: Trainer, tick: Tick) -> None:
+        """Every `log_every` steps and before every snapshot."""
+
+    def on_snapshot(self, trainer: Trainer) -> None:
+        """At the end of an epoch that is due for it; the averaged generator is ready to sample."""
+
+    def on_interrupt(self, trainer: Trainer) -> None:
+        """Ctrl-C or SIGTERM, between two steps; the averaged generator is ready to sample."""
+
+    def on_end(self, trainer: Trainer) -> None:
+        """When training stops, for whatever reason."""
+
+
+class Trainer:
+    """Trains a pair of networks; its position in the run is the number of steps taken.
+
+    Args:
+        config: the run's settings.
+        batches: full batches on the device.
+        step: updates the networks on a batch and returns named scalars on the device.
+        ema: follows the generator.
+        callbacks: called in this order.
+        steps_taken: where a resumed run goes on.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        batches: Batches,
+        step: AdversarialStep,
+        ema: AveragedGenerator,
+        callbacks: Sequence[Callback] = (),
+        *,
+        steps_taken: int = 0,
+    ) -> None:
+        self.config = config
+        self.batches = batches
+        self.step = step
+        self.ema = ema
+        self.callbacks = callbacks
+        self.steps_taken = steps_taken
+        self._untold: list[dict[str, Tensor]] = []
+        self._last_tick = time.perf_counter()
+        self._stop_requested = False
+
+    @property
+    def images_seen(self) -> int:
+        """Real images shown to the discriminator so far."""
+        return self.steps_taken * self.config.batch_size
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs completed."""
+        return self.steps_taken // self.batches.steps_per_epoch
+
+    def train(self) -> None:
+        """Train to the last epoch.
+
+        Raises:
+            UserError: a loss or a weight is no longer finite.
+            Interrupted: a signal arrived; `on_interrupt` has saved the work.
+        """
+        with self._signals_noted():
+            self._each("on_start")
+            self._last_tick = time.perf_counter()
+            try:
+                for epoch in range(self.epochs_done, self.config.epochs):
+                    first = self.steps_taken % self.batches.steps_per_epoch
+                    for images, labels in self.batches.epoch(epoch, first):
+                        latents = self.latents_at("training", self.images_seen)
+                        self._untold.append(self.step(images, labels, latents))
+                        self.steps_taken += 1
+                        self.ema.update(self.config.batch_size, self.images_seen)
+                        if self.steps_taken % self.config.log_every == 0:
+                            self._tick()
+                        if self._stop_requested:
+                            self._interrupt()
+                    if self._snapshot_due():
+                        self._prepare_snapshot()
+                        self._each("on_snapshot")
+            finally:
+                self._each("on_end")
+
+    def latents_at(self, *position: object) -> Tensor:
+        """A batch of latents (B, Z) on the device, a function of the seed and the position."""
+        generator = generator_at(self.batches.device, self.config.seed, "latents", *position)
+        shape = (self.config.batch_size, self.config.latent_dim)
+        return torch.randn(shape, generator=generator, device=self.batches.device)
+
+    def _each(self, event: str, *arguments: object) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self, *arguments)
+
+    def _tick(self) -> None:
+        """Tell the callbacks what the steps since the last tick gave."""
+        if not self._untold:
+            return
+        names = list(self._untold[0])
+        # CPU-GPU sync point: the one place in the loop where the host waits for the device.
+        values = torch.stack([torch.stack(list(row.values())) for row in self._untold]).cpu()
+        first = self.steps_taken - len(values)
+        self._untold.clear()
+        for offset, name in (~values.isfinite()).nonzero().tolist():
+            raise UserError(
+                f"{names[name]} is not finite at step {first + offset + 1}; training stopped and the last "
+                "checkpoint is kept; a lower --lr usually helps"
+            )
+        now = time.perf_counter()
+        tick = Tick(
+            epoch=(self.steps_taken - 1) // self.batches.steps_per_epoch + 1,
+            batch=(self.steps_taken - 1) % self.batches.steps_per_epoch + 1,
+            step=self.steps_taken,
+            images_seen=self.images_seen,
+            images_per_second=len(values) * self.config.batch_size / (now - self._last_tick),
+            means=dict(zip(names, values.double().mean(dim=0).tolist(), strict=True)),
+        )
+        self._each("on_tick", tick)
+        self._last_tick = time.perf_counter()
+
+    def _snapshot_due(self) -> bool:
+        """At most once in `snapshot_every` images and at the very end; the position alone decides."""
+        epoch_images = self.batches.steps_per_epoch * self.config.batch_size
+        every = self.config.snapshot_every
+        crossed = self.images_seen // every > (self.images_seen - epoch_images) // every
+        return crossed or self.epochs_done == self.config.epochs
+
+    def _prepare_snapshot(self) -> None:
+        """Make sure that what is about to be shown or saved is sound, and ready to sample from."""
+        self._tick()
+        weights = [*self.step.generator.parameters(), *self.step.discriminator.parameters()]
+        if not torch.stack(torch._foreach_norm(weights)).isfinite().all():
+            raise UserError(
+                f"a weight is not finite after step {self.steps_taken}; training stopped and the last "
+                "checkpoint is kept; a lower --lr usually helps"
+            )
+        self.ema.refresh_statistics(
+            (
+                self.latents_at("standing", self.images_seen, number),
+                self.batches.labels_at(self.images_seen, number),
+            )
+            for number in range(self.config.standing_batches)
+        )
+
+    def _interrupt(self) -> None:
+        self._prepare_snapshot()
+        self._each("on_interrupt")
+        raise Interrupted(f"interrupted and saved after step {self.steps_taken}; --resume goes on from there")
+
+    @contextmanager
+    def _signals_noted(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM ends training after the current step; the second at once."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self._stop_requested:
+                raise KeyboardInterrupt
+            self._stop_requested = True
+            logger.info("Stopping after this step and saving; again to stop at once")
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
