@@ -44,7 +44,8 @@ class TrainCommand:
     output: Path | None = None
     """Run directory; None for the next number below runs/."""
     resume: tuple[str, ...] | None = None
-    """Go on with a run: a run directory, a checkpoint file, or nothing for the newest of this gan and dataset."""
+    """Go on with a run: its directory, one of its checkpoints, or nothing for the newest of this gan and
+    dataset."""
     dry_run: bool = False
     """Print the settings, the models' sizes and the run directory, and stop."""
 

@@ -52,7 +52,8 @@ class ProgressLog(Callback):
         self._bar.update(tick.step - self._bar.n)
         means = tick.means
         logger.info(
-            "[Epoch %d/%d] [Batch %d/%d] Loss_D: %.4f Loss_G: %.4f D(x): %.4f D(G(z)): %.4f/%.4f  %.0f images/s",
+            "[Epoch %d/%d] [Batch %d/%d] Loss_D: %.4f Loss_G: %.4f D(x): %.4f D(G(z)): %.4f/%.4f "
+            "(%.0f images/s)",
             tick.epoch,
             trainer.config.epochs,
             tick.batch,
@@ -218,7 +219,7 @@ def draw_curves(table: pandas.DataFrame, path: Path) -> None:
             smooth = table[column].rolling(window, min_periods=1).mean()
             axes.plot(table["images_seen"], smooth, color=line.get_color(), label=name)
         axes.grid(alpha=0.3)
-        axes.legend(loc="upper right")
+        axes.legend(loc="center right")
     losses.set_ylabel("loss")
     losses.set_ylim(bottom=0)
     probabilities.set_ylabel("probability of being real")

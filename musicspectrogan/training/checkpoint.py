@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -81,8 +80,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             contents["model"] = ModelConfig(**contents["model"])
             contents["spectrogram"] = SpectrogramConfig(**contents["spectrogram"])
             return Checkpoint(**contents)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, AttributeError):
-        # torch.load raises RuntimeError for a broken archive and UnpicklingError for anything but data.
+    except OSError:
+        raise  # no permission, no room: not the file's fault
+    except Exception:  # damaged bytes lead torch's reader into errors of any kind
         raise UserError(
             f"{path} is damaged or not a checkpoint of this tool; take an older one from its folder"
         ) from None

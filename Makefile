@@ -1,0 +1,41 @@
+# `make demo` and `make test` are all that a fresh machine needs; the README gives the plain commands.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test lint clean help
+
+help:
+	@echo "make demo   install, compose demo music, train a small cGAN on it (some minutes on a CPU)"
+	@echo "make test   install and run the tests"
+	@echo "make lint   check style"
+	@echo "make clean  remove the environment and what the demo made"
+
+# The stamp file tells which requirements the environment holds, so that nothing is installed twice.
+$(VENV)/installed: requirements.txt
+	@echo "Installing into $(VENV): about two minutes and 5 GB"
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+demo: $(VENV)/installed
+	@$(RUN) preprocess.py --dataset demo --output demo_images
+	@$(RUN) run.py --config configs/demo.yaml --dataset demo_images
+	@run=$$(ls -d runs/*-cgan-demo | tail -n 1); \
+	echo; \
+	echo "What the generator makes, a row a genre: $$(ls $$run/samples/epoch_*.png | tail -n 1)"; \
+	echo "What it learned from:                   $$run/samples/real.png"
+
+test: $(VENV)/installed-dev
+	@$(RUN) -m pytest
+
+lint: $(VENV)/installed-dev
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf $(VENV) demo_music demo_images

@@ -1,0 +1,79 @@
+"""Commands as a user types them, and small datasets of music that the package composes itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from musicspectrogan.audio.files import save_wav
+from musicspectrogan.data import composer
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Command = Callable[..., subprocess.CompletedProcess]
+
+
+def command_line(*arguments: object) -> list[str]:
+    """`preprocess.py …`, `run.py …` or `-m musicspectrogan …` as a full command line."""
+    script, *rest = map(str, arguments)
+    return [sys.executable, str(ROOT / script) if script.endswith(".py") else script, *rest]
+
+
+def environment() -> dict[str, str]:
+    """This process's, with the package importable from any working directory."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """Run a command: `command("run.py", "--gan", "cgan", cwd=folder, status=0)`.
+
+    Asserts the exit status, and that a failure is told in one line without a traceback.
+    """
+
+    def run(*arguments: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess:
+        done = subprocess.run(
+            command_line(*arguments),
+            cwd=cwd,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
+        if status == 2:
+            told = [line for line in done.stderr.splitlines() if line.startswith("musicspectrogan: ")]
+            assert len(told) == 1, done.stderr
+            assert done.stderr.splitlines()[-1] == told[0], done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def gtzan_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four genres in GTZAN's layout, four clips of 7 s each: two images a clip."""
+    root = tmp_path_factory.mktemp("gtzan") / "genres_original"
+    for genre, style in zip(("blues", "jazz", "metal", "rock"), composer.STYLES, strict=False):
+        (root / genre).mkdir(parents=True)
+        for index in range(4):
+            samples = composer.compose(style, index, seed=1, seconds=7.0)
+            save_wav(root / genre / f"{genre}.{index:05d}.wav", samples, composer.SAMPLE_RATE)
+    return root
+
+
+@pytest.fixture(scope="session")
+def images(gtzan_tree: Path, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a dataset of images, made by the real command; not to be changed."""
+    output = tmp_path_factory.mktemp("images") / "gtzan_images"
+    command(
+        "preprocess.py", "--dataset", "gtzan", "--input", gtzan_tree, "--output", output, cwd=output.parent
+    )
+    return output
