@@ -12,7 +12,7 @@ from torch import nn
 from musicspectrogan import models
 from musicspectrogan.config import to_plain, to_yaml
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import sole_writer
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training import run_directory
@@ -75,6 +75,7 @@ def plan_run(config: TrainingConfig, output: Path | None = None) -> Plan:
     """
     if config.dataset is None:
         raise UserError("--dataset is missing: name the folder that preprocess.py made")
+    check_choice("loss", config.loss, LOSSES)
     config = with_resolved_paths(config)
     device = choose_device(config.device)
     dataset = load_dataset(config.dataset, split=config.split, image_size=config.image_size)

@@ -1,0 +1,115 @@
+"""What a user sees: help, versions, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+import musicspectrogan
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("preprocess.py",), ("run.py",), ("-m", "musicspectrogan"), ("-m", "musicspectrogan", "info"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_version_everywhere(line, command, tmp_path):
+    assert (
+        command(*line, "--version", cwd=tmp_path).stdout == f"musicspectrogan {musicspectrogan.__version__}\n"
+    )
+
+
+def test_help_lists_the_commands_and_the_scripts_flags(command, tmp_path):
+    overview = command("-m", "musicspectrogan", "--help", cwd=tmp_path).stdout
+    assert all(name in overview for name in ("preprocess", "train", "info"))
+    assert "--batch-size" in command("run.py", "--help", cwd=tmp_path).stdout
+    assert "--batch-size" in command("-m", "musicspectrogan", "train", "--help", cwd=tmp_path).stdout
+    assert "--exclude-faults" in command("preprocess.py", "--help", cwd=tmp_path).stdout
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(command, tmp_path):
+    told = command("-m", "musicspectrogan", "preproces", cwd=tmp_path, status=2)
+    assert "did you mean 'preprocess'?" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--gan", "cgan"], "--dataset is missing"),
+        (["--dataset", "nowhere"], "there is no such folder"),
+        (["--dataset", "empty"], "no class folders with images"),
+        (["--dataset", "empty", "--gan", "gcan"], "did you mean 'cgan'?"),
+        (["--dataset", "empty", "--batchsize", "3"], "did you mean --batch-size?"),
+        (["--dataset", "empty", "--batch-size", "three"], "--batch-size"),
+        (["--dataset", "empty", "--epochs", "-1"], "epochs: -1"),
+        (["--dataset", "empty", "--config", "nothing.yaml"], "nothing.yaml"),
+        (["--dataset", "empty", "--config", "wrong.yaml"], "unknown key 'epoch' (did you mean 'epochs'?)"),
+        (["--dataset", "text.png"], "there is no such folder"),
+        (["--dataset", "broken"], "no readable image"),
+        (["--dataset", "empty", "--loss", "bec"], "did you mean 'bce'?"),
+        (["--dataset", "empty", "--resume"], "no run of dcgan"),
+        (["--resume", "nowhere"], "no such checkpoint"),
+        (["--resume", "text.png"], "not a checkpoint"),
+    ],
+)
+def test_wrong_input_to_training(arguments, told, command, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "wrong.yaml").write_text("epoch: 3\n")
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "broken" / "blues").mkdir(parents=True)
+    (tmp_path / "broken" / "blues" / "a.png").write_text("not an image")
+    done = command("run.py", *arguments, cwd=tmp_path, status=2)
+    assert told in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_cuda_where_there_is_none(command, images, tmp_path):
+    done = command("run.py", "--dataset", images, "--device", "cuda", cwd=tmp_path, status=2)
+    assert "--device cuda: this machine has none" in done.stderr
+
+
+def test_a_damaged_image_among_good_ones_is_left_out_and_named(command, tmp_path):
+    (tmp_path / "set" / "blues").mkdir(parents=True)
+    for index in range(3):
+        Image.new("L", (64, 64), 50 * index).save(tmp_path / "set" / "blues" / f"{index}.png")
+    (tmp_path / "set" / "blues" / "torn.png").write_bytes(
+        (tmp_path / "set" / "blues" / "0.png").read_bytes()[:60]
+    )
+    done = command(
+        "run.py", "--dataset", "set", "--epochs", 1, "--width", 2, "--batch-size", 2, "--device", "cpu",
+        "--standing-batches", 1, cwd=tmp_path,
+    )  # fmt: skip
+    assert "1 images cannot be read and are left out: blues/torn.png" in done.stderr
+    assert "Training dcgan on 3 images" in done.stderr
+
+
+def test_info_on_a_dataset(command, images, tmp_path):
+    told = command("-m", "musicspectrogan", "info", images, cwd=tmp_path).stdout
+    assert "from gtzan" in told
+    assert "tracks       16" in told
+    assert "images       32" in told
+    assert "blues 8, jazz 8, metal 8, rock 8" in told
+    assert len(told.splitlines()) <= 10
+
+
+def test_info_on_a_run(command, images, tmp_path):
+    command(
+        "run.py", "--gan", "cgan", "--dataset", images, "--epochs", 1, "--width", 4, "--device", "cpu",
+        "--standing-batches", 1, "--output", "run", cwd=tmp_path,
+    )  # fmt: skip
+    for path in ("run", "run/checkpoints/epoch_0001.pt"):
+        told = command("-m", "musicspectrogan", "info", path, cwd=tmp_path).stdout
+        assert "cgan, width 4" in told
+        assert "1 of 1 epochs" in told
+        assert "blues, jazz, metal, rock" in told
+        assert len(told.splitlines()) <= 10
+
+
+@pytest.mark.parametrize(("name", "told"), [("nowhere", "no such file"), ("text.txt", "not a checkpoint")])
+def test_info_on_something_else(name, told, command, tmp_path):
+    (tmp_path / "text.txt").write_text("hello")
+    assert told in command("-m", "musicspectrogan", "info", name, cwd=tmp_path, status=2).stderr

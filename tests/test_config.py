@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from musicspectrogan.config import parse_flags, read_yaml, to_yaml
+from musicspectrogan.data.preprocessing import PreprocessConfig
+from musicspectrogan.errors import UserError
+from musicspectrogan.training.settings import TrainingConfig
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@dataclass(frozen=True)
+class Example:
+    """An example."""
+
+    batch_size: int = 64
+    """Images."""
+    lr: float = 0.1
+    """Rate."""
+    folder: Path | None = None
+    """Folder; None for none."""
+    strict: bool = False
+    """Strict."""
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "x.yaml").write_text(text)
+    return folder / "x.yaml"
+
+
+@pytest.mark.parametrize("flag", ["--batch-size", "--batch_size"])
+def test_both_spellings_of_a_flag(flag):
+    assert parse_flags(Example, [flag, "3"]).batch_size == 3
+
+
+def test_precedence_is_default_then_yaml_then_flag(tmp_path):
+    settings = read_yaml(Example, written(tmp_path, "batch_size: 8\nlr: 2e-4\nstrict: true"))
+    assert settings == Example(batch_size=8, lr=2e-4, strict=True)
+    assert parse_flags(Example, ["--batch-size", "9"], default=settings) == Example(9, 2e-4, None, True)
+
+
+def test_yaml_round_trip(tmp_path):
+    settings = Example(batch_size=5, lr=1e-05, folder=Path("a b/c"), strict=True)
+    assert read_yaml(Example, written(tmp_path, to_yaml(settings))) == settings
+    assert read_yaml(Example, written(tmp_path, to_yaml(Example()))) == Example()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--batch-sise", "3"], "--batch-sise"),
+        (["--batch-sise", "3"], "did you mean --batch-size?"),
+        (["--batch-size", "x"], "--batch-size"),
+        (["--batch-size"], "--batch-size"),
+        (["stray"], "stray"),
+    ],
+)
+def test_a_bad_flag_is_named_in_one_line(arguments, told):
+    with pytest.raises(UserError) as error:
+        parse_flags(Example, arguments)
+    assert told in str(error.value) and "\n" not in str(error.value) and "\u2502" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("batchsize: 3", "unknown key 'batchsize' (did you mean 'batch_size'?)"),
+        ("batch_size: many", "--batch-size"),
+        ("batch_size: [1, 2]", "batch_size takes a single value"),
+        ("- batch_size", "expected lines of the form"),
+        ("batch_size: {", "not valid YAML"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("\x00", "not valid YAML"),
+    ],
+)
+def test_a_bad_yaml_file_is_named_with_its_fault(tmp_path, text, told):
+    path = written(tmp_path, text)
+    with pytest.raises(UserError) as error:
+        read_yaml(Example, path)
+    assert told in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_missing_yaml_file(tmp_path):
+    with pytest.raises(UserError, match="No such file"):
+        read_yaml(Example, tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_valid(path):
+    settings = read_yaml(TrainingConfig, path)
+    assert settings.dataset is None  # a config fits any dataset
+
+
+@pytest.mark.parametrize("gan", ["dcgan", "cgan"])
+def test_the_classic_configs_write_out_the_defaults(gan):
+    text = (ROOT / "configs" / f"{gan}.yaml").read_text()
+    assert read_yaml(TrainingConfig, ROOT / "configs" / f"{gan}.yaml") == TrainingConfig(gan=gan)
+    unset = {"dataset", "image_size", "init_from"}
+    assert all(f"\n{field.name}: " in text for field in fields(TrainingConfig) if field.name not in unset)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gan": "dcgn"}, {"device": "gpu"}, {"epochs": 0}, {"batch_size": 1}, {"width": 0}, {"lr": 0.0},
+        {"lr": float("nan")}, {"beta1": 1.0}, {"seed": -1}, {"keep_checkpoints": 0},
+    ],
+)  # fmt: skip
+def test_values_out_of_range_are_refused_by_name(changes):
+    (name,) = changes
+    with pytest.raises(UserError, match=name):
+        TrainingConfig(**changes)
+
+
+@pytest.mark.parametrize("settings", [TrainingConfig, PreprocessConfig])
+def test_every_setting_is_explained(settings):
+    source = Path(__import__(settings.__module__, fromlist=["x"]).__file__).read_text()
+    for field in fields(settings):
+        line = next(line for line in source.splitlines() if line.startswith(f"    {field.name}: "))
+        assert source.split(line + "\n")[1].startswith('    """'), field.name
