@@ -29,7 +29,9 @@ _MACHINE_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPE
 
 def preprocess(arguments: list[str], program: str) -> None:
     """music -> mel-spectrogram PNGs in class folders"""
-    from musicspectrogan.data.preprocessing import PreprocessConfig, preprocess
+    # Here, because training must not wait for the audio libraries, nor need them.
+    from musicspectrogan.data.preprocessing import preprocess
+    from musicspectrogan.data.settings import PreprocessConfig
 
     preprocess(parse_flags(PreprocessConfig, arguments, program=program))
 

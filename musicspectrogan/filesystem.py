@@ -56,6 +56,23 @@ def visible_folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
+def reserve(path: Path) -> None:
+    """Claim room on the disk for all of a file that is about to be filled through a memory map.
+
+    A map of a file with holes ends the process when the disk is full; this raises OSError instead.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+@contextmanager
+def one_at_a_time(lock_file: Path) -> Iterator[None]:
+    """Wait for the lock and hold it; the system releases it by itself when the process dies."""
+    with filelock.FileLock(lock_file):
+        yield
+
+
 @contextmanager
 def sole_writer(folder: Path, doing: str) -> Iterator[None]:
     """Hold the folder's lock; the system releases it by itself when the process dies.

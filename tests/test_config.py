@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from musicspectrogan.config import parse_flags, read_yaml, to_yaml
-from musicspectrogan.data.preprocessing import PreprocessConfig
+from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.errors import UserError
 from musicspectrogan.training.settings import TrainingConfig
 

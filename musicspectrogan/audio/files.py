@@ -23,6 +23,9 @@ AUDIO_SUFFIXES = SOUNDFILE_SUFFIXES | FALLBACK_SUFFIXES
 # Frames read at a time: small, because all of a block is lost where a damaged file breaks off.
 BLOCK_FRAMES = 8192
 
+# Above any float file that means its samples; squares of such numbers are still finite.
+LOUDEST = 1e9
+
 # libsndfile notes a chunk that its file cannot hold: "data : 441000 (should be 220478)".
 _SHORT_CHUNK = re.compile(r"(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)")
 
@@ -65,6 +68,8 @@ def load(path: Path, sample_rate: int) -> Audio:
         raise AudioError("no audio in it")
     if not np.isfinite(samples).all():
         raise AudioError("samples that are not finite numbers")
+    if np.abs(samples).max() > LOUDEST:
+        raise AudioError("samples far beyond full scale")
     if source_rate != sample_rate:
         samples = soxr.resample(samples, source_rate, sample_rate, quality="HQ")
     return Audio(samples, warning)
@@ -86,6 +91,8 @@ def _decode(path: Path) -> tuple[np.ndarray, int, str]:
     blocks, warning = [], ""
     try:
         with soundfile.SoundFile(path) as file:
+            if file.format == "RAW":  # libsndfile's guess about an .au or .snd without a header
+                raise AudioError("does not decode: no header of a known format")
             rate, declared = file.samplerate, file.frames
             chunk = _SHORT_CHUNK.search(file.extra_info)
             if chunk and int(chunk[1]) > int(chunk[2]) > 0:
@@ -98,7 +105,9 @@ def _decode(path: Path) -> tuple[np.ndarray, int, str]:
                     raise
                 declared = max(declared, 1 + sum(map(len, blocks)))
     except soundfile.LibsndfileError as error:
-        reason = " ".join(error.error_string.split()) or "damaged from its start"
+        reason = " ".join(error.error_string.split())
+        if not reason or "does not exist" in reason:  # what it says of an MP3 without a single frame
+            reason = "damaged from its start"
         raise AudioError(f"does not decode: {reason}") from None
     samples = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.float32)
     # An MP3 header counts the encoder's padding, up to a few frames of 1152 samples.
@@ -120,6 +129,8 @@ def _decode_with_librosa(path: Path) -> tuple[np.ndarray, int, str]:
             warnings.simplefilter("ignore")  # librosa announces its own fallback
             samples, rate = librosa.load(path, sr=None, mono=True)
     except audioread.NoBackendError:
+        if audioread.ffdec.available():
+            raise AudioError("does not decode: damaged, or no audio in it") from None
         raise AudioError(
             f"no decoder for {path.suffix.lower()} files here; install ffmpeg, or convert them to WAV"
         ) from None

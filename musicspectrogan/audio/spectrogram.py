@@ -47,7 +47,7 @@ class SpectrogramConfig:
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames", "top_db"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < np.inf:
                 raise UserError(f"{name}: {getattr(self, name)} is not allowed; it must be positive")
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise UserError(

@@ -20,7 +20,7 @@ from musicspectrogan.data.images import track_of_image
 from musicspectrogan.data.manifest import SPLITS, Manifest
 from musicspectrogan.data.parallel import in_parallel
 from musicspectrogan.errors import UserError, check_choice
-from musicspectrogan.filesystem import visible_folders, whole_file, write_text
+from musicspectrogan.filesystem import one_at_a_time, reserve, visible_folders, whole_file, write_text
 from musicspectrogan.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class ImageDataset:
     labels: np.ndarray
     """int64 (N,): index into genres, in the order of rows."""
     genres: list[str]
+    """Those that this split has images of, sorted; between splits, go by name and not by label."""
     spectrogram: SpectrogramConfig
     """How to turn the images back into sound."""
 
@@ -156,26 +157,29 @@ def _read_pixels(root: Path, files: list[_ImageFile], size: int) -> tuple[np.nda
     key = hashlib.sha256(repr((size, files)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     cache = root / f".cache-{size}-{key}.npy"
     notes = cache.with_suffix(".json")
-    if not (cache.is_file() and notes.is_file()):
-        stale = [path for path in root.glob(f".cache-{size}-*") if not path.name.startswith(cache.stem)]
-        try:
-            with whole_file(cache) as temporary:
-                shape = (len(files), size, size)
-                pixels = np.lib.format.open_memmap(temporary, "w+", dtype=np.uint8, shape=shape)
-                problems = _decode_all(root, files, pixels)
-                pixels.flush()
-                write_text(notes, json.dumps(problems))
-            for path in stale:
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            logger.warning(
-                "no cache in %s (%s): the images are decoded again each time", root, error.strerror
-            )
-            pixels = np.empty((len(files), size, size), dtype=np.uint8)
-            problems = _decode_all(root, files, pixels)
-            return pixels, _report_problems(problems, size, len(files))
-    problems = json.loads(notes.read_text(encoding="utf-8"))
-    return np.load(cache, mmap_mode="r"), _report_problems(problems, size, len(files))
+    try:
+        with one_at_a_time(root / ".cache.lock"):
+            if not (cache.is_file() and notes.is_file()):
+                for stale in root.glob(f"*.cache-{size}-*"):
+                    stale.unlink()
+                write_text(notes, json.dumps(_fill_cache(cache, root, files, size)))
+            pixels, problems = np.load(cache, mmap_mode="r"), json.loads(notes.read_text("utf-8"))
+    except OSError as error:
+        logger.warning("no cache in %s (%s): the images are decoded again each time", root, error.strerror)
+        pixels = np.empty((len(files), size, size), dtype=np.uint8)
+        problems = _decode_all(root, files, pixels)
+    return pixels, _report_problems(problems, size, len(files))
+
+
+def _fill_cache(cache: Path, root: Path, files: list[_ImageFile], size: int) -> dict[str, list]:
+    """Decode into a memory-mapped file, so that memory does not grow with the dataset."""
+    shape = (len(files), size, size)
+    with whole_file(cache) as temporary:
+        pixels = np.lib.format.open_memmap(temporary, "w+", dtype=np.uint8, shape=shape)
+        reserve(temporary)
+        problems = _decode_all(root, files, pixels)
+        pixels.flush()
+    return problems
 
 
 def _decode_all(root: Path, files: list[_ImageFile], pixels: np.ndarray) -> dict[str, list]:

@@ -111,7 +111,7 @@ class Report:
         if len(whole) < len(contents):
             with open(self.path, "r+b") as file:
                 file.truncate(len(whole))
-        rows = csv.DictReader(io.StringIO(whole.decode("utf-8", "replace"), newline=""))
+        rows = csv.DictReader(io.StringIO(whole.decode("utf-8", "replace").replace("\0", ""), newline=""))
         if rows.fieldnames != columns:
             raise UserError(f"{self.path} is not a report of this tool; run with --overwrite")
         for row in rows:

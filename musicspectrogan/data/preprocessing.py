@@ -7,17 +7,14 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from musicspectrogan.audio.files import AudioError, load
-from musicspectrogan.audio.spectrogram import SpectrogramConfig, cut_images, encode
-from musicspectrogan.config import check_at_least
+from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.data import sources
-from musicspectrogan.data.images import image_name, track_of_image, write_image
+from musicspectrogan.data.conversion import convert_track, outcome_of
+from musicspectrogan.data.images import track_of_image
 from musicspectrogan.data.manifest import (
     CONVERTED,
     EXCLUDED,
@@ -30,7 +27,8 @@ from musicspectrogan.data.manifest import (
     assign_splits,
 )
 from musicspectrogan.data.parallel import in_parallel
-from musicspectrogan.data.sources import Selection, Track
+from musicspectrogan.data.settings import PreprocessConfig
+from musicspectrogan.data.sources import Track
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, sole_writer, visible_folders
 from musicspectrogan.plugins import load_module, module_names
@@ -38,80 +36,7 @@ from musicspectrogan.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
-# No sample above -80 dBFS.
-SILENCE = 10.0 ** (-80.0 / 20.0)
-
 REASONS_SHOWN = 15
-
-
-@dataclass(frozen=True)
-class PreprocessConfig:
-    """Turn music into mel-spectrogram PNGs in class folders."""
-
-    dataset: str = ""
-    """Kind of dataset: gtzan, fma, folder (any class folders of audio) or demo (composes its own music)."""
-    input: Path | None = None
-    """Folder that holds the music; for demo the folder it is composed in (default: demo_music)."""
-    output: Path = Path("spectrogram_images")
-    """Folder for the images; the same command again continues there."""
-    jobs: int | None = None
-    """Processes; None for one a core."""
-    image_size: int = 64
-    """Pixels a side: 64, 128 or 256; an image spans about three seconds at each."""
-    limit: int | None = None
-    """Take the first N tracks of each genre; None for all."""
-    subset: str | None = None
-    """FMA only: small, medium, large or full; None for small."""
-    license: str | None = None
-    """FMA only: keep tracks whose licence contains this text; None for all."""
-    exclude_faults: bool = False
-    """GTZAN only: leave out the clips that are known to be replicas or mislabelled."""
-    tracks_per_genre: int | None = None
-    """Demo only: clips composed for each genre; None for 40."""
-    seed: int | None = None
-    """Demo only: another seed is other music; None for 0."""
-    strict: bool = False
-    """Treat any file that has to be skipped as an error."""
-    overwrite: bool = False
-    """Remove what an earlier run with other settings left in the output, and start anew."""
-    sample_rate: int | None = None
-    """Hz; None for 22050."""
-    n_fft: int | None = None
-    """Samples in a Fourier frame; None for 2048."""
-    hop_length: int | None = None
-    """Samples from frame to frame; None for 1024 at 64 pixels, 512 at 128, 256 at 256."""
-    f_min: float | None = None
-    """Hz, lowest frequency shown; None for 0."""
-    f_max: float | None = None
-    """Hz, highest frequency shown; None for 8000."""
-    top_db: float | None = None
-    """dB from white to black; None for 80."""
-
-    def __post_init__(self) -> None:
-        check_at_least(self, jobs=1, limit=1, tracks_per_genre=1, seed=0)
-
-    def selection(self) -> Selection:
-        """The options that choose tracks."""
-        return Selection(
-            limit=self.limit,
-            subset=self.subset,
-            license=self.license,
-            exclude_faults=self.exclude_faults,
-            tracks_per_genre=self.tracks_per_genre,
-            seed=self.seed,
-        )
-
-    def spectrogram(self) -> SpectrogramConfig:
-        """The options that define the images."""
-        return SpectrogramConfig.for_image_size(
-            self.image_size,
-            sample_rate=self.sample_rate,
-            n_fft=self.n_fft,
-            hop_length=self.hop_length,
-            f_min=self.f_min,
-            f_max=self.f_max,
-            top_db=self.top_db,
-        )
 
 
 def preprocess(config: PreprocessConfig) -> Manifest:
@@ -124,10 +49,15 @@ def preprocess(config: PreprocessConfig) -> Manifest:
         UserError: no such input, settings that differ from those of the images already there,
             nothing that could be converted, or any skipped file under `strict`.
     """
+    spectrogram = config.spectrogram()
+    empty = int((mel_filterbank(spectrogram).max(axis=1) == 0).sum())
+    if empty:
+        logger.warning("%d mel bands are narrower than a Fourier bin and stay black: raise --n-fft", empty)
+    _refuse_foreign(config.output)
     tracks = _find_tracks(config)
     wanted = Manifest(
         source=config.dataset,
-        spectrogram=config.spectrogram(),
+        spectrogram=spectrogram,
         selection={
             "input": str(config.input.resolve()) if config.input else None,
             **config.selection().asked_for(),
@@ -137,7 +67,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     with sole_writer(config.output, "preprocessing"):
         _claim(config.output, wanted, overwrite=config.overwrite)
         report = Report(config.output)
-        _convert_all(tracks, report, config, wanted.spectrogram)
+        _convert_all(tracks, report, config, spectrogram)
         outcomes = [report.outcomes[track.id] for track in tracks]
         converted = sorted((o for o in outcomes if o.status == CONVERTED), key=lambda o: (o.genre, o.track))
         _summarise(outcomes, config.output)
@@ -170,61 +100,6 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     return wanted
 
 
-def convert_track(track: Track, output: Path, config: SpectrogramConfig) -> Outcome:
-    """Decode, encode, cut and write one track; runs in a worker process."""
-    try:
-        audio = load(track.path, config.sample_rate)
-        seconds = len(audio.samples) / config.sample_rate
-        if 1 + len(audio.samples) // config.hop_length < config.n_frames:
-            raise AudioError(f"{seconds:.1f} s are shorter than one image of {config.image_seconds:.1f} s")
-        if np.abs(audio.samples).max() <= SILENCE:
-            raise AudioError("silent: no sample above -80 dBFS")
-        grey, reference_db = encode(audio.samples, config)
-        images = {k: image for k, image in enumerate(cut_images(grey, config)) if image.any()}
-        if not images:
-            raise AudioError("all images would be black")
-    except AudioError as error:
-        return _outcome(track, SKIPPED, _joined(str(error), track.known_fault))
-    for segment, image in images.items():
-        write_image(
-            output / track.genre / image_name(track.id, segment),
-            image,
-            config,
-            genre=track.genre,
-            track=track.id,
-            reference_db=reference_db,
-        )
-    return _outcome(
-        track,
-        CONVERTED,
-        _joined(audio.warning, track.known_fault),
-        segments=len(images),
-        seconds=round(seconds, 3),
-        reference_db=round(reference_db, 4),
-    )
-
-
-def _outcome(track: Track, status: str, reason: str, **measured: float) -> Outcome:
-    return Outcome(
-        track=track.id,
-        genre=track.genre,
-        split=track.split,
-        status=status,
-        reason=reason,
-        **{"segments": 0, "seconds": 0.0, "reference_db": 0.0, **measured},
-        path=_one_line(str(track.path)),
-    )
-
-
-def _one_line(text: str) -> str:
-    """Printable text without line breaks: the report is read back line by line."""
-    return " ".join(text.encode("utf-8", "backslashreplace").decode("utf-8").split())
-
-
-def _joined(*reasons: str) -> str:
-    return "; ".join(_one_line(reason) for reason in reasons if reason)
-
-
 def _find_tracks(config: PreprocessConfig) -> list[Track]:
     """The source's tracks with unique ids, at most `limit` a genre beside the excluded ones."""
     if not config.dataset:
@@ -235,7 +110,7 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
         if option not in source.OPTIONS:
             flag = option.replace("_", "-")
             raise UserError(f"--{flag} means nothing for --dataset {config.dataset}; leave it away")
-    tracks = sources.with_unique_ids(source.find_tracks(config.input, selection))
+    tracks = sources.with_unique_ids(source.find_tracks(config.input, selection), config.input or Path())
     taken: Counter[str] = Counter()
     chosen = []
     for track in tracks:
@@ -247,6 +122,14 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
     return chosen
 
 
+def _refuse_foreign(output: Path) -> None:
+    """Raise UserError for a folder with files that are not ours; nothing of it is touched."""
+    if not output.is_dir() or (output / MANIFEST_NAME).exists():
+        return
+    if any(not name.startswith(".") for name in os.listdir(output)):
+        raise UserError(f"--output {output} holds files that preprocess did not write; give another folder")
+
+
 def _claim(output: Path, wanted: Manifest, *, overwrite: bool) -> None:
     """Make the output ours: new, continued with the same settings, or cleared for new ones."""
     try:
@@ -255,11 +138,6 @@ def _claim(output: Path, wanted: Manifest, *, overwrite: bool) -> None:
         if not overwrite:
             raise
         present = None
-    else:
-        if present is None and any(not name.startswith(".") for name in os.listdir(output)):
-            raise UserError(
-                f"--output {output} holds files that preprocess did not write; give another folder"
-            )
     if present is not None and not overwrite:
         differences = _differences(present, wanted)
         if differences:
@@ -299,7 +177,8 @@ def _clear(output: Path) -> None:
                 path.unlink()
         if not any(folder.iterdir()):
             folder.rmdir()
-    for path in [output / MANIFEST_NAME, output / REPORT_NAME, *output.glob(".cache-*")]:
+    # The manifest goes last: as long as it is there, the folder is known to be ours.
+    for path in [*output.glob(".cache-*"), output / REPORT_NAME, output / MANIFEST_NAME]:
         path.unlink(missing_ok=True)
 
 
@@ -309,11 +188,13 @@ def _convert_all(
     """Convert every track that the report does not already show as done; one bar for all."""
     for track in tracks:
         if track.excluded:
-            report.append(_outcome(track, EXCLUDED, _one_line(track.excluded)))
+            report.append(outcome_of(track, EXCLUDED, track.excluded))
     candidates = [track for track in tracks if not track.excluded]
     for genre in {track.genre for track in candidates}:
         (config.output / genre).mkdir(exist_ok=True)
-    pending = _pending(candidates, report, config.output)
+    present = _present_images(config.output)
+    _drop_vanished(candidates, report, present)
+    pending = _pending(candidates, report, present)
     if len(pending) < len(candidates):
         logger.info("%d of %d tracks were converted before", len(candidates) - len(pending), len(candidates))
     work = partial(convert_track, output=config.output, config=spectrogram)
@@ -321,34 +202,50 @@ def _convert_all(
         for outcome in in_parallel(work, pending, config.jobs):
             report.append(outcome)
             bar.update()
-    for genre in {track.genre for track in candidates}:
-        folder = config.output / genre
+    for folder in visible_folders(config.output):
         if not any(folder.iterdir()):
             folder.rmdir()  # ImageFolder refuses a class without images
 
 
-def _pending(tracks: Iterable[Track], report: Report, output: Path) -> list[Track]:
+# Images of each (genre, track id), half-written ones included.
+Present = dict[tuple[str, str], list[Path]]
+
+
+def _present_images(output: Path) -> Present:
+    present: Present = defaultdict(list)
+    for folder in visible_folders(output):
+        for name in os.listdir(folder):
+            present[folder.name, track_of_image(name.removeprefix("."))].append(folder / name)
+    return present
+
+
+def _drop_vanished(tracks: Iterable[Track], report: Report, present: Present) -> None:
+    """Remove the images of tracks that were converted before and are no longer in the input."""
+    wanted = {(track.genre, track.id) for track in tracks}
+    ids = {track.id for track in tracks}
+    for outcome in list(report.outcomes.values()):
+        if outcome.status == CONVERTED and (outcome.genre, outcome.track) not in wanted:
+            for path in present.pop((outcome.genre, outcome.track), []):
+                path.unlink()
+            if outcome.track not in ids:
+                gone = replace(outcome, status=EXCLUDED, reason="no longer in the input", segments=0)
+                report.append(gone)
+
+
+def _pending(tracks: Iterable[Track], report: Report, present: Present) -> list[Track]:
     """Tracks that are still to be done, with whatever an interrupted attempt left of them removed.
 
     A track is done when its line says so and its images are all there. Those skipped before are
     tried again: the file may have been mended, or a decoder installed.
     """
-    images: defaultdict[str, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-
-    def images_of(track: Track) -> list[str]:
-        if track.genre not in images:
-            for name in os.listdir(output / track.genre):
-                images[track.genre][track_of_image(name.removeprefix("."))].append(name)
-        return images[track.genre][track.id]
-
     pending = []
     for track in tracks:
         done = report.outcomes.get(track.id)
-        names = images_of(track)
-        if done and done.status == CONVERTED and len(names) == done.segments:
+        images = present.get((track.genre, track.id), [])
+        if done and done.status == CONVERTED and len(images) == done.segments:
             continue
-        for name in names:
-            (output / track.genre / name).unlink()
+        for path in images:
+            path.unlink()
         pending.append(track)
     return pending
 

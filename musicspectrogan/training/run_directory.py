@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import platform
 import re
+from importlib.metadata import version
 from pathlib import Path
-
-import numpy
-import torch
-import torchvision
 
 from musicspectrogan import __version__
 from musicspectrogan.config import read_yaml, to_yaml
@@ -65,14 +62,9 @@ def create_run(run: Path, config: TrainingConfig) -> None:
 
 def write_settings(run: Path, config: TrainingConfig) -> None:
     """Write config.yaml: complete, and valid as --config. The versions are comments."""
-    versions = {
-        "musicspectrogan": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "numpy": numpy.__version__,
-    }
-    comments = "".join(f"# {name} {version}\n" for name, version in versions.items())
+    versions = {"musicspectrogan": __version__, "python": platform.python_version()}
+    versions |= {name: version(name) for name in ("torch", "torchvision", "numpy")}
+    comments = "".join(f"# {name} {number}\n" for name, number in versions.items())
     write_text(run / CONFIG_NAME, to_yaml(config) + comments)
 
 

@@ -10,6 +10,7 @@ and nothing else: decoding, encoding, splits, reports and parallel work are shar
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -73,6 +74,8 @@ def audio_files(folder: Path) -> Iterator[Path]:
         if path.name.startswith("."):
             continue
         if path.is_dir():
+            if path.is_symlink() and path.resolve() in (folder.resolve(), *folder.resolve().parents):
+                continue  # a link to a folder that it lies in: without end
             yield from audio_files(path)
         elif is_audio(path):
             yield path
@@ -91,8 +94,8 @@ def tracks_of_class_folder(folder: Path, genre: str) -> list[Track]:
     ]
 
 
-def with_unique_ids(tracks: Iterable[Track]) -> list[Track]:
-    """Tracks whose ids collide (also where case is ignored) get a short hash of class and file name."""
+def with_unique_ids(tracks: Iterable[Track], root: Path) -> list[Track]:
+    """Tracks whose ids collide (also where case is ignored) get a short hash of their path below `root`."""
     tracks = list(tracks)
     seen: dict[str, int] = {}
     for track in tracks:
@@ -101,7 +104,7 @@ def with_unique_ids(tracks: Iterable[Track]) -> list[Track]:
     def unique(track: Track) -> Track:
         if seen[track.id.lower()] == 1:
             return track
-        tag = crc32(f"{track.genre}/{track.id}{track.path.suffix}".encode("utf-8", "replace"))
+        tag = crc32(os.fsencode(os.path.relpath(track.path, root)))
         return replace(track, id=f"{track.id}-{tag:08x}")
 
     return [unique(track) for track in tracks]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas
 
+from musicspectrogan.data.manifest import SPLITS
 from musicspectrogan.data.sources import (
     Selection,
     Track,
@@ -107,7 +108,7 @@ def _track(row: tuple, audio_root: Path, selection: Selection) -> Track:
         id=f"{number:06d}",
         genre=safe_name(row.genre) if row.genre else "",
         path=audio_root / f"{number:06d}"[:3] / f"{number:06d}.mp3",
-        split=row.split,
+        split=row.split if row.split in SPLITS else "",
         known_fault=KNOWN_FAULTS.get(number, ""),
         excluded=excluded,
     )

@@ -1,0 +1,80 @@
+"""The settings of preprocessing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.config import check_at_least
+from musicspectrogan.data.sources import Selection
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """Turn music into mel-spectrogram PNGs in class folders."""
+
+    dataset: str = ""
+    """Kind of dataset: gtzan, fma, folder (any class folders of audio) or demo (composes its own music)."""
+    input: Path | None = None
+    """Folder that holds the music; for demo the folder it is composed in (default: demo_music)."""
+    output: Path = Path("spectrogram_images")
+    """Folder for the images; the same command again continues there."""
+    jobs: int | None = None
+    """Processes; None for one a core."""
+    image_size: int = 64
+    """Pixels a side: 64, 128 or 256; an image spans about three seconds at each."""
+    limit: int | None = None
+    """Take the first N tracks of each genre; None for all."""
+    subset: str | None = None
+    """FMA only: small, medium, large or full; None for small."""
+    license: str | None = None
+    """FMA only: keep tracks whose licence contains this text; None for all."""
+    exclude_faults: bool = False
+    """GTZAN only: leave out the clips that are known to be replicas or mislabelled."""
+    tracks_per_genre: int | None = None
+    """Demo only: clips composed for each genre; None for 40."""
+    seed: int | None = None
+    """Demo only: another seed is other music; None for 0."""
+    strict: bool = False
+    """Treat any file that has to be skipped as an error."""
+    overwrite: bool = False
+    """Remove what an earlier run with other settings left in the output, and start anew."""
+    sample_rate: int | None = None
+    """Hz; None for 22050."""
+    n_fft: int | None = None
+    """Samples in a Fourier frame; None for 2048."""
+    hop_length: int | None = None
+    """Samples from frame to frame; None for 1024 at 64 pixels, 512 at 128, 256 at 256."""
+    f_min: float | None = None
+    """Hz, lowest frequency shown; None for 0."""
+    f_max: float | None = None
+    """Hz, highest frequency shown; None for 8000."""
+    top_db: float | None = None
+    """dB from white to black; None for 80."""
+
+    def __post_init__(self) -> None:
+        check_at_least(self, jobs=1, limit=1, tracks_per_genre=1, seed=0)
+
+    def selection(self) -> Selection:
+        """The options that choose tracks."""
+        return Selection(
+            limit=self.limit,
+            subset=self.subset,
+            license=self.license,
+            exclude_faults=self.exclude_faults,
+            tracks_per_genre=self.tracks_per_genre,
+            seed=self.seed,
+        )
+
+    def spectrogram(self) -> SpectrogramConfig:
+        """The options that define the images."""
+        return SpectrogramConfig.for_image_size(
+            self.image_size,
+            sample_rate=self.sample_rate,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            f_min=self.f_min,
+            f_max=self.f_max,
+            top_db=self.top_db,
+        )

@@ -1,0 +1,198 @@
+"""Loading clips of every format, whole, cut off and damaged, and saving them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import audioread
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+from musicspectrogan.audio.files import AudioError, is_audio, load, save_wav
+from musicspectrogan.data import composer
+
+RATE = composer.SAMPLE_RATE
+
+# What a decoder may leave of the correlation with the original: lossy formats change the waveform a little.
+FORMATS = {
+    "wav": ("WAV", 0.9999),
+    "flac": ("FLAC", 0.9999),
+    "ogg": ("OGG", 0.99),
+    "mp3": ("MP3", 0.98),
+    "au": ("AU", 0.9999),
+    "aiff": ("AIFF", 0.9999),
+}
+
+
+@pytest.fixture(scope="module")
+def music() -> np.ndarray:
+    return composer.compose("chords", 0, seed=1, seconds=4.0)
+
+
+@pytest.fixture(scope="module")
+def clips(music: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same four seconds in every format, by suffix."""
+    folder = tmp_path_factory.mktemp("clips")
+    paths = {suffix: folder / f"clip.{suffix}" for suffix in FORMATS}
+    for suffix, path in paths.items():
+        soundfile.write(path, music, RATE, format=FORMATS[suffix][0])
+    return paths
+
+
+def cut_off(path: Path, share: float, folder: Path) -> Path:
+    """A copy of the file that breaks off after this share of its bytes."""
+    contents = path.read_bytes()
+    copy = folder / path.name
+    copy.write_bytes(contents[: int(share * len(contents))])
+    return copy
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    length = min(len(one), len(other))
+    return float(np.corrcoef(one[:length], other[:length])[0, 1])
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_loads(clips: dict[str, Path], music: np.ndarray, suffix: str) -> None:
+    audio = load(clips[suffix], RATE)
+    assert audio.samples.dtype == np.float32
+    assert audio.samples.shape == music.shape
+    assert correlation(audio.samples, music) > FORMATS[suffix][1]
+    assert audio.warning == ""
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
+def test_every_usual_kind_of_wav_loads_at_full_scale(music: np.ndarray, tmp_path: Path, subtype: str) -> None:
+    path = tmp_path / "clip.WAV"
+    soundfile.write(path, music, RATE, subtype=subtype)
+    samples = load(path, RATE).samples
+    assert np.abs(samples).max() == pytest.approx(0.9, abs=0.02)
+    assert np.abs(samples - music).max() < 0.03
+
+
+def test_stereo_is_mixed_down(music: np.ndarray, tmp_path: Path) -> None:
+    left, right = music, np.roll(music, 5000)
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.stack([left, right], axis=1), RATE, subtype="FLOAT")
+    np.testing.assert_allclose(load(path, RATE).samples, (left + right) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("source_rate", [8000, 16000, 44100, 48000])
+def test_resampling_equals_librosa(music: np.ndarray, tmp_path: Path, source_rate: int) -> None:
+    path = tmp_path / "other_rate.wav"
+    soundfile.write(path, np.stack([music, music[::-1]], axis=1), source_rate, subtype="FLOAT")
+    expected, _ = librosa.load(path, sr=RATE, mono=True, res_type="soxr_hq")
+    samples = load(path, RATE).samples
+    assert samples.dtype == np.float32
+    assert abs(len(samples) - len(expected)) <= 1
+    length = min(len(samples), len(expected))
+    np.testing.assert_allclose(samples[:length], expected[:length], atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "au", "aiff"])
+def test_a_cut_off_file_is_loaded_as_far_as_it_goes(
+    clips: dict[str, Path],
+    music: np.ndarray,
+    tmp_path: Path,
+    suffix: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    audio = load(cut_off(clips[suffix], 0.6, tmp_path), RATE)
+    seconds = len(audio.samples) / RATE
+    assert 1.9 < seconds < 2.5
+    assert correlation(audio.samples, music) > FORMATS[suffix][1]
+    assert audio.warning == (
+        f"ends after {seconds:.1f} s of the 4.0 s that its header says; converted as far as it goes"
+    )
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
+def test_a_file_that_breaks_off_in_its_header_is_refused(
+    clips: dict[str, Path], tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"stump.{suffix}"
+    path.write_bytes(clips[suffix].read_bytes()[:20])
+    with pytest.raises(AudioError, match=r"does not decode: \w+"):
+        load(path, RATE)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_text_under_an_audio_name_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"notes.{suffix}"
+    path.write_text("this is a text\n" * 200)
+    with pytest.raises(AudioError, match=r"does not decode: \w+"):
+        load(path, RATE)
+
+
+def test_the_reason_for_an_undecodable_mp3_is_not_that_it_is_absent(tmp_path: Path) -> None:
+    path = tmp_path / "zeros.mp3"
+    path.write_bytes(bytes(5000))
+    with pytest.raises(AudioError, match="does not decode") as refusal:
+        load(path, RATE)
+    assert "does not exist" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_an_empty_file_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"empty.{suffix}"
+    path.touch()
+    with pytest.raises(AudioError, match=r"^file is empty$"):
+        load(path, RATE)
+
+
+def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "header_only.wav"
+    soundfile.write(path, np.zeros(0), RATE)
+    with pytest.raises(AudioError, match=r"^no audio in it$"):
+        load(path, RATE)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder.wav").mkdir()
+    for name in ("missing.wav", "folder.wav"):
+        with pytest.raises(AudioError, match=r"^file is missing$"):
+            load(tmp_path / name, RATE)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers_are_refused(music: np.ndarray, tmp_path: Path, value: float) -> None:
+    damaged = music.copy()
+    damaged[500] = value
+    path = tmp_path / "damaged.wav"
+    soundfile.write(path, damaged, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"^samples that are not finite numbers$"):
+        load(path, RATE)
+
+
+def test_a_format_without_a_decoder_is_refused_with_the_remedy(
+    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(audioread, "BACKENDS", [])
+    path = tmp_path / "song.m4a"
+    path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(500))
+    with pytest.raises(AudioError, match=r"^no decoder for \.m4a files here; install ffmpeg, or convert"):
+        load(path, RATE)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.WAV", "a.Mp3", "a.b.flac", "a.m4a", "a.aif"])
+def test_audio_is_known_by_its_suffix(name: str) -> None:
+    assert is_audio(Path("folder") / name)
+
+
+@pytest.mark.parametrize("name", ["._a.wav", ".a.mp3", "a.png", "wav", "a.wav.txt", ".wav"])
+def test_other_names_and_hidden_files_are_no_audio(name: str) -> None:
+    assert not is_audio(Path("folder") / name)
+
+
+def test_saving_and_loading_gives_the_samples_back(music: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "saved.wav"
+    save_wav(path, music, RATE, comment="made by a test")
+    with soundfile.SoundFile(path) as file:
+        assert (file.format, file.subtype, file.channels) == ("WAV", "PCM_16", 1)
+        assert file.comment == "made by a test"
+    np.testing.assert_allclose(load(path, RATE).samples, music, atol=1.0 / 32767)
+    assert [p.name for p in tmp_path.iterdir()] == ["saved.wav"]

@@ -1,0 +1,270 @@
+"""dataset.json, preprocess_report.csv, and the splits."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Manifest, Outcome, Report, assign_splits
+from musicspectrogan.errors import UserError
+
+
+def outcome(track: str, *, genre: str = "rock", split: str = "", **changes: object) -> Outcome:
+    usual = Outcome(
+        track=track,
+        genre=genre,
+        split=split,
+        status=CONVERTED,
+        reason="",
+        segments=10,
+        seconds=30.013,
+        reference_db=31.4159,
+        path=f"music/{genre}/{track}.wav",
+    )
+    return replace(usual, **changes)
+
+
+def tracks(count: int, genre: str = "rock") -> list[Outcome]:
+    return [outcome(f"{genre}.{index:05d}", genre=genre) for index in range(count)]
+
+
+def manifest() -> Manifest:
+    return Manifest(
+        source="gtzan",
+        spectrogram=SpectrogramConfig.for_image_size(128, top_db=60.0),
+        selection={"input": "/music/gtzan", "limit": 5, "exclude_faults": True},
+        genres=["blues", "rock"],
+        tracks=[
+            {
+                "id": "blues.00000",
+                "genre": "blues",
+                "split": "training",
+                "segments": 10,
+                "reference_db": 31.4,
+                "seconds": 30.0,
+            },
+            {
+                "id": "rock «ü».1",
+                "genre": "rock",
+                "split": "test",
+                "segments": 9,
+                "reference_db": -2.5,
+                "seconds": 27.25,
+            },
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (1, (1, 0, 0)),
+        (2, (2, 0, 0)),
+        (3, (1, 1, 1)),
+        (5, (3, 1, 1)),
+        (10, (8, 1, 1)),
+        (40, (32, 4, 4)),
+        (100, (80, 10, 10)),
+    ],
+)
+def test_tracks_are_split_80_10_10_with_one_in_each_from_three_on(
+    count: int, expected: tuple[int, int, int]
+) -> None:
+    splits = assign_splits(tracks(count))
+    assert len(splits) == count
+    counted = Counter(splits.values())
+    assert (counted["training"], counted["validation"], counted["test"]) == expected
+
+
+def test_each_genre_is_split_by_itself() -> None:
+    splits = assign_splits(tracks(10, "jazz") + tracks(2, "rock") + tracks(3, "pop"))
+    counted = Counter((track.split(".")[0], split) for track, split in splits.items())
+    assert counted == {
+        ("jazz", "training"): 8,
+        ("jazz", "validation"): 1,
+        ("jazz", "test"): 1,
+        ("rock", "training"): 2,
+        ("pop", "training"): 1,
+        ("pop", "validation"): 1,
+        ("pop", "test"): 1,
+    }
+
+
+def test_splits_do_not_depend_on_the_order_of_the_files() -> None:
+    forwards = tracks(20)
+    assert assign_splits(forwards) == assign_splits(forwards[::-1])
+
+
+def test_splits_are_spread_over_the_numbers_and_stay_the_same_for_ever() -> None:
+    splits = assign_splits(tracks(10))
+    assert [track for track, split in splits.items() if split == "validation"] == ["rock.00004"]
+    assert [track for track, split in splits.items() if split == "test"] == ["rock.00001"]
+
+
+def test_the_splits_of_the_source_are_kept() -> None:
+    own = [outcome(f"{n:06d}", split=split) for n, split in enumerate(["test", "test", "validation", "test"])]
+    splits = assign_splits(own)
+    assert splits == {"000000": "test", "000001": "test", "000002": "validation", "000003": "test"}
+
+
+def test_tracks_without_a_split_are_split_beside_those_that_have_one() -> None:
+    splits = assign_splits([*tracks(3), outcome("own", split="test")])
+    assert splits.pop("own") == "test"
+    assert sorted(splits.values()) == ["test", "training", "validation"]
+
+
+def test_the_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    written = [
+        outcome("plain"),
+        outcome("quoted", reason='says "no", and more; twice', path="a folder/with, comma.wav"),
+        outcome("ü-日本", genre="Électro", split="test"),
+        outcome("skipped", status=SKIPPED, reason="file is empty", segments=0, seconds=0.0, reference_db=0.0),
+    ]
+    report = Report(tmp_path)
+    for line in written:
+        report.append(line)
+    assert Report(tmp_path).outcomes == {line.track: line for line in written}
+    with open(tmp_path / "preprocess_report.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == [field.name for field in fields(Outcome)]
+    assert [row[0] for row in rows[1:]] == ["plain", "quoted", "ü-日本", "skipped"]
+
+
+def test_a_line_that_was_cut_off_is_dropped_and_the_next_one_is_whole(tmp_path: Path) -> None:
+    report = Report(tmp_path)
+    for line in tracks(3):
+        report.append(line)
+    path = tmp_path / "preprocess_report.csv"
+    path.write_bytes(path.read_bytes()[:-7])
+
+    continued = Report(tmp_path)
+    assert list(continued.outcomes) == ["rock.00000", "rock.00001"]
+    continued.append(outcome("rock.00002", segments=4))
+    again = Report(tmp_path).outcomes
+    assert list(again) == ["rock.00000", "rock.00001", "rock.00002"]
+    assert again["rock.00002"].segments == 4
+
+
+@pytest.mark.parametrize("line", ["rock.00001,rock,,converted", "a,b,c,converted,,ten,30.0,1.0,p", "x," * 30])
+def test_a_damaged_line_is_passed_over(tmp_path: Path, line: str) -> None:
+    Report(tmp_path).append(outcome("rock.00000"))
+    path = tmp_path / "preprocess_report.csv"
+    path.write_text(path.read_text() + line + "\n")
+    Report(tmp_path).append(outcome("rock.00002"))
+    assert list(Report(tmp_path).outcomes) == ["rock.00000", "rock.00002"]
+
+
+def test_a_later_line_replaces_an_earlier_one(tmp_path: Path) -> None:
+    report = Report(tmp_path)
+    report.append(outcome("a", status=SKIPPED, reason="file is empty", segments=0))
+    report.append(outcome("b"))
+    report.append(outcome("a"))
+    read = Report(tmp_path).outcomes
+    assert (read["a"].status, read["a"].segments) == (CONVERTED, 10)
+    assert len(read) == 2
+
+
+def test_a_line_that_says_nothing_new_is_not_repeated(tmp_path: Path) -> None:
+    Report(tmp_path).append(outcome("a", reason="file is empty"))
+    before = (tmp_path / "preprocess_report.csv").read_bytes()
+    Report(tmp_path).append(outcome("a", reason="file is empty"))
+    assert (tmp_path / "preprocess_report.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("contents", ["", "something,else\n1,2\n"])
+def test_another_file_in_the_place_of_the_report_is_refused(tmp_path: Path, contents: str) -> None:
+    (tmp_path / "preprocess_report.csv").write_text(contents)
+    with pytest.raises(UserError, match="is not a report of this tool; run with --overwrite"):
+        Report(tmp_path)
+
+
+def test_dataset_json_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    manifest().write(tmp_path)
+    assert Manifest.read(tmp_path) == manifest()
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset.json"]
+
+
+def test_dataset_json_has_the_documented_form(tmp_path: Path) -> None:
+    manifest().write(tmp_path)
+    contents = json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))
+    assert list(contents) == ["format_version", "source", "spectrogram", "selection", "genres", "tracks"]
+    assert contents["format_version"] == 1
+    assert contents["spectrogram"] == {
+        "sample_rate": 22050,
+        "n_fft": 2048,
+        "hop_length": 512,
+        "n_mels": 128,
+        "n_frames": 128,
+        "f_min": 0.0,
+        "f_max": 8000.0,
+        "top_db": 60.0,
+    }
+    assert contents["tracks"] == manifest().tracks
+
+
+def test_dataset_json_without_tracks_is_read_back_too(tmp_path: Path) -> None:
+    unfinished = Manifest("folder", SpectrogramConfig())
+    unfinished.write(tmp_path)
+    assert Manifest.read(tmp_path) == unfinished
+
+
+def test_the_split_of_a_track_is_found_by_genre_and_id() -> None:
+    assert manifest().split_of_track() == {
+        ("blues", "blues.00000"): "training",
+        ("rock", "rock «ü».1"): "test",
+    }
+
+
+def test_there_is_no_manifest_where_there_is_no_dataset_json(tmp_path: Path) -> None:
+    assert Manifest.read(tmp_path) is None
+
+
+def test_a_later_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"format_version": 2, "spectrogram": {"bands": 80}}')
+    with pytest.raises(UserError, match="has format 2; this version reads format 1"):
+        Manifest.read(tmp_path)
+
+
+def damaged(**changes: object) -> str:
+    track = {"id": "a", "genre": "rock", "split": "test", "segments": 1, "reference_db": 1.0, "seconds": 3.0}
+    whole = {
+        "format_version": 1,
+        "source": "folder",
+        "spectrogram": {"sample_rate": 22050},
+        "genres": ["rock"],
+        "tracks": [track],
+    }
+    return json.dumps({**whole, **changes})
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        "",
+        "not json",
+        "[]",
+        "{}",
+        damaged()[:-30],
+        damaged(spectrogram={"sample_rate": 22050, "bands": 3}),
+        damaged(spectrogram=None),
+        damaged(tracks=[{"id": "a", "genre": "rock", "segments": 1}]),
+        damaged(tracks=[{"id": "a", "genre": "rock", "segments": 1, "split": "train"}]),
+        damaged(tracks=[{"id": "a", "genre": "rock", "segments": "many", "split": "test"}]),
+        damaged(tracks=7),
+    ],
+)
+def test_a_damaged_dataset_json_is_refused(tmp_path: Path, contents: str) -> None:
+    (tmp_path / "dataset.json").write_text(contents)
+    with pytest.raises(UserError, match=r"is damaged .*; run preprocess with --overwrite"):
+        Manifest.read(tmp_path)
+
+
+def test_the_example_of_damage_is_itself_sound(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(damaged())
+    assert Manifest.read(tmp_path) is not None

@@ -1,0 +1,100 @@
+"""The README's own commands, in their order, on small stand-ins for the folders they name.
+
+Blocks marked `bash` are run; those marked `sh` install, which `make test` has just done by the same lines.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pandas
+import pytest
+import soundfile
+from conftest import ROOT
+
+from musicspectrogan import config, models
+from musicspectrogan.data import composer
+from musicspectrogan.data.settings import PreprocessConfig
+from musicspectrogan.training.settings import TrainingConfig
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()
+]
+# Training in the README takes minutes to hours; here the same flags with few epochs of a tiny network.
+SHORTER = {"200": "2", "300": "3"}
+TINY = ["--width", "2", "--standing-batches", "2", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def home(gtzan_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with the README's folders."""
+    home = tmp_path_factory.mktemp("home")
+    shutil.copytree(gtzan_tree, home / "genres_original")
+    shutil.copytree(ROOT / "configs", home / "configs")
+    for index, name in enumerate(("techno/a.mp3", "techno/some_album/01.flac", "folk/c.wav")):
+        path = home / "my_music" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, composer.compose("chords", index, seed=2, seconds=4.0), composer.SAMPLE_RATE)
+    numbers = (2, 5, 1040)
+    for number in numbers:
+        path = home / "fma" / "fma_small" / f"{number:06d}"[:3] / f"{number:06d}.mp3"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, composer.compose("bass", number, seed=2, seconds=4.0), composer.SAMPLE_RATE)
+    columns = [("set", "split"), ("set", "subset"), ("track", "genre_top"), ("track", "license")]
+    rows = [["training", "small", "Hip-Hop", "Attribution-NonCommercial"]] * len(numbers)
+    table = pandas.DataFrame(
+        rows, pandas.Index(numbers, name="track_id"), pandas.MultiIndex.from_tuples(columns)
+    )
+    (home / "fma" / "fma_metadata").mkdir()
+    table.to_csv(home / "fma" / "fma_metadata" / "tracks.csv")
+    return home
+
+
+def shortened(line: str) -> list[str]:
+    """The command's arguments after `python`, with a training cut short."""
+    python, *arguments = shlex.split(line)
+    assert python == "python"
+    if arguments[0] == "run.py":
+        arguments = [SHORTER.get(argument, argument) for argument in arguments]
+        if "--resume" not in arguments:
+            arguments += TINY
+        if "--epochs" not in arguments:
+            arguments += ["--epochs", "1"]
+    return arguments
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_readmes_command_works(line, home, command):
+    done = command(*shortened(line), cwd=home)
+    output = re.search(r"preprocess.py .*--output (\S+)", line)
+    if output:
+        assert (home / output[1] / "dataset.json").is_file()
+    if "run.py" in line and "--dry-run" not in line:
+        run = Path(re.search(r"Done after \d+ epochs: (\S+)", done.stderr)[1])
+        assert (home / run / "checkpoints" / "latest.pt").is_file()
+
+
+def test_there_are_commands_for_every_kind_of_dataset_and_gan():
+    text = "\n".join(COMMANDS)
+    assert all(f"--dataset {name} " in text for name in ("demo", "folder", "gtzan", "fma"))
+    assert all(f"--gan {name} " in text for name in models.names())
+
+
+def test_every_flag_that_the_readme_names_exists():
+    known = {
+        f"--{field.replace('_', '-')}"
+        for settings in (TrainingConfig, PreprocessConfig)
+        for field in config.to_plain(settings())
+    }
+    known |= {"--config", "--resume", "--dry-run", "--help"}
+    foreign = {"--logdir"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README)) <= known | foreign
+
+
+def test_the_pictures_are_there():
+    for name in re.findall(r"!\[.*?\]\((.*?)\)", README, re.DOTALL):
+        assert (ROOT / name).is_file(), name
