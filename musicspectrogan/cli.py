@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import tyro
 from musicspectrogan import __version__
 from musicspectrogan.config import parse_flags, read_yaml
 from musicspectrogan.errors import Interrupted, UserError, check_choice
+from musicspectrogan.progress import ConsoleHandler
 from musicspectrogan.training.settings import TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -33,7 +35,11 @@ def preprocess(arguments: list[str], program: str) -> None:
     from musicspectrogan.data.preprocessing import preprocess
     from musicspectrogan.data.settings import PreprocessConfig
 
-    preprocess(parse_flags(PreprocessConfig, arguments, program=program))
+    config = parse_flags(PreprocessConfig, arguments, program=program)
+    try:
+        preprocess(config)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the same command again goes on from here") from None
 
 
 @dataclass(frozen=True)
@@ -111,13 +117,19 @@ def main(command: str | None = None) -> None:
     signal.signal(signal.SIGTERM, _as_keyboard_interrupt)
     _set_up_logging()
     try:
-        sys.exit(_dispatch(command, sys.argv[1:]))
+        try:
+            status = _dispatch(command, sys.argv[1:])
+        finally:
+            sys.stdout.flush()
     except UserError as error:
         status = _complain(str(error), EXIT_USER_ERROR)
     except Interrupted as error:
         status = _complain(str(error), EXIT_INTERRUPTED)
     except KeyboardInterrupt:
-        status = _complain("interrupted; the same command again goes on from here", EXIT_INTERRUPTED)
+        status = _complain("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = EXIT_DONE
     except OSError as error:
         if error.errno not in _MACHINE_ERRORS:
             raise
@@ -156,7 +168,7 @@ def _as_keyboard_interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 
 def _set_up_logging() -> None:
-    handler = logging.StreamHandler()
+    handler = ConsoleHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     package = logging.getLogger("musicspectrogan")
     package.setLevel(logging.INFO)

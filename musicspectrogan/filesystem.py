@@ -24,7 +24,7 @@ def whole_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         if flush:
-            with open(temporary, "rb") as written:
+            with open(temporary, "r+b") as written:  # Windows flushes only what is open for writing
                 os.fsync(written.fileno())
         os.replace(temporary, path)
     except BaseException:
@@ -48,7 +48,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--output {path}: cannot be made a folder: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be made a folder: {error.strerror}") from None
 
 
 def visible_folders(folder: Path) -> list[Path]:
@@ -85,7 +85,7 @@ def sole_writer(folder: Path, doing: str) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise UserError(
-            f"{folder}: another run is {doing} there; wait for it, or give another --output"
+            f"{folder}: another run is {doing} there; wait for it, or name another folder"
         ) from None
     try:
         yield

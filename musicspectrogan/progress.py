@@ -1,4 +1,4 @@
-"""One progress bar for all long work: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, a line now and then elsewhere, and log lines beside it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from tqdm import tqdm
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 10.0
+
+
+class ConsoleHandler(logging.Handler):
+    """Log lines on stderr, written above a progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        tqdm.write(self.format(record), file=sys.stderr)
 
 
 class _Lines(tqdm):

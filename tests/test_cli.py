@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+
 import pytest
 import torch
+from conftest import command_line, environment
 from PIL import Image
 
 import musicspectrogan
@@ -30,6 +34,14 @@ def test_help_lists_the_commands_and_the_scripts_flags(command, tmp_path):
     assert "--exclude-faults" in command("preprocess.py", "--help", cwd=tmp_path).stdout
 
 
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    line = shlex.join(command_line("run.py", "--help")) + " | head -n 1; exit ${PIPESTATUS[0]}"
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_unknown_command_is_answered_with_the_nearest(command, tmp_path):
     told = command("-m", "musicspectrogan", "preproces", cwd=tmp_path, status=2)
     assert "did you mean 'preprocess'?" in told.stderr
@@ -47,15 +59,19 @@ def test_an_unknown_command_is_answered_with_the_nearest(command, tmp_path):
         (["--dataset", "empty", "--epochs", "-1"], "epochs: -1"),
         (["--dataset", "empty", "--config", "nothing.yaml"], "nothing.yaml"),
         (["--dataset", "empty", "--config", "wrong.yaml"], "unknown key 'epoch' (did you mean 'epochs'?)"),
-        (["--dataset", "text.png"], "there is no such folder"),
+        (["--dataset", "text.png"], "is a file"),
         (["--dataset", "broken"], "no readable image"),
         (["--dataset", "empty", "--loss", "bec"], "did you mean 'bce'?"),
         (["--dataset", "empty", "--resume"], "no run of dcgan"),
+        (["--resume"], "no run with a checkpoint"),
+        (["--dataset", "images", "--init-from", "nowhere.pt"], "no such checkpoint"),
+        (["--dataset", "images", "--output", "text.png"], "cannot be made a folder"),
         (["--resume", "nowhere"], "no such checkpoint"),
         (["--resume", "text.png"], "not a checkpoint"),
     ],
 )
-def test_wrong_input_to_training(arguments, told, command, tmp_path):
+def test_wrong_input_to_training(arguments, told, command, images, tmp_path):
+    (tmp_path / "images").symlink_to(images)
     (tmp_path / "empty").mkdir()
     (tmp_path / "wrong.yaml").write_text("epoch: 3\n")
     (tmp_path / "text.png").write_text("not an image")

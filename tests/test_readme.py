@@ -95,6 +95,10 @@ def test_every_flag_that_the_readme_names_exists():
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README)) <= known | foreign
 
 
+def test_no_figure_is_left_open():
+    assert not re.search(r"@[A-Z0-9]+@|TODO", README)
+
+
 def test_the_pictures_are_there():
     for name in re.findall(r"!\[.*?\]\((.*?)\)", README, re.DOTALL):
         assert (ROOT / name).is_file(), name

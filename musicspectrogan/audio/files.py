@@ -121,8 +121,8 @@ def _decode(path: Path) -> tuple[np.ndarray, int, str]:
 
 def _decode_with_librosa(path: Path) -> tuple[np.ndarray, int, str]:
     """The same, for formats that libsndfile does not read."""
-    import audioread
-    import librosa
+    import audioread  # librosa's own fallback
+    import librosa  # slow to import, and most datasets never need it
 
     try:
         with warnings.catch_warnings():

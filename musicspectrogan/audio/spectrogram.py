@@ -49,6 +49,8 @@ class SpectrogramConfig:
         for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames", "top_db"):
             if not 0 < getattr(self, name) < np.inf:
                 raise UserError(f"{name}: {getattr(self, name)} is not allowed; it must be positive")
+        if not 1000 <= self.sample_rate <= 384000:
+            raise UserError(f"sample_rate: {self.sample_rate} Hz is not allowed; give 1000 to 384000")
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise UserError(
                 f"f_min {self.f_min:g} and f_max {self.f_max:g} Hz must satisfy "

@@ -50,6 +50,8 @@ class ImageDataset:
     """Those that this split has images of, sorted; between splits, go by name and not by label."""
     spectrogram: SpectrogramConfig
     """How to turn the images back into sound."""
+    fingerprint: str
+    """A hash of the names of this split's images: tells one dataset from another."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -108,12 +110,15 @@ def load_dataset(root: Path, *, split: str = "training", image_size: int | None 
     labels = np.array([genres.index(files[row].genre) for row in rows], dtype=np.int64)
     named_after_source = manifest is not None and manifest.source != "folder"
     name = manifest.source if named_after_source else root.resolve().name
-    return ImageDataset(name, pixels, rows, labels, genres, spectrogram)
+    listing = "\n".join(f"{files[row].genre}/{files[row].name}" for row in rows)
+    fingerprint = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+    return ImageDataset(name, pixels, rows, labels, genres, spectrogram, fingerprint)
 
 
 def _list_images(root: Path) -> list[_ImageFile]:
     if not root.is_dir():
-        raise UserError(f"--dataset {root}: there is no such folder; make one with preprocess.py")
+        what = "is a file" if root.exists() else "there is no such folder"
+        raise UserError(f"--dataset {root}: {what}; name a folder made by preprocess.py")
     files = []
     for folder in visible_folders(root):
         with os.scandir(folder) as entries:
@@ -189,7 +194,7 @@ def _decode_all(root: Path, files: list[_ImageFile], pixels: np.ndarray) -> dict
     tasks = [
         (start, [root / f.genre / f.name for f in files[start : start + IMAGES_PER_TASK]]) for start in starts
     ]
-    jobs = None if len(files) >= WORTH_PROCESSES else 1
+    jobs = -1 if len(files) >= WORTH_PROCESSES else 1
     damaged, changed = [], 0
     with progress_bar(total=len(files), description="Reading images", unit="image") as bar:
         for start, block, failures, resized in in_parallel(partial(_decode_block, size=size), tasks, jobs):

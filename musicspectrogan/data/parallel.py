@@ -20,8 +20,9 @@ def in_parallel(
     Args:
         function: importable by name; runs in worker processes, or here when `jobs` is 1.
         items: pickled one by one as workers become free, so memory does not grow with their number.
-        jobs: processes; None for one a core. Each runs its numeric libraries on one thread.
+        jobs: processes, -1 for one a core; None for what the surrounding `joblib.parallel_config`
+            says. Each runs its numeric libraries on one thread.
     """
-    pool = joblib.Parallel(n_jobs=jobs or -1, return_as="generator_unordered")
     with threadpool_limits(1), joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
         yield from pool(joblib.delayed(function)(item) for item in items)

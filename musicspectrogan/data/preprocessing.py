@@ -11,6 +11,8 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+import joblib
+
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.data import sources
 from musicspectrogan.data.conversion import convert_track, outcome_of
@@ -51,9 +53,16 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     """
     spectrogram = config.spectrogram()
     empty = int((mel_filterbank(spectrogram).max(axis=1) == 0).sum())
+    if empty > spectrogram.n_mels // 4:
+        raise UserError(f"{empty} of {spectrogram.n_mels} mel bands would stay black; raise --n-fft")
     if empty:
         logger.warning("%d mel bands are narrower than a Fourier bin and stay black: raise --n-fft", empty)
     _refuse_foreign(config.output)
+    with joblib.parallel_config(n_jobs=config.jobs or -1):
+        return _preprocess(config, spectrogram)
+
+
+def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Manifest:
     tracks = _find_tracks(config)
     wanted = Manifest(
         source=config.dataset,
@@ -199,7 +208,7 @@ def _convert_all(
         logger.info("%d of %d tracks were converted before", len(candidates) - len(pending), len(candidates))
     work = partial(convert_track, output=config.output, config=spectrogram)
     with progress_bar(total=len(pending), description="Converting", unit="track") as bar:
-        for outcome in in_parallel(work, pending, config.jobs):
+        for outcome in in_parallel(work, pending):
             report.append(outcome)
             bar.update()
     for folder in visible_folders(config.output):

@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from musicspectrogan.errors import UserError, check_choice
+from musicspectrogan.errors import UserError
 from musicspectrogan.plugins import load_module, module_names
 
 if TYPE_CHECKING:
     from torch import nn
 
 SMALLEST_IMAGE = 16
+# Modules that are no models.
+SHARED = ("blocks",)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class ModelConfig:
 
 def names() -> list[str]:
     """What `--gan` may be; imports no model."""
-    return [name for name in module_names(sys.modules[__name__]) if name != "blocks"]
+    return module_names(sys.modules[__name__], SHARED)
 
 
 def build(gan: str, config: ModelConfig) -> tuple[nn.Module, nn.Module]:
@@ -53,12 +56,14 @@ def build(gan: str, config: ModelConfig) -> tuple[nn.Module, nn.Module]:
     Raises:
         UserError: no model has that name.
     """
-    check_choice("--gan", gan, names())
-    module = load_module(sys.modules[__name__], "--gan", gan)
+    module = _module(gan)
     return module.Generator(config), module.Discriminator(config)
 
 
 def is_conditional(gan: str) -> bool:
     """Whether the model's images depend on the labels."""
-    check_choice("--gan", gan, names())
-    return load_module(sys.modules[__name__], "--gan", gan).CONDITIONAL
+    return _module(gan).CONDITIONAL
+
+
+def _module(gan: str) -> ModuleType:
+    return load_module(sys.modules[__name__], "--gan", gan, SHARED)

@@ -18,6 +18,11 @@ DEVICE_SHARE = 0.25
 BATCHES_AHEAD = 2
 
 
+def steps_per_epoch(n_images: int, batch_size: int) -> int:
+    """Full batches that it takes to show every image."""
+    return -(-n_images // batch_size)
+
+
 class Batches:
     """Shuffled epochs of (images (B, 1, H, W) float32 in [-1, 1], labels (B,) int64) on a device.
 
@@ -30,9 +35,9 @@ class Batches:
         self.device = device
         self.seed = seed
         self.size = len(dataset)
-        self.steps_per_epoch = -(-self.size // batch_size)
+        self.steps_per_epoch = steps_per_epoch(self.size, batch_size)
         self.labels = torch.from_numpy(dataset.labels).to(device)
-        self._pixels, self._rows = dataset.pixels, dataset.rows
+        self._pixels, self._rows, self._host_labels = dataset.pixels, dataset.rows, dataset.labels
         self._resident: Tensor | None = None
         if device.type != "cpu" and self._fits():
             self._resident = torch.from_numpy(self._pixels[self._rows]).unsqueeze(1).to(device)
@@ -65,9 +70,12 @@ class Batches:
 
         def gather(picks: Tensor) -> tuple[Tensor, Tensor]:
             pixels = torch.from_numpy(self._pixels[self._rows[picks.numpy()]]).unsqueeze(1)
+            labels = torch.from_numpy(self._host_labels[picks.numpy()])
             if self.device.type == "cuda":
+                # From pinned memory the copies do not wait for the work queued on the GPU.
                 pixels = pixels.pin_memory().to(self.device, non_blocking=True)
-            return as_images(pixels), self.labels[picks.to(self.device)]
+                labels = labels.pin_memory().to(self.device, non_blocking=True)
+            return as_images(pixels), labels
 
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
             ahead: deque = deque()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import torch
+from PIL import Image
 
 from musicspectrogan import models
 from musicspectrogan.config import to_plain
@@ -20,14 +21,15 @@ from musicspectrogan.models import ModelConfig
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.batches import as_pixels
 from musicspectrogan.training.checkpoint import (
-    FOLDER,
-    LATEST,
+    CHECKPOINTS_FOLDER,
+    LATEST_NAME,
     Checkpoint,
     keep_checkpoint,
     save_checkpoint,
 )
-from musicspectrogan.training.grids import draw_grid, save_grid
+from musicspectrogan.training.grids import save_grid
 from musicspectrogan.training.randomness import generator_at
+from musicspectrogan.training.run_directory import SAMPLES_FOLDER
 from musicspectrogan.training.trainer import Callback, Tick, Trainer
 
 logger = logging.getLogger(__name__)
@@ -79,10 +81,21 @@ class Metrics(Callback):
 
     def on_start(self, trainer: Trainer) -> None:
         """Rows beyond the position that a resumed run starts from are dropped: they come again."""
-        if self.path.exists():
-            table = pandas.read_csv(self.path, on_bad_lines="skip")
-            with whole_file(self.path) as temporary:
-                table[table["step"] <= trainer.steps_taken].to_csv(temporary, index=False)
+        if not self.path.exists():
+            return
+        with open(self.path, encoding="utf-8", errors="replace", newline="") as file:
+            header, *rows = [line for line in csv.reader(file) if line] or [[]]
+        if "step" not in header:
+            self.path.unlink()  # a kill came before its first line was written
+            return
+        column = header.index("step")
+        kept = [
+            row
+            for row in rows
+            if len(row) == len(header) and row[column].isdigit() and int(row[column]) <= trainer.steps_taken
+        ]
+        with whole_file(self.path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *kept])
 
     def on_tick(self, trainer: Trainer, tick: Tick) -> None:
         row = asdict(tick)
@@ -102,11 +115,12 @@ class Samples(Callback):
     """Grids of the averaged generator's images: the same latents in every row and every epoch."""
 
     def __init__(self, run: Path, gan: str, dataset: ImageDataset, seed: int) -> None:
-        self.folder = run / "samples"
+        self.folder = run / SAMPLES_FOLDER
         self.genres = dataset.genres
         self.conditional = models.is_conditional(gan)
         self.dataset = dataset
         self.seed = seed
+        self.newest: Image.Image | None = None
 
     def on_start(self, trainer: Trainer) -> None:
         if not (self.folder / "real.png").exists():
@@ -114,7 +128,7 @@ class Samples(Callback):
 
     def on_snapshot(self, trainer: Trainer) -> None:
         path = self.folder / f"epoch_{trainer.epochs_done:04d}.png"
-        save_grid(path, *self.fake_rows(trainer))
+        self.newest = save_grid(path, *self.fake_rows(trainer))
         logger.info("Samples of epoch %d are in %s", trainer.epochs_done, path)
 
     def fake_rows(self, trainer: Trainer) -> tuple[list[np.ndarray], list[str] | None]:
@@ -145,7 +159,7 @@ class Samples(Callback):
 
 
 class TensorBoard(Callback):
-    """Scalars at every tick, grids at every snapshot."""
+    """Scalars at every tick, and at every snapshot the grid that `samples` has just drawn."""
 
     def __init__(self, run: Path, samples: Samples) -> None:
         self.folder = run / "tensorboard"
@@ -154,14 +168,14 @@ class TensorBoard(Callback):
     def on_start(self, trainer: Trainer) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
 
-        self._writer = SummaryWriter(self.folder, purge_step=trainer.steps_taken)
+        self._writer = SummaryWriter(self.folder, purge_step=trainer.steps_taken + 1)
 
     def on_tick(self, trainer: Trainer, tick: Tick) -> None:
         for name, value in {**tick.means, "images_per_second": tick.images_per_second}.items():
             self._writer.add_scalar(name, value, tick.step)
 
     def on_snapshot(self, trainer: Trainer) -> None:
-        sheet = np.asarray(draw_grid(*self.samples.fake_rows(trainer)))
+        sheet = np.asarray(self.samples.newest)
         self._writer.add_image("samples", sheet, trainer.steps_taken, dataformats="HW")
         self._writer.flush()
 
@@ -181,7 +195,7 @@ class Checkpoints(Callback):
         keep_checkpoint(self._checkpoint(trainer), self.run, keep=trainer.config.keep_checkpoints)
 
     def on_interrupt(self, trainer: Trainer) -> None:
-        save_checkpoint(self._checkpoint(trainer), self.run / FOLDER / LATEST)
+        save_checkpoint(self._checkpoint(trainer), self.run / CHECKPOINTS_FOLDER / LATEST_NAME)
 
     def _checkpoint(self, trainer: Trainer) -> Checkpoint:
         step = trainer.step
@@ -199,6 +213,7 @@ class Checkpoints(Callback):
             epoch=trainer.epochs_done,
             step=trainer.steps_taken,
             images_seen=trainer.images_seen,
+            dataset_fingerprint=self.dataset.fingerprint,
         )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,8 @@ from musicspectrogan.filesystem import whole_file
 from musicspectrogan.models import ModelConfig
 
 FORMAT_VERSION = 1
-FOLDER = "checkpoints"
-LATEST = "latest.pt"
+CHECKPOINTS_FOLDER = "checkpoints"
+LATEST_NAME = "latest.pt"
 
 
 @dataclass
@@ -44,6 +46,8 @@ class Checkpoint:
     step: int
     """Steps taken."""
     images_seen: int
+    dataset_fingerprint: str
+    """Tells whether the dataset is still the one that the run began with."""
 
     def build_ema_generator(self) -> nn.Module:
         """The generator to sample from, in eval mode on the CPU."""
@@ -95,7 +99,7 @@ def newest_checkpoint(run: Path) -> Path:
     Raises:
         UserError: it has none.
     """
-    latest = run / FOLDER / LATEST
+    latest = run / CHECKPOINTS_FOLDER / LATEST_NAME
     if not latest.is_file():
         raise UserError(f"{run}: no checkpoint in it; name a run directory or a checkpoint file")
     return latest
@@ -103,16 +107,22 @@ def newest_checkpoint(run: Path) -> Path:
 
 def keep_checkpoint(checkpoint: Checkpoint, run: Path, *, keep: int) -> Path:
     """Save as epoch_NNNN.pt and as latest.pt, which share one file, and drop all but the newest `keep`."""
-    folder = run / FOLDER
+    folder = run / CHECKPOINTS_FOLDER
     path = folder / f"epoch_{checkpoint.epoch:04d}.pt"
     save_checkpoint(checkpoint, path)
-    with whole_file(folder / LATEST, flush=False) as temporary:
+    with whole_file(folder / LATEST_NAME, flush=False) as temporary:
         temporary.unlink(missing_ok=True)
         try:
             os.link(path, temporary)
         except OSError:  # a file system without hard links
-            save_checkpoint(checkpoint, temporary)
-    others = sorted(p for p in folder.glob("epoch_*.pt") if p != path)
-    for old in others[: max(0, len(others) - keep + 1)]:
-        old.unlink()
+            shutil.copyfile(path, temporary)
+    epochs = {number: folder / f"epoch_{number:04d}.pt" for number in _saved_epochs(folder)}
+    newest = sorted(number for number in epochs if number <= checkpoint.epoch)[-keep:]
+    # Later epochs are there when a run went back to an older checkpoint: another future now.
+    for number in epochs.keys() - set(newest):
+        epochs[number].unlink()
     return path
+
+
+def _saved_epochs(folder: Path) -> list[int]:
+    return [int(match[1]) for p in folder.iterdir() if (match := re.fullmatch(r"epoch_(\d{4,})\.pt", p.name))]

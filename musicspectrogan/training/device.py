@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 
 from musicspectrogan.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 
 def choose_device(name: str) -> torch.device:
@@ -24,8 +20,6 @@ def choose_device(name: str) -> torch.device:
     }
     if name == "auto":
         name = next(candidate for candidate, present in available.items() if present)
-        if name == "cpu":
-            logger.info("No GPU found, training on the CPU; a narrow network suits it: --width 16")
     elif not available[name]:
         raise UserError(f"--device {name}: this machine has none that PyTorch can use; try --device auto")
     return torch.device(name)

@@ -12,12 +12,15 @@ from musicspectrogan import __version__
 from musicspectrogan.config import read_yaml, to_yaml
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, write_text
-from musicspectrogan.training.checkpoint import FOLDER, LATEST
+from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, LATEST_NAME
 from musicspectrogan.training.settings import TrainingConfig
 
 RUNS = Path("runs")
 CONFIG_NAME = "config.yaml"
 LOG_NAME = "log.txt"
+SAMPLES_FOLDER = "samples"
+
+logger = logging.getLogger(__name__)
 
 
 def next_run(gan: str, dataset_name: str, runs: Path = RUNS) -> Path:
@@ -28,20 +31,45 @@ def next_run(gan: str, dataset_name: str, runs: Path = RUNS) -> Path:
 
 
 def newest_run(config: TrainingConfig, runs: Path = RUNS) -> Path:
-    """The newest run of the same gan and dataset that has a checkpoint.
+    """The newest run with a checkpoint, of the same gan and dataset where `config` names a dataset.
 
     Raises:
         UserError: there is none.
     """
     for run in sorted(_numbered(runs), reverse=True):
-        if (run / FOLDER / LATEST).is_file() and (run / CONFIG_NAME).is_file():
-            made_with = read_yaml(TrainingConfig, run / CONFIG_NAME)
-            if (made_with.gan, made_with.dataset) == (config.gan, config.dataset):
-                return run
+        if has_checkpoint(run) and (config.dataset is None or _is_of(run, config)):
+            return run
+    which = f" of {config.gan} on {config.dataset}" if config.dataset else ""
     raise UserError(
-        f"--resume: no run of {config.gan} on {config.dataset} with a checkpoint in {runs}; "
+        f"--resume: no run{which} with a checkpoint in {runs}; "
         "name one with --resume RUN, or start anew without --resume"
     )
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether there is something in the run directory to go on from."""
+    return (run / CHECKPOINTS_FOLDER / LATEST_NAME).is_file()
+
+
+def _is_of(run: Path, config: TrainingConfig) -> bool:
+    try:
+        made_with = read_yaml(TrainingConfig, run / CONFIG_NAME)
+    except UserError as error:
+        logger.warning("%s is passed over: %s", run, error)
+        return False
+    return (made_with.gan, made_with.dataset) == (config.gan, config.dataset)
+
+
+def run_of_checkpoint(path: Path) -> Path:
+    """The run directory that a checkpoint file lies in.
+
+    Raises:
+        UserError: it lies elsewhere, so that there is no run to go on with.
+    """
+    run = path.resolve().parent.parent
+    if path.resolve().parent.name != CHECKPOINTS_FOLDER or not (run / CONFIG_NAME).is_file():
+        raise UserError(f"--resume {path}: lies in no run directory; start a new run with --init-from {path}")
+    return run
 
 
 def create_run(run: Path, config: TrainingConfig) -> None:
@@ -50,13 +78,12 @@ def create_run(run: Path, config: TrainingConfig) -> None:
     Raises:
         UserError: something is there already.
     """
-    if run.exists() and any(run.iterdir()):
-        raise UserError(
-            f"--output {run} is not empty; go on with that run by --resume {run}, or give another folder"
-        )
     make_folder(run)
-    (run / FOLDER).mkdir()
-    (run / "samples").mkdir()
+    if any(run.iterdir()):
+        hint = f"go on with that run by --resume {run}, or " if has_checkpoint(run) else ""
+        raise UserError(f"--output {run} is not empty; {hint}give another folder")
+    for name in (CHECKPOINTS_FOLDER, SAMPLES_FOLDER):
+        make_folder(run / name)
     write_settings(run, config)
 
 

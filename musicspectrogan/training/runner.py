@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import sole_writer
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training import run_directory
-from musicspectrogan.training.batches import Batches
+from musicspectrogan.training.batches import Batches, steps_per_epoch
 from musicspectrogan.training.callbacks import Checkpoints, Metrics, ProgressLog, Samples, TensorBoard
 from musicspectrogan.training.checkpoint import Checkpoint, load_checkpoint
 from musicspectrogan.training.device import choose_device
@@ -32,7 +32,10 @@ logger = logging.getLogger(__name__)
 CHANGEABLE = ("epochs", "device")
 
 # The settings that are paths.
-PATHS = ("dataset", "init_from")
+PATHS = tuple(field.name for field in fields(TrainingConfig) if "Path" in str(field.type))
+
+# Widest network that does not try the patience of somebody without a GPU.
+WIDTH_FOR_CPU = 32
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,14 @@ class Plan:
     dataset: ImageDataset
     model: ModelConfig
     device: torch.device
-    resumed_from: Checkpoint | None = None
+    start: Checkpoint | None = None
+    """Where the weights come from; None for fresh ones."""
+    resumed: bool = False
 
     def describe(self) -> str:
         """The settings, the models' sizes, steps an epoch and the run directory, as text."""
         generator, discriminator = models.build(self.config.gan, self.model)
-        steps = -(-len(self.dataset) // self.config.batch_size)
+        steps = steps_per_epoch(len(self.dataset), self.config.batch_size)
         return "\n".join(
             [
                 to_yaml(self.config).rstrip(),
@@ -81,7 +86,16 @@ def plan_run(config: TrainingConfig, output: Path | None = None) -> Plan:
     dataset = load_dataset(config.dataset, split=config.split, image_size=config.image_size)
     model = ModelConfig(dataset.image_size, config.width, config.latent_dim, len(dataset.genres))
     run = output or run_directory.next_run(config.gan, dataset.name)
-    return Plan(config, run, dataset, model, device)
+    start = load_checkpoint(config.init_from) if config.init_from else None
+    if start and start.genres != dataset.genres:
+        logger.warning(
+            "The weights were trained on %s; here the same labels mean %s",
+            ", ".join(start.genres),
+            ", ".join(dataset.genres),
+        )
+    if device.type == "cpu" and config.width > WIDTH_FOR_CPU:
+        logger.info("Training on the CPU, where this width is slow; --width 16 suits it better")
+    return Plan(config, run, dataset, model, device, start)
 
 
 def plan_resumed_run(path: Path, config: TrainingConfig, checkpoint: Checkpoint) -> Plan:
@@ -102,11 +116,18 @@ def plan_resumed_run(path: Path, config: TrainingConfig, checkpoint: Checkpoint)
                 f"--resume: {name} was {before.get(name)} and is now {value}; a resumed run may only "
                 f"change {' and '.join(CHANGEABLE)}; start a new run, perhaps with --init-from"
             )
-    run = path if path.is_dir() else path.resolve().parent.parent
-    plan = replace(plan_run(config, run), resumed_from=checkpoint)
-    if plan.dataset.genres != checkpoint.genres or plan.model != checkpoint.model:
-        raise UserError(f"--resume {path}: the dataset {config.dataset} is not what the run began with")
-    return plan
+    if config.epochs <= checkpoint.epoch:
+        raise UserError(
+            f"--resume {path}: has its {checkpoint.epoch} epochs already; ask for more with --epochs"
+        )
+    run = path if path.is_dir() else run_directory.run_of_checkpoint(path)
+    plan = plan_run(replace(config, init_from=None), run)
+    if plan.dataset.fingerprint != checkpoint.dataset_fingerprint or plan.model != checkpoint.model:
+        raise UserError(
+            f"--resume {path}: the images of {config.dataset} are not those that the run began with; "
+            f"start a new run with --init-from {path}"
+        )
+    return replace(plan, config=with_resolved_paths(config), start=checkpoint, resumed=True)
 
 
 def settings_of(checkpoint: Checkpoint) -> TrainingConfig:
@@ -132,12 +153,12 @@ def train(plan: Plan) -> Path:
         UserError: the run directory is taken, weights do not fit, or training diverged.
         Interrupted: a signal arrived, and the run was saved.
     """
-    if plan.resumed_from is None:
+    trainer = _set_up(plan)
+    if not plan.resumed:
         run_directory.create_run(plan.run, plan.config)
     with sole_writer(plan.run, "training"):
         handler = run_directory.log_to(plan.run)
         try:
-            trainer = _set_up(plan)
             run_directory.write_settings(plan.run, plan.config)
             logger.info(
                 "Training %s on %d images of %d genres; everything goes to %s",
@@ -146,7 +167,10 @@ def train(plan: Plan) -> Path:
                 len(plan.dataset.genres),
                 plan.run,
             )
-            trainer.train()
+            try:
+                trainer.train()
+            except torch.OutOfMemoryError:
+                raise UserError("the GPU's memory is full; lower --batch-size or --width") from None
             logger.info("Done after %d epochs: %s", trainer.epochs_done, plan.run)
         finally:
             logging.getLogger("musicspectrogan").removeHandler(handler)
@@ -156,26 +180,26 @@ def train(plan: Plan) -> Path:
 
 def _set_up(plan: Plan) -> Trainer:
     config, device = plan.config, plan.device
-    with torch.random.fork_rng():  # initial weights follow from the seed and leave no trace
+    with torch.random.fork_rng(devices=[]):  # initial weights follow from the seed and leave no trace
         torch.manual_seed(config.seed)
         generator, discriminator = models.build(config.gan, plan.model)
-    start = plan.resumed_from
-    source = start or (load_checkpoint(config.init_from) if config.init_from else None)
-    if source is not None:
-        _load_weights(generator, source.generator, config)
-        _load_weights(discriminator, source.discriminator, config)
+    start = plan.start
+    if start is not None:
+        _load_weights(generator, start.generator, config)
+        _load_weights(discriminator, start.discriminator, config)
+    # Convolutions are fastest in channels-last layout on CUDA and CPUs; on MPS BatchNorm's gradients
+    # are wrong in it (https://github.com/pytorch/pytorch/issues/175189).
+    layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
     generator, discriminator = (
-        # Channels last is the layout that convolutions are fastest in, on CUDA and on CPU.
-        network.to(device, memory_format=torch.channels_last)
-        for network in (generator, discriminator)
+        network.to(device, memory_format=layout) for network in (generator, discriminator)
     )
     step = AdversarialStep(
         generator, discriminator, LOSSES[config.loss], lr=config.lr, betas=(config.beta1, config.beta2)
     )
     ema = AveragedGenerator(generator, config.ema_images)
-    if source is not None:
-        _load_weights(ema.module, source.ema, config)
     if start is not None:
+        _load_weights(ema.module, start.ema, config)
+    if start is not None and plan.resumed:
         step.optimizer_g.load_state_dict(start.optimizer_g)
         step.optimizer_d.load_state_dict(start.optimizer_d)
     batches = Batches(plan.dataset, config.batch_size, device, config.seed)
@@ -188,11 +212,12 @@ def _set_up(plan: Plan) -> Trainer:
         [
             ProgressLog(),
             Metrics(plan.run),
-            Checkpoints(plan.run, plan.model, plan.dataset),
             samples,
             TensorBoard(plan.run, samples),
+            # Last: what a checkpoint stands for is all there when it is.
+            Checkpoints(plan.run, plan.model, plan.dataset),
         ],
-        steps_taken=start.step if start else 0,
+        steps_taken=start.step if start and plan.resumed else 0,
     )
 
 

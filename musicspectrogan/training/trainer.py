@@ -123,8 +123,7 @@ class Trainer:
                         if self._stop_requested:
                             self._interrupt()
                     if self._snapshot_due():
-                        self._prepare_snapshot()
-                        self._each("on_snapshot")
+                        self._snapshot("on_snapshot")
             finally:
                 self._each("on_end")
 
@@ -143,7 +142,7 @@ class Trainer:
         if not self._untold:
             return
         names = list(self._untold[0])
-        # CPU-GPU sync point: the one place in the loop where the host waits for the device.
+        # CPU-GPU sync point: between snapshots, the one place where the host waits for the device.
         values = torch.stack([torch.stack(list(row.values())) for row in self._untold]).cpu()
         first = self.steps_taken - len(values)
         self._untold.clear()
@@ -171,8 +170,8 @@ class Trainer:
         crossed = self.images_seen // every > (self.images_seen - epoch_images) // every
         return crossed or self.epochs_done == self.config.epochs
 
-    def _prepare_snapshot(self) -> None:
-        """Make sure that what is about to be shown or saved is sound, and ready to sample from."""
+    def _snapshot(self, event: str) -> None:
+        """Let the callbacks show or save a state that is sound, and ready to sample from."""
         self._tick()
         weights = [*self.step.generator.parameters(), *self.step.discriminator.parameters()]
         if not torch.stack(torch._foreach_norm(weights)).isfinite().all():
@@ -187,10 +186,12 @@ class Trainer:
             )
             for number in range(self.config.standing_batches)
         )
+        self._each(event)
+        self._last_tick = time.perf_counter()  # not training, so no part of its speed
 
     def _interrupt(self) -> None:
-        self._prepare_snapshot()
-        self._each("on_interrupt")
+        ends_epoch = self.steps_taken % self.batches.steps_per_epoch == 0
+        self._snapshot("on_snapshot" if ends_epoch and self._snapshot_due() else "on_interrupt")
         raise Interrupted(f"interrupted and saved after step {self.steps_taken}; --resume goes on from there")
 
     @contextmanager

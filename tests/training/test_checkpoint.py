@@ -40,6 +40,7 @@ def a_checkpoint(epoch: int = 3) -> Checkpoint:
         epoch=epoch,
         step=10 * epoch,
         images_seen=640 * epoch,
+        dataset_fingerprint="abc",
     )
 
 
@@ -47,7 +48,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     saved = a_checkpoint()
     save_checkpoint(saved, tmp_path / "x.pt")
     loaded = load_checkpoint(tmp_path / "x.pt")
-    for name in ("gan", "model", "training", "genres", "spectrogram", "epoch", "step", "images_seen"):
+    for name in ("gan", "model", "training", "genres", "spectrogram", "epoch", "step", "dataset_fingerprint"):
         assert getattr(loaded, name) == getattr(saved, name), name
     assert all(torch.equal(loaded.ema[name], saved.ema[name]) for name in saved.ema)
     generator = loaded.build_ema_generator()
@@ -73,13 +74,17 @@ def test_only_the_newest_are_kept_and_latest_shares_the_file(tmp_path):
     assert load_checkpoint(tmp_path).epoch == 10
 
 
-def test_going_back_does_not_drop_what_was_just_written(tmp_path):
+@pytest.mark.parametrize(
+    ("epochs", "kept"),
+    [((8, 9, 10, 5), ["epoch_0005.pt"]), ((9998, 9999, 10000), ["epoch_10000.pt", "epoch_9999.pt"])],
+    ids=["back to an older one", "five digits"],
+)
+def test_newest_means_by_number_up_to_the_one_just_written(epochs, kept, tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    for epoch in (8, 9, 10, 5):
+    for epoch in epochs:
         keep_checkpoint(a_checkpoint(epoch), tmp_path, keep=2)
-    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert names == ["epoch_0005.pt", "epoch_0010.pt", "latest.pt"]
-    assert load_checkpoint(tmp_path).epoch == 5
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [*kept, "latest.pt"]
+    assert load_checkpoint(tmp_path).epoch == epochs[-1]
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +20,19 @@ import yaml
 from conftest import command_line, environment
 from PIL import Image
 
+from musicspectrogan import models
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.data.dataset import ImageDataset
+from musicspectrogan.errors import Interrupted
+from musicspectrogan.models import ModelConfig
+from musicspectrogan.training.batches import Batches
+from musicspectrogan.training.callbacks import Metrics
 from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.ema import AveragedGenerator
+from musicspectrogan.training.losses import LOSSES
+from musicspectrogan.training.settings import TrainingConfig
+from musicspectrogan.training.step import AdversarialStep
+from musicspectrogan.training.trainer import Callback, Tick, Trainer
 
 # 16 training images of 4 genres: 4 steps an epoch.
 SMALL = ("--width", 4, "--batch-size", 4, "--standing-batches", 3, "--log-every", 3, "--device", "cpu")
@@ -150,7 +166,7 @@ def test_stopped_and_resumed_equals_uninterrupted(number, reference, images, com
         text=True,
         start_new_session=True,
     ) as process:
-        wait_for(run / "samples" / "epoch_0015.png", process)
+        wait_for(run / "checkpoints" / "latest.pt", process)
         os.killpg(process.pid, number)
         told = process.communicate(timeout=60)[1]
     assert process.returncode == (-9 if number == signal.SIGKILL else 130), told
@@ -261,6 +277,89 @@ def test_two_runs_cannot_write_to_one_directory(uninterrupted, command, tmp_path
     with filelock.FileLock(uninterrupted / ".lock"):
         told = command("run.py", "--resume", uninterrupted, "--epochs", 9, cwd=tmp_path, status=2)
     assert "another run is training there" in told.stderr
+
+
+def test_a_failed_start_leaves_nothing_in_the_way(uninterrupted, images, command, tmp_path):
+    line = ("run.py", "--gan", "cgan", "--dataset", images, "--epochs", 1, *SMALL, "--output", "run")
+    command(*line, "--init-from", "nowhere.pt", cwd=tmp_path, status=2)
+    assert not list(tmp_path.iterdir())
+    command(*line, "--init-from", uninterrupted, cwd=tmp_path)
+    assert load_checkpoint(tmp_path / "run").epoch == 1
+
+
+def test_a_checkpoint_that_lies_in_no_run_is_not_resumed(uninterrupted, command, tmp_path):
+    (tmp_path / "sub").mkdir()
+    shutil.copy(uninterrupted / "checkpoints" / "latest.pt", tmp_path / "sub" / "mine.pt")
+    told = command("run.py", "--resume", "sub/mine.pt", "--epochs", 9, cwd=tmp_path, status=2)
+    assert "--init-from sub/mine.pt" in told.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["sub"]
+
+
+def test_a_finished_run_needs_more_epochs(uninterrupted, command, tmp_path):
+    told = command("run.py", "--resume", uninterrupted, cwd=tmp_path, status=2)
+    assert "has its 6 epochs already" in told.stderr
+    assert yaml.safe_load((uninterrupted / "config.yaml").read_text())["epochs"] == 6
+
+
+def test_a_dataset_that_has_changed_is_not_resumed_on(images, command, tmp_path):
+    shutil.copytree(images, tmp_path / "set")
+    command("run.py", "--dataset", "set", "--epochs", 1, *SMALL, "--output", "run", cwd=tmp_path)
+    tracks = json.loads((images / "dataset.json").read_text())["tracks"]
+    lost = next(track for track in tracks if track["split"] == "training")
+    (tmp_path / "set" / lost["genre"] / f"{lost['id']}_000.png").unlink()
+    told = command("run.py", "--resume", "run", "--epochs", 2, cwd=tmp_path, status=2)
+    assert "are not those that the run began with" in told.stderr
+
+
+def a_trainer(folder: Path, callbacks: list[Callback], epochs: int) -> Trainer:
+    """Four images, two steps an epoch; the network is as small as can be."""
+    config = TrainingConfig(width=1, batch_size=2, epochs=epochs, snapshot_every=1, standing_batches=1)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64), dtype=np.uint8)
+    dataset = ImageDataset("x", pixels, np.arange(4), np.zeros(4, np.int64), ["a"], SpectrogramConfig(), "")
+    generator, discriminator = models.build("dcgan", ModelConfig(64, 1, 100, 1))
+    step = AdversarialStep(generator, discriminator, LOSSES["bce"], lr=1e-4, betas=(0.5, 0.9))
+    ema = AveragedGenerator(generator, 10)
+    return Trainer(config, Batches(dataset, 2, torch.device("cpu"), 0), step, ema, callbacks)
+
+
+@pytest.mark.parametrize(("after", "event"), [(3, "on_interrupt"), (4, "on_snapshot")])
+def test_stopping_at_the_end_of_an_epoch_still_makes_its_snapshot(after, event, tmp_path):
+    class Recorder(Callback):
+        """Asks to stop as Ctrl-C does, after some steps, and notes what is called then."""
+
+        events: ClassVar[list[str]] = []
+
+        def on_tick(self, trainer, tick):
+            if tick.step == after:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        def on_snapshot(self, trainer):
+            self.events.append(f"on_snapshot {trainer.steps_taken}")
+
+        def on_interrupt(self, trainer):
+            self.events.append(f"on_interrupt {trainer.steps_taken}")
+
+    Recorder.events.clear()
+    trainer = a_trainer(tmp_path, [Recorder()], epochs=5)
+    trainer.config = replace(trainer.config, log_every=1)
+    with pytest.raises(Interrupted):
+        trainer.train()
+    assert Recorder.events == ["on_snapshot 2", f"{event} {after}"]
+
+
+@pytest.mark.parametrize("damage", ["", "epoch,batch", "{whole}2,3", "{whole}3,1,1\n", "{whole}x\0y,,\n"])
+def test_metrics_that_a_kill_damaged_are_mended(damage, uninterrupted, tmp_path):
+    whole = (uninterrupted / "metrics.csv").read_text()
+    (tmp_path / "metrics.csv").write_text(damage.replace("{whole}", whole))
+    metrics = Metrics(tmp_path)
+    trainer = a_trainer(tmp_path, [], epochs=1)
+    trainer.steps_taken = 9
+    metrics.on_start(trainer)
+    if "{whole}" in damage:
+        assert [int(row["step"]) for row in metrics_of(tmp_path)] == [3, 6, 8, 9]
+        assert (tmp_path / "metrics.csv").read_text() == "".join(whole.splitlines(keepends=True)[:5])
+    metrics.on_tick(trainer, Tick(3, 1, 12, 48, 1.0, {"loss_d": 1.0}))
+    assert metrics_of(tmp_path)[-1]["step"] == "12"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -10,6 +10,7 @@ from musicspectrogan.audio.files import save_wav
 from musicspectrogan.data import composer
 from musicspectrogan.data.parallel import in_parallel
 from musicspectrogan.data.sources import Selection, Track, tracks_of_class_folder
+from musicspectrogan.filesystem import make_folder, sole_writer
 from musicspectrogan.progress import progress_bar
 
 OPTIONS = ("limit", "tracks_per_genre", "seed")
@@ -30,8 +31,11 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     ]
     missing = [clip for clip in clips if not _is_composed(*clip)]
     for style in composer.STYLES:
-        (root / style).mkdir(parents=True, exist_ok=True)
-    with progress_bar(total=len(missing), description="Composing", unit="clip") as bar:
+        make_folder(root / style)
+    with (
+        sole_writer(root, "composing"),
+        progress_bar(total=len(missing), description="Composing", unit="clip") as bar,
+    ):
         for _ in in_parallel(_compose, missing):
             bar.update()
     wanted = {path for path, *_ in clips}
