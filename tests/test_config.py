@@ -8,6 +8,7 @@ from conftest import ROOT
 
 from musicspectrogan.config import parse_flags, read_yaml, to_yaml
 from musicspectrogan.data.settings import PreprocessConfig
+from musicspectrogan.data.sources import Selection
 from musicspectrogan.errors import UserError
 from musicspectrogan.training.settings import TrainingConfig
 
@@ -117,7 +118,7 @@ def test_values_out_of_range_are_refused_by_name(changes):
         TrainingConfig(**changes)
 
 
-@pytest.mark.parametrize("settings", [TrainingConfig, PreprocessConfig])
+@pytest.mark.parametrize("settings", [TrainingConfig, PreprocessConfig, Selection])
 def test_every_setting_is_explained(settings):
     source = Path(__import__(settings.__module__, fromlist=["x"]).__file__).read_text()
     for field in fields(settings):

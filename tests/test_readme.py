@@ -18,6 +18,7 @@ from conftest import ROOT
 from musicspectrogan import config, models
 from musicspectrogan.data import composer
 from musicspectrogan.data.settings import PreprocessConfig
+from musicspectrogan.data.sources import Selection
 from musicspectrogan.training.settings import TrainingConfig
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -87,7 +88,7 @@ def test_there_are_commands_for_every_kind_of_dataset_and_gan():
 def test_every_flag_that_the_readme_names_exists():
     known = {
         f"--{field.replace('_', '-')}"
-        for settings in (TrainingConfig, PreprocessConfig)
+        for settings in (TrainingConfig, PreprocessConfig, Selection)
         for field in config.to_plain(settings())
     }
     known |= {"--config", "--resume", "--dry-run", "--help"}

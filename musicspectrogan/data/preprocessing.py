@@ -69,7 +69,7 @@ def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Man
         spectrogram=spectrogram,
         selection={
             "input": str(config.input.resolve()) if config.input else None,
-            **config.selection().asked_for(),
+            **config.selection.asked_for(),
         },
     )
     make_folder(config.output)
@@ -114,7 +114,7 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
     if not config.dataset:
         raise UserError(f"--dataset is missing: one of {', '.join(module_names(sources))}")
     source = load_module(sources, "--dataset", config.dataset)
-    selection = config.selection()
+    selection = config.selection
     for option in selection.asked_for():
         if option not in source.OPTIONS:
             flag = option.replace("_", "-")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
@@ -24,18 +24,8 @@ class PreprocessConfig:
     """Processes; None for one a core."""
     image_size: int = 64
     """Pixels a side: 64, 128 or 256; an image spans about three seconds at each."""
-    limit: int | None = None
-    """Take the first N tracks of each genre; None for all."""
-    subset: str | None = None
-    """FMA only: small, medium, large or full; None for small."""
-    license: str | None = None
-    """FMA only: keep tracks whose licence contains this text; None for all."""
-    exclude_faults: bool = False
-    """GTZAN only: leave out the clips that are known to be replicas or mislabelled."""
-    tracks_per_genre: int | None = None
-    """Demo only: clips composed for each genre; None for 40."""
-    seed: int | None = None
-    """Demo only: another seed is other music; None for 0."""
+    selection: Selection = field(default_factory=Selection)
+    """Which tracks are taken."""
     strict: bool = False
     """Treat any file that has to be skipped as an error."""
     overwrite: bool = False
@@ -54,18 +44,7 @@ class PreprocessConfig:
     """dB from white to black; None for 80."""
 
     def __post_init__(self) -> None:
-        check_at_least(self, jobs=1, limit=1, tracks_per_genre=1, seed=0)
-
-    def selection(self) -> Selection:
-        """The options that choose tracks."""
-        return Selection(
-            limit=self.limit,
-            subset=self.subset,
-            license=self.license,
-            exclude_faults=self.exclude_faults,
-            tracks_per_genre=self.tracks_per_genre,
-            seed=self.seed,
-        )
+        check_at_least(self, jobs=1)
 
     def spectrogram(self) -> SpectrogramConfig:
         """The options that define the images."""

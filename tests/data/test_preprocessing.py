@@ -563,7 +563,8 @@ class TestDatasets:
 
     def test_demo_composes_its_own_music(self, tmp_path: Path, command: Command) -> None:
         command("preprocess.py", "--dataset", "demo", "--tracks_per_genre", 1, cwd=tmp_path)
-        assert files_in(tmp_path / "demo_music") == [f"{s}/{s}.00000.wav" for s in composer.STYLES]
+        music = [name for name in files_in(tmp_path / "demo_music") if name != ".lock"]
+        assert music == [f"{style}/{style}.00000.wav" for style in composer.STYLES]
         output = tmp_path / "spectrogram_images"
         assert manifest(output)["genres"] == list(composer.STYLES)
         assert images_in(output) == [
@@ -600,7 +601,7 @@ class TestWhatIsRefused:
                 "--dataset demo --tracks-per-genre 1 --subset small",
                 "--subset means nothing for --dataset demo",
             ),
-            ("--dataset gtzan --input MUSIC --output taken", "--output taken: cannot be made a folder"),
+            ("--dataset gtzan --input MUSIC --output taken", "taken: cannot be made a folder"),
         ],
     )
     def test_in_one_line_and_with_status_2(

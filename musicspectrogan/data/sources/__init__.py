@@ -18,6 +18,7 @@ from pathlib import Path
 from zlib import crc32
 
 from musicspectrogan.audio.files import is_audio
+from musicspectrogan.config import check_at_least
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import visible_folders
 
@@ -45,14 +46,23 @@ class Track:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which tracks of a dataset are taken. None, 0 or False: not asked for."""
+    """Which tracks of a dataset are taken. A source refuses the options that mean nothing to it."""
 
     limit: int | None = None
+    """Take the first N tracks of each genre; None for all."""
     subset: str | None = None
+    """FMA only: small, medium, large or full; None for small."""
     license: str | None = None
+    """FMA only: keep tracks whose licence contains this text; None for all."""
     exclude_faults: bool = False
+    """GTZAN only: leave out the clips that are known to be replicas or mislabelled."""
     tracks_per_genre: int | None = None
+    """Demo only: clips composed for each genre; None for 40."""
     seed: int | None = None
+    """Demo only: another seed is other music; None for 0."""
+
+    def __post_init__(self) -> None:
+        check_at_least(self, limit=1, tracks_per_genre=1, seed=0)
 
     def asked_for(self) -> dict[str, str | int | bool]:
         """The options that were given, by name."""
