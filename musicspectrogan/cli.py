@@ -16,8 +16,10 @@ from typing import Annotated
 import tyro
 
 from musicspectrogan import __version__
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import parse_flags, read_yaml
 from musicspectrogan.errors import Interrupted, UserError, check_choice
+from musicspectrogan.generation.settings import FORMATS, GenerateConfig
 from musicspectrogan.progress import ConsoleHandler
 from musicspectrogan.training.settings import TrainingConfig
 
@@ -103,8 +105,84 @@ def info(arguments: list[str], program: str) -> None:
     print(describe(path))
 
 
+def generate(arguments: list[str], program: str) -> None:
+    """checkpoint -> new spectrograms, their sound, and a page to play them on"""
+    config = parse_flags(GenerateConfig, arguments, program=program)
+    if config.checkpoint is None:
+        raise UserError("--checkpoint is missing: name a run directory, a checkpoint file, or latest")
+    config.seed_list()
+    # torch takes seconds to import; a wrong flag is told before.
+    from musicspectrogan.generation.generate import generate
+    from musicspectrogan.training import run_directory
+    from musicspectrogan.training.checkpoint import load_checkpoint, newest_checkpoint
+    from musicspectrogan.training.device import choose_device
+
+    path = config.checkpoint
+    if path == Path("latest") and not path.exists():
+        path = run_directory.newest_run(TrainingConfig())
+    source = newest_checkpoint(path) if path.is_dir() else path
+    checkpoint = load_checkpoint(source)
+    output = config.output or run_directory.generated_folder(source)
+    page = generate(config, checkpoint, source, output, choose_device(config.device))
+    print(f"Open {page}")
+
+
+@dataclass(frozen=True)
+class InvertCommand:
+    """Turn spectrogram PNGs into sound; consecutive segments of a track become one file."""
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """PNGs, or folders of them."""
+    output: Path = Path("inverted")
+    """Folder for the audio files."""
+    format: str = "wav"
+    """wav, flac, ogg or mp3."""
+
+
+def invert(arguments: list[str], program: str) -> None:
+    """spectrogram PNGs -> audio files"""
+    command = parse_flags(InvertCommand, arguments, program=program)
+    check_choice("format", command.format, FORMATS)
+    if not command.paths:
+        raise UserError("name a spectrogram PNG, or a folder of them")
+    from musicspectrogan.data.manifest import Manifest
+    from musicspectrogan.generation.invert import invert_images
+
+    roots = [root for path in command.paths for root in (path, *path.resolve().parents[:2]) if root.is_dir()]
+    manifests = (Manifest.read(root) for root in roots)
+    fallback = next((manifest.spectrogram for manifest in manifests if manifest), None)
+    written = invert_images(command.paths, command.output, command.format, fallback)
+    print(f"{len(written)} files in {command.output}")
+
+
+@dataclass(frozen=True)
+class ReconstructCommand:
+    """Hear what the images can hold: audio -> PNG -> audio, with the round trip's error."""
+
+    audio: Annotated[Path, tyro.conf.Positional]
+    """An audio file."""
+    output: Path = Path("reconstructed")
+    """Folder for the PNG, the restored sound, and the original at the same level."""
+    image_size: int = 64
+    """Mel bands: 64, 128 or 256."""
+    format: str = "wav"
+    """wav, flac, ogg or mp3."""
+
+
+def reconstruct(arguments: list[str], program: str) -> None:
+    """audio -> image -> audio, and how far off it is"""
+    command = parse_flags(ReconstructCommand, arguments, program=program)
+    check_choice("format", command.format, FORMATS)
+    config = SpectrogramConfig.for_image_size(command.image_size)
+    from musicspectrogan.generation.invert import reconstruct
+
+    error = reconstruct(command.audio, command.output, config, command.format)
+    print(f"round-trip error {error:.2f} dB (mean absolute difference of 128-band log-mel, 60 dB window)")
+    print(f"image, restored sound and original are in {command.output}")
+
+
 COMMANDS: dict[str, Callable[[list[str], str], None]] = {
-    command.__name__: command for command in (preprocess, train, info)
+    command.__name__: command for command in (preprocess, train, generate, invert, reconstruct, info)
 }
 
 

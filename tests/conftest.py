@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from musicspectrogan.audio.files import save_wav
+from musicspectrogan.audio.files import save
 from musicspectrogan.data import composer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,7 +65,7 @@ def gtzan_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / genre).mkdir(parents=True)
         for index in range(4):
             samples = composer.compose(style, index, seed=1, seconds=7.0)
-            save_wav(root / genre / f"{genre}.{index:05d}.wav", samples, composer.SAMPLE_RATE)
+            save(root / genre / f"{genre}.{index:05d}.wav", samples, composer.SAMPLE_RATE)
     return root
 
 
@@ -77,3 +77,15 @@ def images(gtzan_tree: Path, command: Command, tmp_path_factory: pytest.TempPath
         "preprocess.py", "--dataset", "gtzan", "--input", gtzan_tree, "--output", output, cwd=output.parent
     )
     return output
+
+
+@pytest.fixture(scope="session")
+def trained(images: Path, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a tiny cgan on those images, and beside it that of a dcgan; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    for gan in ("dcgan", "cgan"):
+        command(
+            "run.py", "--gan", gan, "--dataset", images, "--epochs", 2, "--width", 4, "--standing-batches", 2,
+            "--device", "cpu", "--output", folder / gan, cwd=folder,
+        )  # fmt: skip
+    return folder / "cgan"

@@ -20,6 +20,16 @@ SOUNDFILE_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .au .snd .aif .a
 FALLBACK_SUFFIXES = frozenset(".m4a .mp4 .aac .wma .webm .ape .wv .mka .3gp .mp2".split())
 AUDIO_SUFFIXES = SOUNDFILE_SUFFIXES | FALLBACK_SUFFIXES
 
+# Format and subtype by suffix.
+SAVED_FORMATS = {
+    "wav": ("WAV", "PCM_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+}
+PEAK_DBFS = -1.0
+FADE_SECONDS = 0.005
+
 # Frames read at a time: small, because all of a block is lost where a damaged file breaks off.
 BLOCK_FRAMES = 8192
 
@@ -75,14 +85,38 @@ def load(path: Path, sample_rate: int) -> Audio:
     return Audio(samples, warning)
 
 
-def save_wav(path: Path, samples: np.ndarray, sample_rate: int, comment: str = "") -> None:
-    """Write mono float samples (n,) in [-1, 1] as 16-bit WAV, whole or not at all."""
+def finished(samples: np.ndarray, sample_rate: int, *, loops: bool = False) -> np.ndarray:
+    """Float samples (n,) brought to a peak of -1 dBFS, with short fades at both ends.
+
+    Args:
+        loops: the end goes on at the beginning, so that a fade would be a gap.
+    """
+    peak = float(np.abs(samples).max(initial=0.0))
+    samples = samples * (10.0 ** (PEAK_DBFS / 20.0) / peak) if peak > 0 else samples.copy()
+    length = min(round(FADE_SECONDS * sample_rate), len(samples) // 2)
+    if not loops and length:
+        ramp = np.linspace(0.0, 1.0, length, dtype=samples.dtype)
+        samples[:length] *= ramp
+        samples[-length:] *= ramp[::-1]
+    return samples
+
+
+def save(path: Path, samples: np.ndarray, sample_rate: int, **tags: str) -> None:
+    """Write mono float samples (n,) in [-1, 1], whole or not at all, in the format of the suffix.
+
+    Args:
+        path: ends in one of SAVED_FORMATS; wav and flac hold 16 bits a sample.
+        tags: such as title, genre, software and comment, where the format has room for them.
+    """
+    container, subtype = SAVED_FORMATS[path.suffix.lower().removeprefix(".")]
     with (
         whole_file(path, flush=False) as temporary,
-        soundfile.SoundFile(temporary, "w", sample_rate, channels=1, format="WAV", subtype="PCM_16") as file,
+        soundfile.SoundFile(
+            temporary, "w", sample_rate, channels=1, format=container, subtype=subtype
+        ) as file,
     ):
-        if comment:
-            file.comment = comment
+        for name, value in tags.items():
+            setattr(file, name, value)
         file.write(samples)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from musicspectrogan.audio.files import AudioError, load
+from musicspectrogan.audio.images import image_name, write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, cut_images, encode
-from musicspectrogan.data.images import image_name, write_image
 from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Outcome
 from musicspectrogan.data.sources import Track
 
@@ -38,7 +38,7 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig) -> Outc
             config,
             genre=track.genre,
             track=track.id,
-            reference_db=reference_db,
+            reference_db=f"{reference_db:.4f}",
         )
     return outcome_of(
         track,

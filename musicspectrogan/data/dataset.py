@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from musicspectrogan.audio.images import track_of_image
 from musicspectrogan.audio.spectrogram import IMAGE_SIZES, SpectrogramConfig
-from musicspectrogan.data.images import track_of_image
 from musicspectrogan.data.manifest import SPLITS, Manifest
 from musicspectrogan.data.parallel import in_parallel
 from musicspectrogan.errors import UserError, check_choice

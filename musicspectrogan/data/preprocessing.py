@@ -13,10 +13,10 @@ from pathlib import Path
 
 import joblib
 
+from musicspectrogan.audio.images import track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.data import sources
 from musicspectrogan.data.conversion import convert_track, outcome_of
-from musicspectrogan.data.images import track_of_image
 from musicspectrogan.data.manifest import (
     CONVERTED,
     EXCLUDED,

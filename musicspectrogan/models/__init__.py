@@ -6,7 +6,8 @@ from a `ModelConfig`:
     generator(latents (B, Z) float, labels (B,) int64) -> images (B, 1, H, W) in [-1, 1]
     discriminator(images (B, 1, H, W), labels (B,) int64) -> logits (B,)
 
-An unconditional model ignores the labels.
+An unconditional model ignores the labels; a conditional generator also takes mixtures of genres, labels
+(B, n_genres) float with rows that sum to 1.
 """
 
 from __future__ import annotations

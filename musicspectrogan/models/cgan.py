@@ -17,7 +17,10 @@ CONDITIONAL = True
 
 
 class Generator(nn.Module):
-    """latents (B, Z), labels (B,) -> images (B, 1, H, W) in [-1, 1]."""
+    """latents (B, Z), labels (B,) -> images (B, 1, H, W) in [-1, 1].
+
+    Labels may also be mixtures of genres, float (B, n_genres) with rows that sum to 1.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -26,7 +29,8 @@ class Generator(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Images (B, 1, H, W) in [-1, 1]."""
-        one_hot = F.one_hot(labels, self.n_genres).to(latents.dtype)
+        one_hot = labels if labels.is_floating_point() else F.one_hot(labels, self.n_genres)
+        one_hot = one_hot.to(latents.dtype)
         return self.layers(torch.cat([latents, one_hot], dim=1)[:, :, None, None])
 
 

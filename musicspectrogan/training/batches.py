@@ -6,12 +6,11 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from musicspectrogan.data.dataset import ImageDataset
-from musicspectrogan.training.randomness import generator_at
+from musicspectrogan.tensors import as_images, generator_at
 
 # The dataset moves to the GPU when it takes no more than this part of the memory that is free.
 DEVICE_SHARE = 0.25
@@ -85,14 +84,3 @@ class Batches:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
-
-
-def as_images(pixels: Tensor) -> Tensor:
-    """uint8 grey levels -> float32 in [-1, 1]."""
-    return pixels.float().mul_(2.0 / 255.0).sub_(1.0)
-
-
-def as_pixels(images: Tensor) -> np.ndarray:
-    """Images (B, 1, H, W) in [-1, 1] -> uint8 (B, H, W) grey levels on the host; the inverse."""
-    grey = images.detach().float().squeeze(1).add(1.0).mul(127.5).round().clamp(0, 255)
-    return grey.to(torch.uint8).cpu().numpy()

@@ -19,7 +19,7 @@ from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.filesystem import whole_file
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.progress import progress_bar
-from musicspectrogan.training.batches import as_pixels
+from musicspectrogan.tensors import as_pixels, generator_at
 from musicspectrogan.training.checkpoint import (
     CHECKPOINTS_FOLDER,
     LATEST_NAME,
@@ -28,7 +28,6 @@ from musicspectrogan.training.checkpoint import (
     save_checkpoint,
 )
 from musicspectrogan.training.grids import save_grid
-from musicspectrogan.training.randomness import generator_at
 from musicspectrogan.training.run_directory import SAMPLES_FOLDER
 from musicspectrogan.training.trainer import Callback, Tick, Trainer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import re
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -70,6 +71,13 @@ def run_of_checkpoint(path: Path) -> Path:
     if path.resolve().parent.name != CHECKPOINTS_FOLDER or not (run / CONFIG_NAME).is_file():
         raise UserError(f"--resume {path}: lies in no run directory; start a new run with --init-from {path}")
     return run
+
+
+def generated_folder(checkpoint: Path) -> Path:
+    """A new folder, by the time of day, for what is made from a checkpoint: in its run, else right here."""
+    parent = checkpoint.resolve().parent
+    run = parent.parent if parent.name == CHECKPOINTS_FOLDER else Path()
+    return run / "generated" / time.strftime("%Y%m%d-%H%M%S")
 
 
 def create_run(run: Path, config: TrainingConfig) -> None:

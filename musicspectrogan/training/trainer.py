@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from musicspectrogan.errors import Interrupted, UserError
+from musicspectrogan.tensors import generator_at
 from musicspectrogan.training.batches import Batches
 from musicspectrogan.training.ema import AveragedGenerator
-from musicspectrogan.training.randomness import generator_at
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import AdversarialStep
 

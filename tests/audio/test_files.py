@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicspectrogan.audio.files import AudioError, is_audio, load, save_wav
+from musicspectrogan.audio.files import AudioError, is_audio, load, save
 from musicspectrogan.data import composer
 
 RATE = composer.SAMPLE_RATE
@@ -190,7 +190,7 @@ def test_other_names_and_hidden_files_are_no_audio(name: str) -> None:
 
 def test_saving_and_loading_gives_the_samples_back(music: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "saved.wav"
-    save_wav(path, music, RATE, comment="made by a test")
+    save(path, music, RATE, comment="made by a test")
     with soundfile.SoundFile(path) as file:
         assert (file.format, file.subtype, file.channels) == ("WAV", "PCM_16", 1)
         assert file.comment == "made by a test"

@@ -18,7 +18,7 @@ import soundfile
 from conftest import Command, command_line, environment
 from PIL import Image
 
-from musicspectrogan.audio.files import load, save_wav
+from musicspectrogan.audio.files import load, save
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, cut_images, encode
 from musicspectrogan.data import composer
 
@@ -106,7 +106,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
     cut_off = write_music(good / "cut off.mp3", style="drums", seconds=7.0)
     cut_off.write_bytes(cut_off.read_bytes()[: round(0.6 * cut_off.stat().st_size)])
     write_music(bad / "short.wav", seconds=1.5)
-    save_wav(bad / "silent.wav", np.zeros(4 * RATE, dtype=np.float32), RATE)
+    save(bad / "silent.wav", np.zeros(4 * RATE, dtype=np.float32), RATE)
     samples = composer.compose("drums", 0, seed=1, seconds=4.0)
     samples[1000] = np.nan
     soundfile.write(bad / "nan.wav", samples, RATE, subtype="FLOAT")
@@ -237,7 +237,7 @@ class TestWhatIsWritten:
         samples = composer.compose("chords", 0, seed=1, seconds=9.2)
         samples[round(2.8 * RATE) : round(6.1 * RATE)] = 0.0
         (tmp_path / "music" / "rock").mkdir(parents=True)
-        save_wav(tmp_path / "music" / "rock" / "clip.wav", samples, RATE)
+        save(tmp_path / "music" / "rock" / "clip.wav", samples, RATE)
         command(*FOLDER_LINE, cwd=tmp_path)
         output = tmp_path / "out"
         assert images_in(output) == ["rock/clip_000.png", "rock/clip_002.png"]
@@ -301,7 +301,7 @@ class TestGoingOn:
         for genre, style in (("rock", "drums"), ("folk", "arpeggio")):
             (music / genre).mkdir(parents=True)
             clip = np.tile(composer.compose(style, 0, seed=1, seconds=6.0), 10)
-            save_wav(music / genre / "00.wav", clip, RATE)
+            save(music / genre / "00.wav", clip, RATE)
             for index in range(1, clips // 2):
                 os.link(music / genre / "00.wav", music / genre / f"{index:02d}.wav")
         line = ("preprocess.py", "--dataset", "folder", "--input", music, "--jobs", 2, "--output")

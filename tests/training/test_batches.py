@@ -6,8 +6,8 @@ import torch
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.dataset import ImageDataset
-from musicspectrogan.training.batches import Batches, as_images, as_pixels
-from musicspectrogan.training.randomness import generator_at
+from musicspectrogan.tensors import as_images, as_pixels, generator_at
+from musicspectrogan.training.batches import Batches
 
 CPU = torch.device("cpu")
 

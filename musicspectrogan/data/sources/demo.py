@@ -6,7 +6,7 @@ from pathlib import Path
 
 import soundfile
 
-from musicspectrogan.audio.files import save_wav
+from musicspectrogan.audio.files import save
 from musicspectrogan.data import composer
 from musicspectrogan.data.parallel import in_parallel
 from musicspectrogan.data.sources import Selection, Track, tracks_of_class_folder
@@ -54,7 +54,7 @@ def _comment(style: str, index: int, seed: int) -> str:
 def _compose(clip: tuple[Path, str, int, int]) -> None:
     path, style, index, seed = clip
     samples = composer.compose(style, index, seed=seed)
-    save_wav(path, samples, composer.SAMPLE_RATE, comment=_comment(style, index, seed))
+    save(path, samples, composer.SAMPLE_RATE, comment=_comment(style, index, seed))
 
 
 def _is_composed(path: Path, style: str, index: int, seed: int) -> bool:

@@ -1,0 +1,1 @@
+"""From a checkpoint to images, sound and a page to play."""

@@ -1,0 +1,118 @@
+"""Spectrogram PNGs -> audio files; and audio -> PNG -> audio, to hear what the images can hold."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from musicspectrogan.audio.fidelity import round_trip_error
+from musicspectrogan.audio.files import AudioError, finished, load, save
+from musicspectrogan.audio.images import read_image, segment_of_image, track_of_image, write_image
+from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode
+from musicspectrogan.errors import UserError
+from musicspectrogan.filesystem import make_folder
+from musicspectrogan.generation.sound import sounds_of
+from musicspectrogan.progress import progress_bar
+
+logger = logging.getLogger(__name__)
+
+
+def invert_images(
+    paths: Sequence[Path], output: Path, suffix: str, fallback: SpectrogramConfig | None = None
+) -> list[Path]:
+    """Turn PNGs, and all PNGs below folders, into audio files in `output`, which are returned.
+
+    Consecutive segments of a track become one file.
+
+    Args:
+        suffix: wav, flac, ogg or mp3.
+        fallback: settings of images that do not carry their own.
+
+    Raises:
+        UserError: no PNG there, or one that is no spectrogram.
+    """
+    groups = consecutive(_all_images(paths))
+    # All are read before any is written: a wrong one among them costs nothing.
+    loaded = [[read_image(path, fallback) for path in group] for group in groups]
+    make_folder(output)
+    written = []
+    with progress_bar(total=len(groups), description="Inverting", unit="file") as bar:
+        for group, images in zip(groups, loaded, strict=True):
+            joined = np.concatenate([pixels for pixels, _ in images], axis=1)
+            config = images[0][1]
+            written.append(output / f"{_name(group)}.{suffix}")
+            save(written[-1], sounds_of(joined[None], config)[0], config.sample_rate)
+            bar.update()
+    return written
+
+
+def consecutive(paths: Sequence[Path]) -> list[list[Path]]:
+    """Group `<track>_<segment>.png` in one folder into runs of consecutive segments; others stay alone."""
+    tracks: dict[tuple[Path, str], list[tuple[int, Path]]] = defaultdict(list)
+    groups: list[list[Path]] = []
+    for path in paths:
+        segment = segment_of_image(path.name)
+        if segment is None or not track_of_image(path.name):
+            groups.append([path])
+        else:
+            tracks[path.parent, track_of_image(path.name)].append((segment, path))
+    for segments in tracks.values():
+        last = None
+        for segment, path in sorted(segments):
+            if last is not None and segment == last + 1:
+                groups[-1].append(path)
+            else:
+                groups.append([path])
+            last = segment
+    return groups
+
+
+def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, suffix: str) -> float:
+    """Write `audio` as one PNG and as the sound of that PNG; returns the round trip's error in dB.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    try:
+        samples = load(audio, config.sample_rate).samples
+    except AudioError as error:
+        raise UserError(f"{audio}: {error}") from None
+    grey, _ = encode(samples, config)
+    image = np.ascontiguousarray(grey[::-1])
+    if not image.any():
+        raise UserError(f"{audio}: silent; nothing to reconstruct")
+    restored = sounds_of(image[None], config)[0]
+    make_folder(output)
+    write_image(output / f"{audio.stem}.png", image, config, track=audio.stem)
+    save(output / f"{audio.stem}.{suffix}", restored, config.sample_rate)
+    save(
+        output / f"{audio.stem}_original.{suffix}", finished(samples, config.sample_rate), config.sample_rate
+    )
+    return round_trip_error(samples, restored, config.sample_rate)
+
+
+def _all_images(paths: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: there is no such file or folder")
+        inside = (
+            sorted(p for p in path.rglob("*.png") if not p.name.startswith(".")) if path.is_dir() else [path]
+        )
+        if not inside:
+            raise UserError(f"{path}: no PNG in it")
+        found += inside
+    return found
+
+
+def _name(group: Sequence[Path]) -> str:
+    first, last = group[0], group[-1]
+    if first == last:
+        return first.stem
+    return (
+        f"{track_of_image(first.name)}_{segment_of_image(first.name):03d}-{segment_of_image(last.name):03d}"
+    )

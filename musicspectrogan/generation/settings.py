@@ -1,0 +1,69 @@
+"""The settings of generating."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from musicspectrogan.config import check_at_least
+from musicspectrogan.errors import UserError, check_choice
+
+FORMATS = ("wav", "flac", "ogg", "mp3")
+LARGEST_SEED_LIST = 100_000
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Make new music with a trained generator: images, sound, and a page to play it on."""
+
+    checkpoint: Path | None = None
+    """Run directory, checkpoint file, or `latest` for the newest run."""
+    genre: str = "all"
+    """Genre by name or index, or `all`; only for models that know genres."""
+    count: int = 8
+    """Samples of each genre."""
+    seeds: str | None = None
+    """Which samples, as 0-7 or 3,5,9; None for 0 to count - 1. The same seed is the same sound, always."""
+    truncation: float = 1.0
+    """Scale of the latents: below 1 more typical and less varied."""
+    seconds: float | None = None
+    """Length of one continuous piece; None for single images of some three seconds."""
+    loop: bool = False
+    """Let pieces end where they begin."""
+    morph: str | None = None
+    """Glide between two genres in each piece, as in blues:jazz."""
+    format: str = "wav"
+    """wav, flac, ogg or mp3."""
+    output: Path | None = None
+    """Folder for the files; None for a new one below the run's generated/."""
+    device: str = "auto"
+    """auto, cuda, mps or cpu."""
+
+    def __post_init__(self) -> None:
+        check_at_least(self, count=1)
+        check_choice("format", self.format, FORMATS)
+        if not 0 < self.truncation <= 2:
+            raise UserError(f"truncation: {self.truncation} is not allowed; give more than 0, at most 2")
+        if self.seconds is not None and not 0 < self.seconds <= 3600:
+            raise UserError(f"seconds: {self.seconds} is not allowed; give more than 0, at most 3600")
+        if self.seconds is None and (self.loop or self.morph):
+            raise UserError("--loop and --morph are for continuous pieces; give --seconds too")
+
+    def seed_list(self) -> list[int]:
+        """The seeds asked for.
+
+        Raises:
+            UserError: they are not written as numbers and ranges.
+        """
+        if self.seeds is None:
+            return list(range(self.count))
+        seeds: list[int] = []
+        for part in self.seeds.split(","):
+            first, dash, last = part.strip().partition("-")
+            if not first.isdecimal() or (dash and not last.isdecimal()):
+                raise UserError(f"seeds: {self.seeds!r} is not allowed; write 0-7 or 3,5,9")
+            numbers = range(int(first), int(last if dash else first) + 1)
+            if not numbers or len(seeds) + len(numbers) > LARGEST_SEED_LIST:
+                raise UserError(f"seeds: {self.seeds!r} names none, or more than {LARGEST_SEED_LIST}")
+            seeds += numbers
+        return list(dict.fromkeys(seeds))

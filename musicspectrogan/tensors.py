@@ -1,0 +1,29 @@
+"""Random numbers as a function of a position, and grey levels as the tensors that networks see."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def generator_at(device: torch.device | str, *position: object) -> torch.Generator:
+    """A generator seeded by everything in `position`, for instance (seed, "latents", images seen).
+
+    A run that is resumed at a position draws what it would have drawn without a stop.
+    """
+    digest = hashlib.sha256(repr(position).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def as_images(pixels: Tensor) -> Tensor:
+    """uint8 grey levels -> float32 in [-1, 1]."""
+    return pixels.float().mul_(2.0 / 255.0).sub_(1.0)
+
+
+def as_pixels(images: Tensor) -> np.ndarray:
+    """Images (B, 1, H, W) in [-1, 1] -> uint8 (B, H, W) grey levels on the host; the inverse."""
+    grey = images.detach().float().squeeze(1).add(1.0).mul(127.5).round().clamp(0, 255)
+    return grey.to(torch.uint8).cpu().numpy()

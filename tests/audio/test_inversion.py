@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+import torch
+
+from musicspectrogan.audio.fidelity import round_trip_error
+from musicspectrogan.audio.inversion import griffin_lim, invert, linear_power, mel_power_of
+from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode, grey_to_db, mel_filterbank, mel_power
+from musicspectrogan.data import composer
+
+CONFIG = SpectrogramConfig()
+RATE = CONFIG.sample_rate
+
+
+def clip(style: str, index: int = 0) -> np.ndarray:
+    return composer.compose(style, index, seed=0, seconds=7.0)
+
+
+def image_of(samples: np.ndarray, config: SpectrogramConfig = CONFIG) -> torch.Tensor:
+    """The clip's first two images side by side."""
+    grey, _ = encode(samples, config)
+    return torch.from_numpy(np.ascontiguousarray(grey[::-1, : 2 * config.n_frames]))
+
+
+def test_grey_levels_become_the_mel_power_that_they_stand_for():
+    samples = clip("chords")
+    power = mel_power(samples, CONFIG)[:, :128]
+    restored = mel_power_of(image_of(samples)[None], CONFIG)[0].numpy()
+    loud = power > power.max() * 1e-7
+    difference = 10 * np.log10(restored[loud] / (power[loud] / mel_power(samples, CONFIG).max()))
+    assert np.abs(difference).max() < 0.17  # half a grey level is 80 / 255 / 2 dB
+    assert restored[image_of(samples).flip(0).numpy() == 0].max() == 0
+
+
+def test_the_linear_power_explains_the_mel_power():
+    mel = mel_power_of(torch.stack([image_of(clip("chords")), image_of(clip("drums"))]), CONFIG)
+    power = linear_power(mel, CONFIG, steps=50)
+    assert power.shape == (2, 1025, 128)
+    assert power.min() >= 0
+    explained = torch.from_numpy(mel_filterbank(CONFIG).copy()) @ power
+    loud = mel > 1e-6
+    assert (10 * torch.log10(explained[loud] / mel[loud])).abs().mean() < 0.5
+
+
+def test_each_step_comes_nearer():
+    mel = mel_power_of(image_of(clip("arpeggio"))[None], CONFIG)
+    filters = torch.from_numpy(mel_filterbank(CONFIG).copy())
+
+    def divergence(steps: int) -> float:
+        explained = filters @ linear_power(mel, CONFIG, steps=steps)
+        ratio = torch.where(mel > 0, mel * (mel / explained.clamp_min(1e-20)).clamp_min(1e-20).log(), 0.0)
+        return (ratio - mel + explained).sum().item()
+
+    values = [divergence(steps) for steps in (0, 1, 3, 10, 30)]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < 0.2 * values[0]
+
+
+def test_griffin_lim_finds_the_sound_of_a_true_magnitude():
+    samples = torch.from_numpy(clip("chords"))[: 128 * CONFIG.hop_length]
+    window = torch.hann_window(CONFIG.n_fft)
+    spectrum = torch.stft(
+        samples, CONFIG.n_fft, CONFIG.hop_length, window=window, pad_mode="constant", return_complex=True
+    )
+    restored = griffin_lim(spectrum.abs()[None, :, :128], CONFIG, iterations=64)[0]
+    assert restored.shape == samples.shape
+    again = torch.stft(
+        restored, CONFIG.n_fft, CONFIG.hop_length, window=window, pad_mode="constant", return_complex=True
+    )
+    convergence = (again.abs() - spectrum.abs()).norm() / spectrum.abs().norm()
+    assert convergence < 0.25
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_an_image_sounds_for_as_long_as_it_is_wide(size):
+    config = SpectrogramConfig.for_image_size(size)
+    assert invert(image_of(clip("bass"), config)[None], config).shape == (1, 2 * size * config.hop_length)
+
+
+def test_alone_or_in_a_batch_it_is_the_same_sound_to_the_last_bit():
+    images = torch.stack([image_of(clip(style)) for style in composer.STYLES])
+    together = invert(images, CONFIG)
+    for image, samples in zip(images, together, strict=True):
+        assert torch.equal(invert(image[None], CONFIG)[0], samples)
+
+
+def test_a_tone_comes_back_at_its_pitch():
+    time = np.arange(3 * RATE) / RATE
+    tone = np.sin(2 * np.pi * 880.0 * time).astype(np.float32)
+    grey, _ = encode(tone, CONFIG)
+    restored = invert(torch.from_numpy(np.ascontiguousarray(grey[::-1, :64]))[None], CONFIG)[0].numpy()
+    spectrum = np.abs(np.fft.rfft(restored))
+    loudest = np.fft.rfftfreq(len(restored), 1 / RATE)[spectrum.argmax()]
+    assert loudest == pytest.approx(880.0, abs=40)  # a band is some 80 Hz wide there
+
+
+def test_black_is_silence():
+    assert invert(torch.zeros(1, 64, 64, dtype=torch.uint8), CONFIG).abs().max() == 0
+
+
+def test_the_round_trip_is_no_worse_than_librosas():
+    clips = [clip(style) for style in composer.STYLES]
+    images = [image_of(samples) for samples in clips]
+    ours = invert(torch.stack(images), CONFIG).numpy()
+    theirs = [
+        librosa.feature.inverse.mel_to_audio(
+            librosa.db_to_power(grey_to_db(image.numpy()[::-1], CONFIG)),
+            sr=RATE, n_fft=CONFIG.n_fft, hop_length=CONFIG.hop_length, fmin=CONFIG.f_min, fmax=CONFIG.f_max,
+        )
+        for image in images
+    ]  # fmt: skip
+    errors = [
+        np.mean([round_trip_error(a, b, RATE) for a, b in zip(clips, restored, strict=True)])
+        for restored in (ours, theirs)
+    ]
+    assert errors[0] <= errors[1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_it_sounds_the_same():
+    image = image_of(clip("chords"))[None]
+    on_gpu = invert(image.cuda(), CONFIG).cpu().numpy()[0]
+    assert round_trip_error(invert(image, CONFIG).numpy()[0], on_gpu, RATE) < 1.0
+
+
+class TestRoundTripError:
+    def test_a_copy_has_none_at_any_level(self):
+        samples = clip("arpeggio")
+        assert round_trip_error(samples, samples, RATE) == 0
+        assert round_trip_error(samples, 0.1 * samples, RATE) == pytest.approx(0, abs=0.01)
+
+    def test_noise_is_far_from_music_and_music_from_silence(self):
+        samples = clip("bass")
+        noise = np.random.default_rng(0).standard_normal(len(samples)).astype(np.float32)
+        assert round_trip_error(samples, noise, RATE) > 20
+        assert round_trip_error(noise, samples, RATE) > 20
+
+    def test_a_gain_in_half_of_the_bands_counts_half(self):
+        noise = np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float32)
+        tilted = np.fft.rfft(noise)
+        config = SpectrogramConfig(n_mels=128, f_max=RATE / 2)
+        middle = int(np.flatnonzero(mel_filterbank(config)[64])[0]) / 2048 * RATE
+        tilted[np.fft.rfftfreq(len(noise), 1 / RATE) < middle] *= 10 ** (-6 / 20)
+        assert round_trip_error(noise, np.fft.irfft(tilted).astype(np.float32), RATE) == pytest.approx(
+            3, abs=0.5
+        )

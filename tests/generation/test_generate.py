@@ -1,0 +1,241 @@
+"""generate, invert and reconstruct through the real commands."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from musicspectrogan.audio.files import save
+from musicspectrogan.audio.images import write_image
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.data import composer
+
+GENRES = ("blues", "jazz", "metal", "rock")
+
+
+@pytest.fixture
+def generate(trained, command, tmp_path):
+    """`generate(*flags, output="out")`: the folder."""
+
+    def run(*flags: object, output: str = "out", checkpoint: Path = trained) -> Path:
+        line = ("-m", "musicspectrogan", "generate", "--checkpoint", checkpoint, "--device", "cpu", *flags)
+        told = command(*line, "--output", output, cwd=tmp_path)
+        assert told.stdout == f"Open {output}/index.html\n"
+        assert (tmp_path / output / "index.html").is_file()
+        return tmp_path / output
+
+    return run
+
+
+def names(folder: Path, suffix: str) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob(f"*.{suffix}"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        name: (folder / name).read_bytes()
+        for suffix in ("png", "wav", "flac")
+        for name in names(folder, suffix)
+    }
+
+
+def test_every_genre_gets_a_pair_a_seed_and_real_ones_beside(generate):
+    folder = generate("--count", 2)
+    made = [f"{genre}_seed000{seed}" for genre in GENRES for seed in (0, 1)]
+    assert [name for name in names(folder, "wav") if "/" not in name] == [f"{name}.wav" for name in made]
+    assert [name for name in names(folder, "png") if "/" not in name] == [f"{name}.png" for name in made]
+    assert len([name for name in names(folder, "wav") if name.startswith("real/")]) == 4 * len(GENRES)
+    page = (folder / "index.html").read_text()
+    assert all(f"{name}.wav" in page and f"{name}.png" in page for name in made)
+
+
+def test_the_sound_is_finished_and_says_where_it_comes_from(generate):
+    folder = generate("--genre", "Jazz", "--seeds", 7)
+    with soundfile.SoundFile(folder / "jazz_seed0007.wav") as file:
+        assert (file.samplerate, file.channels, file.subtype, file.frames) == (22050, 1, "PCM_16", 65536)
+        assert file.genre == "jazz"
+        assert file.comment.startswith("seed 7, checkpoint ")
+        samples = file.read()
+    assert np.abs(samples).max() == pytest.approx(10 ** (-1 / 20), abs=1e-3)
+    assert abs(samples[0]) < 1e-3 and abs(samples[-1]) < 1e-3
+    with Image.open(folder / "jazz_seed0007.png") as image:
+        assert (image.mode, image.size) == ("L", (64, 64))
+        assert image.text["genre"] == "jazz" and "hop_length" in image.text["spectrogram"]
+
+
+@pytest.mark.parametrize(
+    "flags", [(), ("--seconds", 5), ("--seconds", 5, "--loop")], ids=["images", "piece", "loop"]
+)
+def test_the_same_flags_give_the_same_bytes_alone_or_among_others(flags, generate):
+    several = contents(
+        generate("--genre", "rock", "--seeds", "3-5", "--format", "flac", *flags, output="several")
+    )
+    alone = contents(generate("--genre", "rock", "--seeds", "4", "--format", "flac", *flags, output="alone"))
+    again = contents(generate("--genre", "rock", "--seeds", "4", "--format", "flac", *flags, output="again"))
+    assert alone == again
+    assert alone.items() <= several.items()
+    assert len([name for name in several if "/" not in name]) == 6
+
+
+@pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
+def test_other_formats(suffix, generate):
+    folder = generate("--genre", 0, "--count", 1, "--format", suffix)
+    with soundfile.SoundFile(folder / f"blues_seed0000.{suffix}") as file:
+        assert file.format == suffix.upper()
+        assert file.frames / file.samplerate == pytest.approx(2.97, abs=0.1)
+
+
+def test_a_piece_is_as_long_as_asked_within_a_hop(generate):
+    folder = generate("--genre", "metal", "--count", 1, "--seconds", 30)
+    with soundfile.SoundFile(folder / "metal_seed0000.wav") as file:
+        assert abs(file.frames - 30 * file.samplerate) <= 1024
+    with Image.open(folder / "metal_seed0000.png") as image:
+        assert image.size == (646, 64)
+
+
+def test_a_piece_has_no_seam(generate):
+    """Spectral flux of the sound where images meet, every 32 frames, against the flux elsewhere."""
+    folder = generate("--genre", "jazz", "--count", 1, "--seconds", 60)
+    samples, _ = soundfile.read(folder / "jazz_seed0000.wav", dtype="float32")
+    frames = np.lib.stride_tricks.sliding_window_view(samples, 2048)[::1024]
+    spectrum = np.log(np.abs(np.fft.rfft(frames * np.hanning(2048), axis=1)) + 1e-3)
+    flux = np.abs(np.diff(spectrum, axis=0)).mean(axis=1)
+    near_joins = np.isin(np.arange(len(flux)) % 32, (30, 31, 0))
+    assert flux[near_joins].mean() < 1.1 * flux[~near_joins].mean()
+
+
+def test_a_loop_repeats_without_a_click(generate):
+    folder = generate("--genre", "jazz", "--count", 1, "--seconds", 6, "--loop")
+    samples, _ = soundfile.read(folder / "jazz_seed0000.wav")
+    steps = np.abs(np.diff(samples))
+    assert abs(samples[0] - samples[-1]) <= steps.max()
+    # No fade to silence at the ends either.
+    edge = np.sqrt(np.mean(np.concatenate([samples[-200:], samples[:200]]) ** 2))
+    assert edge > 0.2 * np.sqrt(np.mean(samples**2))
+
+
+def test_a_morph_is_one_row_of_its_own(generate):
+    folder = generate("--morph", "blues:rock", "--seconds", 4, "--count", 1)
+    assert names(folder, "wav")[0] == "blues-to-rock_seed0000.wav"
+
+
+def test_a_model_without_genres(generate, trained, command, tmp_path):
+    folder = generate("--count", 1, checkpoint=trained.parent / "dcgan")
+    assert "sample_seed0000.wav" in names(folder, "wav")
+    line = ("generate", "--checkpoint", trained.parent / "dcgan", "--genre", "jazz")
+    told = command("-m", "musicspectrogan", *line, cwd=tmp_path, status=2)
+    assert "without genres" in told.stderr
+
+
+def test_the_newest_run_and_its_own_folder(trained, command, tmp_path):
+    shutil.copytree(trained, tmp_path / "runs" / "00000-cgan-gtzan")
+    told = command(
+        "-m",
+        "musicspectrogan",
+        "generate",
+        "--checkpoint",
+        "latest",
+        "--genre",
+        "0",
+        "--count",
+        1,
+        cwd=tmp_path,
+    )
+    assert "runs/00000-cgan-gtzan/generated/" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], "--checkpoint is missing"),
+        (["--checkpoint", "nowhere"], "no such checkpoint"),
+        (["--checkpoint", "latest"], "no run with a checkpoint"),
+        (["--checkpoint", "text.pt"], "not a checkpoint"),
+        (["--checkpoint", "TRAINED", "--genre", "jaz"], "did you mean 'jazz'?"),
+        (["--checkpoint", "TRAINED", "--seeds", "x"], "seeds: 'x'"),
+        (["--checkpoint", "TRAINED", "--format", "m4a"], "format: 'm4a'"),
+        (["--checkpoint", "TRAINED", "--seconds", "0"], "seconds: 0"),
+        (["--checkpoint", "TRAINED", "--loop"], "give --seconds too"),
+        (["--checkpoint", "TRAINED", "--morph", "jazz", "--seconds", "4"], "write two genres"),
+        (["--checkpoint", "TRAINED", "--output", "text.pt"], "cannot be made a folder"),
+    ],
+)
+def test_wrong_input_to_generate(flags, told, trained, command, tmp_path):
+    (tmp_path / "text.pt").write_text("no weights")
+    flags = [trained if flag == "TRAINED" else flag for flag in flags]
+    assert told in command("-m", "musicspectrogan", "generate", *flags, cwd=tmp_path, status=2).stderr
+
+
+class TestInvert:
+    def test_segments_of_a_track_become_one_file(self, images, command, tmp_path):
+        command("-m", "musicspectrogan", "invert", images / "jazz", "--output", "out", cwd=tmp_path)
+        assert names(tmp_path / "out", "wav") == [f"jazz.0000{k}_000-001.wav" for k in range(4)]
+        with soundfile.SoundFile(tmp_path / "out" / "jazz.00000_000-001.wav") as file:
+            assert file.frames == 2 * 64 * 1024
+
+    def test_a_gap_between_segments_makes_two_files(self, images, command, tmp_path):
+        (tmp_path / "set").mkdir()
+        for segment in (0, 1, 3):
+            shutil.copy(images / "jazz" / "jazz.00000_000.png", tmp_path / "set" / f"a_{segment:03d}.png")
+        command("-m", "musicspectrogan", "invert", "set", "--output", "out", cwd=tmp_path)
+        assert names(tmp_path / "out", "wav") == ["a_000-001.wav", "a_003.wav"]
+
+    def test_settings_come_from_the_image_then_dataset_json_then_the_defaults(
+        self, images, command, tmp_path
+    ):
+        fast = SpectrogramConfig(hop_length=512)
+        pixels = np.random.default_rng(0).integers(1, 255, (64, 64), dtype=np.uint8)
+        write_image(tmp_path / "own.png", pixels, fast)
+        shutil.copytree(images, tmp_path / "set")
+        text = (tmp_path / "set" / "dataset.json").read_text()
+        (tmp_path / "set" / "dataset.json").write_text(
+            text.replace('"hop_length": 1024', '"hop_length": 256')
+        )
+        Image.fromarray(pixels).save(tmp_path / "set" / "jazz" / "plain.png")
+        Image.fromarray(pixels).save(tmp_path / "stranger.png")
+        for path, hop in (("own.png", 512), ("set/jazz/plain.png", 256), ("stranger.png", 1024)):
+            told = command("-m", "musicspectrogan", "invert", path, "--output", "out", cwd=tmp_path)
+            assert ("does not say how it was made" in told.stderr) is (hop == 1024)
+            with soundfile.SoundFile((tmp_path / "out" / path.split("/")[-1]).with_suffix(".wav")) as file:
+                assert file.frames == 64 * hop
+
+    @pytest.mark.parametrize(
+        ("path", "told"),
+        [
+            ("photo.png", "is no spectrogram"),
+            ("torn.png", "cannot be read as an image"),
+            ("nowhere.png", "no such file"),
+            ("empty", "no PNG in it"),
+        ],
+    )
+    def test_what_is_no_spectrogram_is_refused(self, path, told, command, tmp_path):
+        Image.new("RGB", (640, 480), "red").save(tmp_path / "photo.png")
+        (tmp_path / "torn.png").write_bytes((tmp_path / "photo.png").read_bytes()[:60])
+        (tmp_path / "empty").mkdir()
+        done = command("-m", "musicspectrogan", "invert", path, "--output", "out", cwd=tmp_path, status=2)
+        assert told in done.stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_reconstruct_prints_the_round_trips_error(command, tmp_path):
+    save(tmp_path / "clip.wav", composer.compose("chords", 0, seed=0, seconds=5.0), composer.SAMPLE_RATE)
+    errors = {}
+    for size in (64, 256):
+        line = ("reconstruct", "clip.wav", "--image-size", size, "--output", f"out{size}")
+        told = command("-m", "musicspectrogan", *line, cwd=tmp_path).stdout
+        errors[size] = float(told.split("round-trip error ")[1].split(" dB")[0])
+        assert {path.name for path in (tmp_path / f"out{size}").iterdir()} == {
+            "clip.png", "clip.wav", "clip_original.wav",
+        }  # fmt: skip
+    assert 0 < errors[256] < errors[64] < 10
+    assert "does not decode" in reconstruct_text(command, tmp_path)
+
+
+def reconstruct_text(command, tmp_path: Path) -> str:
+    (tmp_path / "text.wav").write_text("no sound")
+    return command("-m", "musicspectrogan", "reconstruct", "text.wav", cwd=tmp_path, status=2).stderr
