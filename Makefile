@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 .PHONY: demo test lint clean help
 
 help:
-	@echo "make demo   install, compose demo music, train a small cGAN on it (some minutes on a CPU)"
+	@echo "make demo   install, compose demo music, train a small cGAN on it, make a page of new sounds"
 	@echo "make test   install and run the tests"
 	@echo "make lint   check style"
 	@echo "make clean  remove the environment and what the demo made"
@@ -26,10 +26,7 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 demo: $(VENV)/installed
 	@$(RUN) preprocess.py --dataset demo --output demo_images
 	@$(RUN) run.py --config configs/demo.yaml --dataset demo_images
-	@run=$$(ls -d runs/*-cgan-demo | tail -n 1); \
-	echo; \
-	echo "What the generator makes, a row a genre: $$(ls $$run/samples/epoch_*.png | tail -n 1)"; \
-	echo "What it learned from:                   $$run/samples/real.png"
+	@$(RUN) -m musicspectrogan generate --checkpoint latest --count 4
 
 test: $(VENV)/installed-dev
 	@$(RUN) -m pytest

@@ -64,6 +64,7 @@ def train(arguments: list[str], program: str) -> None:
     """images -> checkpoints, sample grids and curves in a run directory"""
     command = parse_flags(TrainCommand, arguments, default=TrainCommand(TrainingConfig()), program=program)
     # torch takes seconds to import; a wrong flag is told before.
+    from musicspectrogan.generation.sound import sounds_of
     from musicspectrogan.training import runner
 
     def with_flags(settings: TrainingConfig) -> TrainingConfig:
@@ -86,7 +87,7 @@ def train(arguments: list[str], program: str) -> None:
     if command.dry_run:
         print(plan.describe())
     else:
-        runner.train(plan)
+        runner.train(plan, sounds_of)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from musicspectrogan import config, models
 from musicspectrogan.data import composer
 from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.data.sources import Selection
+from musicspectrogan.generation.settings import GenerateConfig
 from musicspectrogan.training.settings import TrainingConfig
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,6 +66,8 @@ def shortened(line: str) -> list[str]:
             arguments += TINY
         if "--epochs" not in arguments:
             arguments += ["--epochs", "1"]
+    if "generate" in arguments and not {"--count", "--seeds"} & set(arguments):
+        arguments += ["--count", "1"]
     return arguments
 
 
@@ -88,7 +91,7 @@ def test_there_are_commands_for_every_kind_of_dataset_and_gan():
 def test_every_flag_that_the_readme_names_exists():
     known = {
         f"--{field.replace('_', '-')}"
-        for settings in (TrainingConfig, PreprocessConfig, Selection)
+        for settings in (TrainingConfig, PreprocessConfig, Selection, GenerateConfig)
         for field in config.to_plain(settings())
     }
     known |= {"--config", "--resume", "--dry-run", "--help"}

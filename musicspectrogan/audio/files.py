@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import whole_file
 
 SOUNDFILE_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .au .snd .aif .aiff .aifc".split())
@@ -27,8 +28,6 @@ SAVED_FORMATS = {
     "ogg": ("OGG", "VORBIS"),
     "mp3": ("MP3", "MPEG_LAYER_III"),
 }
-PEAK_DBFS = -1.0
-FADE_SECONDS = 0.005
 
 # Frames read at a time: small, because all of a block is lost where a damaged file breaks off.
 BLOCK_FRAMES = 8192
@@ -85,39 +84,26 @@ def load(path: Path, sample_rate: int) -> Audio:
     return Audio(samples, warning)
 
 
-def finished(samples: np.ndarray, sample_rate: int, *, loops: bool = False) -> np.ndarray:
-    """Float samples (n,) brought to a peak of -1 dBFS, with short fades at both ends.
-
-    Args:
-        loops: the end goes on at the beginning, so that a fade would be a gap.
-    """
-    peak = float(np.abs(samples).max(initial=0.0))
-    samples = samples * (10.0 ** (PEAK_DBFS / 20.0) / peak) if peak > 0 else samples.copy()
-    length = min(round(FADE_SECONDS * sample_rate), len(samples) // 2)
-    if not loops and length:
-        ramp = np.linspace(0.0, 1.0, length, dtype=samples.dtype)
-        samples[:length] *= ramp
-        samples[-length:] *= ramp[::-1]
-    return samples
-
-
 def save(path: Path, samples: np.ndarray, sample_rate: int, **tags: str) -> None:
     """Write mono float samples (n,) in [-1, 1], whole or not at all, in the format of the suffix.
 
     Args:
         path: ends in one of SAVED_FORMATS; wav and flac hold 16 bits a sample.
-        tags: such as title, genre, software and comment, where the format has room for them.
+        tags: such as title, genre and comment, where the format has room for them.
+
+    Raises:
+        UserError: it cannot be written, for want of room for instance.
     """
     container, subtype = SAVED_FORMATS[path.suffix.lower().removeprefix(".")]
-    with (
-        whole_file(path, flush=False) as temporary,
-        soundfile.SoundFile(
-            temporary, "w", sample_rate, channels=1, format=container, subtype=subtype
-        ) as file,
-    ):
-        for name, value in tags.items():
-            setattr(file, name, value)
-        file.write(samples)
+    form = {"channels": 1, "format": container, "subtype": subtype}
+    with whole_file(path, flush=False) as temporary:
+        try:
+            with soundfile.SoundFile(temporary, "w", sample_rate, **form) as file:
+                for name, value in tags.items():
+                    setattr(file, name, value)
+                file.write(samples)
+        except soundfile.LibsndfileError:
+            raise UserError(f"{path}: cannot be written; is the disk full?") from None
 
 
 def _decode(path: Path) -> tuple[np.ndarray, int, str]:

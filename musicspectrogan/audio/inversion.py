@@ -11,7 +11,7 @@ from torch import Tensor
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 
-POWER_STEPS = 10
+POWER_STEPS = 5
 PHASE_ITERATIONS = 8
 MOMENTUM = 0.99
 PHASE_SEED = 0

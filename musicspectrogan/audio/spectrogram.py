@@ -78,23 +78,30 @@ class SpectrogramConfig:
         return self.n_frames * self.hop_length / self.sample_rate
 
 
+# Slaney's mel scale is linear up to a knee, and logarithmic above it: M. Slaney, Auditory Toolbox,
+# Interval Research TR 1998-010.
+HZ_PER_MEL = 200.0 / 3.0
+KNEE_HZ = 1000.0
+KNEE_MEL = KNEE_HZ / HZ_PER_MEL
+MELS_PER_LOG = 27.0 / np.log(6.4)
+
+
+def hz_to_mel(hz: float) -> float:
+    """Mels of a frequency."""
+    return hz / HZ_PER_MEL if hz < KNEE_HZ else KNEE_MEL + np.log(hz / KNEE_HZ) * MELS_PER_LOG
+
+
+def mel_to_hz(mels: np.ndarray) -> np.ndarray:
+    """Frequencies in Hz of mels (n,); the inverse."""
+    logarithmic = KNEE_HZ * np.exp((mels - KNEE_MEL) / MELS_PER_LOG)
+    return np.where(mels < KNEE_MEL, mels * HZ_PER_MEL, logarithmic)
+
+
 @lru_cache(maxsize=8)
 def mel_filterbank(config: SpectrogramConfig) -> np.ndarray:
-    """Triangular Slaney mel filters of unit area, float32 (n_mels, 1 + n_fft // 2).
-
-    The scale is linear to 1 kHz (3 mels per 200 Hz) and logarithmic above (27 mels per factor 6.4):
-    M. Slaney, Auditory Toolbox, Interval Research TR 1998-010.
-    """
-    hz_per_mel, knee_hz, mels_per_log = 200.0 / 3.0, 1000.0, 27.0 / np.log(6.4)
-    knee_mel = knee_hz / hz_per_mel
-
-    def to_mel(hz: float) -> float:
-        if hz < knee_hz:
-            return hz / hz_per_mel
-        return knee_mel + np.log(hz / knee_hz) * mels_per_log
-
-    mels = np.linspace(to_mel(config.f_min), to_mel(config.f_max), config.n_mels + 2)
-    edges = np.where(mels < knee_mel, mels * hz_per_mel, knee_hz * np.exp((mels - knee_mel) / mels_per_log))
+    """Triangular mel filters of unit area, float32 (n_mels, 1 + n_fft // 2)."""
+    mels = np.linspace(hz_to_mel(config.f_min), hz_to_mel(config.f_max), config.n_mels + 2)
+    edges = mel_to_hz(mels)
     bins = np.fft.rfftfreq(config.n_fft, 1.0 / config.sample_rate)
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]

@@ -84,7 +84,12 @@ def generate(
         "audio": f"{settings.sample_rate} Hz, {config.format}",
         "made with": f"musicspectrogan {__version__}",
     }
-    return write_page(output, f"{checkpoint.gan}: {len(items)} sounds", items, settings, facts)
+    return write_page(output, _title(checkpoint, items), items, settings, facts)
+
+
+def _title(checkpoint: Checkpoint, items: list[PageItem]) -> str:
+    made = sum(not item.real for item in items)
+    return f"{made} sounds of a {checkpoint.gan}"
 
 
 def _rows(config: GenerateConfig, sampler: Sampler) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from musicspectrogan.audio.fidelity import round_trip_error
-from musicspectrogan.audio.files import AudioError, finished, load, save
+from musicspectrogan.audio.files import AudioError, load, save
+from musicspectrogan.audio.finishing import finished
 from musicspectrogan.audio.images import read_image, segment_of_image, track_of_image, write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode
 from musicspectrogan.errors import UserError

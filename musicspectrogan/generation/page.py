@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from string import Template
 from urllib.parse import quote
 
-from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.audio.spectrogram import SpectrogramConfig, hz_to_mel
 from musicspectrogan.filesystem import write_text
 
 # matplotlib's magma at 17 equal steps; straight lines between them stay within 3 of 255 levels of it.
@@ -23,9 +23,6 @@ MAGMA = (
     "000004 0a0822 1d1147 36106b 51127c 6a1c81 832681 9c2e7f b73779 "
     "d0416f e75263 f56b5c fc8961 fea772 fec488 fde2a3 fcfdbf"
 ).split()
-
-# Slaney's mel scale, as in audio.spectrogram.mel_filterbank: linear to the knee, logarithmic above.
-HZ_PER_MEL, KNEE_HZ, MELS_PER_LOG = 200.0 / 3.0, 1000.0, 27.0 / math.log(6.4)
 
 # Octaves through 1000 Hz. From the top down, marks end before two are closer than this part of the height.
 MARKED_HZ = [1000.0 * 2.0**octave for octave in range(-3, 8)]
@@ -91,8 +88,8 @@ def mel_height(hz: float, config: SpectrogramConfig) -> float:
     The middle of a pixel row is the centre of its mel band, so the outer edges of the lowest and the
     highest band, f_min and f_max, lie half a row outside.
     """
-    low, high = _mel(config.f_min), _mel(config.f_max)
-    band = (_mel(hz) - low) / (high - low) * (config.n_mels + 1) - 1.0
+    low, high = hz_to_mel(config.f_min), hz_to_mel(config.f_max)
+    band = (hz_to_mel(hz) - low) / (high - low) * (config.n_mels + 1) - 1.0
     return (band + 0.5) / config.n_mels
 
 
@@ -120,12 +117,6 @@ def second_marks(columns: int, config: SpectrogramConfig) -> list[tuple[float, f
     # Rounded, because 3 * 0.1 would be written 0.30000000000000004.
     times = [round(k * step, 3) for k in range(math.floor(seconds / step) + 1)]
     return [(time, time / seconds) for time in times]
-
-
-def _mel(hz: float) -> float:
-    if hz < KNEE_HZ:
-        return hz / HZ_PER_MEL
-    return KNEE_HZ / HZ_PER_MEL + math.log(hz / KNEE_HZ) * MELS_PER_LOG
 
 
 def _seconds(columns: int, config: SpectrogramConfig) -> float:

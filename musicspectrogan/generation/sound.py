@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from musicspectrogan.audio.files import finished
+from musicspectrogan.audio.finishing import finished
 from musicspectrogan.audio.inversion import invert
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from musicspectrogan import models
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import to_plain
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.filesystem import whole_file
@@ -36,6 +38,10 @@ logger = logging.getLogger(__name__)
 METRICS_NAME = "metrics.csv"
 CURVES_NAME = "loss_curves.png"
 GRID_COLUMNS = 8
+# In TensorBoard, the first of as many rows.
+SOUNDS = 10
+
+SoundsOf = Callable[[np.ndarray, SpectrogramConfig], list[np.ndarray]]
 
 
 class ProgressLog(Callback):
@@ -120,6 +126,7 @@ class Samples(Callback):
         self.dataset = dataset
         self.seed = seed
         self.newest: Image.Image | None = None
+        self.newest_rows: list[np.ndarray] = []
 
     def on_start(self, trainer: Trainer) -> None:
         if not (self.folder / "real.png").exists():
@@ -127,7 +134,8 @@ class Samples(Callback):
 
     def on_snapshot(self, trainer: Trainer) -> None:
         path = self.folder / f"epoch_{trainer.epochs_done:04d}.png"
-        self.newest = save_grid(path, *self.fake_rows(trainer))
+        self.newest_rows, names = self.fake_rows(trainer)
+        self.newest = save_grid(path, self.newest_rows, names)
         logger.info("Samples of epoch %d are in %s", trainer.epochs_done, path)
 
     def fake_rows(self, trainer: Trainer) -> tuple[list[np.ndarray], list[str] | None]:
@@ -158,11 +166,17 @@ class Samples(Callback):
 
 
 class TensorBoard(Callback):
-    """Scalars at every tick, and at every snapshot the grid that `samples` has just drawn."""
+    """Scalars at every tick; at every snapshot the grid that `samples` has just drawn, and some sounds.
 
-    def __init__(self, run: Path, samples: Samples) -> None:
+    Args:
+        sounds_of: images uint8 (B, H, W) and their settings -> samples (n,) in [-1, 1] of each; None
+            for no sounds. It belongs to a layer above this one.
+    """
+
+    def __init__(self, run: Path, samples: Samples, sounds_of: SoundsOf | None = None) -> None:
         self.folder = run / "tensorboard"
         self.samples = samples
+        self.sounds_of = sounds_of
 
     def on_start(self, trainer: Trainer) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
@@ -176,6 +190,14 @@ class TensorBoard(Callback):
     def on_snapshot(self, trainer: Trainer) -> None:
         sheet = np.asarray(self.samples.newest)
         self._writer.add_image("samples", sheet, trainer.steps_taken, dataformats="HW")
+        if self.sounds_of is not None:
+            settings = self.samples.dataset.spectrogram
+            images = np.stack([row[0] for row in self.samples.newest_rows[:SOUNDS]])
+            for number, wave in enumerate(self.sounds_of(images, settings)):
+                name = self.samples.genres[number] if self.samples.conditional else f"sample {number}"
+                self._writer.add_audio(
+                    f"sounds/{name}", torch.from_numpy(wave), trainer.steps_taken, settings.sample_rate
+                )
         self._writer.flush()
 
     def on_end(self, trainer: Trainer) -> None:

@@ -17,7 +17,14 @@ from musicspectrogan.filesystem import sole_writer
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training import run_directory
 from musicspectrogan.training.batches import Batches, steps_per_epoch
-from musicspectrogan.training.callbacks import Checkpoints, Metrics, ProgressLog, Samples, TensorBoard
+from musicspectrogan.training.callbacks import (
+    Checkpoints,
+    Metrics,
+    ProgressLog,
+    Samples,
+    SoundsOf,
+    TensorBoard,
+)
 from musicspectrogan.training.checkpoint import Checkpoint, load_checkpoint
 from musicspectrogan.training.device import choose_device
 from musicspectrogan.training.ema import AveragedGenerator
@@ -146,14 +153,17 @@ def with_resolved_paths(config: TrainingConfig) -> TrainingConfig:
     return replace(config, **{n: path.resolve() for n in PATHS if (path := getattr(config, n))})
 
 
-def train(plan: Plan) -> Path:
+def train(plan: Plan, sounds_of: SoundsOf | None = None) -> Path:
     """Train, and return the run directory.
+
+    Args:
+        sounds_of: turns images into sound for TensorBoard; None for no sound.
 
     Raises:
         UserError: the run directory is taken, weights do not fit, or training diverged.
         Interrupted: a signal arrived, and the run was saved.
     """
-    trainer = _set_up(plan)
+    trainer = _set_up(plan, sounds_of)
     if not plan.resumed:
         run_directory.create_run(plan.run, plan.config)
     with sole_writer(plan.run, "training"):
@@ -178,7 +188,7 @@ def train(plan: Plan) -> Path:
     return plan.run
 
 
-def _set_up(plan: Plan) -> Trainer:
+def _set_up(plan: Plan, sounds_of: SoundsOf | None) -> Trainer:
     config, device = plan.config, plan.device
     with torch.random.fork_rng(devices=[]):  # initial weights follow from the seed and leave no trace
         torch.manual_seed(config.seed)
@@ -213,7 +223,7 @@ def _set_up(plan: Plan) -> Trainer:
             ProgressLog(),
             Metrics(plan.run),
             samples,
-            TensorBoard(plan.run, samples),
+            TensorBoard(plan.run, samples, sounds_of),
             # Last: what a checkpoint stands for is all there when it is.
             Checkpoints(plan.run, plan.model, plan.dataset),
         ],

@@ -258,12 +258,12 @@ def folder(tmp_path) -> Path:
     (tmp_path / "real").mkdir()
     names = [
         (HOSTILE_FILE, "a\"b'c&d#?%20 é.wav", 64),
-        ("long.png", "long.flac", 196),
+        ("long.png", "long.flac", 640),
         ("real/x.png", "real/x.wav", 64),
     ]
     items = [
         PageItem(HOSTILE, "seed 3", *names[0][:2]),
-        PageItem(HOSTILE, "seed 4, 9.1 s", *names[1]),
+        PageItem(HOSTILE, "seed 4, 29.7 s", *names[1], columns=640),
         PageItem(HOSTILE, "x", *names[2][:2], real=True),
     ]
     noise = np.random.default_rng(0)
@@ -278,7 +278,7 @@ def folder(tmp_path) -> Path:
 def visit(browser: str, page: Path, profile: Path, *flags: str) -> str:
     """Open a page from disk in a fresh browser; asserts a silent console and returns what is printed."""
     line = [browser, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
     assert "CONSOLE" not in done.stderr, done.stderr
     return done.stdout
 
@@ -294,10 +294,10 @@ def test_a_browser_shows_and_plays_it(browser, folder, tmp_path_factory, width):
     report = json.loads(html.unescape(found[1]))
     assert report["errors"] == []
     assert report["scripts"] == 1  # the test's own
-    assert [size[:2] for size in report["images"]] == [[64, 64], [196, 64], [64, 64]]
+    assert [size[:2] for size in report["images"]] == [[64, 64], [640, 64], [64, 64]]
     assert all(min(size[2:]) >= 200 for size in report["images"])
-    assert report["seconds"] == pytest.approx([2.972, 9.102, 2.972], abs=0.001)
-    assert all(request.startswith("file:") for request in report["requests"])
+    assert report["seconds"] == pytest.approx([2.972, 29.722, 2.972], abs=0.001)
+    assert report["requests"] == []  # files are not counted among them, failed requests are
     assert report["overflow"] <= 0
     for (label, height), (hz, at) in zip(report["marks"], hertz_marks(CONFIG), strict=True):
         assert (float(label), height) == (hz, pytest.approx(at, abs=0.01))

@@ -109,6 +109,22 @@ def test_metrics_are_complete_and_in_range(uninterrupted):
         assert float(row["images_per_second"]) > 0
 
 
+def test_tensorboard_has_scalars_grids_and_sounds(uninterrupted):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(uninterrupted / "tensorboard"), {"audio": 0, "images": 0, "scalars": 0})
+    tags = events.Reload().Tags()
+    assert set(tags["scalars"]) == {
+        "loss_d", "loss_g", "d_real", "d_fake_before", "d_fake_after", "images_per_second",
+    }  # fmt: skip
+    assert [event.step for event in events.Scalars("loss_d")] == [
+        int(r["step"]) for r in metrics_of(uninterrupted)
+    ]
+    assert [event.step for event in events.Images("samples")] == [8, 16, 24]
+    assert set(tags["audio"]) == {f"sounds/{genre}" for genre in ("blues", "jazz", "metal", "rock")}
+    assert {event.length_frames for event in events.Audio("sounds/jazz")} == {64 * 1024}
+
+
 def test_the_checkpoint_says_where_it_is_and_what_it_was_made_from(uninterrupted, images):
     checkpoint = load_checkpoint(uninterrupted)
     assert (checkpoint.epoch, checkpoint.step, checkpoint.images_seen) == (6, 24, 96)
