@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import command_line, environment
 from PIL import Image
 
 from musicspectrogan.audio.files import save
@@ -169,6 +172,20 @@ def test_wrong_input_to_generate(flags, told, trained, command, tmp_path):
     (tmp_path / "text.pt").write_text("no weights")
     flags = [trained if flag == "TRAINED" else flag for flag in flags]
     assert told in command("-m", "musicspectrogan", "generate", *flags, cwd=tmp_path, status=2).stderr
+
+
+def test_no_room_for_a_file_is_told_and_leaves_none_half_written(trained, tmp_path):
+    """Files are limited to 100 KiB: the images fit, the sound of 131 KB does not."""
+    line = command_line(
+        "-m", "musicspectrogan", "generate", "--checkpoint", trained, "--count", 1, "--output", "out"
+    )
+    limited = ["bash", "-c", f"ulimit -f 100; exec {shlex.join(line)}"]
+    done = subprocess.run(
+        limited, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].endswith("cannot be written; is the disk full?")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["blues_seed0000.png"]
 
 
 class TestInvert:
