@@ -17,8 +17,9 @@ def piece(
 ) -> np.ndarray:
     """Grey levels uint8 (n_mels, frames) of one seamless piece.
 
-    Neighbouring images overlap by half and are blended with weights that add up to one everywhere, so
-    that every frame is as much a blend as any other.
+    Neighbouring images overlap by half and are blended as mel power, with weights that add up to one
+    everywhere. Power, because a mean of decibels would soften every onset that only one of them has,
+    and the piece would grow dull and clear again with each image.
 
     Args:
         start, end: genre mixtures (n_genres,) at the two ends; the same for a single genre.
@@ -32,20 +33,21 @@ def piece(
     if loops:  # there and back
         position = 1.0 - (2.0 * torch.arange(count) / count - 1.0).abs()
     labels = start + position[:, None] * (end - start)
-    images = sampler.images(latents, labels).astype(np.float32)
+    decades = sampler.spectrogram.top_db / 10.0 / 255.0  # of power, in one grey level
+    powers = 10.0 ** (sampler.images(latents, labels) * np.float32(decades))
     weights = np.sin(np.pi * (np.arange(size, dtype=np.float32) + 0.5) / size) ** 2
     # Where a loop is not a whole number of hops the last image reaches a little less far.
     total = frames if loops else (count + 1) * hop
-    blended = np.zeros((images.shape[1], total), dtype=np.float32)
+    blended = np.zeros((powers.shape[1], total), dtype=np.float32)
     norm = np.zeros(total, dtype=np.float32)
-    for index, image in enumerate(images):
+    for index, power in enumerate(powers):
         columns = np.arange(index * hop, index * hop + size)
         columns = columns % total if loops else columns
-        np.add.at(blended.T, columns, (image * weights).T)
+        np.add.at(blended.T, columns, (power * weights).T)
         np.add.at(norm, columns, weights)
     first = 0 if loops else hop
     blended = blended[:, first : first + frames] / norm[first : first + frames]
-    return np.rint(blended).clip(0, 255).astype(np.uint8)
+    return np.rint(np.log10(blended) / decades).clip(0, 255).astype(np.uint8)
 
 
 def _walk(sampler: Sampler, seed: int, count: int, *, loops: bool) -> Tensor:

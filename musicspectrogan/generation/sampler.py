@@ -29,6 +29,7 @@ class Sampler:
         self.device = device
         self.latent_dim = checkpoint.model.latent_dim
         self.genres = checkpoint.genres
+        self.spectrogram = checkpoint.spectrogram
         self.conditional = models.is_conditional(checkpoint.gan)
 
     def latents(self, seeds: list[int], *position: object) -> Tensor:
