@@ -8,8 +8,10 @@ from torch import Tensor
 
 from musicspectrogan.generation.sampler import Sampler
 
+# Images over every frame; a power of two from which on squared Hann windows, too, add up to a constant.
+OVERLAP = 4
 # Images from one random latent to the next; between them the walk is smooth.
-IMAGES_PER_TURN = 4
+IMAGES_PER_TURN = 8
 
 
 def piece(
@@ -17,17 +19,18 @@ def piece(
 ) -> np.ndarray:
     """Grey levels uint8 (n_mels, frames) of one seamless piece.
 
-    Neighbouring images overlap by half and are blended as mel power, with weights that add up to one
-    everywhere. Power, because a mean of decibels would soften every onset that only one of them has,
-    and the piece would grow dull and clear again with each image.
+    OVERLAP images lie over every frame and are blended as mel power, with weights whose sum and sum of
+    squares are the same everywhere, so that every frame is as much a blend as any other. With two
+    images, each frame in the middle of one is that image alone, and the piece grows dull and clear
+    again with each image. Power, because a mean of decibels would soften every onset.
 
     Args:
         start, end: genre mixtures (n_genres,) at the two ends; the same for a single genre.
         loops: the last frame goes on at the first.
     """
     size = sampler.images(sampler.latents([seed]), start[None]).shape[-1]
-    hop = size // 2
-    count = -(-frames // hop) if loops else -(-frames // hop) + 1
+    hop = size // OVERLAP
+    count = -(-frames // hop) + (0 if loops else OVERLAP - 1)
     latents = _walk(sampler, seed, count, loops=loops) * truncation
     position = torch.linspace(0, 1, count)
     if loops:  # there and back
@@ -37,7 +40,7 @@ def piece(
     powers = 10.0 ** (sampler.images(latents, labels) * np.float32(decades))
     weights = np.sin(np.pi * (np.arange(size, dtype=np.float32) + 0.5) / size) ** 2
     # Where a loop is not a whole number of hops the last image reaches a little less far.
-    total = frames if loops else (count + 1) * hop
+    total = frames if loops else (count + OVERLAP - 1) * hop
     blended = np.zeros((powers.shape[1], total), dtype=np.float32)
     norm = np.zeros(total, dtype=np.float32)
     for index, power in enumerate(powers):
@@ -45,7 +48,7 @@ def piece(
         columns = columns % total if loops else columns
         np.add.at(blended.T, columns, (power * weights).T)
         np.add.at(norm, columns, weights)
-    first = 0 if loops else hop
+    first = 0 if loops else size - hop
     blended = blended[:, first : first + frames] / norm[first : first + frames]
     return np.rint(np.log10(blended) / decades).clip(0, 255).astype(np.uint8)
 

@@ -102,7 +102,7 @@ def test_a_piece_is_as_long_as_asked_within_a_hop(generate):
 
 
 def test_a_piece_has_no_seam(generate):
-    """Spectral flux of the sound where images meet, every 32 frames, against the flux elsewhere."""
+    """Spectral flux of the sound where images meet, as every 32 frames, against the flux elsewhere."""
     folder = generate("--genre", "jazz", "--count", 1, "--seconds", 60)
     samples, _ = soundfile.read(folder / "jazz_seed0000.wav", dtype="float32")
     frames = np.lib.stride_tricks.sliding_window_view(samples, 2048)[::1024]

@@ -79,7 +79,7 @@ class TestPieces:
         assert self.make(sampler, frames, loops=loops).shape == (64, frames)
 
     def test_it_changes_no_more_where_images_meet_than_elsewhere(self, sampler):
-        """Images begin and end at multiples of 32 frames; the flux there against the flux between."""
+        """Images begin, end and have their middles at multiples of 32 frames."""
         flux = np.abs(np.diff(self.make(sampler, 2000).astype(float), axis=1)).mean(axis=0)
         at_joins = flux[31::32]
         others = np.delete(flux, np.arange(31, len(flux), 32))
