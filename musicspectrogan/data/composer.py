@@ -87,7 +87,7 @@ def ambient(score: Score, tape: Tape) -> None:
     """Slow overlapping pads over a drone: long horizontal lines that swell and fade."""
     rng = score.rng
     breath = rng.uniform(4.0, 7.0)
-    drone = _tone(score.pitch(0, -2), tape_seconds(tape), partials=12, rolloff=1.1, vibrato=0.002)
+    drone = _tone(score.pitch(0, -2), score.seconds, partials=12, rolloff=1.1, vibrato=0.002)
     tape.add(0.0, 0.5 * drone * _swell(len(drone), rng.uniform(0.05, 0.12), rng))
     start, bar = -breath, 0
     while start < score.seconds:
@@ -199,11 +199,6 @@ def drums(score: Score, tape: Tape) -> None:
 STYLES: dict[str, Callable[[Score, Tape], None]] = {
     style.__name__: style for style in (ambient, arpeggio, bass, chords, drums)
 }
-
-
-def tape_seconds(tape: Tape) -> float:
-    """Length of the recording in seconds."""
-    return len(tape.samples) / SAMPLE_RATE
 
 
 def _tone(hertz: float, seconds: float, *, partials: int, rolloff: float, vibrato: float = 0.0) -> np.ndarray:
