@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
+from musicspectrogan.audio.spectrogram import SpectrogramConfig, grey_to_db, mel_filterbank
 
 POWER_STEPS = 5
 PHASE_ITERATIONS = 8
@@ -44,7 +44,7 @@ def invert(
 
 def mel_power_of(images: Tensor, config: SpectrogramConfig) -> Tensor:
     """Grey levels (B, n_mels, T) -> mel power (B, n_mels, T), lowest band first; white is 1, black 0."""
-    relative_db = images.float().flip(1) * (config.top_db / 255.0) - config.top_db
+    relative_db = grey_to_db(images.float().flip(1), config)
     # Black means "no louder than": at some -80 dB silence is the better guess.
     return torch.where(images.flip(1) > 0, 10.0 ** (relative_db / 10.0), 0.0)
 

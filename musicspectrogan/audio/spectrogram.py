@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from musicspectrogan.errors import UserError
 
 IMAGE_SIZES = (64, 128, 256)
+
+Levels = TypeVar("Levels")
 
 # Frames transformed at a time: bounds memory for clips of hours, and keeps a block inside the cache.
 FRAMES_PER_BLOCK = 128
@@ -155,9 +157,13 @@ def db_to_grey(relative_db: np.ndarray, config: SpectrogramConfig) -> np.ndarray
     return np.clip(grey, 0, 255).astype(np.uint8)
 
 
-def grey_to_db(grey: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
-    """Grey (0 to 255) -> float32 dB relative to the clip's maximum; inverts to half a grey level."""
-    return np.asarray(grey, dtype=np.float32) * (config.top_db / 255.0) - config.top_db
+def grey_to_db(grey: Levels, config: SpectrogramConfig) -> Levels:
+    """Grey (0 to 255) -> dB relative to the clip's maximum; inverts to half a grey level.
+
+    Args:
+        grey: a numpy array, or a float tensor.
+    """
+    return grey * (config.top_db / 255.0) - config.top_db
 
 
 def cut_images(grey: np.ndarray, config: SpectrogramConfig) -> list[np.ndarray]:
