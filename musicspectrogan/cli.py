@@ -19,6 +19,7 @@ from musicspectrogan import __version__
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import parse_flags, read_yaml
 from musicspectrogan.errors import Interrupted, UserError, check_choice
+from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.generation.settings import FORMATS, GenerateConfig
 from musicspectrogan.progress import ConsoleHandler
 from musicspectrogan.training.settings import TrainingConfig
@@ -64,6 +65,7 @@ def train(arguments: list[str], program: str) -> None:
     """images -> checkpoints, sample grids and curves in a run directory"""
     command = parse_flags(TrainCommand, arguments, default=TrainCommand(TrainingConfig()), program=program)
     # torch takes seconds to import; a wrong flag is told before.
+    from musicspectrogan.evaluation.quick import quality_by_validation
     from musicspectrogan.generation.sound import sounds_of
     from musicspectrogan.training import runner
 
@@ -87,7 +89,9 @@ def train(arguments: list[str], program: str) -> None:
     if command.dry_run:
         print(plan.describe())
     else:
-        runner.train(plan, sounds_of)
+        unseen = plan.config.eval_every > 0 and plan.config.split == "training"
+        judge = quality_by_validation(plan.config.dataset, plan.dataset) if unseen else None
+        runner.train(plan, sounds_of, judge)
 
 
 @dataclass(frozen=True)
@@ -115,17 +119,51 @@ def generate(arguments: list[str], program: str) -> None:
     # torch takes seconds to import; a wrong flag is told before.
     from musicspectrogan.generation.generate import generate
     from musicspectrogan.training import run_directory
-    from musicspectrogan.training.checkpoint import load_checkpoint, newest_checkpoint
+    from musicspectrogan.training.checkpoint import load_checkpoint
     from musicspectrogan.training.device import choose_device
 
-    path = config.checkpoint
-    if path == Path("latest") and not path.exists():
-        path = run_directory.newest_run(TrainingConfig())
-    source = newest_checkpoint(path) if path.is_dir() else path
+    source = _checkpoint_file(config.checkpoint)
     checkpoint = load_checkpoint(source)
     output = config.output or run_directory.generated_folder(source)
     page = generate(config, checkpoint, source, output, choose_device(config.device))
     print(f"Open {page}")
+
+
+def evaluate(arguments: list[str], program: str) -> None:
+    """checkpoint + dataset -> figures that say how good it is, beside what real music scores"""
+    config = parse_flags(EvaluateConfig, arguments, program=program)
+    named = config.compare or tuple(path for path in (config.checkpoint, config.images) if path)
+    if not named:
+        raise UserError("--checkpoint is missing: name a run directory, a checkpoint file, or latest")
+    # torch takes seconds to import; a wrong flag is told before.
+    from musicspectrogan.evaluation.evaluate import evaluate
+    from musicspectrogan.evaluation.tables import genre_table, table
+    from musicspectrogan.training import run_directory
+    from musicspectrogan.training.device import choose_device
+
+    def is_folder_of_images(path: Path) -> bool:
+        return path.is_dir() and not run_directory.has_checkpoint(path) and path != config.checkpoint
+
+    sources = {str(path): path if is_folder_of_images(path) else _checkpoint_file(path) for path in named}
+    output = config.output or run_directory.evaluation_file(list(sources.values()))
+    outcome = evaluate(config, sources, output, choose_device(config.device))
+    reports = list(outcome.reports.values())
+    print(table(list(sources) if config.compare else ["samples"], reports))
+    if by_genre := genre_table(reports[0]) if len(reports) == 1 else "":
+        print(f"\n{by_genre}\n")
+    for remark in dict.fromkeys(remark for report in reports for remark in report.remarks):
+        print(remark)
+    print(f"Open {outcome.page}")
+
+
+def _checkpoint_file(path: Path) -> Path:
+    """The checkpoint that a run directory, a file or `latest` means."""
+    from musicspectrogan.training import run_directory  # torch: slow, and a wrong flag is told before
+    from musicspectrogan.training.checkpoint import newest_checkpoint
+
+    if path == Path("latest") and not path.exists():
+        path = run_directory.newest_run(TrainingConfig())
+    return newest_checkpoint(path) if path.is_dir() else path
 
 
 @dataclass(frozen=True)
@@ -183,7 +221,8 @@ def reconstruct(arguments: list[str], program: str) -> None:
 
 
 COMMANDS: dict[str, Callable[[list[str], str], None]] = {
-    command.__name__: command for command in (preprocess, train, generate, invert, reconstruct, info)
+    command.__name__: command
+    for command in (preprocess, train, generate, evaluate, invert, reconstruct, info)
 }
 
 

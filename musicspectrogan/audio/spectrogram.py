@@ -79,6 +79,11 @@ class SpectrogramConfig:
         """Seconds of audio in one image."""
         return self.n_frames * self.hop_length / self.sample_rate
 
+    @property
+    def band_hz(self) -> np.ndarray:
+        """(n_mels,): where each mel filter peaks, in Hz, lowest first."""
+        return mel_edges(self)[1:-1]
+
 
 # Slaney's mel scale is linear up to a knee, and logarithmic above it: M. Slaney, Auditory Toolbox,
 # Interval Research TR 1998-010.
@@ -99,11 +104,15 @@ def mel_to_hz(mels: np.ndarray) -> np.ndarray:
     return np.where(mels < KNEE_MEL, mels * HZ_PER_MEL, logarithmic)
 
 
+def mel_edges(config: SpectrogramConfig) -> np.ndarray:
+    """(n_mels + 2,) in Hz, evenly spaced in mels: band k rises from k, peaks at k + 1, ends at k + 2."""
+    return mel_to_hz(np.linspace(hz_to_mel(config.f_min), hz_to_mel(config.f_max), config.n_mels + 2))
+
+
 @lru_cache(maxsize=8)
 def mel_filterbank(config: SpectrogramConfig) -> np.ndarray:
     """Triangular mel filters of unit area, float32 (n_mels, 1 + n_fft // 2)."""
-    mels = np.linspace(hz_to_mel(config.f_min), hz_to_mel(config.f_max), config.n_mels + 2)
-    edges = mel_to_hz(mels)
+    edges = mel_edges(config)
     bins = np.fft.rfftfreq(config.n_fft, 1.0 / config.sample_rate)
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from musicspectrogan.audio.images import track_of_image
+from musicspectrogan.audio.images import segment_of_image, track_of_image
 from musicspectrogan.audio.spectrogram import IMAGE_SIZES, SpectrogramConfig
 from musicspectrogan.data.manifest import SPLITS, Manifest
 from musicspectrogan.data.parallel import in_parallel
@@ -26,7 +26,9 @@ from musicspectrogan.progress import progress_bar
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-ALL_SPLITS = "all"
+# Names for several splits together.
+ALL_SPLITS, HELD_OUT = "all", "held-out"
+GROUPS = {split: {split} for split in SPLITS} | {ALL_SPLITS: set(SPLITS), HELD_OUT: {*SPLITS[1:]}}
 
 IMAGES_PER_TASK = 512
 # Below this many images, starting worker processes takes longer than decoding.
@@ -48,6 +50,10 @@ class ImageDataset:
     """int64 (N,): index into genres, in the order of rows."""
     genres: list[str]
     """Those that this split has images of, sorted; between splits, go by name and not by label."""
+    tracks: np.ndarray
+    """int64 (N,): a number for the track that each image is from; equal numbers, same track."""
+    segments: np.ndarray
+    """int64 (N,): the image's number within its track; k and k + 1 join without a seam."""
     spectrogram: SpectrogramConfig
     """How to turn the images back into sound."""
     fingerprint: str
@@ -74,7 +80,8 @@ def load_dataset(root: Path, *, split: str = "training", image_size: int | None 
     """Read a folder made by preprocess, or any other folder of class folders of images.
 
     Args:
-        split: training, validation, test or all. A folder without dataset.json is used whole.
+        split: training, validation, test, held-out (the latter two together) or all. A folder without
+            dataset.json is used whole.
         image_size: pixels a side for foreign images; None for their own where it is one of
             IMAGE_SIZES, else 64.
 
@@ -82,7 +89,7 @@ def load_dataset(root: Path, *, split: str = "training", image_size: int | None 
         UserError: no such folder, no class folders with images in it, preprocessing unfinished,
             or an empty split.
     """
-    check_choice("--split", split, [*SPLITS, ALL_SPLITS])
+    check_choice("--split", split, GROUPS)
     files = _list_images(root)
     manifest = Manifest.read(root)
     if manifest is None:
@@ -108,11 +115,12 @@ def load_dataset(root: Path, *, split: str = "training", image_size: int | None 
         raise UserError(f"--dataset {root}: no readable image in the split {split}")
     genres = sorted({files[row].genre for row in rows})
     labels = np.array([genres.index(files[row].genre) for row in rows], dtype=np.int64)
+    tracks, segments = _places([files[row] for row in rows], known=manifest is not None)
     named_after_source = manifest is not None and manifest.source != "folder"
     name = manifest.source if named_after_source else root.resolve().name
     listing = "\n".join(f"{files[row].genre}/{files[row].name}" for row in rows)
     fingerprint = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
-    return ImageDataset(name, pixels, rows, labels, genres, spectrogram, fingerprint)
+    return ImageDataset(name, pixels, rows, labels, genres, tracks, segments, spectrogram, fingerprint)
 
 
 def _list_images(root: Path) -> list[_ImageFile]:
@@ -150,7 +158,17 @@ def _rows_of_split(files: list[_ImageFile], manifest: Manifest | None, split: st
     strangers = sum(value is None for value in found)
     if strangers:
         logger.warning("%d images belong to no track of dataset.json and are left out", strangers)
-    return [row for row, value in enumerate(found) if value and split in (value, ALL_SPLITS)]
+    return [row for row, value in enumerate(found) if value in GROUPS[split]]
+
+
+def _places(files: list[_ImageFile], *, known: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Track and segment of each image; unless the names are `known` to say so, each is its own track."""
+    if not known:
+        return np.arange(len(files)), np.zeros(len(files), dtype=np.int64)
+    numbers: dict[tuple[str, str], int] = {}
+    tracks = [numbers.setdefault((f.genre, track_of_image(f.name)), len(numbers)) for f in files]
+    segments = [segment_of_image(f.name) or 0 for f in files]
+    return np.array(tracks, dtype=np.int64), np.array(segments, dtype=np.int64)
 
 
 def _read_pixels(root: Path, files: list[_ImageFile], size: int) -> tuple[np.ndarray, set[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,18 +19,20 @@ from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import to_plain
 from musicspectrogan.data.dataset import ImageDataset
+from musicspectrogan.data.grids import save_grid
 from musicspectrogan.filesystem import whole_file
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.tensors import as_pixels, generator_at
 from musicspectrogan.training.checkpoint import (
+    BEST_NAME,
     CHECKPOINTS_FOLDER,
     LATEST_NAME,
     Checkpoint,
     keep_checkpoint,
+    load_checkpoint,
     save_checkpoint,
 )
-from musicspectrogan.training.grids import save_grid
 from musicspectrogan.training.run_directory import SAMPLES_FOLDER
 from musicspectrogan.training.trainer import Callback, Tick, Trainer
 
@@ -40,6 +43,8 @@ CURVES_NAME = "loss_curves.png"
 GRID_COLUMNS = 8
 # In TensorBoard, the first of as many rows.
 SOUNDS = 10
+# The figure of a judgement by which checkpoints are compared; less is better.
+DECIDING = "kernel_distance"
 
 SoundsOf = Callable[[np.ndarray, SpectrogramConfig], list[np.ndarray]]
 
@@ -73,16 +78,21 @@ class ProgressLog(Callback):
             tick.images_per_second,
         )
 
+    def on_quality(self, trainer: Trainer, quality: dict[str, float]) -> None:
+        told = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in quality.items())
+        logger.info("Samples of epoch %d by the validation tracks: %s", trainer.epochs_done, told)
+
     def on_end(self, trainer: Trainer) -> None:
         self._bar.close()
 
 
 class Metrics(Callback):
-    """metrics.csv, a row a tick, and the curves drawn from it."""
+    """metrics.csv, a row a tick and a row a judgement, and the curves drawn from it."""
 
     def __init__(self, run: Path) -> None:
         self.path = run / METRICS_NAME
         self.curves = run / CURVES_NAME
+        self._columns: list[str] = []
 
     def on_start(self, trainer: Trainer) -> None:
         """Rows beyond the position that a resumed run starts from are dropped: they come again."""
@@ -99,21 +109,42 @@ class Metrics(Callback):
             for row in rows
             if len(row) == len(header) and row[column].isdigit() and int(row[column]) <= trainer.steps_taken
         ]
-        with whole_file(self.path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([header, *kept])
+        self._columns = header
+        self._write([header, *kept])
 
     def on_tick(self, trainer: Trainer, tick: Tick) -> None:
         row = asdict(tick)
-        row |= row.pop("means")
-        is_new = not self.path.exists()
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if is_new:
-                writer.writerow(row)
-            writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())
+        means = row.pop("means")
+        self._append(row | means)
+
+    def on_quality(self, trainer: Trainer, quality: dict[str, float]) -> None:
+        place = {
+            "epoch": trainer.epochs_done,
+            "step": trainer.steps_taken,
+            "images_seen": trainer.images_seen,
+        }
+        self._append(place | quality)
 
     def on_snapshot(self, trainer: Trainer) -> None:
         draw_curves(pandas.read_csv(self.path), self.curves)
+
+    def _append(self, row: dict[str, float]) -> None:
+        """Add a row; what it does not know stays empty, and what is new becomes a column."""
+        if not row.keys() <= set(self._columns):
+            self._columns += [name for name in row if name not in self._columns]
+            rows: list[list[str]] = []
+            if self.path.exists():
+                with open(self.path, encoding="utf-8", newline="") as file:
+                    rows = list(csv.reader(file))[1:]
+            self._write([self._columns, *(old + [""] * (len(self._columns) - len(old)) for old in rows)])
+        values = [row.get(name, "") for name in self._columns]
+        with open(self.path, "a", encoding="utf-8", newline="") as file:
+            written = (f"{value:.6g}" if isinstance(value, float) else value for value in values)
+            csv.writer(file, lineterminator="\n").writerow(written)
+
+    def _write(self, rows: list[list[str]]) -> None:
+        with whole_file(self.path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 class Samples(Callback):
@@ -187,6 +218,10 @@ class TensorBoard(Callback):
         for name, value in {**tick.means, "images_per_second": tick.images_per_second}.items():
             self._writer.add_scalar(name, value, tick.step)
 
+    def on_quality(self, trainer: Trainer, quality: dict[str, float]) -> None:
+        for name, value in quality.items():
+            self._writer.add_scalar(f"quality/{name}", value, trainer.steps_taken)
+
     def on_snapshot(self, trainer: Trainer) -> None:
         sheet = np.asarray(self.samples.newest)
         self._writer.add_image("samples", sheet, trainer.steps_taken, dataformats="HW")
@@ -205,18 +240,49 @@ class TensorBoard(Callback):
 
 
 class Checkpoints(Callback):
-    """A checkpoint a snapshot, and one when interrupted."""
+    """A checkpoint a snapshot, and one when interrupted; the best by the validation tracks stays."""
 
     def __init__(self, run: Path, model: ModelConfig, dataset: ImageDataset) -> None:
         self.run = run
         self.model = model
         self.dataset = dataset
+        self._quality: dict[str, float] = {}
+        self._best: tuple[float, int] | None = None
+
+    def on_start(self, trainer: Trainer) -> None:
+        """A resumed run knows its best; one from a future that was given up is none."""
+        path = self.run / CHECKPOINTS_FOLDER / BEST_NAME
+        if path.is_file():
+            best = load_checkpoint(path)
+            if best.step <= trainer.steps_taken:
+                self._best = best.quality[DECIDING], best.epoch
+            else:
+                path.unlink()
+
+    def on_quality(self, trainer: Trainer, quality: dict[str, float]) -> None:
+        self._quality = quality
 
     def on_snapshot(self, trainer: Trainer) -> None:
-        keep_checkpoint(self._checkpoint(trainer), self.run, keep=trainer.config.keep_checkpoints)
+        distance = self._quality.get(DECIDING, math.inf)
+        is_best = distance < (self._best[0] if self._best else math.inf)
+        if is_best:
+            self._best = distance, trainer.epochs_done
+        keep = trainer.config.keep_checkpoints
+        keep_checkpoint(self._checkpoint(trainer), self.run, keep=keep, best=is_best)
+        self._quality = {}
 
     def on_interrupt(self, trainer: Trainer) -> None:
         save_checkpoint(self._checkpoint(trainer), self.run / CHECKPOINTS_FOLDER / LATEST_NAME)
+
+    def on_end(self, trainer: Trainer) -> None:
+        if self._best:
+            logger.info(
+                "Best by the validation tracks: epoch %d (%s %.3g), kept as %s",
+                self._best[1],
+                DECIDING.replace("_", " "),
+                self._best[0],
+                self.run / CHECKPOINTS_FOLDER / BEST_NAME,
+            )
 
     def _checkpoint(self, trainer: Trainer) -> Checkpoint:
         step = trainer.step
@@ -235,31 +301,42 @@ class Checkpoints(Callback):
             step=trainer.steps_taken,
             images_seen=trainer.images_seen,
             dataset_fingerprint=self.dataset.fingerprint,
+            quality=self._quality,
         )
 
 
 def draw_curves(table: pandas.DataFrame, path: Path) -> None:
-    """Losses above, D(x) and D(G(z)) below, over images seen; faint as measured, bold smoothed."""
+    """Losses, D(x) and D(G(z)), and where there is one the kernel distance, over images seen.
+
+    Faint as measured, bold smoothed.
+    """
     os.environ.setdefault("MPLBACKEND", "Agg")
     from matplotlib.figure import Figure  # slow to import, and only a snapshot needs it
 
-    figure = Figure(figsize=(9, 7), layout="constrained")
-    losses, probabilities = figure.subplots(2, 1, sharex=True)
-    window = max(1, len(table) // 40)
+    judged = table.dropna(subset=[DECIDING]) if DECIDING in table else table[:0]
+    ticks = table.dropna(subset=["loss_d"])
+    figure = Figure(figsize=(9, 7 if judged.empty else 10), layout="constrained")
+    losses, probabilities, *more = figure.subplots(2 if judged.empty else 3, 1, sharex=True)
+    window = max(1, len(ticks) // 40)
     for axes, columns in (
         (losses, {"loss_d": "discriminator", "loss_g": "generator"}),
         (probabilities, {"d_real": "D(x)", "d_fake_before": "D(G(z))"}),
     ):
         for column, name in columns.items():
-            (line,) = axes.plot(table["images_seen"], table[column], alpha=0.25)
-            smooth = table[column].rolling(window, min_periods=1).mean()
-            axes.plot(table["images_seen"], smooth, color=line.get_color(), label=name)
+            (line,) = axes.plot(ticks["images_seen"], ticks[column], alpha=0.25)
+            smooth = ticks[column].rolling(window, min_periods=1).mean()
+            axes.plot(ticks["images_seen"], smooth, color=line.get_color(), label=name)
         axes.grid(alpha=0.3)
         axes.legend(loc="center right")
     losses.set_ylabel("loss")
     losses.set_ylim(bottom=0)
     probabilities.set_ylabel("probability of being real")
     probabilities.set_ylim(0, 1)
-    probabilities.set_xlabel("images seen")
+    for axes in more:
+        axes.plot(judged["images_seen"], judged[DECIDING], marker="o", markersize=3, color="tab:green")
+        axes.set_ylabel("kernel distance to validation")
+        axes.set_ylim(bottom=min(0.0, judged[DECIDING].min()))
+        axes.grid(alpha=0.3)
+    figure.axes[-1].set_xlabel("images seen")
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from musicspectrogan.models import ModelConfig
 FORMAT_VERSION = 1
 CHECKPOINTS_FOLDER = "checkpoints"
 LATEST_NAME = "latest.pt"
+BEST_NAME = "best.pt"
 
 
 @dataclass
@@ -48,6 +49,8 @@ class Checkpoint:
     images_seen: int
     dataset_fingerprint: str
     """Tells whether the dataset is still the one that the run began with."""
+    quality: dict[str, float] = field(default_factory=dict)
+    """What samples were judged to be worth; empty where they were not."""
 
     def build_ema_generator(self) -> nn.Module:
         """The generator to sample from, in eval mode on the CPU."""
@@ -105,17 +108,21 @@ def newest_checkpoint(run: Path) -> Path:
     return latest
 
 
-def keep_checkpoint(checkpoint: Checkpoint, run: Path, *, keep: int) -> Path:
-    """Save as epoch_NNNN.pt and as latest.pt, which share one file, and drop all but the newest `keep`."""
+def keep_checkpoint(checkpoint: Checkpoint, run: Path, *, keep: int, best: bool = False) -> Path:
+    """Save as epoch_NNNN.pt, and drop all but the newest `keep` of these.
+
+    latest.pt is the same file under another name, and where it is the `best` so far, best.pt too.
+    """
     folder = run / CHECKPOINTS_FOLDER
     path = folder / f"epoch_{checkpoint.epoch:04d}.pt"
     save_checkpoint(checkpoint, path)
-    with whole_file(folder / LATEST_NAME, flush=False) as temporary:
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(path, temporary)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(path, temporary)
+    for name in (LATEST_NAME, BEST_NAME) if best else (LATEST_NAME,):
+        with whole_file(folder / name, flush=False) as temporary:
+            temporary.unlink(missing_ok=True)
+            try:
+                os.link(path, temporary)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(path, temporary)
     epochs = {number: folder / f"epoch_{number:04d}.pt" for number in _saved_epochs(folder)}
     newest = sorted(number for number in epochs if number <= checkpoint.epoch)[-keep:]
     # Later epochs are there when a run went back to an older checkpoint: another future now.

@@ -6,6 +6,7 @@ import logging
 import platform
 import re
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -78,6 +79,16 @@ def generated_folder(checkpoint: Path) -> Path:
     parent = checkpoint.resolve().parent
     run = parent.parent if parent.name == CHECKPOINTS_FOLDER else Path()
     return run / "generated" / time.strftime("%Y%m%d-%H%M%S")
+
+
+def evaluation_file(sources: Sequence[Path]) -> Path:
+    """Where the evaluation of checkpoint files or folders of images goes: in the run, else right here."""
+    if len(sources) > 1:
+        return Path("comparison.json")
+    (source,) = sources
+    name = "evaluation.json" if source.name == LATEST_NAME else f"evaluation_{source.stem}.json"
+    parent = source.resolve().parent
+    return parent.parent / name if parent.name == CHECKPOINTS_FOLDER else Path(name)
 
 
 def create_run(run: Path, config: TrainingConfig) -> None:

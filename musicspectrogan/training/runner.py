@@ -29,6 +29,7 @@ from musicspectrogan.training.checkpoint import Checkpoint, load_checkpoint
 from musicspectrogan.training.device import choose_device
 from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.losses import LOSSES
+from musicspectrogan.training.quality import Quality, QualityOf, Watch
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import AdversarialStep
 from musicspectrogan.training.trainer import Trainer
@@ -116,11 +117,11 @@ def plan_resumed_run(path: Path, config: TrainingConfig, checkpoint: Checkpoint)
     Raises:
         UserError: a setting differs that may not, or the dataset is another one now.
     """
-    wanted, before = to_plain(with_resolved_paths(config)), checkpoint.training
+    wanted, before = to_plain(with_resolved_paths(config)), to_plain(settings_of(checkpoint))
     for name, value in wanted.items():
-        if name not in CHANGEABLE and value != before.get(name):
+        if name not in CHANGEABLE and value != before[name]:
             raise UserError(
-                f"--resume: {name} was {before.get(name)} and is now {value}; a resumed run may only "
+                f"--resume: {name} was {before[name]} and is now {value}; a resumed run may only "
                 f"change {' and '.join(CHANGEABLE)}; start a new run, perhaps with --init-from"
             )
     if config.epochs <= checkpoint.epoch:
@@ -153,17 +154,18 @@ def with_resolved_paths(config: TrainingConfig) -> TrainingConfig:
     return replace(config, **{n: path.resolve() for n in PATHS if (path := getattr(config, n))})
 
 
-def train(plan: Plan, sounds_of: SoundsOf | None = None) -> Path:
+def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf | None = None) -> Path:
     """Train, and return the run directory.
 
     Args:
         sounds_of: turns images into sound for TensorBoard; None for no sound.
+        quality_of: judges samples by the validation tracks; None for no judgement.
 
     Raises:
         UserError: the run directory is taken, weights do not fit, or training diverged.
         Interrupted: a signal arrived, and the run was saved.
     """
-    trainer = _set_up(plan, sounds_of)
+    trainer = _set_up(plan, sounds_of, quality_of)
     if not plan.resumed:
         run_directory.create_run(plan.run, plan.config)
     with sole_writer(plan.run, "training"):
@@ -188,7 +190,7 @@ def train(plan: Plan, sounds_of: SoundsOf | None = None) -> Path:
     return plan.run
 
 
-def _set_up(plan: Plan, sounds_of: SoundsOf | None) -> Trainer:
+def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None) -> Trainer:
     config, device = plan.config, plan.device
     with torch.random.fork_rng(devices=[]):  # initial weights follow from the seed and leave no trace
         torch.manual_seed(config.seed)
@@ -221,6 +223,8 @@ def _set_up(plan: Plan, sounds_of: SoundsOf | None) -> Trainer:
         ema,
         [
             ProgressLog(),
+            Watch(),
+            *([Quality(quality_of, config.seed)] if quality_of else []),
             Metrics(plan.run),
             samples,
             TensorBoard(plan.run, samples, sounds_of),

@@ -21,7 +21,7 @@ class TrainingConfig:
     dataset: Path | None = None
     """Folder made by preprocess.py, or any folder of class folders of images."""
     split: str = "training"
-    """Which tracks to train on: training, validation, test or all."""
+    """Which tracks to train on: training, validation, test, held-out or all."""
     image_size: int | None = None
     """Pixels a side for images that preprocess.py did not make; None for their own, or 64."""
     epochs: int = 50
@@ -52,6 +52,9 @@ class TrainingConfig:
     """Steps between two lines of the log and of metrics.csv."""
     snapshot_every: int = 10000
     """Images between two sample grids and checkpoints, which come at ends of epochs."""
+    eval_every: int = 10000
+    """Images between two judgements of samples by the validation tracks, which come with snapshots; 0 for
+    none."""
     keep_checkpoints: int = 3
     """Newest checkpoints that stay on the disk."""
     init_from: Path | None = None
@@ -60,7 +63,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_choice("gan", self.gan, models.names())
         check_choice("device", self.device, DEVICES)
-        check_at_least(self, epochs=1, batch_size=2, width=1, latent_dim=1, ema_images=0, seed=0)
+        check_at_least(
+            self, epochs=1, batch_size=2, width=1, latent_dim=1, ema_images=0, seed=0, eval_every=0
+        )
         check_at_least(self, standing_batches=1, log_every=1, snapshot_every=1, keep_checkpoints=1)
         if not 0 < self.lr < float("inf"):
             raise UserError(f"lr: {self.lr} is not allowed; it must be positive, for instance 0.0002")

@@ -51,6 +51,9 @@ class Callback:
     def on_snapshot(self, trainer: Trainer) -> None:
         """At the end of an epoch that is due for it; the averaged generator is ready to sample."""
 
+    def on_quality(self, trainer: Trainer, quality: dict[str, float]) -> None:
+        """When samples have been judged, within a snapshot; figures by name."""
+
     def on_interrupt(self, trainer: Trainer) -> None:
         """Ctrl-C or SIGTERM, between two steps; the averaged generator is ready to sample."""
 
@@ -108,7 +111,7 @@ class Trainer:
             Interrupted: a signal arrived; `on_interrupt` has saved the work.
         """
         with self._signals_noted():
-            self._each("on_start")
+            self.tell("on_start")
             self._last_tick = time.perf_counter()
             try:
                 for epoch in range(self.epochs_done, self.config.epochs):
@@ -125,7 +128,7 @@ class Trainer:
                     if self._snapshot_due():
                         self._snapshot("on_snapshot")
             finally:
-                self._each("on_end")
+                self.tell("on_end")
 
     def latents_at(self, *position: object) -> Tensor:
         """A batch of latents (B, Z) on the device, a function of the seed and the position."""
@@ -133,7 +136,8 @@ class Trainer:
         shape = (self.config.batch_size, self.config.latent_dim)
         return torch.randn(shape, generator=generator, device=self.batches.device)
 
-    def _each(self, event: str, *arguments: object) -> None:
+    def tell(self, event: str, *arguments: object) -> None:
+        """Call that method of every callback, in their order."""
         for callback in self.callbacks:
             getattr(callback, event)(self, *arguments)
 
@@ -160,7 +164,7 @@ class Trainer:
             images_per_second=len(values) * self.config.batch_size / (now - self._last_tick),
             means=dict(zip(names, values.double().mean(dim=0).tolist(), strict=True)),
         )
-        self._each("on_tick", tick)
+        self.tell("on_tick", tick)
         self._last_tick = time.perf_counter()
 
     def _snapshot_due(self) -> bool:
@@ -186,7 +190,7 @@ class Trainer:
             )
             for number in range(self.config.standing_batches)
         )
-        self._each(event)
+        self.tell(event)
         self._last_tick = time.perf_counter()  # not training, so no part of its speed
 
     def _interrupt(self) -> None:

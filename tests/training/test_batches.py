@@ -16,7 +16,8 @@ def numbered_images(count: int) -> ImageDataset:
     """Image k is filled with the grey level k and has the label k % 3; row 0 belongs to no split."""
     pixels = np.repeat(np.arange(count + 1, dtype=np.uint8), 64 * 64).reshape(-1, 64, 64)
     rows = np.arange(1, count + 1)
-    return ImageDataset("numbers", pixels, rows, rows % 3, ["a", "b", "c"], SpectrogramConfig(), "")
+    genres, settings = ["a", "b", "c"], SpectrogramConfig()
+    return ImageDataset("numbers", pixels, rows, rows % 3, genres, rows, 0 * rows, settings, "")
 
 
 def numbers(images: torch.Tensor) -> list[int]:

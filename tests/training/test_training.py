@@ -331,7 +331,8 @@ def a_trainer(folder: Path, callbacks: list[Callback], epochs: int) -> Trainer:
     """Four images, two steps an epoch; the network is as small as can be."""
     config = TrainingConfig(width=1, batch_size=2, epochs=epochs, snapshot_every=1, standing_batches=1)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64), dtype=np.uint8)
-    dataset = ImageDataset("x", pixels, np.arange(4), np.zeros(4, np.int64), ["a"], SpectrogramConfig(), "")
+    zeros, rows = np.zeros(4, np.int64), np.arange(4)
+    dataset = ImageDataset("x", pixels, rows, zeros, ["a"], rows, zeros, SpectrogramConfig(), "")
     generator, discriminator = models.build("dcgan", ModelConfig(64, 1, 100, 1))
     step = AdversarialStep(generator, discriminator, LOSSES["bce"], lr=1e-4, betas=(0.5, 0.9))
     ema = AveragedGenerator(generator, 10)

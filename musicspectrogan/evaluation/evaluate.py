@@ -1,0 +1,87 @@
+"""The evaluate command: subjects held to one yardstick, and the files that say what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from musicspectrogan.errors import UserError
+from musicspectrogan.evaluation.judge import Judge
+from musicspectrogan.evaluation.page import write_comparison, write_page
+from musicspectrogan.evaluation.report import Report, write_report, write_reports
+from musicspectrogan.evaluation.sets import load_splits
+from musicspectrogan.evaluation.settings import EvaluateConfig
+from musicspectrogan.evaluation.subjects import check_fits, images_in, samples_of
+from musicspectrogan.evaluation.yardstick import make_yardstick
+from musicspectrogan.filesystem import make_folder
+from musicspectrogan.training.checkpoint import Checkpoint, load_checkpoint
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an evaluation gave."""
+
+    reports: dict[str, Report]
+    """By the sources' names."""
+    page: Path
+
+
+def evaluate(
+    config: EvaluateConfig, sources: Mapping[str, Path], output: Path, device: torch.device
+) -> Outcome:
+    """Judge one source, or several side by side, and write the figures and a page.
+
+    Args:
+        sources: checkpoint files and folders of images, by the names that they are shown under.
+        output: a JSON file; the page lies beside it.
+
+    Raises:
+        UserError: a source does not fit the dataset, or there is too little of something.
+    """
+    checkpoints = {name: load_checkpoint(path) for name, path in sources.items() if not path.is_dir()}
+    root = config.dataset or _dataset_of(list(checkpoints.values()))
+    training, held_out = load_splits(root, config.split)
+    # Whatever may be wrong with any of them is found before work that takes time.
+    for name, checkpoint in checkpoints.items():
+        check_fits(checkpoint, sources[name], training)
+    folders = {
+        name: images_in(path, training, config.samples, config.seed)
+        for name, path in sources.items()
+        if name not in checkpoints
+    }
+    sampled = {
+        name: samples_of(
+            checkpoint, sources[name], training, count=config.samples, seed=config.seed, device=device
+        )
+        for name, checkpoint in checkpoints.items()
+    }
+    yardstick = make_yardstick(root, training, held_out, device)
+    judges = {name: Judge((folders | sampled)[name], yardstick, config.seed) for name in sources}
+    reports = {name: judge.report() for name, judge in judges.items()}
+    make_folder(output.parent)
+    page = output.with_suffix(".html")
+    if len(sources) == 1:
+        ((name, report),) = reports.items()
+        write_report(output, report)
+        write_page(page, f"How good is {name}?", report, judges[name].evidence())
+    else:
+        write_reports(output, reports)
+        write_comparison(page, list(reports), list(reports.values()))
+    return Outcome(reports, page)
+
+
+def _dataset_of(checkpoints: Sequence[Checkpoint]) -> Path:
+    """The folder that the first checkpoint was trained on.
+
+    Raises:
+        UserError: there is no checkpoint, or no such folder any more.
+    """
+    if not checkpoints:
+        raise UserError("--dataset is missing: name the folder that preprocess.py made of real music")
+    root = Path(checkpoints[0].training["dataset"])
+    if not root.is_dir():
+        raise UserError(f"--dataset is missing, and {root}, which it was trained on, is not there any more")
+    return root

@@ -1,0 +1,393 @@
+"""What an evaluation found as a page to read: one HTML file with its pictures inside, and no script."""
+
+from __future__ import annotations
+
+import html
+import math
+from base64 import b64encode
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musicspectrogan.evaluation import pictures
+from musicspectrogan.evaluation.evidence import Curves, Evidence, Twin
+from musicspectrogan.evaluation.report import MEASURES, Figure, Report, keys_of
+from musicspectrogan.evaluation.resampling import Estimate
+from musicspectrogan.evaluation.tables import written
+from musicspectrogan.filesystem import write_text
+from musicspectrogan.generation.page import STYLE
+
+# What the kinds of features are, for the people who read of them.
+FEATURES = {
+    "classifier": "what a genre classifier sees that was trained on real images",
+    "untrained": "principal components of the image and of its statistics in each band",
+}
+
+
+def write_page(path: Path, title: str, report: Report, evidence: Evidence) -> None:
+    """Write the page of one evaluation.
+
+    Args:
+        path: the HTML file.
+        title: its heading.
+    """
+    sections = [
+        _facts(report),
+        _remarks(report.remarks),
+        _section(
+            "How far from real music",
+            "Each distance over what real music that the generator has never seen scores in the samples' "
+            "place. 1 is as good as real, farther right is worse. Bars are 95 % intervals.",
+            _ratios(["samples"], [report]),
+            _table(["samples"], [report]),
+            _features_note(),
+        ),
+        _samples(evidence),
+        _twins(evidence.twins, report),
+        _curves(evidence.curves),
+        _confusion(evidence),
+        _clouds(evidence),
+        _genres(report),
+    ]
+    write_text(path, _page(title, sections))
+
+
+def write_comparison(path: Path, names: list[str], reports: list[Report]) -> None:
+    """Write a page with several evaluations side by side.
+
+    Args:
+        path: the HTML file.
+        names: of the runs, in the order of their reports.
+    """
+    sections = [
+        _section(
+            "How far from real music",
+            "Each distance over what real music scores in the samples' place. 1 is as good as real, farther "
+            "right is worse. Bars are 95 % intervals. In the table the best figure of a row is bold, with any "
+            "that cannot be told from it.",
+            _ratios(names, reports),
+            _table(names, reports),
+            _features_note(),
+        ),
+        _section(
+            "What was judged",
+            "",
+            *(
+                f"<details><summary>{_text(name)}</summary>{_facts(report)}{_remarks(report.remarks)}</details>"
+                for name, report in zip(names, reports, strict=True)
+            ),
+        ),
+    ]
+    write_text(path, _page(f"Comparison of {len(reports)} runs", sections))
+
+
+def _text(text: str) -> str:
+    """Markup-safe text, in elements and in quoted attributes; what is no Unicode becomes `?`."""
+    return html.escape(text.encode("utf-8", "replace").decode("utf-8"))
+
+
+def _section(title: str, note: str, *parts: str) -> str:
+    """A part of the page under a heading; nothing where there is nothing to show."""
+    contents = "\n".join(filter(None, parts))
+    about = f'\n<p class="note">{_text(note)}</p>' if note else ""
+    return f"<section>\n<h2>{_text(title)}</h2>{about}\n{contents}\n</section>" if contents else ""
+
+
+def _picture(png: bytes, spoken: str, caption: str = "") -> str:
+    under = f"<figcaption>{_text(caption)}</figcaption>" if caption else ""
+    source = f"data:image/png;base64,{b64encode(png).decode('ascii')}"
+    return f'<figure><img src="{source}" alt="{_text(spoken)}">{under}</figure>'
+
+
+def _charts(*figures: str) -> str:
+    return f'<div class="charts">{"".join(figures)}</div>'
+
+
+def _scrolling(table: str, spoken: str) -> str:
+    """What is wider than a phone scrolls by itself; it must be reachable by keyboard."""
+    return f'<div class="strip" tabindex="0" role="group" aria-label="{_text(spoken)}">{table}</div>'
+
+
+def _facts(report: Report) -> str:
+    groups = {"Judged": report.subject, "Judged by": report.dataset, "Settings": report.settings}
+    shown = (
+        f"<div><h3>{name}</h3><dl>"
+        + "".join(
+            f"<div><dt>{_text(key.replace('_', ' '))}</dt><dd>{_text(_fact(value))}</dd></div>"
+            for key, value in group.items()
+        )
+        + "</dl></div>"
+        for name, group in groups.items()
+        if group
+    )
+    return f'<div class="facts">{"".join(shown)}</div>'
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_fact(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_fact, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)
+
+
+def _remarks(remarks: Sequence[str]) -> str:
+    if not remarks:
+        return ""
+    lines = "".join(f"<li>{_text(remark)}</li>" for remark in remarks)
+    return f'<section class="real"><h3>To keep in mind</h3><ul>{lines}</ul></section>'
+
+
+def _ratios(names: Sequence[str], reports: Sequence[Report]) -> str:
+    """The chart of all distances that have a ratio in some report."""
+    rows = {key: [_drawable(report.find(*key)) for report in reports] for key in keys_of(reports)}
+    rows = {key: ratios for key, ratios in rows.items() if any(ratios)}
+    if not rows:
+        return ""
+    titles = [", ".join(filter(None, (MEASURES[name].title, features))) for name, features in rows]
+    chart = pictures.draw_ratios(titles, names, list(zip(*rows.values(), strict=True)))
+    return _charts(_picture(chart, "Chart of the ratios in the table"))
+
+
+def _drawable(figure: Figure | None) -> Estimate | None:
+    ratio = figure.ratio if figure else None
+    return ratio if ratio and math.isfinite(ratio.value + ratio.half_width) else None
+
+
+def _table(names: Sequence[str], reports: Sequence[Report]) -> str:
+    """All figures of all images: what each report's samples score, and what real music does."""
+    runs = "".join(f"<th>{_text(name)}</th>" for name in names)
+    bodies = []
+    for name, keys in groupby(keys_of(reports), key=lambda key: key[0]):
+        rows = [_row(*key, reports) for key in keys]
+        title = (
+            f'<th scope="rowgroup" rowspan="{len(rows)}">{_text(MEASURES[name].title)}'
+            f"<small>{_text(MEASURES[name].meaning)}</small></th>"
+        )
+        bodies.append(f"<tbody><tr>{title}{'</tr><tr>'.join(rows)}</tr></tbody>")
+    head = f'<th class="left">figure</th><th class="left">features</th>{runs}<th>real music</th>'
+    return _scrolling(f"<table>\n<thead><tr>{head}</tr></thead>\n{''.join(bodies)}\n</table>", "All figures")
+
+
+def _row(name: str, features: str, reports: Sequence[Report]) -> str:
+    figures = [report.find(name, features) for report in reports]
+    best = _best([f.value if f else None for f in figures], MEASURES[name].best)
+    real = next((figure.real for figure in figures if figure), None)
+    cells = [_cell(figure, number in best) for number, figure in enumerate(figures)]
+    return f'<td class="left">{_text(features)}</td>{"".join(cells)}<td>{written(real)}</td>'
+
+
+def _cell(figure: Figure | None, best: bool = False, with_real: bool = False) -> str:
+    """A figure, under it its ratio, or if asked for, where it has none, what real music scores."""
+    if figure is None:
+        return "<td></td>"
+    value = f"<strong>{written(figure.value)}</strong>" if best else written(figure.value)
+    under = f"{written(figure.ratio)} × real" if figure.ratio else ""
+    if with_real and figure.real and not under:
+        under = f"real {written(figure.real)}"
+    return f"<td>{value}{f'<small>{under}</small>' if under else ''}</td>"
+
+
+def _best(values: Sequence[Estimate | None], which: str) -> set[int]:
+    """Which of several figures is the best, with those whose difference from it may be chance.
+
+    Args:
+        which: lowest or highest; empty where neither is better.
+    """
+    found = {n: v for n, v in enumerate(values) if v and math.isfinite(v.value)}
+    if len(found) < 2 or not which:
+        return set()
+    best = (min if which == "lowest" else max)(found.values(), key=lambda estimate: estimate.value)
+    return {
+        number
+        for number, v in found.items()
+        if v is best or abs(v.value - best.value) <= math.hypot(v.half_width, best.half_width)
+    }
+
+
+def _features_note() -> str:
+    kinds = "; ".join(f"<b>{name}</b>: {meaning}" for name, meaning in FEATURES.items())
+    return f'<p class="note">Features: {kinds}. To be good by one alone is to have found its weakness.</p>'
+
+
+def _samples(evidence: Evidence) -> str:
+    config = evidence.spectrogram
+    pairs = {"": (evidence.real_rows, evidence.fake_rows)}
+    if evidence.conditional:
+        rows = zip(evidence.genres, evidence.real_rows, evidence.fake_rows, strict=True)
+        pairs = {genre: ([real], [fake]) for genre, real, fake in rows}
+    parts = []
+    for genre, (real, fake) in pairs.items():
+        heading = f"<h3>{_text(genre)}</h3>" if genre else ""
+        figures = (
+            _picture(
+                pictures.draw_sheet(rows), f"Spectrograms: {', '.join(filter(None, (genre, what)))}", what
+            )
+            for what, rows in (("real, held out", real), ("samples", fake))
+            if any(len(row) for row in rows)
+        )
+        parts.append(f'{heading}<div class="sheets">{"".join(figures)}</div>')
+    return _section(
+        "Samples beside real music",
+        f"Each image is {config.image_seconds:.1f} s of {config.f_min:g} to {config.f_max:g} Hz, low notes "
+        f"at the bottom; brighter is louder, black is {config.top_db:g} dB below the loudest.",
+        *parts,
+    )
+
+
+def _twins(twins: Sequence[Twin], report: Report) -> str:
+    figures = "".join(
+        _picture(
+            pictures.draw_sheet([np.stack([twin.sample, twin.nearest])]),
+            "A sample beside the training frames nearest to it",
+            ", ".join(filter(None, (twin.label, f"{twin.difference_db:.2f} dB"))),
+        )
+        for twin in twins
+    )
+    note = (
+        "Left a sample, right the training frames nearest to it, with their RMS difference; "
+        "the likeliest copies first."
+    )
+    median = report.find("nearest_training")
+    if median and median.real:
+        note += (
+            f" Half of all samples are nearer than {median.value.value:.2f} dB; "
+            f"half of the held-out real images, nearer than {median.real.value:.2f} dB."
+        )
+    return _section("Is it copying?", note, f'<div class="items">{figures}</div>' if twins else "")
+
+
+def _curves(curves: Curves) -> str:
+    return _section(
+        "Bands and movement",
+        "Levels: the line is the mean, the band one standard deviation to each side. Movement: how strongly "
+        "levels rise and fall, by how often in a second they do.",
+        _charts(
+            _picture(pictures.draw_bands(curves), "Chart: level in each band", "level of each mel band"),
+            _picture(pictures.draw_modulation(curves), "Chart: modulation spectrum", "temporal modulation"),
+        ),
+    )
+
+
+def _confusion(evidence: Evidence) -> str:
+    titles = {"real": "real, held out", "samples": "samples"}
+    figures = []
+    for what, title in titles.items():
+        counts = evidence.confusion.get(what)
+        if counts is not None and counts.sum() and len(evidence.genres) > 1:
+            caption = f"{title}: {100.0 * np.trace(counts) / counts.sum():.0f} % on the diagonal"
+            chart = pictures.draw_confusion(counts, evidence.genres)
+            figures.append(_picture(chart, f"Confusion matrix: {caption}", caption))
+    return _section(
+        "What the classifier takes them for",
+        "In percent of each true genre. Where real music is confused too, samples may be.",
+        _charts(*figures) if figures else "",
+    )
+
+
+def _clouds(evidence: Evidence) -> str:
+    figures = [
+        _picture(
+            pictures.draw_cloud(cloud, evidence.genres if evidence.conditional else None),
+            f"Real images and samples as points, by {cloud.features} features",
+            f"{cloud.features} features",
+        )
+        for cloud in evidence.clouds
+    ]
+    return _section(
+        "Where samples lie among real images",
+        "Features in two dimensions. Rings without dots are real music that is not made; dots without rings "
+        f"are samples unlike real music.{' Grey is real music of other genres.' * evidence.conditional}",
+        _charts(*figures) if figures else "",
+    )
+
+
+def _genres(report: Report) -> str:
+    """The figures of each genre by itself, folded away; nothing where none were taken."""
+    genres = list(dict.fromkeys(figure.genre for figure in report.figures if figure.genre is not None))
+    if not genres:
+        return ""
+    keys = keys_of([report], of_genres=True)
+    head = "".join(
+        f"<th>{MEASURES[name].title}<small>{_text(features)}</small></th>" for name, features in keys
+    )
+    rows = [
+        f'<tr><th scope="row">{_text(genre)}</th>'
+        + "".join(_cell(report.find(*key, genre), with_real=True) for key in keys)
+        + "</tr>"
+        for genre in genres
+    ]
+    table = (
+        f'<table class="genres"><thead><tr><th class="left">genre</th>{head}</tr></thead>\n'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+    folded = (
+        f"<details><summary>Show the figures of each genre</summary>{_scrolling(table, 'By genre')}</details>"
+    )
+    return _section("Each genre by itself", "", folded)
+
+
+def _page(title: str, sections: Sequence[str]) -> str:
+    shown = "\n".join(filter(None, sections))
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{_text(title)}</title>
+<style>{STYLE}{TABLES_AND_CHARTS}</style></head>
+<body>
+<header><h1>{_text(title)}</h1></header>
+<main>
+{shown}
+</main>
+</body></html>
+"""
+
+
+# Beside what the page of sounds looks like. Charts are ink on no ground; on a dark screen their lightness
+# is turned round, and their hues are turned back.
+TABLES_AND_CHARTS = """
+.facts { display: grid; gap: 1.5rem; margin-top: 1.5rem; }
+.facts dl { margin-top: 0.4rem; gap: 0.4rem 2rem; font-size: 0.9rem; }
+.real ul { margin: 0.4rem 0 0; padding-left: 1.2rem; font-size: 0.9rem; }
+.note, small { color: var(--muted); font-size: 0.875rem; }
+.note { max-width: 48rem; margin: 0.5rem 0 1rem; }
+.sheets, .charts {
+  display: grid; gap: 0.75rem 1.75rem; align-items: start; margin-top: 0.4rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr));
+}
+.charts { margin-top: 1rem; }
+.charts figure { max-width: 37rem; }
+.charts img { width: 100%; }
+.items img { width: 100%; border-radius: 4px; }
+.sheets + h3 { margin-top: 1.25rem; }
+img { display: block; max-width: 100%; height: auto; }
+figcaption { margin: 0.3rem 0 0; color: var(--muted); font-size: 0.8rem; }
+.strip { overflow-x: auto; margin-top: 1.5rem; overflow-wrap: normal; }
+table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
+th, td {
+  padding: 0.3rem clamp(0.35rem, 1.2vw, 0.9rem); text-align: right; vertical-align: top; white-space: nowrap;
+}
+th { font-weight: 600; }
+th small, td small { display: block; font-weight: 400; font-size: 0.8rem; }
+th:first-child { padding-left: 0; }
+thead th { vertical-align: bottom; }
+thead th:not(.left) { min-width: 6rem; white-space: normal; overflow-wrap: anywhere; }
+.left, [scope] { text-align: left; }
+td.left { color: var(--muted); }
+tbody { border-top: 1px solid var(--line); }
+[scope="rowgroup"] { min-width: min(26rem, 34vw); max-width: 26rem; white-space: normal; }
+.genres tr + tr { border-top: 1px solid var(--line); }
+.genres th:first-child { position: sticky; left: 0; background: var(--ground); }
+strong { color: var(--accent); }
+details { margin-top: 1rem; }
+summary { cursor: pointer; padding: 0.25rem 0; }
+summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+@media (prefers-color-scheme: dark) { .charts img { filter: invert(1) hue-rotate(180deg); } }
+"""

@@ -1,0 +1,50 @@
+"""The settings of an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from musicspectrogan.config import check_at_least
+from musicspectrogan.errors import UserError, check_choice
+
+HELD_OUT_SPLITS = ("held-out", "validation", "test")
+# Fewer samples than this cannot be compared with anything.
+FEWEST_SAMPLES = 100
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Say how good generated images are, beside what real music scores."""
+
+    checkpoint: Path | None = None
+    """Run directory, checkpoint file, or `latest` for the newest run."""
+    images: Path | None = None
+    """In place of a checkpoint: a folder of PNGs, flat or in class folders, made by whatever model."""
+    compare: tuple[Path, ...] = ()
+    """Several runs, checkpoint files or folders of PNGs, to be shown side by side."""
+    dataset: Path | None = None
+    """Folder made by preprocess.py; None for the one that the checkpoint was trained on."""
+    split: str = "held-out"
+    """Real tracks to judge by: held-out (validation and test together), validation or test."""
+    samples: int = 2000
+    """Images to generate, or at most to take from a folder."""
+    seed: int = 0
+    """Which samples, and how clips are resampled."""
+    output: Path | None = None
+    """JSON file, with the page of the same name beside it; None for evaluation.json in the run directory."""
+    device: str = "auto"
+    """auto, cuda, mps or cpu."""
+
+    def __post_init__(self) -> None:
+        check_at_least(self, seed=0)
+        check_choice("split", self.split, HELD_OUT_SPLITS)
+        if self.samples < FEWEST_SAMPLES:
+            raise UserError(f"samples: {self.samples} are too few; at least {FEWEST_SAMPLES} are needed")
+        if self.images is not None and not self.images.is_dir():
+            raise UserError(f"images: {self.images}: there is no such folder")
+        if self.output is not None and self.output.is_dir():
+            raise UserError(f"output: {self.output} is a folder; name a file, for instance evaluation.json")
+        subjects = (self.checkpoint is not None) + (self.images is not None) + bool(self.compare)
+        if subjects > 1:
+            raise UserError("give one of --checkpoint, --images and --compare")

@@ -1,0 +1,157 @@
+"""What is judged: samples of a checkpoint, or whatever images there are in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from musicspectrogan.data.dataset import ImageDataset
+from musicspectrogan.errors import UserError
+from musicspectrogan.evaluation.sets import ImageSet
+from musicspectrogan.evaluation.settings import FEWEST_SAMPLES
+from musicspectrogan.generation.sampler import Sampler
+from musicspectrogan.progress import progress_bar
+from musicspectrogan.training.checkpoint import Checkpoint
+
+SAMPLES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Images to judge. Where they have no genres, their labels mean nothing."""
+
+    images: ImageSet
+    conditional: bool
+    """Whether the images are of known genres."""
+    facts: dict[str, Any]
+    """What it is, for the report."""
+    remarks: tuple[str, ...] = ()
+
+
+def samples_of(
+    checkpoint: Checkpoint,
+    source: Path,
+    training: ImageDataset,
+    *,
+    count: int,
+    seed: int,
+    device: torch.device,
+) -> Subject:
+    """Sample a checkpoint that fits the dataset, genres as often as in the training split.
+
+    Args:
+        source: the checkpoint's file.
+    """
+    sampler = Sampler(checkpoint, device)
+    labels = np.sort(training.labels)[np.arange(count) * len(training) // count]
+    pixels = np.empty((count, *training.pixels.shape[1:]), dtype=np.uint8)
+    with progress_bar(total=count, description="Sampling", unit="image") as bar:
+        for start in range(0, count, SAMPLES_AT_ONCE):
+            numbers = list(range(start, min(start + SAMPLES_AT_ONCE, count)))
+            mixtures = torch.zeros(len(numbers), len(sampler.genres))
+            mixtures[torch.arange(len(numbers)), torch.from_numpy(labels[numbers])] = 1.0
+            pixels[numbers] = sampler.images(sampler.latents(numbers, "evaluation", seed), mixtures)
+            bar.update(len(numbers))
+    facts = {
+        "checkpoint": str(source),
+        "sha256": hashlib.sha256(source.read_bytes()).hexdigest()[:16],
+        "gan": checkpoint.gan,
+        "width": checkpoint.model.width,
+        "epoch": checkpoint.epoch,
+        "images_seen": checkpoint.images_seen,
+        "samples": count,
+    }
+    images = ImageSet(pixels, labels, np.arange(count))
+    return Subject(images, sampler.conditional, facts, tuple(_remarks(checkpoint, training)))
+
+
+def check_fits(checkpoint: Checkpoint, source: Path, training: ImageDataset) -> None:
+    """See that a checkpoint makes images of the dataset's kind.
+
+    Raises:
+        UserError: they are of another size, other genres or other audio settings.
+    """
+    size = checkpoint.model.image_size
+    if size != training.image_size:
+        raise UserError(
+            f"{source} makes images of {size}x{size}, and those of the dataset have {training.image_size} "
+            "pixels a side; name the dataset that it was trained on"
+        )
+    if checkpoint.genres != training.genres:
+        raise UserError(
+            f"{source} was trained on the genres {', '.join(checkpoint.genres)}; the dataset has "
+            f"{', '.join(training.genres)}; name the dataset that it was trained on"
+        )
+    if checkpoint.spectrogram != training.spectrogram:
+        raise UserError(
+            f"{source} was trained on spectrograms of other settings than the dataset's (see the info "
+            "command); name the dataset that it was trained on"
+        )
+
+
+def _remarks(checkpoint: Checkpoint, training: ImageDataset) -> list[str]:
+    split = checkpoint.training["split"]
+    if split != "training":
+        return [f"It was trained on the split {split}: figures on tracks that it has seen flatter it."]
+    if checkpoint.dataset_fingerprint != training.fingerprint:
+        return [
+            "It was trained on other images than this dataset's training split: whether it copies those "
+            "cannot be seen here, and some held-out tracks may have been among them."
+        ]
+    return []
+
+
+def images_in(folder: Path, training: ImageDataset, count: int, seed: int) -> Subject:
+    """Read the PNGs of a folder, or a random choice of them.
+
+    They have genres where they lie in class folders of the dataset's names, or where each says its own,
+    as generate writes it.
+
+    Raises:
+        UserError: no such folder, too few images, or some of another size.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--images {folder}: there is no such folder")
+    paths = _pngs(folder, training.genres)
+    if len(paths) < FEWEST_SAMPLES:
+        raise UserError(
+            f"--images {folder}: {len(paths)} PNGs in it; at least {FEWEST_SAMPLES} are needed, "
+            "flat or in class folders named like the dataset's"
+        )
+    if len(paths) > count:
+        chosen = np.random.default_rng(seed).choice(len(paths), count, replace=False)
+        paths = [paths[number] for number in np.sort(chosen)]
+    pixels = np.empty((len(paths), *training.pixels.shape[1:]), dtype=np.uint8)
+    genres = []
+    for number, path in enumerate(paths):
+        pixels[number], genre = _read(path, training.image_size)
+        genres.append(path.parent.name if path.parent != folder else genre)
+    conditional = set(genres) <= set(training.genres)
+    labels = [training.genres.index(genre) if conditional else 0 for genre in genres]
+    facts = {"images": str(folder), "samples": len(paths)}
+    return Subject(ImageSet(pixels, np.array(labels), np.arange(len(paths))), conditional, facts)
+
+
+def _pngs(folder: Path, genres: list[str]) -> list[Path]:
+    folders = [folder, *(folder / genre for genre in genres)]
+    return [p for f in folders for p in sorted(f.glob("*.png")) if not p.name.startswith(".")]
+
+
+def _read(path: Path, size: int) -> tuple[np.ndarray, str]:
+    try:
+        with Image.open(path) as image:
+            if image.size != (size, size):
+                raise UserError(
+                    f"{path} is {image.width}x{image.height} pixels, and the dataset's images are "
+                    f"{size}x{size}; resize them, or preprocess with another --image-size"
+                )
+            genre = getattr(image, "text", {}).get("genre", "")
+            return np.asarray(image.convert("L")), genre
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise UserError(f"{path}: cannot be read as an image; remove it") from None

@@ -1,0 +1,282 @@
+"""The page of an evaluation: its text, and the pictures inside it."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from base64 import b64decode
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.evaluation import pictures
+from musicspectrogan.evaluation.evidence import Cloud, Curves, Evidence, Twin
+from musicspectrogan.evaluation.page import write_comparison, write_page
+from musicspectrogan.evaluation.report import MEASURES, Figure, Report, written
+from musicspectrogan.evaluation.resampling import Estimate
+
+HOSTILE = '<b>&"x"'
+QUOTE_OUT = "\" onerror='alert(1)' data-x=\""
+# A formula to matplotlib; what it hides in a legend; a script its font lacks; no Unicode.
+GENRES = [HOSTILE, "$a$", "_rock", "日本", "\udcff"]
+COLUMNS = 3
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the text of the page, in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.text.append(data.strip())
+
+    @property
+    def tags(self) -> list[str]:
+        return [tag for tag, _ in self.found]
+
+    @property
+    def pictures(self) -> list[tuple[str, Image.Image]]:
+        """What each picture is said to show, and the picture."""
+        images = [attributes for tag, attributes in self.found if tag == "img"]
+        prefix = "data:image/png;base64,"
+        assert all(image["src"].startswith(prefix) for image in images)
+        files = [io.BytesIO(b64decode(image["src"].removeprefix(prefix), validate=True)) for image in images]
+        return [(image["alt"], Image.open(file)) for image, file in zip(images, files, strict=True)]
+
+
+def evidence_of(genres: list[str], conditional: bool = True, side: int = 64, n_twins: int = 2) -> Evidence:
+    """Noise in every picture."""
+    rng = np.random.default_rng(0)
+    count = len(genres)
+
+    def images(number: int) -> np.ndarray:
+        return rng.integers(0, 256, (number, side, side), dtype=np.uint8)
+
+    def points() -> tuple[np.ndarray, np.ndarray]:
+        return rng.normal(size=(20, 2)), rng.integers(0, count, 20)
+
+    bands, hz = np.linspace(-20.0, -60.0, side), np.arange(1, side // 2 + 1) / 3.0
+    curves = Curves(
+        np.geomspace(50.0, 7800.0, side), bands, bands - 3, bands * 0 + 9, bands * 0 + 8, hz, -hz, -2 * hz
+    )
+    confusion = {"real": rng.integers(0, 30, (count, count)) + 50 * np.eye(count, dtype=np.int64)}
+    if conditional:
+        confusion["samples"] = confusion["real"][::-1]
+    return Evidence(
+        genres=genres,
+        conditional=conditional,
+        spectrogram=SpectrogramConfig.for_image_size(side),
+        real_rows=[images(COLUMNS) for _ in genres],
+        fake_rows=[images(COLUMNS) for _ in genres],
+        twins=[Twin(*images(2), 3.25 + n, genres[0] if conditional else "") for n in range(n_twins)],
+        curves=curves,
+        confusion=confusion,
+        clouds=[Cloud(features, *points(), *points()) for features in ("classifier", "untrained")],
+    )
+
+
+def report_of(frechet: float = 9.0, genres: list[str] | None = None) -> Report:
+    figures = [
+        Figure("precision", "untrained", None, Estimate(0.712, 0.041), Estimate(0.86, 0.03)),
+        Figure("frechet", "classifier", None, Estimate(frechet, 0.5), Estimate(1.5, 0.2)),
+        Figure("frechet", "untrained", None, Estimate(2.0 * frechet, 0.5), Estimate(1.25, 0.1)),
+        Figure("kernel", "untrained", None, Estimate(-0.02, 0.01), Estimate(0.01, 0.04)),
+        Figure("precision", "classifier", None, Estimate(math.nan, 0.0), None),
+        Figure("nearest_training", "", None, Estimate(9.12, 0.31), Estimate(8.73, 0.28)),
+    ]
+    for number, genre in enumerate(genres or []):
+        figures += [
+            Figure("frechet", "classifier", genre, Estimate(31.5 + number, 2.0), Estimate(4.0, 0.9)),
+            Figure("recall", "untrained", genre, Estimate(0.333, 0.111), Estimate(0.777, 0.055)),
+        ]
+    return Report(
+        subject={"checkpoint": HOSTILE, "images_seen": 123904, "ema": True, "nested": {"a": 1.5, "b": None}},
+        dataset={"folder": "/music", "genres": genres or []},
+        settings={},
+        figures=figures,
+        remarks=["Few tracks.", QUOTE_OUT],
+    )
+
+
+def page_of(folder: Path, report: Report, evidence: Evidence, title: str = "A run") -> str:
+    path = folder / "evaluation.html"
+    write_page(path, title, report, evidence)
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a GAN with genres, whose names are as bad as names can be."""
+    folder = tmp_path_factory.mktemp("page")
+    return page_of(folder, report_of(genres=GENRES), evidence_of(GENRES), title=f"</title>{HOSTILE}")
+
+
+def test_every_figure_is_on_the_page(page):
+    text = Elements(page).text
+    for figure in report_of(genres=GENRES).figures:
+        if not math.isnan(figure.value.value):
+            assert written(figure.value) in text
+        assert MEASURES[figure.name].title in text
+        if figure.ratio:
+            assert f"{written(figure.ratio)} × real" in text
+    assert {"0.860 ± 0.030", "1.50 ± 0.20", "real 0.777 ± 0.055"} <= set(text)
+    assert "nan" not in page
+
+
+def test_figures_of_one_name_stand_together(page):
+    table = page[page.index("<table>") : page.index("</table>")]
+    heads = re.findall(r'rowspan="(\d)">([^<]*)<', table)
+    titles = [MEASURES[name].title for name in ("precision", "frechet", "kernel", "nearest_training")]
+    assert heads == list(zip("2211", titles, strict=True))
+
+
+def test_the_facts_and_remarks_are_on_the_page(page):
+    text = Elements(page).text
+    assert {"images seen", "123904", "yes", "a: 1.5, b: none", "/music", "Few tracks."} <= set(text)
+    assert "Settings" not in text
+
+
+def test_names_are_only_text(page):
+    elements = Elements(page)
+    assert elements.text.count(f"</title>{HOSTILE}") == 2
+    assert {HOSTILE, "$a$", "_rock", "日本", "?", QUOTE_OUT} <= set(elements.text)
+    assert not [a for _, attributes in elements.found for a in attributes if a.startswith(("on", "data-"))]
+    # The page's own: the names of the kinds of features.
+    assert elements.tags.count("b") == 2
+
+
+def test_nothing_is_fetched_from_elsewhere(page):
+    # The filter is in the style that this page shares, and is not used here.
+    assert set(re.findall(r"https?:|url\([^)]*\)|@import", page)) <= {"url(#magma)"}
+    elements = Elements(page)
+    assert not {"script", "link", "iframe", "base", "a", "audio"} & set(elements.tags)
+    assert {name for _, attributes in elements.found for name in attributes} & {"src", "href"} == {"src"}
+
+
+def test_every_picture_can_be_seen(page):
+    shown = Elements(page).pictures
+    kinds = [alt.split()[0].strip(":") for alt, _ in shown]
+    assert kinds == [
+        *["Chart"], *["Spectrograms"] * 10, *["A"] * 2, *["Chart"] * 2, *["Confusion"] * 2, *["Real"] * 2
+    ]  # fmt: skip
+    for alt, picture in shown:
+        picture.load()
+        assert picture.format == "PNG"
+        assert 200 <= picture.width <= 1200, alt
+        assert 100 <= picture.height <= 1200, alt
+        assert len(picture.convert("RGB").getcolors(picture.width * picture.height)) > 20, alt
+
+
+def test_sheets_are_in_the_colours_of_the_page_of_sounds(page):
+    (sheet,) = [picture for alt, picture in Elements(page).pictures if alt == "Spectrograms: $a$, samples"]
+    evidence = evidence_of(GENRES)
+    grey = evidence.fake_rows[1][0, 0, :2]
+    magma = pytest.importorskip("matplotlib").colormaps["magma"](grey, bytes=True)[:, :3]
+    # The first image begins after a gap of 4 pixels; its own are doubled.
+    pixels = np.asarray(sheet.convert("RGB"))[4, [4, 6]]
+    assert (pixels == magma).all()
+
+
+def test_large_images_are_shrunk():
+    def size(side: int) -> tuple[int, int]:
+        row = np.zeros((2, side, side), dtype=np.uint8)
+        return Image.open(io.BytesIO(pictures.draw_sheet([row]))).size
+
+    assert size(64) == size(128) == size(256)
+
+
+def test_a_gan_without_genres(tmp_path):
+    elements = Elements(page_of(tmp_path, report_of(), evidence_of(GENRES[1:], conditional=False)))
+    alts = [alt for alt, _ in elements.pictures]
+    assert [alt for alt in alts if "Spectro" in alt] == [
+        "Spectrograms: real, held out",
+        "Spectrograms: samples",
+    ]
+    assert len([alt for alt in alts if "Confusion" in alt]) == 1
+    assert len([alt for alt in alts if "points" in alt]) == 2
+    assert {"3.25 dB", "4.25 dB"} <= set(elements.text)
+    assert not {"details", "script"} & set(elements.tags)
+    assert "$a$" not in elements.text
+
+
+def test_a_single_genre(tmp_path):
+    elements = Elements(page_of(tmp_path, report_of(genres=["rock"]), evidence_of(["rock"])))
+    alts = [alt for alt, _ in elements.pictures]
+    assert "Spectrograms: rock, samples" in alts
+    assert not [alt for alt in alts if "Confusion" in alt]
+    assert {"details", "summary"} <= set(elements.tags)
+    assert "rock, 3.25 dB" in elements.text
+
+
+def test_what_there_is_none_of_is_left_out(tmp_path):
+    nothing = np.zeros((0, 64, 64), dtype=np.uint8)
+    evidence = replace(
+        evidence_of(["a", "b"], n_twins=0), confusion={}, clouds=[], fake_rows=[nothing, nothing]
+    )
+    report = Report({}, {}, {}, [Figure("recall", "", None, Estimate(0.5, 0.1), None)])
+    elements = Elements(page_of(tmp_path, report, evidence))
+    assert [alt.split(",")[0] for alt, _ in elements.pictures] == [
+        "Spectrograms: a", "Spectrograms: b", "Chart: level in each band", "Chart: modulation spectrum"
+    ]  # fmt: skip
+    headings = " ".join(elements.text)
+    assert "Is it copying?" not in headings
+    assert "To keep in mind" not in headings
+    assert "0.500 ± 0.100" in elements.text
+
+
+def comparison_of(folder: Path, names: list[str], reports: list[Report]) -> Elements:
+    path = folder / "comparison.html"
+    write_comparison(path, names, reports)
+    page = path.read_text(encoding="utf-8")
+    assert not re.findall(r"https?:|<script", page)
+    elements = Elements(page)
+    elements.strong = re.findall(r"<strong>([^<]*)</strong>", page)
+    return elements
+
+
+def test_a_comparison_marks_the_best_and_what_cannot_be_told_from_it(tmp_path):
+    reports = [report_of(9.0), report_of(7.5), report_of(8.0), report_of(8.3)]
+    elements = comparison_of(tmp_path, [HOSTILE, "$b$", "_c", "d"], reports)
+    # Half-widths of 0.5 each: a difference of 0.7 may be chance. The kernel distances are all the same.
+    distances = ["7.50 ± 0.50", "8.00 ± 0.50", "15.0 ± 0.5", *["-0.020 ± 0.010"] * 4]
+    assert elements.strong == distances
+    assert {HOSTILE, "$b$", "_c", "d", "9.00 ± 0.50", "6.00 ± 0.33 × real"} <= set(elements.text)
+    ((alt, chart),) = elements.pictures
+    assert "ratios" in alt
+    assert chart.width >= 800
+    assert elements.tags.count("details") == 4
+
+
+def test_a_figure_that_one_run_has_is_in_the_comparison(tmp_path):
+    with_more = report_of()
+    with_more.figures.append(Figure("band_means", "", None, Estimate(1.62, 0.2), Estimate(0.81, 0.1)))
+    elements = comparison_of(tmp_path, ["a", "b"], [report_of(), with_more])
+    assert {"1.62 ± 0.20", "2.00 ± 0.25 × real", "0.810 ± 0.100"} <= set(elements.text)
+    assert "1.62 ± 0.20" not in elements.strong
+
+
+@pytest.mark.parametrize("value", [-3.0, 0.0, 1.0, 1e5])
+def test_any_ratio_can_be_drawn(value):
+    def own_pixels(*ratios: Estimate | None) -> int:
+        """How many pixels are in the first run's colour."""
+        chart = Image.open(io.BytesIO(pictures.draw_ratios(["x", "y"], ["run"], [ratios])))
+        assert chart.width == pictures.WIDTH * pictures.DOTS
+        color = [int(pictures.RUNS[0][at : at + 2], 16) for at in (1, 3, 5)]
+        return (np.asarray(chart)[..., :3] == color).all(axis=2).sum()
+
+    assert own_pixels(Estimate(value, 0.5), None) > 50
+    assert own_pixels(None, None) == 0

@@ -1,0 +1,271 @@
+"""What is made of figures: floors and ratios, numbers as text, JSON that any program reads, and the table."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from musicspectrogan.evaluation.report import (
+    FORMAT_VERSION,
+    MEASURES,
+    Figure,
+    Report,
+    table,
+    write_report,
+    write_reports,
+    written,
+)
+from musicspectrogan.evaluation.resampling import Estimate
+
+INFINITY, NAN = math.inf, math.nan
+# Name, real music's estimate, floor, and ratio of a figure of 10 ± 1.
+RATIOS = {
+    "value": ("frechet", Estimate(2.0, 0.5), 2.0, Estimate(5.0, 0.5)),
+    "half-width above the value": ("frechet", Estimate(0.5, 2.0), 0.5, Estimate(20.0, 2.0)),
+    "unbiased": ("kernel", Estimate(2.0, 0.5), 2.0, Estimate(5.0, 0.5)),
+    "unbiased, half-width above the value": ("kernel", Estimate(0.5, 2.0), 2.0, Estimate(5.0, 0.5)),
+    "negative value": ("kernel", Estimate(-0.3, 0.2), 0.2, Estimate(50.0, 5.0)),
+    "negative value, less than the half-width": ("kernel", Estimate(-0.01, 0.25), 0.25, Estimate(40.0, 4.0)),
+    "value 0": ("js_divergence", Estimate(0.0, 0.1), 0.0, None),
+    "unbiased, value 0": ("kernel", Estimate(0.0, 0.1), 0.1, Estimate(100.0, 10.0)),
+    "no half-width": ("band_means", Estimate(4.0, 0.0), 4.0, Estimate(2.5, 0.25)),
+    "nothing to divide by": ("modulation", Estimate(0.0, 0.0), 0.0, None),
+    "infinite": ("frechet", Estimate(INFINITY, 1.0), INFINITY, None),
+    "not taken of real music": ("frechet", None, None, None),
+    "no distance": ("precision", Estimate(0.8, 0.1), None, None),
+    "a rate": ("onset_rate", Estimate(4.0, 1.0), None, None),
+}
+
+
+@pytest.mark.parametrize(("name", "real", "floor", "ratio"), RATIOS.values(), ids=RATIOS.keys())
+def test_floor_and_ratio(
+    name: str, real: Estimate | None, floor: float | None, ratio: Estimate | None
+) -> None:
+    figure = Figure(name, "untrained", None, Estimate(10.0, 1.0), real)
+    assert figure.floor == floor
+    if ratio is None:
+        assert figure.ratio is None
+    else:
+        assert (figure.ratio.value, figure.ratio.half_width) == pytest.approx((ratio.value, ratio.half_width))
+
+
+def test_no_ratio_to_what_is_not_a_number() -> None:
+    assert Figure("frechet", "untrained", None, Estimate(1.0, 0.1), Estimate(NAN, 0.1)).ratio is None
+
+
+def test_a_negative_distance_has_a_negative_ratio() -> None:
+    """An unbiased distance may be below 0; its interval then holds 0, and the ratio says so."""
+    ratio = Figure("kernel", "untrained", None, Estimate(-0.01, 0.02), Estimate(0.01, 0.04)).ratio
+    assert (ratio.value, ratio.half_width) == pytest.approx((-0.25, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("value", "half_width", "text"),
+    [
+        (0.512, 0.031, "0.512 ± 0.031"),
+        (0.5126, 0.0314, "0.513 ± 0.031"),
+        (0.1, 0.04, "0.100 ± 0.040"),
+        (0.012, 0.0034, "0.012 ± 0.003"),
+        (0.0, 0.0, "0.000 ± 0.000"),
+        (1.0, 0.25, "1.00 ± 0.25"),
+        (5.124, 0.311, "5.12 ± 0.31"),
+        (51.26, 3.14, "51.3 ± 3.1"),
+        (512.4, 31.2, "512 ± 31"),
+        (51234.4, 3120.0, "51234 ± 3120"),
+        (-0.0123, 0.02, "-0.012 ± 0.020"),
+        (-5.124, 0.311, "-5.12 ± 0.31"),
+        (NAN, 0.1, ""),
+        (INFINITY, 0.1, ""),
+        (-INFINITY, 0.1, ""),
+    ],
+)
+def test_written(value: float, half_width: float, text: str) -> None:
+    assert written(Estimate(value, half_width)) == text
+
+
+def test_nothing_is_written_for_nothing() -> None:
+    assert written(None) == ""
+
+
+def test_measures_have_titles_of_their_own_and_a_line_of_meaning() -> None:
+    assert len({measure.title for measure in MEASURES.values()}) == len(MEASURES)
+    for measure in MEASURES.values():
+        assert measure.title and measure.meaning and "\n" not in measure.meaning
+        # Cells of the table are told apart by two spaces.
+        assert "  " not in measure.title
+
+
+FIGURES = [
+    Figure("frechet", "classifier", None, Estimate(12.5, 1.5), Estimate(2.5, 0.5)),
+    Figure("frechet", "untrained", None, Estimate(30.0, 3.0), Estimate(3.0, 1.0)),
+    Figure("kernel", "classifier", None, Estimate(0.4, 0.1), Estimate(-0.01, 0.02)),
+    Figure("precision", "classifier", None, Estimate(0.75, 0.05), Estimate(0.9, 0.04)),
+    Figure("onset_rate", "", None, Estimate(3.25, 0.5), Estimate(4.0, 0.25)),
+    Figure("band_means", "", None, Estimate(2.0, 0.5), None),
+]
+OF_GENRES = [
+    Figure("frechet", "classifier", "rock", Estimate(20.0, 2.0), Estimate(5.0, 1.0)),
+    Figure("frechet", "classifier", "blues", Estimate(NAN, NAN), Estimate(4.0, 1.0)),
+    Figure("kernel", "classifier", "rock", Estimate(INFINITY, 1.0), Estimate(0.0, 0.0)),
+    Figure("recall", "untrained", "rock", Estimate(0.5, NAN), Estimate(0.6, INFINITY)),
+]
+
+
+def report(*figures: Figure) -> Report:
+    return Report(
+        subject={
+            "checkpoint": "runs/one/best.pt",
+            "epoch": 40,
+            "losses": [0.5, NAN],
+            "of": {"best": -INFINITY},
+        },
+        dataset={"folder": "données", "genres": ("blues", "rock"), "held_out": {"tracks": 12, "images": 120}},
+        settings={"seed": 0, "most": None},
+        figures=list(figures),
+        remarks=["Few tracks: intervals are wide.", 'A "quoted" remark.'],
+    )
+
+
+def strict(text: str) -> dict:
+    """Parse JSON as other programs do, who know no NaN and no Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("figures", [[*FIGURES, *OF_GENRES], FIGURES[:1], []], ids=["many", "one", "none"])
+def test_json_is_strict_and_holds_everything(figures: list[Figure], tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    write_report(path, report(*figures))
+    contents = strict(path.read_text(encoding="utf-8"))
+    assert set(contents) == {"format_version", "subject", "dataset", "settings", "remarks", "figures"}
+    assert contents["format_version"] == FORMAT_VERSION
+    assert contents["subject"] == {
+        "checkpoint": "runs/one/best.pt", "epoch": 40, "losses": [0.5, None], "of": {"best": None},
+    }  # fmt: skip
+    assert contents["dataset"] == {
+        "folder": "données", "genres": ["blues", "rock"], "held_out": {"tracks": 12, "images": 120},
+    }  # fmt: skip
+    assert contents["settings"] == {"seed": 0, "most": None}
+    assert contents["remarks"] == ["Few tracks: intervals are wide.", 'A "quoted" remark.']
+    assert len(contents["figures"]) == len(figures)
+
+
+def test_json_has_what_each_figure_has(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    write_report(path, report(*FIGURES, *OF_GENRES))
+    kernel, bands, blues, rock, recall = (
+        strict(path.read_text(encoding="utf-8"))["figures"][row] for row in (2, 5, 7, 8, 9)
+    )
+    assert set(kernel) == {"name", "features", "genre", "value", "real", "ratio"}
+    assert (kernel["name"], kernel["features"], kernel["genre"]) == ("kernel", "classifier", None)
+    assert kernel["value"] == {"value": 0.4, "half_width": 0.1}
+    assert kernel["real"] == {"value": -0.01, "half_width": 0.02}
+    # Over the half-width, because real music's own is below zero.
+    assert kernel["ratio"] == {"value": pytest.approx(20.0), "half_width": pytest.approx(5.0)}
+    assert bands["real"] is None and bands["ratio"] is None
+    assert blues["genre"] == "blues"
+    assert blues["value"] == blues["ratio"] == {"value": None, "half_width": None}
+    assert rock["value"] == {"value": None, "half_width": 1.0} and rock["ratio"] is None
+    assert recall["value"] == {"value": 0.5, "half_width": None}
+    assert recall["real"] == {"value": 0.6, "half_width": None} and recall["ratio"] is None
+
+
+def test_figures_survive_json(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    write_report(path, report(*FIGURES))
+    read = []
+    for line in strict(path.read_text(encoding="utf-8"))["figures"]:
+        del line["ratio"]
+        real = line.pop("real")
+        value = Estimate(**line.pop("value"))
+        read.append(Figure(**line, value=value, real=Estimate(**real) if real else None))
+    assert read == FIGURES
+
+
+def test_several_reports_under_their_names(tmp_path: Path) -> None:
+    path, alone = tmp_path / "evaluations.json", tmp_path / "evaluation.json"
+    reports = [report(*FIGURES), report(*OF_GENRES)]
+    write_reports(path, ["first", "second"], reports)
+    contents = strict(path.read_text(encoding="utf-8"))
+    assert set(contents) == {"format_version", "reports"} and contents["format_version"] == FORMAT_VERSION
+    assert list(contents["reports"]) == ["first", "second"]
+    for found, whole in zip(contents["reports"].values(), reports, strict=True):
+        write_report(alone, whole)
+        assert {"format_version": FORMAT_VERSION, **found} == strict(alone.read_text(encoding="utf-8"))
+
+
+def test_find() -> None:
+    whole = report(*FIGURES, *OF_GENRES)
+    assert whole.find("frechet", "untrained") is FIGURES[1]
+    assert whole.find("frechet", "classifier", "rock") is OF_GENRES[0]
+    assert whole.find("onset_rate") is FIGURES[4]
+    assert whole.find("frechet") is None
+    assert whole.find("frechet", "untrained", "rock") is None
+
+
+def cells(line: str) -> list[str]:
+    return re.split(r" {2,}", line.strip())
+
+
+def test_table_of_one_report() -> None:
+    lines = table([report(*FIGURES)], ["samples"]).splitlines()
+    assert [cells(line) for line in lines] == [
+        ["figure", "features", "samples", "ratio", "real"],
+        ["Fréchet distance", "classifier", "12.5 ± 1.5", "5.00 ± 0.60", "2.50 ± 0.50"],
+        ["Fréchet distance", "untrained", "30.0 ± 3.0", "10.0 ± 1.0", "3.00 ± 1.00"],
+        ["kernel distance", "classifier", "0.400 ± 0.100", "20.0 ± 5.0", "-0.010 ± 0.020"],
+        ["precision", "classifier", "0.750 ± 0.050", "0.900 ± 0.040"],
+        ["onset rate", "3.25 ± 0.50", "4.00 ± 0.25"],
+        ["band means", "2.00 ± 0.50"],
+    ]
+
+
+def test_table_is_aligned() -> None:
+    head, *rows = table([report(*FIGURES)], ["samples"]).splitlines()
+    features = head.index("features")
+    ends = [head.index(name) + len(name) for name in ("samples", "ratio", "real")]
+    for row, figure in zip(rows, FIGURES, strict=True):
+        # Words begin where their heading does, and numbers end where theirs does.
+        assert row.startswith(MEASURES[figure.name].title + " ")
+        assert row[features:].startswith(figure.features)
+        for end, estimate in zip(ends, (figure.value, figure.ratio, figure.real), strict=True):
+            # Padded, since the end of a line has no blanks.
+            assert row.ljust(len(head))[:end].endswith(written(estimate) or "  ")
+    assert all(line == line.rstrip() for line in (head, *rows))
+
+
+def test_table_has_genres_only_where_there_are_some() -> None:
+    assert "genre" not in cells(table([report(*FIGURES)], ["samples"]).splitlines()[0])
+    head, *rows = table([report(*FIGURES, *OF_GENRES)], ["samples"]).splitlines()
+    assert cells(head) == ["figure", "features", "genre", "samples", "ratio", "real"]
+    genre = head.index("genre")
+    assert [row[genre:].split()[0] for row in rows] == ["all"] * 6 + ["rock", "blues", "rock", "rock"]
+    # What is not finite is left empty.
+    assert cells(rows[7]) == ["Fréchet distance", "classifier", "blues", "4.00 ± 1.00"]
+
+
+def test_table_of_several_reports_side_by_side() -> None:
+    """A row a figure of the first; what another has not is empty; real music's column is there once."""
+    better = [
+        Figure(f.name, f.features, f.genre, Estimate(1.0, 0.5), f.real) for f in FIGURES[:1] + FIGURES[3:]
+    ]
+    head, *rows = table([report(*FIGURES), report(*reversed(better))], ["one", "two"]).splitlines()
+    assert cells(head) == ["figure", "features", "one", "ratio", "two", "ratio", "real"]
+    assert [cells(row)[2:] for row in rows[:4]] == [
+        ["12.5 ± 1.5", "5.00 ± 0.60", "1.00 ± 0.50", "0.400 ± 0.200", "2.50 ± 0.50"],
+        ["30.0 ± 3.0", "10.0 ± 1.0", "3.00 ± 1.00"],
+        ["0.400 ± 0.100", "20.0 ± 5.0", "-0.010 ± 0.020"],
+        ["0.750 ± 0.050", "1.00 ± 0.50", "0.900 ± 0.040"],
+    ]
+    assert len(rows) == len(FIGURES)
+
+
+def test_table_without_figures_is_its_head() -> None:
+    assert cells(table([report()], ["samples"])) == ["figure", "features", "samples", "ratio", "real"]
