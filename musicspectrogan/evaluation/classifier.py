@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.evaluation.features import DIMENSIONS, IMAGES_AT_ONCE
 from musicspectrogan.evaluation.sets import ImageSet
 from musicspectrogan.filesystem import whole_file
@@ -76,12 +76,12 @@ class GenreClassifier(nn.Module):
         return self.features(_as_batch(pixels, self.head.weight.device)).cpu().numpy()
 
     @torch.no_grad()
-    def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """The most likely label, (N,), of each of the images uint8 (N, H, W)."""
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Of each label, (N, n_genres), for images uint8 (N, H, W)."""
         device = self.head.weight.device
         starts = range(0, len(pixels), IMAGES_AT_ONCE)
         blocks = [self(_as_batch(pixels[start : start + IMAGES_AT_ONCE], device)) for start in starts]
-        return torch.cat(blocks).argmax(dim=1).cpu().numpy()
+        return torch.cat(blocks).softmax(dim=1).cpu().numpy()
 
 
 def train_classifier(
@@ -136,37 +136,52 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     return images.masked_fill(in_time[:, None, None, :] | in_frequency[:, None, :, None], -1.0)
 
 
-def cached_classifier(
-    root: Path, dataset: ImageDataset, images: ImageSet, n_genres: int, device: torch.device
-) -> GenreClassifier:
-    """The classifier of a dataset's training split, trained the first time and read from then on.
+def cached_classifiers(
+    root: Path, parts: Sequence[ImageSet], n_genres: int, device: torch.device
+) -> list[GenreClassifier]:
+    """A classifier for each part of a dataset, trained the first time and read from then on.
 
-    The file beside the images is keyed by what they show, so that changed music gets a new one.
+    The file beside the images is keyed by what they show, so that changed music gets new ones.
 
     Args:
-        dataset: its training split, of which `images` are all or some.
-        n_genres: what the labels of `images` count in.
+        root: the dataset's folder.
+        n_genres: what the labels count in.
     """
-    described = (RECIPE, n_genres, dataset.fingerprint, images.pixels.shape)
-    key = hashlib.sha256(repr(described).encode() + images.pixels.tobytes() + images.labels.tobytes())
-    path = root / f".classifier-{key.hexdigest()[:16]}.pt"
+    key = hashlib.sha256(repr((RECIPE, n_genres, [part.pixels.shape for part in parts])).encode())
+    for part in parts:
+        key.update(part.pixels.tobytes() + part.labels.tobytes())
+    path = root / f".classifiers-{key.hexdigest()[:16]}.pt"
     try:
-        classifier = GenreClassifier(n_genres, images.pixels.shape[1])
-        classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        return classifier.to(device).eval().requires_grad_(False)
+        return [
+            _restored(weights, n_genres, part.pixels.shape[1], device)
+            for weights, part in zip(torch.load(path, weights_only=True), parts, strict=True)
+        ]
     except FileNotFoundError:
         pass
     except Exception:  # damaged bytes lead torch's reader into errors of any kind
-        logger.warning("%s is damaged; the classifier is trained anew", path)
-    classifier = train_classifier(images, n_genres, device, description="Training the genre classifier")
+        logger.warning("%s is damaged; its classifiers are trained anew", path)
+    classifiers = [
+        train_classifier(
+            part, n_genres, device, description=f"Training a classifier on real images ({k} of {len(parts)})"
+        )
+        for k, part in enumerate(parts, 1)
+    ]
     try:
         with whole_file(path) as temporary:
-            torch.save(classifier.state_dict(), temporary)
-        for stale in set(root.glob(".classifier-*.pt")) - {path}:
+            torch.save([classifier.state_dict() for classifier in classifiers], temporary)
+        for stale in set(root.glob(".classifiers-*.pt")) - {path}:
             stale.unlink()
     except OSError as error:
-        logger.warning("%s cannot keep the classifier (%s): trained again each time", root, error.strerror)
-    return classifier
+        logger.warning("%s cannot keep the classifiers (%s): trained again each time", root, error.strerror)
+    return classifiers
+
+
+def _restored(
+    weights: dict[str, Tensor], n_genres: int, image_size: int, device: torch.device
+) -> GenreClassifier:
+    classifier = GenreClassifier(n_genres, image_size)
+    classifier.load_state_dict(weights)
+    return classifier.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def _as_batch(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -33,7 +33,8 @@ def frechet_distance(mean_a: Array, covariance_a: Array, mean_b: Array, covarian
     eigenvalues = scipy.linalg.eigvals(covariance_a @ covariance_b).real
     trace_of_root = np.sqrt(np.maximum(eigenvalues, 0.0)).sum()
     difference = mean_a - mean_b
-    return float(difference @ difference + np.trace(covariance_a + covariance_b) - 2.0 * trace_of_root)
+    squared = difference @ difference + np.trace(covariance_a + covariance_b) - 2.0 * trace_of_root
+    return max(0.0, float(squared))  # below by rounding only
 
 
 def cubic_kernel(a: Array, b: Array) -> Array:

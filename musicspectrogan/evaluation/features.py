@@ -20,6 +20,8 @@ DIMENSIONS = 32
 # Pixels a side that the principal components see; what is finer is left to the statistics.
 PCA_SIDE = 32
 IMAGES_AT_ONCE = 256
+# Of a block over all images, in units of the grey scale; below it is nothing but rounding.
+LEAST_SPREAD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,9 @@ def untrained_embedding(pixels: NDArray[np.uint8]) -> Embedding:
     """
     blocks = [_blocks(pixels[start : start + IMAGES_AT_ONCE]) for start in _starts(pixels)]
     joined = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
-    # Every block weighs the same, whatever its length.
-    scales = [float(np.sqrt(block.var(axis=0).sum())) or 1.0 for block in joined]
+    # Every block weighs the same, whatever its length; but rounding is not made large.
+    spreads = [float(np.sqrt(block.var(axis=0).sum())) for block in joined]
+    scales = [spread if spread > LEAST_SPREAD else 1.0 for spread in spreads]
     described = _scaled(joined, scales)
     components = min(DIMENSIONS, len(described) - 1)
     pca = PCA(components, random_state=0).fit(described)

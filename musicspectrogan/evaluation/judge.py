@@ -38,12 +38,14 @@ POINTS = 400
 
 @dataclass(frozen=True)
 class _Group:
-    """The images of a genre, or all of them, as rows of the three sets."""
+    """All images, or those of a genre."""
 
-    genre: str | None
-    sample: Rows
-    training: Rows
-    held_out: Rows
+    genre: str | None = None
+    label: int = 0
+
+    def rows(self, images: ImageSet) -> Rows:
+        """Which of a set's images belong to it."""
+        return np.arange(len(images)) if self.genre is None else np.nonzero(images.labels == self.label)[0]
 
 
 class Judge:
@@ -65,8 +67,8 @@ class Judge:
         figures: list[Figure] = []
         with progress_bar(total=2 * len(groups), description="Comparing", unit="set") as bar:
             for group in groups:
-                for features in self.yardstick.spaces:
-                    figures += self._compared(group, features)
+                for kind in self.yardstick.kinds_of_features:
+                    figures += self._compared(group, kind)
                     bar.update()
         for group in groups:
             figures += self._recognised(group)
@@ -118,25 +120,30 @@ class Judge:
                 ours.modulation,
             ),
             confusion=self._confusion(),
-            clouds=[self._cloud(features) for features in self.yardstick.spaces],
+            clouds=[self._cloud(kind) for kind in self.yardstick.kinds_of_features],
         )
 
     def _groups(self) -> Iterator[_Group]:
-        sets = (self.sample, self.training, self.held_out)
-        yield _Group(None, *(np.arange(len(images)) for images in sets))
+        yield _Group()
         if self.conditional:
             for label, genre in enumerate(self.yardstick.genres):
                 if self.held_out.of_genre(label).n_clips >= FEWEST_TRACKS_A_GENRE:
-                    yield _Group(genre, *(np.nonzero(images.labels == label)[0] for images in sets))
+                    yield _Group(genre, label)
 
     @cached_property
-    def _features(self) -> dict[str, dict[str, Array]]:
-        """Features (N, D) of each set, by kind."""
-        sets = {"sample": self.sample, "training": self.training, "held_out": self.held_out}
-        return {
-            name: {which: space(images.pixels) for which, images in sets.items()}
-            for name, space in self.yardstick.spaces.items()
-        }
+    def _features(self) -> list[dict[str, dict[str, Array]]]:
+        """Features (N, D) of each set, by kind, by each of the instruments."""
+        return [
+            {
+                name: {
+                    "sample": space(self.sample.pixels),
+                    "held_out": space(self.held_out.pixels),
+                    "stand_in": space(instruments.stand_in.pixels),
+                }
+                for name, space in instruments.spaces.items()
+            }
+            for instruments in self.yardstick.instruments
+        ]
 
     @cached_property
     def _spectra(self) -> dict[str, SpectralStatistics]:
@@ -161,41 +168,52 @@ class Judge:
 
     def _block_size(self, group: _Group) -> int:
         """Sets are compared at the same size: distances of small sets are larger."""
-        return min(len(group.sample), len(group.training))
+        stand_ins = (group.rows(instruments.stand_in) for instruments in self.yardstick.instruments)
+        return min(len(group.rows(self.sample)), *map(len, stand_ins))
 
-    def _compared(self, group: _Group, features: str) -> list[Figure]:
-        """Samples against held-out images, and training images in the place of samples."""
+    def _compared(self, group: _Group, kind: str) -> list[Figure]:
+        """Samples against held-out images, and stand-ins in the place of samples.
+
+        Args:
+            kind: of features.
+        """
         size = self._block_size(group)
-        count = min(len(group.sample) // size, MOST_BLOCKS)
-        blocks = self._rng.permutation(group.sample)[: count * size].reshape(count, size)
-        stand_in = np.sort(self._rng.permutation(group.training)[:size])
-        of = self._features[features]
-        reference = of["held_out"][group.held_out]
-        held_out = self.held_out.take(group.held_out)
-        bins = self.yardstick.bins[features]
+        rows = group.rows(self.sample)
+        count = min(len(rows) // size, MOST_BLOCKS)
+        blocks = self._rng.permutation(rows)[: count * size].reshape(count, size)
+        reference = group.rows(self.held_out)
+        instruments = self.yardstick.instruments
+        stand_ins = [np.sort(self._rng.permutation(group.rows(each.stand_in))[:size]) for each in instruments]
 
-        def against_reference(images: ImageSet, vectors: Array, blocks: list[Rows]) -> dict[str, Estimate]:
-            comparisons = [Comparison(vectors[rows], reference, bins) for rows in blocks]
+        def compared(which: str, rows: Rows, number: int) -> Comparison:
+            of = self._features[number][kind]
+            return Comparison(of[which][rows], of["held_out"][reference], instruments[number].bins[kind])
 
+        def estimated(sets: list[ImageSet], comparisons: list[list[Comparison]]) -> dict[str, Estimate]:
             def figures(*weights: Array) -> Figures:
-                of_blocks = zip(comparisons, weights[:-1], strict=True)
-                return mean_figures([comparison.figures(w, weights[-1]) for comparison, w in of_blocks])
+                of_sets = zip(comparisons, weights[:-1], strict=True)
+                return mean_figures([c.figures(w, weights[-1]) for each, w in of_sets for c in each])
 
-            return estimate(figures, *(images.take(rows) for rows in blocks), held_out, rng=self._rng)
+            return estimate(figures, *sets, self.held_out.take(reference), rng=self._rng)
 
-        samples = against_reference(self.sample, of["sample"], list(blocks))
-        real = against_reference(self.training, of["training"], [stand_in])
-        return _paired(samples, real, group.genre, features)
+        numbers = range(len(instruments))
+        samples = estimated(
+            [self.sample.take(rows) for rows in blocks],
+            [[compared("sample", rows, number) for number in numbers] for rows in blocks],
+        )
+        real = estimated(
+            [each.stand_in.take(rows) for each, rows in zip(instruments, stand_ins, strict=True)],
+            [[compared("stand_in", rows, number)] for number, rows in enumerate(stand_ins)],
+        )
+        return _paired(samples, real, group.genre, kind)
 
     def _nearness(self, group: _Group) -> list[Figure]:
         """Samples against the training tracks, and held-out images in the place of samples."""
         suspects, standard = self._suspects, self.yardstick.suspects
         ours, theirs = self._suspects_nearness, self.yardstick.nearness
-        if group.genre is not None:
-            label = self.yardstick.genres.index(group.genre)
-            mine, others = suspects.labels == label, standard.labels == label
-            suspects, standard = suspects.take(mine), standard.take(others)
-            ours, theirs = ours.take(mine), theirs.take(others)
+        mine, others = group.rows(suspects), group.rows(standard)
+        suspects, standard = suspects.take(mine), standard.take(others)
+        ours, theirs = ours.take(mine), theirs.take(others)
         samples = estimate(
             lambda a, b: nearness_figures(ours, theirs, a, b), suspects, standard, rng=self._rng
         )
@@ -205,20 +223,21 @@ class Judge:
     def _spectral(self, group: _Group) -> list[Figure]:
         """Samples against held-out images, and training images in the place of samples."""
 
-        def against_held_out(which: str, images: ImageSet, rows: Rows) -> dict[str, Estimate]:
-            ours, theirs = (
-                self._spectra[name].take(taken)
-                for name, taken in ((which, rows), ("held_out", group.held_out))
-            )
+        reference = group.rows(self.held_out)
+        theirs = self._spectra["held_out"].take(reference)
+
+        def against_held_out(which: str, images: ImageSet) -> dict[str, Estimate]:
+            rows = group.rows(images)
+            ours = self._spectra[which].take(rows)
             return estimate(
                 lambda a, b: spectral_figures(ours.profile(a), theirs.profile(b)),
                 images.take(rows),
-                self.held_out.take(group.held_out),
+                self.held_out.take(reference),
                 rng=self._rng,
             )
 
-        samples = against_held_out("sample", self.sample, group.sample)
-        real = against_held_out("training", self.training, group.training)
+        samples = against_held_out("sample", self.sample)
+        real = against_held_out("training", self.training)
         return _paired(samples, real, group.genre)
 
     @cached_property
@@ -233,9 +252,9 @@ class Judge:
             description="Training a classifier on the samples",
         )
         return {
-            "samples": yardstick.classifier.predict(self.sample.pixels),
-            "real": yardstick.classifier.predict(self.held_out.pixels),
-            "real_by_samples": taught_by_samples.predict(self.held_out.pixels),
+            "samples": yardstick.recognise(self.sample.pixels),
+            "real": yardstick.recognise(self.held_out.pixels),
+            "real_by_samples": taught_by_samples.probabilities(self.held_out.pixels).argmax(axis=1),
         }
 
     def _recognised(self, group: _Group) -> list[Figure]:
@@ -243,17 +262,18 @@ class Judge:
         if not self.conditional:
             return []
 
-        def recognised(name: str, which: str, images: ImageSet, rows: Rows) -> dict[str, Estimate]:
+        def recognised(name: str, which: str, images: ImageSet) -> dict[str, Estimate]:
+            rows = group.rows(images)
             hits = (self._predictions[which] == images.labels)[rows]
             return estimate(lambda w: {name: float(w @ hits / w.sum())}, images.take(rows), rng=self._rng)
 
         figures = []
-        for name, which, images, rows in (
-            ("genre_accuracy", "samples", self.sample, group.sample),
-            ("gan_train", "real_by_samples", self.held_out, group.held_out),
+        for name, which, images in (
+            ("genre_accuracy", "samples", self.sample),
+            ("gan_train", "real_by_samples", self.held_out),
         ):
-            real = recognised(name, "real", self.held_out, group.held_out)
-            figures += _paired(recognised(name, which, images, rows), real, group.genre)
+            real = recognised(name, "real", self.held_out)
+            figures += _paired(recognised(name, which, images), real, group.genre)
         return figures
 
     def _confusion(self) -> dict[str, NDArray[np.int64]]:
@@ -284,17 +304,19 @@ class Judge:
             for number in np.argsort(near.relative)[:TWINS]
         ]
 
-    def _cloud(self, features: str) -> Cloud:
+    def _cloud(self, kind: str) -> Cloud:
         """The two directions in which real images differ most."""
-        of = self._features[features]
-        plane = PCA(2, random_state=0).fit(np.concatenate([of["training"], of["held_out"]]))
+        of = self._features[0][kind]
+        plane = PCA(2, random_state=0).fit(np.concatenate([of["stand_in"], of["held_out"]]))
         rng = np.random.default_rng(self.seed)
-        picks = [rng.permutation(len(images))[:POINTS] for images in (self.held_out, self.sample)]
-        real, fake = (
-            plane.transform(of[which][rows])
-            for which, rows in zip(("held_out", "sample"), picks, strict=True)
+        real, fake = (rng.permutation(len(images))[:POINTS] for images in (self.held_out, self.sample))
+        return Cloud(
+            kind,
+            plane.transform(of["held_out"][real]),
+            self.held_out.labels[real],
+            plane.transform(of["sample"][fake]),
+            self.sample.labels[fake],
         )
-        return Cloud(features, real, self.held_out.labels[picks[0]], fake, self.sample.labels[picks[1]])
 
     def _remarks(self, groups: list[_Group]) -> Iterator[str]:
         if not self.yardstick.knows_genres:

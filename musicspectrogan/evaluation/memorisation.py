@@ -36,8 +36,8 @@ class Nearness:
         """(N,): nearest over usual. A plain image is near to every track; a copy to one alone."""
         return self.nearest_db / np.maximum(self.usual_db, np.finfo(np.float32).tiny)
 
-    def take(self, rows: NDArray[np.bool_]) -> Nearness:
-        """That of some of the images, by a mask."""
+    def take(self, rows: NDArray[np.int64]) -> Nearness:
+        """That of some of the images."""
         return Nearness(self.nearest_db[rows], self.usual_db[rows], self.windows[rows])
 
 

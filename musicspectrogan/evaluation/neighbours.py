@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import pairwise_distances
+from scipy.spatial.distance import cdist
 
 Array = NDArray[np.floating]
 
@@ -16,14 +16,15 @@ DUPLICATE_PART = 0.5
 class Neighbourhoods:
     """The nearest neighbours among and between a sample (N, D) and a reference (M, D).
 
-    An image's ball reaches to its `NEIGHBOURS`-th nearest fellow of the same set. Balls are of the full
-    sets; the weights of `figures` say how often each image counts, and none at all is as if it were gone.
+    An image's ball reaches to its `NEIGHBOURS`-th nearest fellow of the same set. The weights of `figures`
+    say how often each image counts, and none at all is as if it were gone; only the balls of the others,
+    and who is nearest to whom, stay those of the full sets.
     """
 
     def __init__(self, sample: Array, reference: Array) -> None:
-        self._within_sample = pairwise_distances(sample)
-        self._within_reference = pairwise_distances(reference)
-        across = pairwise_distances(sample, reference)
+        self._within_sample = cdist(sample, sample)
+        self._within_reference = cdist(reference, reference)
+        across = cdist(sample, reference)
         reference_radii, sample_radii = _radii(self._within_reference), _radii(self._within_sample)
         self._in_reference_ball = (across <= reference_radii).astype(np.float32)
         self._in_sample_ball = (across <= sample_radii[:, None]).astype(np.float32)
@@ -44,20 +45,19 @@ class Neighbourhoods:
         sample_there, reference_there = (
             (weights > 0).astype(np.float32) for weights in (sample_weights, reference_weights)
         )
-        share = sample_weights / sample_weights.sum()
-        reference_share = reference_weights / reference_weights.sum()
-        balls_around = self._in_reference_ball @ reference_weights.astype(np.float32)
+        total, reference_total = sample_weights.sum(), reference_weights.sum()
+        balls_around = self._in_reference_ball @ (reference_weights / reference_total)
         usual = np.quantile(
             self._nearest_fellow_reference, 0.5, weights=reference_weights, method="inverted_cdf"
         )
         figures = {
-            "precision": share @ (self._in_reference_ball @ reference_there > 0),
-            "recall": reference_share @ (sample_there @ self._in_sample_ball > 0),
-            "density": share @ balls_around / NEIGHBOURS,
-            "coverage": reference_share @ (sample_there @ self._in_reference_ball > 0),
+            "precision": sample_weights @ (self._in_reference_ball @ reference_there > 0) / total,
+            "recall": reference_weights @ (sample_there @ self._in_sample_ball > 0) / reference_total,
+            "density": sample_weights @ balls_around / total * len(reference_weights) / NEIGHBOURS,
+            "coverage": reference_weights @ (sample_there @ self._in_reference_ball > 0) / reference_total,
             "diversity": _mean_of_pairs(self._within_sample, sample_weights)
             / _mean_of_pairs(self._within_reference, reference_weights),
-            "duplicates": share @ (self._nearest_fellow_sample < DUPLICATE_PART * usual),
+            "duplicates": sample_weights @ (self._nearest_fellow_sample < DUPLICATE_PART * usual) / total,
         }
         return {name: float(value) for name, value in figures.items()}
 

@@ -66,7 +66,7 @@ def write_comparison(path: Path, names: list[str], reports: list[Report]) -> Non
         _section(
             "How far from real music",
             "Each distance over what real music scores in the samples' place. 1 is as good as real, farther "
-            "right is worse. Bars are 95 % intervals. In the table the best figure of a row is bold, with any "
+            "right is worse. Bars are 95 % intervals. In the table the best figure of a row is bold, and any "
             "that cannot be told from it.",
             _ratios(names, reports),
             _table(names, reports),

@@ -90,7 +90,7 @@ class Figure:
     def ratio(self) -> Estimate | None:
         """A distance over its floor: 1 is as good as real; its interval is that of the distance alone."""
         floor = self.floor
-        if not floor or not math.isfinite(floor):
+        if floor is None or not 0.0 < floor < math.inf:
             return None
         return Estimate(self.value.value / floor, self.value.half_width / floor)
 

@@ -83,10 +83,12 @@ def load_splits(root: Path, held_out: str) -> tuple[ImageDataset, ImageDataset]:
             "make the folder with preprocess.py"
         )
     training, rest = (load_dataset(root, split=split) for split in ("training", held_out))
-    n_tracks = len(np.unique(rest.tracks))
-    if len(rest) < FEWEST_IMAGES or n_tracks < FEWEST_TRACKS:
-        raise UserError(
-            f"--dataset {root}: its {held_out} tracks are {n_tracks} with {len(rest)} images; to judge by, "
-            f"at least {FEWEST_TRACKS} tracks and {FEWEST_IMAGES} images are needed: preprocess more music"
-        )
+    for part, name, least in ((training, "training", 2), (rest, held_out, 1)):
+        n_tracks = len(np.unique(part.tracks))
+        if len(part) < least * FEWEST_IMAGES or n_tracks < least * FEWEST_TRACKS:
+            raise UserError(
+                f"--dataset {root}: its {name} tracks are {n_tracks} with {len(part)} images; at "
+                f"least {least * FEWEST_TRACKS} tracks and {least * FEWEST_IMAGES} images are needed "
+                "to judge by: preprocess more music"
+            )
     return training, rest

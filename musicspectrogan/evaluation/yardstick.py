@@ -7,19 +7,37 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.evaluation.bins import fit_bins
-from musicspectrogan.evaluation.classifier import GenreClassifier, cached_classifier
+from musicspectrogan.evaluation.classifier import GenreClassifier, cached_classifiers
 from musicspectrogan.evaluation.features import FeatureSpace, untrained_embedding
 from musicspectrogan.evaluation.memorisation import Nearness, nearness
 from musicspectrogan.evaluation.sets import ImageSet, images_of
 
-# Real images of a kind that are looked at: bounds memory and time for datasets of any size.
-MOST_IMAGES = 2000
+# Real images that are looked at: bounds memory and time for datasets of any size.
+MOST_TRAINING, MOST_HELD_OUT = 4000, 2000
 # Tracks that are searched for copies, and images that are searched for among them.
 MOST_TRACKS, MOST_SUSPECTS = 1000, 500
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What was fitted to one half of the training tracks.
+
+    The other half stands in for samples where real music is to be measured: of the images that it was
+    fitted to, an instrument has too good an opinion.
+    """
+
+    classifier: GenreClassifier
+    spaces: dict[str, FeatureSpace]
+    """The two kinds of features, by name."""
+    bins: dict[str, KMeans]
+    """For each kind of features."""
+    stand_in: ImageSet
+    """The other half."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +49,9 @@ class Yardstick:
     genres: list[str]
     training: ImageSet
     held_out: ImageSet
-    classifier: GenreClassifier
-    spaces: dict[str, FeatureSpace]
-    """The two kinds of features, by name."""
-    bins: dict[str, KMeans]
-    tracks: np.ndarray
+    instruments: tuple[Instruments, ...]
+    """One pair of halves, used both ways round; figures are means over both."""
+    tracks: NDArray[np.int64]
     """Training tracks that are searched for copies."""
     suspects: ImageSet
     """Held-out images that are searched for, as a standard for samples."""
@@ -48,25 +64,34 @@ class Yardstick:
         """Whether there is more than one genre to tell apart."""
         return len(self.genres) > 1
 
+    @property
+    def kinds_of_features(self) -> list[str]:
+        """Their names."""
+        return list(self.instruments[0].spaces)
+
+    def recognise(self, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The label, (N,), that the classifiers together find most likely for images uint8 (N, H, W)."""
+        votes = [instruments.classifier.probabilities(pixels) for instruments in self.instruments]
+        return np.mean(votes, axis=0).argmax(axis=1)
+
 
 def make_yardstick(root: Path, dataset: ImageDataset, rest: ImageDataset, device: torch.device) -> Yardstick:
     """Fit the instruments. They depend on the dataset alone, not on a seed.
 
     Args:
-        root: the dataset's folder, where the classifier is kept.
+        root: the dataset's folder, where the classifiers are kept.
         dataset: its training split.
         rest: real tracks to judge by.
     """
     rng = np.random.default_rng(0)
-    training, held_out = (images_of(part, dataset.genres, MOST_IMAGES, rng) for part in (dataset, rest))
-    taught, n_classes = training, len(dataset.genres)
+    training = images_of(dataset, dataset.genres, MOST_TRAINING, rng)
+    held_out = images_of(rest, dataset.genres, MOST_HELD_OUT, rng)
+    halves = split_in_halves(training)
+    taught, n_classes = halves, len(dataset.genres)
     if n_classes == 1:  # tracks can always be told apart
-        _, clips = np.unique(training.clips, return_inverse=True)
-        taught, n_classes = ImageSet(training.pixels, clips, training.clips), int(clips.max()) + 1
-    # The same classifier for every split and seed: it is a part of the yardstick.
-    classifier = cached_classifier(root, dataset, taught, n_classes, device)
-    embeddings = {"classifier": classifier.embed, "untrained": untrained_embedding(training.pixels)}
-    spaces = {name: FeatureSpace.fit(embed, training.pixels) for name, embed in embeddings.items()}
+        taught = [ImageSet(h.pixels, np.unique(h.clips, return_inverse=True)[1], h.clips) for h in halves]
+        n_classes = max(half.n_clips for half in halves)
+    classifiers = cached_classifiers(root, taught, n_classes, device)
     tracks = np.unique(dataset.tracks)
     if len(tracks) > MOST_TRACKS:
         tracks = np.sort(rng.choice(tracks, MOST_TRACKS, replace=False))
@@ -76,11 +101,26 @@ def make_yardstick(root: Path, dataset: ImageDataset, rest: ImageDataset, device
         genres=dataset.genres,
         training=training,
         held_out=held_out,
-        classifier=classifier,
-        spaces=spaces,
-        bins={name: fit_bins(space(training.pixels)) for name, space in spaces.items()},
+        instruments=tuple(
+            _fit(classifier, fitted, stand_in)
+            for classifier, fitted, stand_in in zip(classifiers, halves, halves[::-1], strict=True)
+        ),
         tracks=tracks,
         suspects=suspects,
         nearness=nearness(suspects.pixels, dataset, tracks, device, "Held-out images against training"),
         device=device,
     )
+
+
+def split_in_halves(images: ImageSet) -> list[ImageSet]:
+    """Two sets with half of the clips of each genre; a genre with one clip is in one of them only."""
+    clips, first = np.unique(images.clips, return_index=True)
+    by_genre = clips[np.argsort(images.labels[first], kind="stable")]
+    return [images.take(np.isin(images.clips, by_genre[side::2])) for side in (0, 1)]
+
+
+def _fit(classifier: GenreClassifier, fitted: ImageSet, stand_in: ImageSet) -> Instruments:
+    embeddings = {"classifier": classifier.embed, "untrained": untrained_embedding(fitted.pixels)}
+    spaces = {name: FeatureSpace.fit(embed, fitted.pixels) for name, embed in embeddings.items()}
+    bins = {name: fit_bins(space(fitted.pixels)) for name, space in spaces.items()}
+    return Instruments(classifier, spaces, bins, stand_in)

@@ -14,12 +14,13 @@ from musicspectrogan.evaluation.report import (
     MEASURES,
     Figure,
     Report,
-    table,
+    keys_of,
     write_report,
     write_reports,
-    written,
 )
 from musicspectrogan.evaluation.resampling import Estimate
+from musicspectrogan.evaluation.tables import OF_GENRES as GENRE_TABLE
+from musicspectrogan.evaluation.tables import genre_table, table, written
 
 INFINITY, NAN = math.inf, math.nan
 # Name, real music's estimate, floor, and ratio of a figure of 10 ± 1.
@@ -66,21 +67,28 @@ def test_a_negative_distance_has_a_negative_ratio() -> None:
 @pytest.mark.parametrize(
     ("value", "half_width", "text"),
     [
-        (0.512, 0.031, "0.512 ± 0.031"),
         (0.5126, 0.0314, "0.513 ± 0.031"),
-        (0.1, 0.04, "0.100 ± 0.040"),
-        (0.012, 0.0034, "0.012 ± 0.003"),
+        (0.5126, 0.314, "0.51 ± 0.31"),
+        (0.5126, 3.14, "0.5 ± 3.1"),
+        (512.64, 31.4, "513 ± 31"),
+        (51264.3, 314.1, "51264 ± 314"),
+        (5.0, 0.1, "5.00 ± 0.10"),
+        (5.0, 1.0, "5.0 ± 1.0"),
+        (5.0, 10.0, "5 ± 10"),
+        # No more than three decimals.
+        (0.51264, 0.00314, "0.513 ± 0.003"),
+        (0.51264, 0.0, "0.513 ± 0.000"),
         (0.0, 0.0, "0.000 ± 0.000"),
-        (1.0, 0.25, "1.00 ± 0.25"),
-        (5.124, 0.311, "5.12 ± 0.31"),
-        (51.26, 3.14, "51.3 ± 3.1"),
-        (512.4, 31.2, "512 ± 31"),
-        (51234.4, 3120.0, "51234 ± 3120"),
-        (-0.0123, 0.02, "-0.012 ± 0.020"),
         (-5.124, 0.311, "-5.12 ± 0.31"),
+        (-0.0123, 0.02, "-0.012 ± 0.020"),
+        # A zero has no sign.
+        (-0.0004, 0.012, "0.000 ± 0.012"),
+        (-0.2, 15.0, "0 ± 15"),
         (NAN, 0.1, ""),
         (INFINITY, 0.1, ""),
         (-INFINITY, 0.1, ""),
+        (0.5, NAN, ""),
+        (0.5, INFINITY, ""),
     ],
 )
 def test_written(value: float, half_width: float, text: str) -> None:
@@ -95,6 +103,9 @@ def test_measures_have_titles_of_their_own_and_a_line_of_meaning() -> None:
     assert len({measure.title for measure in MEASURES.values()}) == len(MEASURES)
     for measure in MEASURES.values():
         assert measure.title and measure.meaning and "\n" not in measure.meaning
+        assert measure.best in {"lowest", "highest", ""}
+        # What has a floor is better the lower it is.
+        assert measure.best == "lowest" or not measure.is_distance
         # Cells of the table are told apart by two spaces.
         assert "  " not in measure.title
 
@@ -107,7 +118,7 @@ FIGURES = [
     Figure("onset_rate", "", None, Estimate(3.25, 0.5), Estimate(4.0, 0.25)),
     Figure("band_means", "", None, Estimate(2.0, 0.5), None),
 ]
-OF_GENRES = [
+GENRE_FIGURES = [
     Figure("frechet", "classifier", "rock", Estimate(20.0, 2.0), Estimate(5.0, 1.0)),
     Figure("frechet", "classifier", "blues", Estimate(NAN, NAN), Estimate(4.0, 1.0)),
     Figure("kernel", "classifier", "rock", Estimate(INFINITY, 1.0), Estimate(0.0, 0.0)),
@@ -139,7 +150,9 @@ def strict(text: str) -> dict:
     return json.loads(text, parse_constant=refuse)
 
 
-@pytest.mark.parametrize("figures", [[*FIGURES, *OF_GENRES], FIGURES[:1], []], ids=["many", "one", "none"])
+@pytest.mark.parametrize(
+    "figures", [[*FIGURES, *GENRE_FIGURES], FIGURES[:1], []], ids=["many", "one", "none"]
+)
 def test_json_is_strict_and_holds_everything(figures: list[Figure], tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
     write_report(path, report(*figures))
@@ -159,7 +172,7 @@ def test_json_is_strict_and_holds_everything(figures: list[Figure], tmp_path: Pa
 
 def test_json_has_what_each_figure_has(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
-    write_report(path, report(*FIGURES, *OF_GENRES))
+    write_report(path, report(*FIGURES, *GENRE_FIGURES))
     kernel, bands, blues, rock, recall = (
         strict(path.read_text(encoding="utf-8"))["figures"][row] for row in (2, 5, 7, 8, 9)
     )
@@ -191,23 +204,43 @@ def test_figures_survive_json(tmp_path: Path) -> None:
 
 def test_several_reports_under_their_names(tmp_path: Path) -> None:
     path, alone = tmp_path / "evaluations.json", tmp_path / "evaluation.json"
-    reports = [report(*FIGURES), report(*OF_GENRES)]
-    write_reports(path, ["first", "second"], reports)
+    reports = {"second": report(*FIGURES), "first": report(*GENRE_FIGURES)}
+    write_reports(path, reports)
     contents = strict(path.read_text(encoding="utf-8"))
     assert set(contents) == {"format_version", "reports"} and contents["format_version"] == FORMAT_VERSION
-    assert list(contents["reports"]) == ["first", "second"]
-    for found, whole in zip(contents["reports"].values(), reports, strict=True):
+    assert list(contents["reports"]) == ["second", "first"]
+    for name, whole in reports.items():
         write_report(alone, whole)
-        assert {"format_version": FORMAT_VERSION, **found} == strict(alone.read_text(encoding="utf-8"))
+        expected = strict(alone.read_text(encoding="utf-8"))
+        assert {"format_version": FORMAT_VERSION, **contents["reports"][name]} == expected
 
 
 def test_find() -> None:
-    whole = report(*FIGURES, *OF_GENRES)
+    whole = report(*FIGURES, *GENRE_FIGURES)
     assert whole.find("frechet", "untrained") is FIGURES[1]
-    assert whole.find("frechet", "classifier", "rock") is OF_GENRES[0]
+    assert whole.find("frechet", "classifier", "rock") is GENRE_FIGURES[0]
     assert whole.find("onset_rate") is FIGURES[4]
     assert whole.find("frechet") is None
     assert whole.find("frechet", "untrained", "rock") is None
+
+
+def test_keys_are_of_any_report_and_those_of_a_name_are_together() -> None:
+    first = report(
+        *(Figure(n, f, None, Estimate(1.0, 0.1), None) for n, f in [("kernel", "a"), ("recall", "a")])
+    )
+    second = report(
+        *(Figure(n, f, None, Estimate(1.0, 0.1), None) for n, f in [("kernel", "b"), ("ndb", "a")])
+    )
+    assert keys_of([first, second]) == [("kernel", "a"), ("kernel", "b"), ("recall", "a"), ("ndb", "a")]
+    assert keys_of([first, first]) == keys_of([first])
+
+
+def test_keys_of_genres_are_apart_from_those_of_all_images() -> None:
+    whole = report(*FIGURES, *GENRE_FIGURES)
+    assert keys_of([whole]) == [(figure.name, figure.features) for figure in FIGURES]
+    assert keys_of([whole], of_genres=True) == [
+        ("frechet", "classifier"), ("kernel", "classifier"), ("recall", "untrained"),
+    ]  # fmt: skip
 
 
 def cells(line: str) -> list[str]:
@@ -215,12 +248,13 @@ def cells(line: str) -> list[str]:
 
 
 def test_table_of_one_report() -> None:
-    lines = table([report(*FIGURES)], ["samples"]).splitlines()
+    """Each figure of all images once, and none of single genres."""
+    lines = table(["samples"], [report(*FIGURES, *GENRE_FIGURES)]).splitlines()
     assert [cells(line) for line in lines] == [
-        ["figure", "features", "samples", "ratio", "real"],
+        ["figure", "features", "samples", "ratio", "real music"],
         ["Fréchet distance", "classifier", "12.5 ± 1.5", "5.00 ± 0.60", "2.50 ± 0.50"],
-        ["Fréchet distance", "untrained", "30.0 ± 3.0", "10.0 ± 1.0", "3.00 ± 1.00"],
-        ["kernel distance", "classifier", "0.400 ± 0.100", "20.0 ± 5.0", "-0.010 ± 0.020"],
+        ["Fréchet distance", "untrained", "30.0 ± 3.0", "10.0 ± 1.0", "3.0 ± 1.0"],
+        ["kernel distance", "classifier", "0.40 ± 0.10", "20.0 ± 5.0", "-0.010 ± 0.020"],
         ["precision", "classifier", "0.750 ± 0.050", "0.900 ± 0.040"],
         ["onset rate", "3.25 ± 0.50", "4.00 ± 0.25"],
         ["band means", "2.00 ± 0.50"],
@@ -228,9 +262,9 @@ def test_table_of_one_report() -> None:
 
 
 def test_table_is_aligned() -> None:
-    head, *rows = table([report(*FIGURES)], ["samples"]).splitlines()
+    head, *rows = table(["samples"], [report(*FIGURES)]).splitlines()
     features = head.index("features")
-    ends = [head.index(name) + len(name) for name in ("samples", "ratio", "real")]
+    ends = [head.index(name) + len(name) for name in ("samples", "ratio", "real music")]
     for row, figure in zip(rows, FIGURES, strict=True):
         # Words begin where their heading does, and numbers end where theirs does.
         assert row.startswith(MEASURES[figure.name].title + " ")
@@ -241,31 +275,43 @@ def test_table_is_aligned() -> None:
     assert all(line == line.rstrip() for line in (head, *rows))
 
 
-def test_table_has_genres_only_where_there_are_some() -> None:
-    assert "genre" not in cells(table([report(*FIGURES)], ["samples"]).splitlines()[0])
-    head, *rows = table([report(*FIGURES, *OF_GENRES)], ["samples"]).splitlines()
-    assert cells(head) == ["figure", "features", "genre", "samples", "ratio", "real"]
-    genre = head.index("genre")
-    assert [row[genre:].split()[0] for row in rows] == ["all"] * 6 + ["rock", "blues", "rock", "rock"]
-    # What is not finite is left empty.
-    assert cells(rows[7]) == ["Fréchet distance", "classifier", "blues", "4.00 ± 1.00"]
-
-
 def test_table_of_several_reports_side_by_side() -> None:
-    """A row a figure of the first; what another has not is empty; real music's column is there once."""
-    better = [
-        Figure(f.name, f.features, f.genre, Estimate(1.0, 0.5), f.real) for f in FIGURES[:1] + FIGURES[3:]
-    ]
-    head, *rows = table([report(*FIGURES), report(*reversed(better))], ["one", "two"]).splitlines()
-    assert cells(head) == ["figure", "features", "one", "ratio", "two", "ratio", "real"]
-    assert [cells(row)[2:] for row in rows[:4]] == [
-        ["12.5 ± 1.5", "5.00 ± 0.60", "1.00 ± 0.50", "0.400 ± 0.200", "2.50 ± 0.50"],
-        ["30.0 ± 3.0", "10.0 ± 1.0", "3.00 ± 1.00"],
-        ["0.400 ± 0.100", "20.0 ± 5.0", "-0.010 ± 0.020"],
+    """A row for a figure of any; what a report has not is empty; real music's column is there once."""
+    some = [Figure(f.name, f.features, f.genre, Estimate(1.0, 0.5), f.real) for f in (FIGURES[3], FIGURES[0])]
+    own = Figure("diversity", "classifier", None, Estimate(0.9, 0.01), Estimate(1.0, 0.02))
+    head, *rows = table(["one", "two"], [report(*FIGURES), report(*some, own)]).splitlines()
+    assert cells(head) == ["figure", "features", "one", "ratio", "two", "ratio", "real music"]
+    assert [cells(row)[2:] for row in (*rows[:4], rows[-1])] == [
+        ["12.5 ± 1.5", "5.00 ± 0.60", "1.00 ± 0.50", "0.40 ± 0.20", "2.50 ± 0.50"],
+        ["30.0 ± 3.0", "10.0 ± 1.0", "3.0 ± 1.0"],
+        ["0.40 ± 0.10", "20.0 ± 5.0", "-0.010 ± 0.020"],
         ["0.750 ± 0.050", "1.00 ± 0.50", "0.900 ± 0.040"],
+        ["0.900 ± 0.010", "1.000 ± 0.020"],
     ]
-    assert len(rows) == len(FIGURES)
+    assert len(rows) == len(FIGURES) + 1
 
 
 def test_table_without_figures_is_its_head() -> None:
-    assert cells(table([report()], ["samples"])) == ["figure", "features", "samples", "ratio", "real"]
+    assert cells(table(["samples"], [report()])) == ["figure", "features", "samples", "ratio", "real music"]
+
+
+def test_genre_table() -> None:
+    """A row a genre; of distances the ratio, of others the value."""
+    assert "recall" not in GENRE_TABLE and {"frechet", "coverage"} <= set(GENRE_TABLE)
+    coverage = [
+        Figure("coverage", "untrained", genre, Estimate(value, 0.1), Estimate(0.9, 0.1))
+        for genre, value in (("rock", 0.5), ("blues", 0.25))
+    ]
+    lines = genre_table(report(*FIGURES, *GENRE_FIGURES, *coverage)).splitlines()
+    assert [cells(line) for line in lines] == [
+        ["genre", "Fréchet distance ratio", "coverage"],
+        ["classifier", "untrained"],
+        ["rock", "4.00 ± 0.40", "0.50 ± 0.10"],
+        # Its distance is not finite.
+        ["blues", "0.25 ± 0.10"],
+    ]
+    assert len(set(map(len, lines))) == 1
+
+
+def test_no_genre_table_without_genres() -> None:
+    assert genre_table(report(*FIGURES)) == ""

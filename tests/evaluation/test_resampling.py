@@ -15,10 +15,22 @@ from musicspectrogan.evaluation.resampling import (
     estimate,
     mean_figures,
 )
+from musicspectrogan.evaluation.sets import ImageSet
 
-# Of seven, three, one and five images, in no order, by numbers with gaps.
+
+def image_set(clips: np.ndarray, labels: np.ndarray | int = 0) -> ImageSet:
+    """Images of these clips and genres; what is in them is of no matter."""
+    labels = np.broadcast_to(np.asarray(labels, dtype=np.int64), clips.shape)
+    return ImageSet(np.zeros((len(clips), 1, 1), np.uint8), labels, clips)
+
+
+# Clips of seven, three, one and five images, in no order, by numbers with gaps.
 SIZES = {17: 7, -2: 3, 400: 1, 5: 5}
 CLIPS = np.random.default_rng(0).permutation(np.repeat(list(SIZES), list(SIZES.values())))
+# The same with a second genre of three clips.
+GENRES = {**dict.fromkeys(SIZES, 3), 1: 8, 2: 8, 3: 8}
+CLIPS_OF_TWO = np.concatenate([CLIPS, [1, 1, 2, 3, 3, 3]])
+OF_TWO = image_set(CLIPS_OF_TWO, np.array([GENRES[clip] for clip in CLIPS_OF_TWO]))
 
 
 def weighted_means(*tables: np.ndarray) -> Callable[..., dict[str, float]]:
@@ -36,35 +48,65 @@ def half_widths(found: dict[str, Estimate]) -> np.ndarray:
     return np.array([e.half_width for e in found.values()])
 
 
+def times_drawn(images: ImageSet, seed: int) -> dict[int, float]:
+    """How often each clip counts, after a look that all of its images do."""
+    weights = clip_weights(images, np.random.default_rng(seed))
+    assert weights.shape == images.clips.shape
+    of_clips = {int(clip): set(weights[images.clips == clip].tolist()) for clip in images.clips}
+    assert all(len(values) == 1 for values in of_clips.values())
+    return {clip: values.pop() for clip, values in of_clips.items()}
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_images_of_a_clip_share_its_weight(seed: int) -> None:
-    weights = clip_weights(CLIPS, np.random.default_rng(seed))
-    assert weights.shape == CLIPS.shape
-    drawn = {clip: set(weights[clip == CLIPS].tolist()) for clip in SIZES}
-    assert all(len(values) == 1 for values in drawn.values())
-    times = {clip: values.pop() for clip, values in drawn.items()}
-    # As many draws as there are clips, whole ones; each brings all of its images.
-    assert sum(times.values()) == len(SIZES)
-    assert all(t == int(t) >= 0 for t in times.values())
-    assert weights.sum() == sum(times[clip] * size for clip, size in SIZES.items())
+def test_whole_clips_are_drawn(seed: int) -> None:
+    """Three draws of four clips, each counted 4/3 times: the weights of the clips sum to their number."""
+    times = times_drawn(image_set(CLIPS), seed)
+    assert sum(times.values()) == pytest.approx(len(SIZES))
+    draws = np.array(list(times.values())) * 3 / 4
+    np.testing.assert_allclose(draws, np.rint(draws), atol=1e-12)
+    assert draws.min() >= 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_genre_is_drawn_from(seed: int) -> None:
+    times = times_drawn(OF_TWO, seed)
+    for genre, clips in ((3, 4), (8, 3)):
+        assert sum(times[clip] for clip in times if GENRES[clip] == genre) == pytest.approx(clips)
 
 
 def test_weights_are_those_of_draws_with_replacement() -> None:
-    """One of k clips is drawn once on average, with variance 1 - 1/k, and not at all in (1 - 1/k)^k cases."""
+    """On average an image counts once, with variance 1 whatever the number of clips n; and not at all
+    where each of n - 1 draws was another's."""
     rng = np.random.default_rng(1)
-    draws = np.array([clip_weights(CLIPS, rng) for _ in range(5000)])
+    draws = np.array([clip_weights(OF_TWO, rng) for _ in range(6000)])
+    clips_beside = np.array([4 if label == 3 else 3 for label in OF_TWO.labels])
     np.testing.assert_allclose(draws.mean(axis=0), 1.0, atol=0.05)
-    np.testing.assert_allclose(draws.var(axis=0), 0.75, atol=0.06)
-    np.testing.assert_allclose((draws == 0).mean(axis=0), 0.75**4, atol=0.03)
+    np.testing.assert_allclose(draws.var(axis=0), 1.0, atol=0.08)
+    np.testing.assert_allclose(
+        (draws == 0).mean(axis=0), (1 - 1 / clips_beside) ** (clips_beside - 1), atol=0.03
+    )
+
+
+def test_clips_alone_in_their_genre_are_drawn_from_together() -> None:
+    """Genres of 1, 1, 1 and 3 clips."""
+    clips = np.repeat(np.arange(6), 2)
+    images = image_set(clips, np.array([10, 11, 12, 13, 13, 13])[clips])
+    rng = np.random.default_rng(2)
+    draws = np.array([clip_weights(images, rng)[::2] for _ in range(3000)])
+    np.testing.assert_allclose(draws[:, :3].sum(axis=1), 3.0)
+    np.testing.assert_allclose(draws[:, 3:].sum(axis=1), 3.0)
+    np.testing.assert_allclose(draws.mean(axis=0), 1.0, atol=0.08)
+    np.testing.assert_allclose(draws.var(axis=0), 1.0, atol=0.12)
 
 
 def test_one_clip_is_always_drawn() -> None:
-    np.testing.assert_array_equal(clip_weights(np.full(6, 3), np.random.default_rng(0)), np.ones(6))
+    images = image_set(np.full(6, 3))
+    np.testing.assert_array_equal(clip_weights(images, np.random.default_rng(0)), np.ones(6))
 
 
 def test_value_counts_every_image_once() -> None:
     images = np.random.default_rng(2).normal(5.0, 2.0, (len(CLIPS), 3))
-    found = estimate(weighted_means(images), CLIPS, rng=np.random.default_rng(0))
+    found = estimate(weighted_means(images), image_set(CLIPS), rng=np.random.default_rng(0))
     assert [e.value for e in found.values()] == pytest.approx(images.mean(axis=0).tolist())
 
 
@@ -75,25 +117,37 @@ def test_half_width_is_that_of_the_replicates() -> None:
         calls.append(float(weights[0]))
         return {"first": calls[-1], "constant": 3.0}
 
-    found = estimate(figures, CLIPS, rng=np.random.default_rng(3))
+    found = estimate(figures, image_set(CLIPS), rng=np.random.default_rng(3))
     assert len(calls) == 1 + REPLICATES
     assert found["first"] == Estimate(1.0, pytest.approx(1.96 * np.std(calls[1:], ddof=1)))
     assert found["constant"] == Estimate(3.0, 0.0)
 
 
-def test_half_width_of_a_mean_over_independent_clips() -> None:
+@pytest.mark.parametrize("n", [3, 10, 80])
+def test_half_width_of_a_mean_over_independent_clips(n: int) -> None:
+    """Squared and so without bias, also where there are few."""
     rng = np.random.default_rng(4)
-    n, deviation = 80, 3.0
-    images = rng.normal(0.0, deviation, (n, 300))
-    found = half_widths(estimate(weighted_means(images), np.arange(n), rng=rng))
+    images = rng.normal(0.0, 3.0, (n, 500))
+    found = half_widths(estimate(weighted_means(images), image_set(np.arange(n)), rng=rng))
     assert SIDES == 1.96
-    assert found.mean() == pytest.approx(SIDES * deviation / n**0.5, rel=0.05)
+    assert np.mean(found**2) == pytest.approx((SIDES * 3.0) ** 2 / n, rel=0.12)
+
+
+def test_what_genres_differ_by_is_no_part_of_the_half_width() -> None:
+    """Every draw of tracks has as many of each genre, so that only the spread within them is left."""
+    rng = np.random.default_rng(10)
+    labels = np.repeat([0, 1, 2], [10, 20, 30])
+    images = 50.0 * labels[:, None] + rng.normal(0.0, 3.0, (60, 300))
+    of_genres = half_widths(estimate(weighted_means(images), image_set(np.arange(60), labels), rng=rng))
+    of_one = half_widths(estimate(weighted_means(images), image_set(np.arange(60)), rng=rng))
+    assert of_genres.mean() == pytest.approx(SIDES * 3.0 / 60**0.5, rel=0.06)
+    assert of_one.mean() > 5.0 * of_genres.mean()
 
 
 def test_the_truth_is_inside_in_95_of_100_cases() -> None:
     rng = np.random.default_rng(5)
     images = rng.normal(7.0, 3.0, (80, 600))
-    found = estimate(weighted_means(images), np.arange(80), rng=rng)
+    found = estimate(weighted_means(images), image_set(np.arange(80)), rng=rng)
     inside = np.mean([abs(e.value - 7.0) < e.half_width for e in found.values()])
     assert inside == pytest.approx(0.95, abs=0.03)
 
@@ -104,8 +158,8 @@ def test_images_of_a_clip_are_not_taken_as_independent() -> None:
     n_clips, each = 60, 5
     clips = np.repeat(np.arange(n_clips), each)
     images = rng.normal(0.0, 3.0, (n_clips, 300))[clips] + rng.normal(0.0, 1.0, (len(clips), 300))
-    by_clip = half_widths(estimate(weighted_means(images), clips, rng=rng)).mean()
-    by_image = half_widths(estimate(weighted_means(images), np.arange(len(clips)), rng=rng)).mean()
+    by_clip = half_widths(estimate(weighted_means(images), image_set(clips), rng=rng)).mean()
+    by_image = half_widths(estimate(weighted_means(images), image_set(np.arange(len(clips))), rng=rng)).mean()
     assert by_clip == pytest.approx(SIDES * (9.0 / n_clips + 1.0 / len(clips)) ** 0.5, rel=0.06)
     assert by_image == pytest.approx(SIDES * (10.0 / len(clips)) ** 0.5, rel=0.06)
     assert by_clip > 2.0 * by_image
@@ -114,14 +168,16 @@ def test_images_of_a_clip_are_not_taken_as_independent() -> None:
 def test_grouping_independent_images_changes_little() -> None:
     rng = np.random.default_rng(7)
     images = rng.standard_normal((300, 300))
-    grouped = half_widths(estimate(weighted_means(images), np.repeat(np.arange(60), 5), rng=rng)).mean()
+    grouped = half_widths(
+        estimate(weighted_means(images), image_set(np.repeat(np.arange(60), 5)), rng=rng)
+    ).mean()
     assert grouped == pytest.approx(SIDES / 300**0.5, rel=0.06)
 
 
 def test_both_sets_are_resampled_and_their_spreads_add_up() -> None:
     rng = np.random.default_rng(8)
     a, b = rng.normal(0.0, 2.0, (50, 300)), rng.normal(0.0, 3.0, (90, 300))
-    found = estimate(weighted_means(a, b), np.arange(50), np.arange(90), rng=rng)
+    found = estimate(weighted_means(a, b), image_set(np.arange(50)), image_set(np.arange(90)), rng=rng)
     assert half_widths(found).mean() == pytest.approx(SIDES * (4.0 / 50 + 9.0 / 90) ** 0.5, rel=0.06)
     assert found["0"].value == pytest.approx(a[:, 0].mean() - b[:, 0].mean())
 
@@ -129,7 +185,8 @@ def test_both_sets_are_resampled_and_their_spreads_add_up() -> None:
 def test_the_same_seed_gives_the_same_and_another_does_not() -> None:
     images = np.random.default_rng(9).standard_normal((len(CLIPS), 2))
     first, again, other = (
-        estimate(weighted_means(images), CLIPS, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)
+        estimate(weighted_means(images), image_set(CLIPS), rng=np.random.default_rng(seed))
+        for seed in (1, 1, 2)
     )
     assert first == again
     assert first["0"].value == other["0"].value and first["0"].half_width != other["0"].half_width
