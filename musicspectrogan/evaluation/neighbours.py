@@ -46,14 +46,14 @@ class Neighbourhoods:
             (weights > 0).astype(np.float32) for weights in (sample_weights, reference_weights)
         )
         total, reference_total = sample_weights.sum(), reference_weights.sum()
-        balls_around = self._in_reference_ball @ (reference_weights / reference_total)
+        balls_around = self._in_reference_ball @ reference_weights
         usual = np.quantile(
             self._nearest_fellow_reference, 0.5, weights=reference_weights, method="inverted_cdf"
         )
         figures = {
             "precision": sample_weights @ (self._in_reference_ball @ reference_there > 0) / total,
             "recall": reference_weights @ (sample_there @ self._in_sample_ball > 0) / reference_total,
-            "density": sample_weights @ balls_around / total * len(reference_weights) / NEIGHBOURS,
+            "density": sample_weights @ balls_around / total / NEIGHBOURS,
             "coverage": reference_weights @ (sample_there @ self._in_reference_ball > 0) / reference_total,
             "diversity": _mean_of_pairs(self._within_sample, sample_weights)
             / _mean_of_pairs(self._within_reference, reference_weights),
