@@ -10,15 +10,18 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
 import soundfile
 from conftest import ROOT
+from PIL import Image
 
 from musicspectrogan import config, models
 from musicspectrogan.data import composer
 from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.data.sources import Selection
+from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.generation.settings import GenerateConfig
 from musicspectrogan.training.settings import TrainingConfig
 
@@ -46,6 +49,10 @@ def home(gtzan_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = home / "fma" / "fma_small" / f"{number:06d}"[:3] / f"{number:06d}.mp3"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, composer.compose("bass", number, seed=2, seconds=4.0), composer.SAMPLE_RATE)
+    (home / "samples_of_another_model").mkdir()
+    for number in range(60):
+        noise = np.random.default_rng(number).integers(0, 256, (64, 64), dtype=np.uint8)
+        Image.fromarray(noise).save(home / "samples_of_another_model" / f"{number}.png")
     columns = [("set", "split"), ("set", "subset"), ("track", "genre_top"), ("track", "license")]
     rows = [["training", "small", "Hip-Hop", "Attribution-NonCommercial"]] * len(numbers)
     table = pandas.DataFrame(
@@ -66,6 +73,8 @@ def shortened(line: str) -> list[str]:
             arguments += TINY
         if "--epochs" not in arguments:
             arguments += ["--epochs", "1"]
+    if "evaluate" in arguments:
+        arguments += ["--samples", "100"]
     if "generate" in arguments and not {"--count", "--seeds"} & set(arguments):
         arguments += ["--count", "1"]
     return arguments
@@ -91,7 +100,7 @@ def test_there_are_commands_for_every_kind_of_dataset_and_gan():
 def test_every_flag_that_the_readme_names_exists():
     known = {
         f"--{field.replace('_', '-')}"
-        for settings in (TrainingConfig, PreprocessConfig, Selection, GenerateConfig)
+        for settings in (TrainingConfig, PreprocessConfig, Selection, GenerateConfig, EvaluateConfig)
         for field in config.to_plain(settings())
     }
     known |= {"--config", "--resume", "--dry-run", "--help"}

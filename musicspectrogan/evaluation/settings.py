@@ -10,7 +10,7 @@ from musicspectrogan.errors import UserError, check_choice
 
 HELD_OUT_SPLITS = ("held-out", "validation", "test")
 # Fewer samples than this cannot be compared with anything.
-FEWEST_SAMPLES = 100
+FEWEST_SAMPLES = 50
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,130 @@
+"""Does the evaluation see what it should? Subjects of known worth, judged; the tables of docs/evaluation.md.
+
+    python benchmarks/evaluation.py DATASET RUN
+
+DATASET is a folder made by preprocess.py, RUN a training on it with checkpoints kept from its beginning on
+(--keep-checkpoints). Sabotaged sets must be caught, and real music must come out as good as real.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+from musicspectrogan.data.dataset import ImageDataset, load_dataset
+from musicspectrogan.evaluation.judge import Judge
+from musicspectrogan.evaluation.report import MEASURES, Report
+from musicspectrogan.evaluation.sets import ImageSet, images_of, load_splits
+from musicspectrogan.evaluation.subjects import Subject, samples_of
+from musicspectrogan.evaluation.tables import written
+from musicspectrogan.evaluation.yardstick import make_yardstick
+from musicspectrogan.training.checkpoint import load_checkpoint
+
+DEVICE = torch.device("cpu")
+COUNT = 2000
+COLUMNS = (
+    ("frechet", "classifier"),
+    ("frechet", "untrained"),
+    ("kernel", "classifier"),
+    ("kernel", "untrained"),
+    ("coverage", "classifier"),
+    ("coverage", "untrained"),
+    ("duplicates", "untrained"),
+    ("diversity", "untrained"),
+    ("genre_accuracy", ""),
+    ("gan_train", ""),
+    ("copied", ""),
+)
+
+
+def windows_at_any_offset(dataset: ImageDataset, rng: np.random.Generator) -> ImageSet:
+    """Copies that begin anywhere: the end of an image with the beginning of its track's next one."""
+    pixels = dataset.pixels[dataset.rows]
+    follows = (np.diff(dataset.tracks) == 0) & (np.diff(dataset.segments) == 1)
+    firsts = rng.choice(np.nonzero(follows)[0], COUNT)
+    width = pixels.shape[2]
+    starts = rng.integers(width, size=COUNT)
+    joined = np.concatenate([pixels[firsts], pixels[firsts + 1]], axis=2)
+    windows = np.stack([pair[:, start : start + width] for pair, start in zip(joined, starts, strict=True)])
+    return ImageSet(windows, dataset.labels[firsts], np.arange(COUNT))
+
+
+def sabotaged(dataset: ImageDataset, training: ImageSet) -> dict[str, ImageSet]:
+    """Sets whose faults are known, made of training images."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, len(training), COUNT)
+    clips = np.arange(COUNT)
+    real, labels = training.pixels[rows], training.labels[rows]
+    firsts = np.array([np.nonzero(training.labels == label)[0][0] for label in labels])
+    grain = rng.normal(0.0, 3.0, real.shape)
+    windows = windows_at_any_offset(dataset, rng)
+
+    def grey(images: np.ndarray) -> np.ndarray:
+        return np.clip(images, 0, 255).astype(np.uint8)
+
+    return {
+        "noise": ImageSet(rng.integers(0, 256, real.shape, dtype=np.uint8), labels, clips),
+        "one image": ImageSet(grey(training.pixels[:1] + grain), labels, clips),
+        "one image a genre": ImageSet(grey(training.pixels[firsts] + grain), labels, clips),
+        "training, blurred": ImageSet(grey(gaussian_filter(real.astype(float), (0, 1, 1))), labels, clips),
+        "training, with grain": ImageSet(grey(real + 5.0 * grain), labels, clips),
+        "training, at any offset": windows,
+        "the same, labels shuffled": replace(windows, labels=rng.permutation(windows.labels)),
+    }
+
+
+def row(name: str, report: Report) -> str:
+    """A line of the table."""
+    cells = [name]
+    for key in COLUMNS:
+        figure = report.find(*key)
+        cells.append(written((figure.ratio or figure.value) if figure else None))
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Judge them all, and print two tables."""
+    root, run = map(Path, sys.argv[1:])
+    training, held_out = load_splits(root, "held-out")
+    genres, rng = training.genres, np.random.default_rng(0)
+    titles = (
+        f"{MEASURES[n].title}{' ratio' * MEASURES[n].is_distance}{f', {f}' if f else ''}" for n, f in COLUMNS
+    )
+    print(f"| subject | {' | '.join(titles)} |\n|{'---|' * (len(COLUMNS) + 1)}")
+
+    for ours, theirs in (("validation", "test"), ("test", "validation")):
+        judged = images_of(load_dataset(root, split=ours), genres, None, rng)
+        yardstick = make_yardstick(root, training, load_dataset(root, split=theirs), DEVICE)
+        report = Judge(Subject(judged, True, {}), yardstick, 0).report()
+        print(row(f"real: {ours} tracks by {theirs} tracks", report), flush=True)
+
+    yardstick = make_yardstick(root, training, held_out, DEVICE)
+    for name, images in sabotaged(training, yardstick.training).items():
+        print(row(name, Judge(Subject(images, True, {}), yardstick, 0).report()), flush=True)
+
+    folder = run / "checkpoints"
+    early, *_, last = sorted(folder.glob("epoch_*.pt"))
+    reports = {}
+    for path, seed in ((early, 0), (folder / "best.pt", 0), (folder / "best.pt", 1), (last, 0)):
+        checkpoint = load_checkpoint(path)
+        subject = samples_of(checkpoint, path, training, count=COUNT, seed=seed, device=DEVICE)
+        reports[path, seed] = report = Judge(subject, yardstick, seed).report()
+        what = {early: "early", last: "last"}.get(path, "best by validation")
+        print(row(f"{what}: {checkpoint.images_seen:,} images, seed {seed}", report), flush=True)
+    stand_ins = (reports[last, 0].find(*key) for key in COLUMNS)
+    print(f"| real music in their place | {' | '.join(written(f.real) for f in stand_ins)} |")
+
+    first, second = (reports[folder / "best.pt", seed].figures for seed in (0, 1))
+    print("\n| figure | features | seed 0 | seed 1 |\n|---|---|---|---|")
+    for ours, theirs in zip(first, second, strict=True):
+        title = MEASURES[ours.name].title
+        print(f"| {title} | {ours.features} | {written(ours.value)} | {written(theirs.value)} |")
+
+
+if __name__ == "__main__":
+    main()

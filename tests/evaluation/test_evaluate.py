@@ -1,0 +1,743 @@
+"""The evaluate command: what it writes, that sabotage shows in the figures, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from musicspectrogan import cli
+from musicspectrogan.audio.files import save
+from musicspectrogan.audio.images import write_image
+from musicspectrogan.data import composer
+from musicspectrogan.data.dataset import ImageDataset, load_dataset
+from musicspectrogan.errors import UserError
+from musicspectrogan.evaluation import classifier, judge, resampling
+from musicspectrogan.evaluation.evaluate import evaluate
+from musicspectrogan.evaluation.judge import Judge
+from musicspectrogan.evaluation.report import MEASURES, Report
+from musicspectrogan.evaluation.sets import load_splits
+from musicspectrogan.evaluation.settings import FEWEST_SAMPLES, EvaluateConfig
+from musicspectrogan.evaluation.subjects import images_in, samples_of
+from musicspectrogan.evaluation.tables import genre_table
+from musicspectrogan.evaluation.yardstick import Yardstick, make_yardstick, split_in_halves
+from musicspectrogan.training import runner
+from musicspectrogan.training.checkpoint import load_checkpoint, save_checkpoint
+from musicspectrogan.training.settings import TrainingConfig
+
+GENRES = ["blues", "jazz", "metal"]
+KINDS = ["classifier", "untrained"]
+# Figures of both kinds of features, and figures that need genres.
+COMPARED = {
+    "frechet", "kernel", "precision", "recall", "density", "coverage", "diversity", "duplicates", "ndb",
+    "js_divergence",
+}  # fmt: skip
+OF_GENRES = {"genre_accuracy", "gan_train"}
+# Distances whose floor is the value that real music has, whatever its half-width.
+PLAIN_DISTANCES = {"frechet", "band_means", "band_spreads", "modulation"}
+SAMPLES = 120
+CPU = torch.device("cpu")
+
+
+@contextmanager
+def hurried(steps: int = 40) -> Iterator[None]:
+    """Where no interval is looked at: few replicates, and classifiers of samples that are done early."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "STEPS", steps)
+        patch.setattr(resampling, "REPLICATES", 10)
+        yield
+
+
+def expected_figures(*, conditional: bool) -> set[tuple[str, str]]:
+    """The name and the features of every figure of all images."""
+    plain = set(MEASURES) - COMPARED - (set() if conditional else OF_GENRES)
+    return {(name, kind) for name in COMPARED for kind in KINDS} | {(name, "") for name in plain}
+
+
+def compose_music(root: Path, seed: int) -> Path:
+    """Three genres in GTZAN's layout, eight clips of five images each; six of each for training."""
+    for genre, style in zip(GENRES, composer.STYLES, strict=False):
+        (root / genre).mkdir(parents=True)
+        for index in range(8):
+            samples = composer.compose(style, index, seed=seed, seconds=15.1)
+            save(root / genre / f"{genre}.{index:05d}.wav", samples, composer.SAMPLE_RATE)
+    return root
+
+
+def put_images(folder: Path, pixels: np.ndarray) -> Path:
+    """Write images uint8 (N, H, W) as PNGs in a new folder."""
+    folder.mkdir(parents=True)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{number:03d}.png")
+    return folder
+
+
+def windows_of(dataset: ImageDataset, count: int, seed: int) -> np.ndarray:
+    """uint8 (count, H, W): windows of tracks at any offset, across the joints of segments."""
+    rng = np.random.default_rng(seed)
+    windows = []
+    for track in rng.choice(np.unique(dataset.tracks), count):
+        (members,) = np.nonzero(dataset.tracks == track)
+        members = members[np.argsort(dataset.segments[members])]
+        whole = np.concatenate(list(dataset.pixels[dataset.rows[members]]), axis=1)
+        start = rng.integers(whole.shape[1] - dataset.image_size + 1)
+        windows.append(whole[:, start : start + dataset.image_size])
+    return np.stack(windows)
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory) -> Path:
+    """A folder for all that is made once."""
+    return tmp_path_factory.mktemp("evaluate")
+
+
+@pytest.fixture(scope="module")
+def known(music, command) -> Path:
+    """The dataset of 90 training images and 30 held-out ones; classifiers are kept in it."""
+    compose_music(music / "known_music", seed=1)
+    line = ("preprocess.py", "--dataset", "gtzan", "--input", "known_music", "--output", "known")
+    command(*line, cwd=music)
+    return music / "known"
+
+
+@pytest.fixture(scope="module")
+def fresh(music, command) -> Path:
+    """120 images of other music of the same styles, in class folders."""
+    compose_music(music / "fresh_music", seed=2)
+    line = ("preprocess.py", "--dataset", "gtzan", "--input", "fresh_music", "--output", "fresh")
+    command(*line, cwd=music)
+    return music / "fresh"
+
+
+@pytest.fixture(scope="module")
+def fresh_windows(fresh, music) -> Path:
+    """240 images of the fresh music at any offset, flat."""
+    return put_images(music / "fresh_windows", windows_of(load_dataset(fresh, split="all"), 240, seed=0))
+
+
+@pytest.fixture(scope="module")
+def copies(known, music) -> Path:
+    """Windows of the training tracks at any offset, with noise that nobody sees, flat."""
+    pixels = windows_of(load_dataset(known), 120, seed=1).astype(np.int16)
+    noise = np.random.default_rng(2).integers(-3, 4, pixels.shape)
+    return put_images(music / "copies", (pixels + noise).clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def runs(known, music) -> dict[str, Path]:
+    """Run directories of barely trained models: the cgan has seen the training split, the dcgan all."""
+    folders = {}
+    for gan, split in (("cgan", "training"), ("dcgan", "all")):
+        config = TrainingConfig(
+            gan=gan, dataset=known, split=split, epochs=2, width=4, standing_batches=2, device="cpu"
+        )
+        folders[gan] = runner.train(runner.plan_run(config, music / gan))
+    return folders
+
+
+@pytest.fixture(scope="module")
+def alone(runs, known, command, music):
+    """The first evaluation of all: that of the cgan, by the real command. What it printed."""
+    line = ("-m", "musicspectrogan", "evaluate", "--checkpoint", runs["cgan"], "--samples", SAMPLES)
+    return command(*line, "--device", "cpu", cwd=music)
+
+
+@pytest.fixture(scope="module")
+def written(alone, runs) -> dict:
+    """The contents of the file that it wrote."""
+    return json.loads((runs["cgan"] / "evaluation.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def cache(alone, known) -> tuple[Path, bytes]:
+    """The file of the classifiers that the first evaluation left, and what was in it."""
+    (path,) = known.glob(".classifiers-*.pt")
+    return path, path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def compared(runs, copies, cache, command, tmp_path_factory):
+    """Both runs and the copies side by side, by the real command: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("compared")
+    line = ("-m", "musicspectrogan", "evaluate", "--compare", runs["cgan"], runs["dcgan"], copies)
+    return folder, command(*line, "--samples", SAMPLES, "--device", "cpu", cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def yardstick(known, cache) -> Yardstick:
+    """That of the known music, with the cached classifiers."""
+    return make_yardstick(known, *load_splits(known, "held-out"), CPU)
+
+
+@pytest.fixture(scope="module")
+def sabotage(known, fresh, copies, cache, music) -> dict[str, Report]:
+    """Reports of folders of images whose quality is known beforehand, by the folders' names."""
+    rng = np.random.default_rng(3)
+    put_images(music / "noise", rng.integers(0, 256, (120, 64, 64), dtype=np.uint8))
+    unseen = load_dataset(fresh, split="all")
+    one_of_each = np.stack([unseen.pixels[unseen.rows[unseen.labels == label][7]] for label in range(3)])
+    repeated = np.repeat(one_of_each, 40, axis=0).astype(np.int16) + rng.integers(-2, 3, (120, 64, 64))
+    put_images(music / "collapsed", repeated.clip(0, 255).astype(np.uint8))
+    # A third of each genre's images in each class folder.
+    for label, genre in enumerate(GENRES):
+        put_images(music / "shuffled" / genre, unseen.pixels[unseen.rows[label::3]])
+    names = ("fresh", "noise", "collapsed", "shuffled", "copies")
+    config = EvaluateConfig(dataset=known, samples=200)
+    sources = {name: music / name for name in names}
+    with hurried():
+        return evaluate(config, sources, music / "sabotage" / "comparison.json", CPU).reports
+
+
+def value(report: Report, name: str, features: str = "") -> float:
+    """A figure of all images."""
+    return report.find(name, features).value.value
+
+
+def real(report: Report, name: str, features: str = "") -> float:
+    """What real music has in its place."""
+    return report.find(name, features).real.value
+
+
+def ratio(report: Report, name: str, features: str = "") -> float:
+    """A distance over its floor."""
+    return report.find(name, features).ratio.value
+
+
+def shown(lines: list[str], title: str, features: str) -> list[str]:
+    """The cells of a figure's row in the terminal, after its name and features."""
+    start = f"{title}  {features}" if features else f"{title}  "
+    (line,) = [line for line in lines if re.sub(r"  +", "  ", line).startswith(start)]
+    return re.split(r"  +", line)[2 if features else 1 :]
+
+
+# What is written
+
+
+def test_json_has_every_figure_with_its_spread_and_real_music_beside(written):
+    figures = written["figures"]
+    assert written["format_version"] == 1
+    assert {(f["name"], f["features"]) for f in figures} == expected_figures(conditional=True)
+    assert len(figures) == len(COMPARED) + len(MEASURES)
+    for figure in figures:
+        assert figure["genre"] is None
+        for part in ("value", "real"):
+            assert figure[part].keys() == {"value", "half_width"}
+            assert np.isfinite(figure[part]["value"]) and figure[part]["half_width"] >= 0.0
+        assert (figure["ratio"] is not None) == MEASURES[figure["name"]].is_distance
+
+
+def test_distances_are_given_over_their_floor_too(written):
+    for figure in written["figures"]:
+        ours, floor = figure["value"], figure["real"]["value"]
+        if figure["name"] == "kernel":
+            floor = max(floor, figure["real"]["half_width"])
+        if figure["name"] in PLAIN_DISTANCES | {"kernel"}:
+            assert figure["ratio"] == {key: pytest.approx(part / floor) for key, part in ours.items()}
+
+
+def test_json_says_what_was_judged_by_what(written, runs):
+    subject = written["subject"]
+    assert subject["checkpoint"] == str(runs["cgan"] / "checkpoints" / "latest.pt")
+    assert (subject["gan"], subject["width"], subject["epoch"], subject["samples"]) == ("cgan", 4, 2, SAMPLES)
+    assert written["dataset"] == {
+        "name": "gtzan", "genres": GENRES, "training_images": 90, "training_tracks": 18,
+        "held_out_images": 30, "held_out_tracks": 6,
+    }  # fmt: skip
+    assert written["settings"]["seed"] == 0
+    # Half of the training images stands in for samples, so that is what all sets are cut to.
+    assert written["settings"]["compared_at"] == 45
+
+
+def test_the_terminal_shows_the_figures_of_the_json(alone, written, runs):
+    lines = alone.stdout.splitlines()
+    assert re.split(r"  +", lines[0]) == ["figure", "features", "samples", "ratio", "real music"]
+    for figure in written["figures"]:
+        cells = shown(lines, MEASURES[figure["name"]].title, figure["features"])
+        parts = [figure[part] for part in ("value", "ratio", "real") if figure[part]]
+        assert len(cells) == len(parts)
+        for cell, part in zip(cells, parts, strict=True):
+            number, half_width = map(float, cell.split(" ± "))
+            # Rounded to two digits of the half-width, but to three decimals at most.
+            rounding = max(0.05 * part["half_width"], 0.0005) + 1e-9
+            assert number == pytest.approx(part["value"], abs=rounding)
+            assert half_width == pytest.approx(part["half_width"], abs=rounding)
+    assert lines[-1] == f"Open {runs['cgan'] / 'evaluation.html'}"
+    assert [line for line in lines if line in written["remarks"]] == written["remarks"]
+
+
+def test_the_page_lies_beside_the_json(alone, runs):
+    page = (runs["cgan"] / "evaluation.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert all(MEASURES[name].title in page for name in MEASURES)
+    assert all(genre in page for genre in GENRES)
+
+
+def test_few_tracks_are_pooled_and_it_is_said(alone):
+    assert "No genre has the 8 held-out tracks that figures of a single genre need" in alone.stdout
+    assert "blues" not in alone.stdout
+
+
+def test_classifiers_are_trained_once_a_dataset(alone, compared, cache, known):
+    path, contents = cache
+    assert [f"({k} of 2)" in alone.stderr for k in (1, 2)] == [True, True]
+    assert "Training a classifier on real images" not in compared[1].stderr
+    assert list(known.glob(".classifiers-*")) == [path]
+    assert path.read_bytes() == contents
+
+
+def test_the_same_seed_gives_the_same_bytes_alone_or_beside_others(alone, compared, runs):
+    """In another process, too."""
+    folder, _ = compared
+    reports = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["reports"]
+    again = {"format_version": 1, **reports[str(runs["cgan"])]}
+    assert json.dumps(again, indent=1) + "\n" == (runs["cgan"] / "evaluation.json").read_text()
+
+
+def test_subjects_are_compared_in_the_order_given(compared, runs, copies):
+    folder, done = compared
+    reports = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["reports"]
+    names = [str(runs["cgan"]), str(runs["dcgan"]), str(copies)]
+    assert list(reports) == names
+    assert reports[names[2]]["subject"] == {"images": str(copies), "samples": SAMPLES}
+    lines = done.stdout.splitlines()
+    heads = [cell for name in names for cell in (name, "ratio")]
+    assert re.split(r"  +", lines[0]) == ["figure", "features", *heads, "real music"]
+    assert lines[-1] == "Open comparison.html"
+    page = (folder / "comparison.html").read_text(encoding="utf-8")
+    assert all(name in page for name in names)
+    # Every subject has the distances, real music too.
+    assert len(shown(lines, "Fréchet distance", "untrained")) == 7
+
+
+def test_only_a_conditional_model_has_figures_of_genres(compared, runs, copies):
+    reports = json.loads((compared[0] / "comparison.json").read_text(encoding="utf-8"))["reports"]
+    for name, conditional in ((runs["cgan"], True), (runs["dcgan"], False), (copies, False)):
+        report = reports[str(name)]
+        found = {(f["name"], f["features"]) for f in report["figures"]}
+        assert found == expected_figures(conditional=conditional)
+        no_genres = "The samples have no genres: nothing is said of single genres."
+        assert (no_genres in report["remarks"]) == (not conditional)
+
+
+def test_a_model_trained_on_the_held_out_tracks_is_remarked_on(compared, runs):
+    reports = json.loads((compared[0] / "comparison.json").read_text(encoding="utf-8"))["reports"]
+    remark = "It was trained on the split all: figures on tracks that it has seen flatter it."
+    assert [remark in report["remarks"] for report in reports.values()] == [False, True, False]
+    assert remark in compared[1].stdout
+
+
+# Sabotage
+
+
+@pytest.mark.parametrize(("kind", "most"), [("classifier", 1.6), ("untrained", 2.0)])
+def test_fresh_music_is_about_as_near_as_real(kind, most, sabotage):
+    report = sabotage["fresh"]
+    assert 0.6 < ratio(report, "frechet", kind) < most
+    assert value(report, "precision", kind) > 0.6
+    assert value(report, "recall", kind) > 0.6
+    assert value(report, "coverage", kind) > 0.7
+    assert 0.75 < value(report, "diversity", kind) < 1.25
+    assert value(report, "duplicates", kind) < 0.3
+
+
+def test_fresh_music_is_near_the_floor_of_every_distance(sabotage):
+    figures = [figure for figure in sabotage["fresh"].figures if MEASURES[figure.name].is_distance]
+    assert len(figures) == 9
+    far = {(f.name, f.features): f.ratio.value for f in figures if f.ratio.value > 2.5}
+    assert far == {}
+
+
+def test_noise_is_far_from_music(sabotage):
+    noise, fresh = sabotage["noise"], sabotage["fresh"]
+    assert ratio(noise, "frechet", "untrained") > 5.0
+    assert ratio(noise, "frechet", "untrained") > 5.0 * ratio(fresh, "frechet", "untrained")
+    assert ratio(noise, "frechet", "classifier") > 3.0 * ratio(fresh, "frechet", "classifier")
+    for name in ("precision", "recall", "density", "coverage"):
+        assert value(noise, name, "untrained") == 0.0
+    assert ratio(noise, "modulation") > 2.0 * ratio(fresh, "modulation")
+    assert value(noise, "copied") == 0.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_collapsed_model_lacks_diversity(kind, sabotage):
+    """Three images, repeated: each may be good, but there are no others."""
+    collapsed, fresh = sabotage["collapsed"], sabotage["fresh"]
+    assert value(collapsed, "duplicates", kind) > 0.95
+    assert value(collapsed, "recall", kind) < 0.05
+    assert value(collapsed, "coverage", kind) < 0.65 * value(fresh, "coverage", kind)
+    assert value(collapsed, "diversity", kind) < value(fresh, "diversity", kind)
+    assert value(collapsed, "frechet", kind) > 1.5 * value(fresh, "frechet", kind)
+
+
+def test_copies_of_training_tracks_are_found(sabotage):
+    copied, fresh = sabotage["copies"], sabotage["fresh"]
+    assert value(copied, "copied") > 0.9
+    assert value(copied, "nearest_training") < 0.1 * real(copied, "nearest_training")
+    assert value(fresh, "copied") < 0.2
+    assert value(fresh, "nearest_training") > 0.8 * real(fresh, "nearest_training")
+
+
+def test_samples_of_the_wrong_genre_are_told_from_right_ones(sabotage):
+    shuffled, right = sabotage["shuffled"], sabotage["fresh"]
+    for name in OF_GENRES:
+        assert value(right, name) > 0.9
+        assert real(right, name) > 0.9
+    assert value(shuffled, "genre_accuracy") == pytest.approx(1 / 3, abs=0.03)
+    assert value(shuffled, "gan_train") < 0.7
+    # The very same images, so whatever asks for no genre is as good.
+    assert ratio(shuffled, "frechet", "untrained") == pytest.approx(
+        ratio(right, "frechet", "untrained"), rel=0.3
+    )
+
+
+def test_another_seed_tells_the_same_within_the_intervals(yardstick, fresh_windows):
+    """The second seed takes other samples, cuts other parts and resamples other clips."""
+    by_seed = [
+        Judge(images_in(fresh_windows, yardstick.dataset, FEWEST_SAMPLES, seed), yardstick, seed).report()
+        for seed in (0, 1)
+    ]
+    pairs = [(figure, by_seed[1].find(figure.name, figure.features)) for figure in by_seed[0].figures]
+    assert len(pairs) == len(expected_figures(conditional=False))
+    agree = [
+        abs(one.value.value - other.value.value) <= one.value.half_width + other.value.half_width
+        for one, other in pairs
+    ]
+    # Of 26 intervals of 95 % one or two may miss.
+    assert sum(agree) >= len(agree) - 2
+    differ = [one.value.value != other.value.value for one, other in pairs]
+    assert sum(differ) > 0.8 * len(differ)
+
+
+# Genres
+
+
+def test_genres_with_enough_tracks_have_figures_of_their_own(yardstick, fresh, monkeypatch):
+    """Two held-out tracks of each genre are few, but here they are taken for enough."""
+    monkeypatch.setattr(judge, "FEWEST_TRACKS_A_GENRE", 2)
+    subject = images_in(fresh, yardstick.dataset, 200, seed=0)
+    with hurried():
+        report = Judge(subject, yardstick, 0).report()
+    for genre in (None, *GENRES):
+        found = {(f.name, f.features) for f in report.figures if f.genre == genre}
+        assert found == expected_figures(conditional=True)
+    assert not any("pooled" in remark for remark in report.remarks)
+    # Forty images of each genre: the accuracy of all is the mean.
+    each = [report.find("genre_accuracy", genre=genre).value.value for genre in GENRES]
+    assert value(report, "genre_accuracy") == pytest.approx(np.mean(each))
+    # A genre's own samples are judged by its own tracks: no genre is as far from itself as all
+    # genres together are wide.
+    assert max(report.find("frechet", "untrained", genre).value.value for genre in GENRES) < 30.0
+    rows = [line.split()[0] for line in genre_table(report).splitlines()]
+    assert rows[-3:] == GENRES
+
+
+def test_a_genre_with_hardly_any_samples_is_pooled(yardstick, fresh_windows, monkeypatch, tmp_path):
+    """As in a folder of one genre, which `generate --genre` makes, with a single image of another."""
+    monkeypatch.setattr(judge, "FEWEST_TRACKS_A_GENRE", 2)
+    shutil.copytree(fresh_windows, tmp_path / "jazz")
+    put_images(tmp_path / "blues", np.zeros((1, 64, 64), np.uint8))
+    subject = images_in(tmp_path, yardstick.dataset, 500, seed=0)
+    assert subject.conditional
+    with hurried(steps=2):
+        report = Judge(subject, yardstick, 0).report()
+    assert {figure.genre for figure in report.figures} == {None, "jazz"}
+    assert any("blues, metal" in remark and "pooled" in remark for remark in report.remarks)
+
+
+def test_one_genre_is_enough(known, fresh_windows, music, command, tmp_path):
+    """The classifier is taught to tell tracks apart, and nothing is said of genres."""
+    (tmp_path / "audio" / "music").mkdir(parents=True)
+    assert known.parent == music
+    for path in (music / "known_music").rglob("*.wav"):
+        shutil.copy(path, tmp_path / "audio" / "music")
+    line = ("preprocess.py", "--dataset", "folder", "--input", "audio", "--output", "images")
+    command(*line, cwd=tmp_path)
+    # Also where the samples lie in the one class folder there is.
+    shutil.copytree(fresh_windows, tmp_path / "samples" / "music")
+    config = EvaluateConfig(dataset=tmp_path / "images", samples=100)
+    with hurried(steps=10):
+        outcome = evaluate(config, {"one": tmp_path / "samples"}, tmp_path / "one.json", CPU)
+    report = outcome.reports["one"]
+    assert report.dataset["genres"] == ["music"]
+    assert "There is one genre only: the classifier was taught to tell the tracks apart." in report.remarks
+    assert {(f.name, f.features) for f in report.figures} == expected_figures(conditional=False)
+    assert ratio(report, "frechet", "untrained") < 2.5
+    assert outcome.page.is_file() and (tmp_path / "one.json").is_file()
+
+
+# What is judged
+
+
+def test_halves_share_no_track_and_have_all_genres(yardstick):
+    halves = split_in_halves(yardstick.training)
+    assert not set(halves[0].clips) & set(halves[1].clips)
+    assert sorted(np.concatenate([half.clips for half in halves])) == sorted(yardstick.training.clips)
+    for half in halves:
+        assert np.bincount(half.labels).tolist() == [15, 15, 15]
+
+
+def test_samples_are_of_each_genre_as_often_as_training_images(runs, known, tmp_path):
+    checkpoint = load_checkpoint(runs["cgan"])
+    source = runs["cgan"] / "checkpoints" / "latest.pt"
+    dataset = load_dataset(known)
+    keep = np.nonzero((dataset.labels > 0) | (np.arange(90) < 10))[0]
+    lopsided = replace(
+        dataset, rows=dataset.rows[keep], labels=dataset.labels[keep], tracks=dataset.tracks[keep]
+    )
+    subject = samples_of(checkpoint, source, lopsided, count=140, seed=0, device=CPU)
+    assert subject.conditional
+    assert np.bincount(subject.images.labels).tolist() == [20, 60, 60]
+    assert subject.images.pixels.shape == (140, 64, 64)
+    again, other = (
+        samples_of(checkpoint, source, lopsided, count=140, seed=seed, device=CPU) for seed in (0, 1)
+    )
+    np.testing.assert_array_equal(again.images.pixels, subject.images.pixels)
+    assert (other.images.pixels != subject.images.pixels).mean() > 0.3
+
+
+def test_a_model_of_other_images_is_remarked_on(runs, known):
+    checkpoint, dataset = load_checkpoint(runs["cgan"]), load_dataset(known)
+    source = runs["cgan"] / "checkpoints" / "latest.pt"
+    for fingerprint, said in ((dataset.fingerprint, False), ("other", True)):
+        subject = samples_of(
+            replace(checkpoint, dataset_fingerprint=fingerprint), source, dataset, count=3, seed=0, device=CPU
+        )
+        remarks = ["trained on other images" in remark for remark in subject.remarks]
+        assert remarks == [True] * said
+
+
+def test_a_folder_gives_all_images_or_a_choice_by_the_seed(fresh, known):
+    dataset = load_dataset(known)
+    whole = images_in(fresh, dataset, 500, seed=0).images
+    assert np.bincount(whole.labels).tolist() == [40, 40, 40]
+    assert whole.n_clips == len(whole) == 120
+    first, again, other = (images_in(fresh, dataset, 100, seed).images for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first.pixels, again.pixels)
+    assert (first.pixels != other.pixels).any()
+    by_bytes = {image.tobytes(): label for image, label in zip(whole.pixels, whole.labels, strict=True)}
+    assert len(first) == 100
+    assert [by_bytes[image.tobytes()] for image in first.pixels] == first.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("genres", "conditional"), [(["metal"], True), (["metal", "polka"], False), (["metal", ""], False)]
+)
+def test_images_may_say_their_genre_themselves(genres, conditional, known, tmp_path):
+    """As those of `generate` do; where some do not, or of no genre of the dataset, none counts."""
+    dataset = load_dataset(known)
+    for number in range(FEWEST_SAMPLES):
+        genre = genres[number % len(genres)]
+        write_image(
+            tmp_path / f"{number}.png", np.zeros((64, 64), np.uint8), dataset.spectrogram, genre=genre
+        )
+    (tmp_path / ".half_written.png").write_bytes(b"")
+    subject = images_in(tmp_path, dataset, 200, seed=0)
+    assert subject.conditional == conditional
+    assert len(subject.images) == FEWEST_SAMPLES
+    assert set(subject.images.labels) == {GENRES.index("metal") if conditional else 0}
+
+
+def test_a_damaged_cache_is_said_and_mended(cache, known, yardstick, tmp_path, caplog):
+    path, contents = cache
+    root = Path(shutil.copytree(known, tmp_path / "dataset"))
+    (root / path.name).write_bytes(contents[: len(contents) // 2])
+    with hurried(steps=2), caplog.at_level(logging.WARNING, "musicspectrogan"):
+        mended = make_yardstick(root, *load_splits(root, "held-out"), CPU)
+        assert f"{root / path.name} is damaged; its classifiers are trained anew" in caplog.messages
+        caplog.clear()
+        again = make_yardstick(root, *load_splits(root, "held-out"), CPU)
+    assert not caplog.messages
+    assert [p.name for p in root.glob(".classifiers-*")] == [path.name]
+    pixels = yardstick.held_out.pixels
+    np.testing.assert_array_equal(
+        *(each.instruments[0].classifier.probabilities(pixels) for each in (mended, again))
+    )
+
+
+# What is refused
+
+
+def refused(*arguments: object) -> str:
+    """The message that `evaluate` with these arguments ends with; it is one line."""
+    with pytest.raises(UserError) as failure:
+        cli.evaluate([*map(str, arguments), "--device", "cpu"], "evaluate")
+    message = str(failure.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    """See that mistakes are found before anything that takes time."""
+
+    def fail(*_: object) -> None:
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr("musicspectrogan.evaluation.evaluate.make_yardstick", fail)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty folder to be in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("idle")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda c: replace(c, model=replace(c.model, image_size=128)),
+            ["makes images of 128x128", "64 pixels a side", "name the dataset that it was trained on"],
+        ),
+        (
+            lambda c: replace(c, genres=["blues", "jazz", "polka"]),
+            ["blues, jazz, polka", "blues, jazz, metal", "name the dataset that it was trained on"],
+        ),
+        (
+            lambda c: replace(c, spectrogram=replace(c.spectrogram, top_db=60.0)),
+            ["spectrograms of other settings", "name the dataset that it was trained on"],
+        ),
+        (
+            lambda c: replace(c, training={**c.training, "dataset": "/gone"}),
+            ["--dataset is missing", "/gone", "not there any more"],
+        ),
+    ],
+    ids=["size", "genres", "audio", "vanished"],
+)
+def test_a_checkpoint_that_does_not_fit(change, told, runs, known, here):
+    save_checkpoint(change(load_checkpoint(runs["cgan"])), here / "other.pt")
+    dataset = () if "--dataset is missing" in told else ("--dataset", known)
+    message = refused("--checkpoint", "other.pt", *dataset)
+    assert all(part in message for part in told), message
+    assert [path.name for path in here.iterdir()] == ["other.pt"]
+
+
+def test_a_dataset_of_another_size_by_the_real_command(runs, music, command, tmp_path):
+    line = ("--dataset", "gtzan", "--input", music / "known_music", "--output", "large", "--limit", 6)
+    command("preprocess.py", *line, "--image-size", 128, cwd=tmp_path)
+    # Those six clips of each genre are six held-out ones with 30 images, and 12 to train on.
+    line = ("-m", "musicspectrogan", "evaluate", "--checkpoint", runs["cgan"], "--dataset", "large")
+    told = command(*line, "--output", "out.json", cwd=tmp_path, status=2).stderr
+    assert "64x64" in told and "128 pixels a side" in told
+    assert not (tmp_path / "out.json").exists()
+
+
+def with_splits(known: Path, root: Path, *, training: int) -> Path:
+    """A dataset with so many tracks to train on, and the others held out."""
+    shutil.copytree(known, root, ignore=shutil.ignore_patterns(".*"))
+    contents = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+    for number, track in enumerate(contents["tracks"]):
+        track["split"] = "training" if number < training else "test"
+    (root / "dataset.json").write_text(json.dumps(contents), encoding="utf-8")
+    return root
+
+
+@pytest.mark.usefixtures("idle")
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        (7, ["its training tracks are 7 with 35 images", "at least 8 tracks and 40 images"]),
+        (21, ["its held-out tracks are 3 with 15 images", "at least 4 tracks and 20 images"]),
+        (24, ["no readable image in the split held-out"]),
+    ],
+)
+def test_a_dataset_with_too_little_to_judge_by(training, told, known, copies, tmp_path):
+    root = with_splits(known, tmp_path / "dataset", training=training)
+    message = refused("--images", copies, "--dataset", root, "--output", tmp_path / "out.json")
+    assert all(part in message for part in told), message
+    assert str(root) in message
+    assert ("preprocess more music" in message) == (training < 24)
+
+
+@pytest.mark.usefixtures("idle")
+def test_validation_alone_is_too_little_here(runs):
+    message = refused("--checkpoint", runs["cgan"], "--split", "validation")
+    assert "its validation tracks are 3 with 15 images" in message
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_dataset_without_splits(known, copies, tmp_path):
+    shutil.copytree(known, tmp_path / "dataset", ignore=shutil.ignore_patterns(".*", "dataset.json"))
+    message = refused("--images", copies, "--dataset", tmp_path / "dataset")
+    assert "has no dataset.json" in message and "preprocess.py" in message
+
+
+@pytest.mark.usefixtures("idle")
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (
+            lambda folder: [p.unlink() for p in sorted(folder.iterdir())[21:]],
+            ["21 PNGs", f"at least {FEWEST_SAMPLES} are needed"],
+        ),
+        (
+            lambda folder: Image.new("L", (128, 64)).save(folder / "005.png"),
+            ["005.png is 128x64 pixels", "64x64", "resize", "--image-size"],
+        ),
+        (lambda folder: (folder / "007.png").write_bytes(b"no picture"), ["007.png", "remove it"]),
+        (
+            lambda folder: (folder / "007.png").write_bytes((folder / "007.png").read_bytes()[:900]),
+            ["007.png", "cannot be read as an image", "remove it"],
+        ),
+        (shutil.rmtree, ["there is no such folder"]),
+    ],
+    ids=["few", "size", "text", "torn", "nowhere"],
+)
+def test_wrong_images(spoil, told, copies, known, tmp_path):
+    shutil.copytree(copies, tmp_path / "folder")
+    spoil(tmp_path / "folder")
+    message = refused("--images", tmp_path / "folder", "--dataset", known)
+    assert all(part in message for part in (*told, str(tmp_path / "folder"))), message
+
+
+@pytest.mark.usefixtures("idle")
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), ["--checkpoint is missing", "run directory", "latest"]),
+        (("--checkpoint", "latest"), ["no run with a checkpoint in runs"]),
+        (("--checkpoint", "nowhere"), ["nowhere", "no such checkpoint"]),
+        (("--checkpoint", "empty"), ["empty", "no checkpoint in it", "name a run directory"]),
+        (("--checkpoint", "text.txt"), ["text.txt", "not a checkpoint"]),
+        (("--checkpoint", "RUN", "--images", "empty"), ["one of --checkpoint, --images and --compare"]),
+        (("--checkpoint", "RUN", "--compare", "RUN", "RUN"), ["--checkpoint, --images and --compare"]),
+        (("--compare", "RUN", "nowhere"), ["nowhere", "no such checkpoint"]),
+        (("--compare", "RUN", "empty"), ["empty", "0 PNGs"]),
+        (("--checkpoint", "RUN", "--output", "empty"), ["empty is a folder", "evaluation.json"]),
+        (("--checkpoint", "RUN", "--output", "page.html"), ["page.html", ".json"]),
+        (("--checkpoint", "RUN", "--split", "vaildation"), ["did you mean 'validation'?"]),
+        (("--checkpoint", "RUN", "--split", "training"), ["'training' is not one of held-out"]),
+        (("--checkpoint", "RUN", "--samples", str(FEWEST_SAMPLES - 1)), ["samples", "too few"]),
+        (("--checkpoint", "RUN", "--seed", "-1"), ["seed"]),
+        (("--checkpoint", "RUN", "--dataset", "nowhere"), ["nowhere", "preprocess.py"]),
+        (("--images", "IMAGES"), ["--dataset is missing", "preprocess.py"]),
+    ],
+    ids=lambda part: " ".join(part) if isinstance(part, tuple) else "",
+)
+def test_wrong_arguments(arguments, told, runs, copies, here):
+    (here / "empty").mkdir()
+    (here / "text.txt").write_text("hello")
+    places = {"RUN": runs["cgan"], "IMAGES": copies}
+    message = refused(*(places.get(argument, argument) for argument in arguments))
+    assert all(part in message for part in told), message
+    # Flags of another command are no remedy.
+    assert "--resume" not in message
+    assert sorted(path.name for path in here.iterdir()) == ["empty", "text.txt"]
+
+
+def test_too_few_samples_by_the_real_command(command, tmp_path):
+    line = ("-m", "musicspectrogan", "evaluate", "--checkpoint", "run", "--samples", 10)
+    told = command(*line, cwd=tmp_path, status=2).stderr
+    assert told == f"musicspectrogan: samples: 10 are too few; at least {FEWEST_SAMPLES} are needed\n"
