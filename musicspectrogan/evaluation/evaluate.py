@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from musicspectrogan.errors import UserError
+from musicspectrogan.evaluation.exhibits import evidence_of
 from musicspectrogan.evaluation.judge import Judge
 from musicspectrogan.evaluation.page import write_comparison, write_page
 from musicspectrogan.evaluation.report import Report, write_report, write_reports
@@ -66,7 +67,7 @@ def evaluate(
     if len(sources) == 1:
         ((name, report),) = reports.items()
         write_report(output, report)
-        write_page(page, f"How good is {name}?", report, judges[name].evidence())
+        write_page(page, f"How good is {name}?", report, evidence_of(judges[name]))
     else:
         write_reports(output, reports)
         write_comparison(page, list(reports), list(reports.values()))

@@ -1,4 +1,4 @@
-"""A subject held to the yardstick: the report, and what is shown beside it."""
+"""A subject held to the yardstick: all of its figures, each beside what real music scores."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.metrics import confusion_matrix
 
 from musicspectrogan.evaluation.classifier import train_classifier
 from musicspectrogan.evaluation.comparison import Comparison
-from musicspectrogan.evaluation.evidence import Cloud, Curves, Evidence, Twin
-from musicspectrogan.evaluation.memorisation import nearness, nearness_figures
+from musicspectrogan.evaluation.memorisation import Nearness, nearness, nearness_figures
 from musicspectrogan.evaluation.report import Figure, Report
 from musicspectrogan.evaluation.resampling import REPLICATES, Estimate, Figures, estimate, mean_figures
-from musicspectrogan.evaluation.sets import ImageSet
-from musicspectrogan.evaluation.spectral import SpectralStatistics, modulation_hz, spectral_figures
+from musicspectrogan.evaluation.sets import FEWEST_IMAGES, ImageSet
+from musicspectrogan.evaluation.spectral import SpectralStatistics, spectral_figures
 from musicspectrogan.evaluation.subjects import Subject
 from musicspectrogan.evaluation.yardstick import MOST_SUSPECTS, Yardstick
 from musicspectrogan.progress import progress_bar
@@ -30,10 +27,6 @@ Rows = NDArray[np.int64]
 FEWEST_TRACKS_A_GENRE = 8
 # Parts of the samples that are compared each on its own; more cost time and gain little.
 MOST_BLOCKS = 12
-# Shown on the page.
-GRID_COLUMNS, GRID_ROWS = 8, 4
-TWINS = 12
-POINTS = 400
 
 
 @dataclass(frozen=True)
@@ -49,7 +42,7 @@ class _Group:
 
 
 class Judge:
-    """Takes all figures of a subject.
+    """Takes all figures of a subject, and keeps what was measured for whoever wants to show it.
 
     Args:
         seed: decides what is drawn: parts of the real images, resampled clips.
@@ -94,44 +87,19 @@ class Judge:
             remarks=[*self.subject.remarks, *self._remarks(groups)],
         )
 
-    def evidence(self) -> Evidence:
-        """What the page shows beside the figures."""
-        sample, held_out = self._spectra["sample"].profile, self._spectra["held_out"].profile
-        ours, real = (
-            profile(np.ones(len(images)))
-            for profile, images in ((sample, self.sample), (held_out, self.held_out))
-        )
-        config = self.yardstick.dataset.spectrogram
-        return Evidence(
-            genres=self.yardstick.genres,
-            conditional=self.conditional,
-            spectrogram=config,
-            real_rows=list(self._grid(self.held_out, by_genre=True)),
-            fake_rows=list(self._grid(self.sample, by_genre=self.conditional)),
-            twins=self._twins(),
-            curves=Curves(
-                config.band_hz,
-                real.level,
-                ours.level,
-                real.spread,
-                ours.spread,
-                modulation_hz(config),
-                real.modulation,
-                ours.modulation,
-            ),
-            confusion=self._confusion(),
-            clouds=[self._cloud(kind) for kind in self.yardstick.kinds_of_features],
-        )
-
     def _groups(self) -> Iterator[_Group]:
         yield _Group()
         if self.conditional:
             for label, genre in enumerate(self.yardstick.genres):
-                if self.held_out.of_genre(label).n_clips >= FEWEST_TRACKS_A_GENRE:
-                    yield _Group(genre, label)
+                if self._has_enough(group := _Group(genre, label)):
+                    yield group
+
+    def _has_enough(self, group: _Group) -> bool:
+        enough_tracks = self.held_out.take(group.rows(self.held_out)).n_clips >= FEWEST_TRACKS_A_GENRE
+        return enough_tracks and self._block_size(group) >= FEWEST_IMAGES
 
     @cached_property
-    def _features(self) -> list[dict[str, dict[str, Array]]]:
+    def features(self) -> list[dict[str, dict[str, Array]]]:
         """Features (N, D) of each set, by kind, by each of the instruments."""
         return [
             {
@@ -146,20 +114,23 @@ class Judge:
         ]
 
     @cached_property
-    def _spectra(self) -> dict[str, SpectralStatistics]:
+    def spectra(self) -> dict[str, SpectralStatistics]:
+        """Spectral statistics of each set."""
         sets = {"sample": self.sample, "training": self.training, "held_out": self.held_out}
         config = self.yardstick.dataset.spectrogram
         return {which: SpectralStatistics.of(images.pixels, config) for which, images in sets.items()}
 
     @cached_property
-    def _suspects(self) -> ImageSet:
+    def suspects(self) -> ImageSet:
+        """The samples that are searched for among the training tracks."""
         return self.sample.at_most(MOST_SUSPECTS, self._rng)
 
     @cached_property
-    def _suspects_nearness(self):
+    def suspects_nearness(self) -> Nearness:
+        """How near they are."""
         yardstick = self.yardstick
         return nearness(
-            self._suspects.pixels,
+            self.suspects.pixels,
             yardstick.dataset,
             yardstick.tracks,
             yardstick.device,
@@ -186,7 +157,7 @@ class Judge:
         stand_ins = [np.sort(self._rng.permutation(group.rows(each.stand_in))[:size]) for each in instruments]
 
         def compared(which: str, rows: Rows, number: int) -> Comparison:
-            of = self._features[number][kind]
+            of = self.features[number][kind]
             return Comparison(of[which][rows], of["held_out"][reference], instruments[number].bins[kind])
 
         def estimated(sets: list[ImageSet], comparisons: list[list[Comparison]]) -> dict[str, Estimate]:
@@ -209,8 +180,8 @@ class Judge:
 
     def _nearness(self, group: _Group) -> list[Figure]:
         """Samples against the training tracks, and held-out images in the place of samples."""
-        suspects, standard = self._suspects, self.yardstick.suspects
-        ours, theirs = self._suspects_nearness, self.yardstick.nearness
+        suspects, standard = self.suspects, self.yardstick.suspects
+        ours, theirs = self.suspects_nearness, self.yardstick.nearness
         mine, others = group.rows(suspects), group.rows(standard)
         suspects, standard = suspects.take(mine), standard.take(others)
         ours, theirs = ours.take(mine), theirs.take(others)
@@ -222,13 +193,12 @@ class Judge:
 
     def _spectral(self, group: _Group) -> list[Figure]:
         """Samples against held-out images, and training images in the place of samples."""
-
         reference = group.rows(self.held_out)
-        theirs = self._spectra["held_out"].take(reference)
+        theirs = self.spectra["held_out"].take(reference)
 
         def against_held_out(which: str, images: ImageSet) -> dict[str, Estimate]:
             rows = group.rows(images)
-            ours = self._spectra[which].take(rows)
+            ours = self.spectra[which].take(rows)
             return estimate(
                 lambda a, b: spectral_figures(ours.profile(a), theirs.profile(b)),
                 images.take(rows),
@@ -241,7 +211,7 @@ class Judge:
         return _paired(samples, real, group.genre)
 
     @cached_property
-    def _predictions(self) -> dict[str, NDArray[np.int64]]:
+    def predictions(self) -> dict[str, NDArray[np.int64]]:
         """Labels given to samples and held-out images, and to these by a classifier taught by samples."""
         yardstick = self.yardstick
         taught_by_samples = train_classifier(
@@ -264,7 +234,7 @@ class Judge:
 
         def recognised(name: str, which: str, images: ImageSet) -> dict[str, Estimate]:
             rows = group.rows(images)
-            hits = (self._predictions[which] == images.labels)[rows]
+            hits = (self.predictions[which] == images.labels)[rows]
             return estimate(lambda w: {name: float(w @ hits / w.sum())}, images.take(rows), rng=self._rng)
 
         figures = []
@@ -275,48 +245,6 @@ class Judge:
             real = recognised(name, "real", self.held_out)
             figures += _paired(recognised(name, which, images), real, group.genre)
         return figures
-
-    def _confusion(self) -> dict[str, NDArray[np.int64]]:
-        labels = list(range(len(self.yardstick.genres)))
-        sets = {"real": self.held_out, "samples": self.sample} if self.conditional else {}
-        return {
-            which: confusion_matrix(images.labels, self._predictions[which], labels=labels)
-            for which, images in sets.items()
-        }
-
-    def _grid(self, images: ImageSet, *, by_genre: bool) -> Iterator[NDArray[np.uint8]]:
-        rng = np.random.default_rng(self.seed)
-        if by_genre:
-            for label in range(len(self.yardstick.genres)):
-                yield images.of_genre(label).at_most(GRID_COLUMNS, rng).pixels
-        else:
-            yield from np.array_split(images.at_most(GRID_COLUMNS * GRID_ROWS, rng).pixels, GRID_ROWS)
-
-    def _twins(self) -> list[Twin]:
-        near, images = self._suspects_nearness, self._suspects
-        return [
-            Twin(
-                images.pixels[number],
-                near.windows[number],
-                float(near.nearest_db[number]),
-                self.yardstick.genres[images.labels[number]] if self.conditional else "",
-            )
-            for number in np.argsort(near.relative)[:TWINS]
-        ]
-
-    def _cloud(self, kind: str) -> Cloud:
-        """The two directions in which real images differ most."""
-        of = self._features[0][kind]
-        plane = PCA(2, random_state=0).fit(np.concatenate([of["stand_in"], of["held_out"]]))
-        rng = np.random.default_rng(self.seed)
-        real, fake = (rng.permutation(len(images))[:POINTS] for images in (self.held_out, self.sample))
-        return Cloud(
-            kind,
-            plane.transform(of["held_out"][real]),
-            self.held_out.labels[real],
-            plane.transform(of["sample"][fake]),
-            self.sample.labels[fake],
-        )
 
     def _remarks(self, groups: list[_Group]) -> Iterator[str]:
         if not self.yardstick.knows_genres:

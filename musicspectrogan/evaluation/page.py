@@ -39,8 +39,8 @@ def write_page(path: Path, title: str, report: Report, evidence: Evidence) -> No
         _remarks(report.remarks),
         _section(
             "How far from real music",
-            "Each distance over what real music that the generator has never seen scores in the samples' "
-            "place. 1 is as good as real, farther right is worse. Bars are 95 % intervals.",
+            "Each distance over what real music scores in the samples' place. 1 is as good as real, farther "
+            "right is worse. Bars are 95 % intervals.",
             _ratios(["samples"], [report]),
             _table(["samples"], [report]),
             _features_note(),
