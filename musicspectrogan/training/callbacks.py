@@ -335,7 +335,7 @@ def draw_curves(table: pandas.DataFrame, path: Path) -> None:
     for axes in more:
         axes.plot(judged["images_seen"], judged[DECIDING], marker="o", markersize=3, color="tab:green")
         axes.set_ylabel("kernel distance to validation")
-        axes.set_ylim(bottom=min(0.0, judged[DECIDING].min()))
+        axes.set_yscale("symlog", linthresh=0.1)  # it spans decades, and may be a little below zero
         axes.grid(alpha=0.3)
     figure.axes[-1].set_xlabel("images seen")
     with whole_file(path) as temporary:

@@ -29,10 +29,11 @@ from musicspectrogan.training.checkpoint import Checkpoint, load_checkpoint
 from musicspectrogan.training.device import choose_device
 from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.losses import LOSSES
-from musicspectrogan.training.quality import Quality, QualityOf, Watch
+from musicspectrogan.training.quality import Quality, QualityOf
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import AdversarialStep
 from musicspectrogan.training.trainer import Trainer
+from musicspectrogan.training.watch import Watch
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,10 @@ from musicspectrogan.data import composer
 from musicspectrogan.data.dataset import load_dataset
 from musicspectrogan.evaluation.quick import quality_by_validation
 from musicspectrogan.training.checkpoint import load_checkpoint
-from musicspectrogan.training.quality import RUNAWAY_TICKS, WARM_UP_IMAGES, Quality, Watch
+from musicspectrogan.training.quality import Quality
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.trainer import Callback, Tick
+from musicspectrogan.training.watch import RUNAWAY_TICKS, WARM_UP_IMAGES, Watch
 
 # 40 training images: 5 steps an epoch, and a judgement at the end of each.
 SMALL = (
@@ -233,12 +234,31 @@ def test_a_collapse_is_said_once_when_it_begins(told, diversities, said_at):
     assert WARM_UP_IMAGES == 30_000
     watch = a_watch()
     for number, diversity in enumerate(diversities, 1):
-        watch.on_quality(trainer_at(10_000 * number), {"diversity": diversity})
+        watch.on_quality(trainer_at(10_000 * number), {"diversity": diversity, "kernel_distance": 1.0})
     lines = [line for line in told.messages if "collapsed" in line]
     assert len(lines) == (said_at is not None)
     if said_at:
         assert lines[0].startswith(f"The samples have collapsed by step {said_at // 8}:")
         assert "--seed" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("distances", "said_at"),
+    [
+        # A run of the classic cgan on a small set: best at the fourth, and from the ninth on hopeless.
+        ([2.59, 1.1, 0.74, 0.67, 0.87, 0.77, 1.46, 2.77, 4.5, 5.0, 5.4, 6.7], 10),
+        ([2.59, 1.1, 0.3, 4.0, 0.4, 4.0, 0.4], None),  # an outlier now and then
+        ([0.2, 0.01, -0.02, 0.1, 0.2, 0.25, 0.2], None),  # all of them about 0
+    ],
+)
+def test_samples_that_grow_worse_are_said_once(told, distances, said_at):
+    watch = a_watch()
+    for number, distance in enumerate(distances, 1):
+        watch.on_quality(trainer_at(8 * number), {"diversity": 1.0, "kernel_distance": distance})
+    assert len(told.messages) == (said_at is not None)
+    if said_at:
+        assert told.messages[0].startswith(f"The samples have been growing worse by step {said_at} ")
+        assert "best.pt" in told.messages[0] and "0.67" in told.messages[0]
 
 
 def test_every_callback_may_leave_a_judgement_alone():
