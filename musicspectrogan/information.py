@@ -58,11 +58,17 @@ def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
             f"{checkpoint.epoch} of {checkpoint.training['epochs']} epochs, {checkpoint.step:,} steps, "
             f"{checkpoint.images_seen:,} images",
         ),
+        *_quality_rows(checkpoint.quality),
         ("dataset", f"{checkpoint.training['dataset']} ({checkpoint.training['split']})"),
         ("genres", ", ".join(checkpoint.genres)),
         ("loss", f"{checkpoint.training['loss']}, lr {checkpoint.training['lr']}"),
         *_spectrogram_rows(checkpoint.spectrogram),
     ]
+
+
+def _quality_rows(quality: dict[str, float]) -> list[tuple[str, str]]:
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in quality.items())
+    return [("by validation", told)] if told else []
 
 
 def _spectrogram_rows(config: SpectrogramConfig) -> list[tuple[str, str]]:

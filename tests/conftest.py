@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 
 from musicspectrogan.audio.files import save
 from musicspectrogan.data import composer
@@ -27,6 +29,12 @@ def command_line(*arguments: object) -> list[str]:
 def environment() -> dict[str, str]:
     """This process's, with the package importable from any working directory."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def pytest_configure() -> None:
+    """One thread for each test: they run in parallel, and more threads than cores wait for each other."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session")
@@ -89,3 +97,25 @@ def trained(images: Path, command: Command, tmp_path_factory: pytest.TempPathFac
             "--device", "cpu", "--output", folder / gan, cwd=folder,
         )  # fmt: skip
     return folder / "cgan"
+
+
+class Elements(HTMLParser):
+    """Every start tag of a page with its attributes, and its text, in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.text.append(data.strip())
+
+    def all(self, tag: str, attribute: str) -> list[str]:
+        """One attribute of every element of a kind; those without it are left out."""
+        values = (attributes.get(attribute) for name, attributes in self.found if name == tag)
+        return [value for value in values if value is not None]

@@ -73,6 +73,8 @@ def shortened(line: str) -> list[str]:
             arguments += TINY
         if "--epochs" not in arguments:
             arguments += ["--epochs", "1"]
+    if arguments[:3] == ["preprocess.py", "--dataset", "demo"]:
+        arguments += ["--tracks-per-genre", "12"]
     if "evaluate" in arguments:
         arguments += ["--samples", "100"]
     if "generate" in arguments and not {"--count", "--seeds"} & set(arguments):

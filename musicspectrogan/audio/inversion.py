@@ -82,12 +82,13 @@ def griffin_lim(
     2013. The random phase that it starts from is the same for every item and every call.
     """
     # One frame more, so that T frames give T hops and not T - 1.
-    magnitude = torch.cat([magnitude, magnitude[:, :, -1:]], dim=2)
+    magnitude = _frame_by_frame(torch.cat([magnitude, magnitude[:, :, -1:]], dim=2))
     window = torch.hann_window(config.n_fft, device=magnitude.device)
     transform = {"n_fft": config.n_fft, "hop_length": config.hop_length, "window": window}
     generator = torch.Generator().manual_seed(PHASE_SEED)
     turns = torch.rand(magnitude.shape[1:], generator=generator).to(magnitude.device)
-    phase = torch.polar(torch.ones_like(turns), 2.0 * torch.pi * turns).expand(magnitude.shape)
+    phase = torch.polar(torch.ones_like(turns), 2.0 * torch.pi * turns)
+    phase = _frame_by_frame(phase.expand(magnitude.shape))
     before = torch.zeros_like(phase)
     for _ in range(iterations):
         samples = torch.istft(magnitude * phase, **transform)
@@ -96,3 +97,11 @@ def griffin_lim(
         phase = leap / leap.abs().clamp_min(TINY)
         before = now
     return torch.istft(magnitude * phase, **transform)
+
+
+def _frame_by_frame(spectra: Tensor) -> Tensor:
+    """The same (B, F, T), each frame's F values side by side in memory, as stft leaves them.
+
+    In another layout some CPUs' inverse transforms round differently with the size of the batch.
+    """
+    return spectra.transpose(1, 2).contiguous().transpose(1, 2)

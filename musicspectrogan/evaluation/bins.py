@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import jensenshannon
+from scipy.special import rel_entr
 from scipy.stats import norm
 from sklearn.cluster import KMeans
 
@@ -37,4 +37,7 @@ def bin_figures(sample_counts: Array, reference_counts: Array) -> dict[str, floa
     pooled = (sample_counts + reference_counts) / (n + m)
     error = np.sqrt(pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m))
     differs = np.abs(p - q) > norm.isf(SIGNIFICANCE / 2.0) * error
-    return {"ndb": float(differs.mean()), "js_divergence": float(jensenshannon(p, q, base=2.0) ** 2)}
+    mean = (p + q) / 2.0
+    nats = (rel_entr(p, mean) + rel_entr(q, mean)).sum() / 2.0
+    # Proportions that are all but equal may give less than 0 by rounding.
+    return {"ndb": float(differs.mean()), "js_divergence": max(0.0, float(nats / np.log(2.0)))}

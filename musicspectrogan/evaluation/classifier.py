@@ -167,8 +167,9 @@ def cached_classifiers(
         for k, part in enumerate(parts, 1)
     ]
     try:
-        with whole_file(path) as temporary:
-            torch.save([classifier.state_dict() for classifier in classifiers], temporary)
+        # Through a file of ours, because torch's own gives a RuntimeError where it cannot write.
+        with whole_file(path) as temporary, open(temporary, "wb") as file:
+            torch.save([classifier.state_dict() for classifier in classifiers], file)
         for stale in set(root.glob(".classifiers-*.pt")) - {path}:
             stale.unlink()
     except OSError as error:

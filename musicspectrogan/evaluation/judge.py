@@ -142,6 +142,14 @@ class Judge:
         stand_ins = (group.rows(instruments.stand_in) for instruments in self.yardstick.instruments)
         return min(len(group.rows(self.sample)), *map(len, stand_ins))
 
+    def _blocks(self, rows: Rows, size: int) -> list[Rows]:
+        """Samples dealt out genre by genre: as in stand-ins, none has too many of one by chance."""
+        count = min(len(rows) // size, MOST_BLOCKS)
+        shuffled = self._rng.permutation(rows)
+        dealt = shuffled[np.argsort(self.sample.labels[shuffled], kind="stable")]
+        parts = [dealt[number::count] for number in range(count)]
+        return [part[np.arange(size) * len(part) // size] for part in parts]
+
     def _compared(self, group: _Group, kind: str) -> list[Figure]:
         """Samples against held-out images, and stand-ins in the place of samples.
 
@@ -150,8 +158,7 @@ class Judge:
         """
         size = self._block_size(group)
         rows = group.rows(self.sample)
-        count = min(len(rows) // size, MOST_BLOCKS)
-        blocks = self._rng.permutation(rows)[: count * size].reshape(count, size)
+        blocks = self._blocks(rows, size)
         reference = group.rows(self.held_out)
         instruments = self.yardstick.instruments
         stand_ins = [np.sort(self._rng.permutation(group.rows(each.stand_in))[:size]) for each in instruments]
@@ -254,8 +261,8 @@ class Judge:
         elif few := [g for g in self.yardstick.genres if g not in {group.genre for group in groups}]:
             which = "No genre has" if len(few) == len(self.yardstick.genres) else f"{', '.join(few)} have not"
             yield (
-                f"{which} the {FEWEST_TRACKS_A_GENRE} held-out tracks that figures of a single genre need: "
-                "they are pooled."
+                f"{which} the {FEWEST_TRACKS_A_GENRE} held-out tracks and {FEWEST_IMAGES} images that "
+                "figures of a single genre need: they are pooled."
             )
         yield (
             "An interval tells how far a figure may be off for other tracks and other samples (95 %). "

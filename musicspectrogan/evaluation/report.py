@@ -26,25 +26,27 @@ class Measure:
     """lowest or highest; empty where it is to be like real music's."""
     is_distance: bool = False
     """From 0 up; shown as a ratio to its floor too."""
-    is_unbiased: bool = False
-    """A distance that is 0 on average for two sets of one kind, and below 0 half of the time."""
+    may_vanish: bool = False
+    """Whether two sets of one kind may have a distance of about 0, by which nothing can be divided."""
 
 
-def _distance(title: str, meaning: str, *, is_unbiased: bool = False) -> Measure:
-    return Measure(title, meaning, "lowest", is_distance=True, is_unbiased=is_unbiased)
+def _distance(title: str, meaning: str, *, may_vanish: bool = False) -> Measure:
+    return Measure(title, meaning, "lowest", is_distance=True, may_vanish=may_vanish)
 
 
 MEASURES = {
     "frechet": _distance("Fréchet distance", "of two Gaussians fitted to the features; 0 is best"),
     "kernel": _distance(
-        "kernel distance", "cubic MMD², unbiased: about 0 for the same distribution", is_unbiased=True
+        "kernel distance", "cubic MMD², unbiased: about 0 for the same distribution", may_vanish=True
     ),
     "precision": Measure("precision", "share of samples among real images; 1 is best", "highest"),
     "recall": Measure("recall", "share of real images among samples; 1 is best", "highest"),
     "density": Measure("density", "how deep among real images the samples lie; about 1, more is safer"),
     "coverage": Measure("coverage", "share of real images with a sample beside them; 1 is best", "highest"),
     "ndb": Measure("NDB/K", "share of kinds of images met too often or too seldom; 0 is best", "lowest"),
-    "js_divergence": _distance("JS divergence", "of how often each kind is met, in bits; 0 is best"),
+    "js_divergence": _distance(
+        "JS divergence", "of how often each kind is met, in bits; 0 is best", may_vanish=True
+    ),
     "diversity": Measure("diversity", "mean distance of two samples over that of two real images; about 1"),
     "duplicates": Measure("near-duplicates", "share of samples with a fellow much alike", "lowest"),
     "genre_accuracy": Measure("genre accuracy", "share of samples recognised as their genre", "highest"),
@@ -78,13 +80,12 @@ class Figure:
     def floor(self) -> float | None:
         """What a distance cannot be below but by chance: the one that real music has in its place.
 
-        Of an unbiased distance at least the half-width of that: it may be about 0, and nothing can be
-        divided by it.
+        Where that may be about 0, at least the half-width of its interval: less cannot be told from 0.
         """
         measure = MEASURES[self.name]
         if self.real is None or not measure.is_distance:
             return None
-        return max(self.real.value, self.real.half_width) if measure.is_unbiased else self.real.value
+        return max(self.real.value, self.real.half_width) if measure.may_vanish else self.real.value
 
     @property
     def ratio(self) -> Estimate | None:

@@ -45,6 +45,8 @@ class EvaluateConfig:
             raise UserError(f"images: {self.images}: there is no such folder")
         if self.output is not None and self.output.is_dir():
             raise UserError(f"output: {self.output} is a folder; name a file, for instance evaluation.json")
+        if self.output is not None and self.output.suffix == ".html":
+            raise UserError(f"output: {self.output} would be the page; name a .json, beside which it lies")
         subjects = (self.checkpoint is not None) + (self.images is not None) + bool(self.compare)
         if subjects > 1:
             raise UserError("give one of --checkpoint, --images and --compare")

@@ -89,11 +89,12 @@ def spectral_figures(sample: Profile, reference: Profile) -> dict[str, float]:
 
 
 def _measure(pixels: NDArray[np.uint8], config: SpectrogramConfig) -> tuple[Array, ...]:
-    db = grey_to_db(pixels[:, ::-1].astype(np.float32), config)
+    db = grey_to_db(pixels[:, ::-1].astype(np.float64), config)
     levels = db.mean(axis=2)
-    window = hann(db.shape[2], sym=False).astype(np.float32)
+    window = hann(db.shape[2], sym=False)
     spectrum = rfft((db - levels[:, :, None]) * window, axis=2)[:, :, 1:]
     modulation = (spectrum.real**2 + spectrum.imag**2).mean(axis=1) / (window**2).sum()
     rises = np.maximum(np.diff(db, axis=2), 0.0).mean(axis=1)
-    counts = [len(find_peaks(rise, prominence=ONSET_DB)[0]) for rise in rises]
+    # Silence before and after, for a peak at the edge has no side that it stands out from.
+    counts = [len(find_peaks(np.pad(rise, 1), prominence=ONSET_DB)[0]) for rise in rises]
     return levels, (db**2).mean(axis=2), modulation, np.array(counts) / config.image_seconds

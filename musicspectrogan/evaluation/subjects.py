@@ -117,11 +117,11 @@ def images_in(folder: Path, training: ImageDataset, count: int, seed: int) -> Su
         UserError: no such folder, too few images, or some of another size.
     """
     if not folder.is_dir():
-        raise UserError(f"--images {folder}: there is no such folder")
+        raise UserError(f"{folder}: there is no such folder")
     paths = _pngs(folder, training.genres)
     if len(paths) < FEWEST_SAMPLES:
         raise UserError(
-            f"--images {folder}: {len(paths)} PNGs in it; at least {FEWEST_SAMPLES} are needed, "
+            f"{folder}: {len(paths)} PNGs in it; at least {FEWEST_SAMPLES} are needed, "
             "flat or in class folders named like the dataset's"
         )
     if len(paths) > count:

@@ -64,8 +64,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     contents = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
     contents["model"] = asdict(checkpoint.model)
     contents["spectrogram"] = asdict(checkpoint.spectrogram)
-    with whole_file(path) as temporary:
-        torch.save({"format_version": FORMAT_VERSION, **contents}, temporary)
+    # Through a file of ours, because torch's own gives a RuntimeError where it cannot write.
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        torch.save({"format_version": FORMAT_VERSION, **contents}, file)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

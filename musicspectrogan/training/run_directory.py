@@ -43,8 +43,7 @@ def newest_run(config: TrainingConfig, runs: Path = RUNS) -> Path:
             return run
     which = f" of {config.gan} on {config.dataset}" if config.dataset else ""
     raise UserError(
-        f"--resume: no run{which} with a checkpoint in {runs}; "
-        "name one with --resume RUN, or start anew without --resume"
+        f"no run{which} with a checkpoint in {runs}; name a run directory or a checkpoint file, or train anew"
     )
 
 

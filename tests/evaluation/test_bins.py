@@ -74,3 +74,12 @@ def test_bins_are_the_kinds_that_there_are_and_the_same_again() -> None:
     bins = fit_bins(features)
     assert sorted(np.bincount(bins.predict(features))) == [6, 10, 14]
     np.testing.assert_array_equal(fit_bins(features).cluster_centers_, bins.cluster_centers_)
+
+
+def test_counts_in_proportion_are_no_divergence() -> None:
+    """Proportions that differ in their last bits only, where the logarithms' sum may be below 0."""
+    counts = np.array([10.0, 5.0, 9.0, 4.0])
+    assert bin_figures(counts, counts * 3.0 / 7.0) == {
+        "ndb": 0.0,
+        "js_divergence": pytest.approx(0.0, abs=1e-15),
+    }

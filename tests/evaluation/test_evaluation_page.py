@@ -7,11 +7,11 @@ import math
 import re
 from base64 import b64decode
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Elements
 from PIL import Image
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
@@ -29,21 +29,8 @@ GENRES = [HOSTILE, "$a$", "_rock", "日本", "\udcff"]
 COLUMNS = 3
 
 
-class Elements(HTMLParser):
-    """Every start tag with its attributes, and the text of the page, in order."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        if data.strip():
-            self.text.append(data.strip())
+class PageElements(Elements):
+    """With the pictures that are in the page itself."""
 
     @property
     def tags(self) -> list[str]:
@@ -127,7 +114,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_every_figure_is_on_the_page(page):
-    text = Elements(page).text
+    text = PageElements(page).text
     for figure in report_of(genres=GENRES).figures:
         if not math.isnan(figure.value.value):
             assert written(figure.value) in text
@@ -146,13 +133,13 @@ def test_figures_of_one_name_stand_together(page):
 
 
 def test_the_facts_and_remarks_are_on_the_page(page):
-    text = Elements(page).text
+    text = PageElements(page).text
     assert {"images seen", "123904", "yes", "a: 1.5, b: none", "/music", "Few tracks."} <= set(text)
     assert "Settings" not in text
 
 
 def test_names_are_only_text(page):
-    elements = Elements(page)
+    elements = PageElements(page)
     assert elements.text.count(f"</title>{HOSTILE}") == 2
     assert {HOSTILE, "$a$", "_rock", "日本", "?", QUOTE_OUT} <= set(elements.text)
     assert not [a for _, attributes in elements.found for a in attributes if a.startswith(("on", "data-"))]
@@ -163,13 +150,13 @@ def test_names_are_only_text(page):
 def test_nothing_is_fetched_from_elsewhere(page):
     # The filter is in the style that this page shares, and is not used here.
     assert set(re.findall(r"https?:|url\([^)]*\)|@import", page)) <= {"url(#magma)"}
-    elements = Elements(page)
+    elements = PageElements(page)
     assert not {"script", "link", "iframe", "base", "a", "audio"} & set(elements.tags)
     assert {name for _, attributes in elements.found for name in attributes} & {"src", "href"} == {"src"}
 
 
 def test_every_picture_can_be_seen(page):
-    shown = Elements(page).pictures
+    shown = PageElements(page).pictures
     kinds = [alt.split()[0].strip(":") for alt, _ in shown]
     assert kinds == [
         *["Chart"], *["Spectrograms"] * 10, *["A"] * 2, *["Chart"] * 2, *["Confusion"] * 2, *["Real"] * 2
@@ -183,7 +170,9 @@ def test_every_picture_can_be_seen(page):
 
 
 def test_sheets_are_in_the_colours_of_the_page_of_sounds(page):
-    (sheet,) = [picture for alt, picture in Elements(page).pictures if alt == "Spectrograms: $a$, samples"]
+    (sheet,) = [
+        picture for alt, picture in PageElements(page).pictures if alt == "Spectrograms: $a$, samples"
+    ]
     evidence = evidence_of(GENRES)
     grey = evidence.fake_rows[1][0, 0, :2]
     magma = pytest.importorskip("matplotlib").colormaps["magma"](grey, bytes=True)[:, :3]
@@ -201,7 +190,7 @@ def test_large_images_are_shrunk():
 
 
 def test_a_gan_without_genres(tmp_path):
-    elements = Elements(page_of(tmp_path, report_of(), evidence_of(GENRES[1:], conditional=False)))
+    elements = PageElements(page_of(tmp_path, report_of(), evidence_of(GENRES[1:], conditional=False)))
     alts = [alt for alt, _ in elements.pictures]
     assert [alt for alt in alts if "Spectro" in alt] == [
         "Spectrograms: real, held out",
@@ -215,7 +204,7 @@ def test_a_gan_without_genres(tmp_path):
 
 
 def test_a_single_genre(tmp_path):
-    elements = Elements(page_of(tmp_path, report_of(genres=["rock"]), evidence_of(["rock"])))
+    elements = PageElements(page_of(tmp_path, report_of(genres=["rock"]), evidence_of(["rock"])))
     alts = [alt for alt, _ in elements.pictures]
     assert "Spectrograms: rock, samples" in alts
     assert not [alt for alt in alts if "Confusion" in alt]
@@ -229,7 +218,7 @@ def test_what_there_is_none_of_is_left_out(tmp_path):
         evidence_of(["a", "b"], n_twins=0), confusion={}, clouds=[], fake_rows=[nothing, nothing]
     )
     report = Report({}, {}, {}, [Figure("recall", "", None, Estimate(0.5, 0.1), None)])
-    elements = Elements(page_of(tmp_path, report, evidence))
+    elements = PageElements(page_of(tmp_path, report, evidence))
     assert [alt.split(",")[0] for alt, _ in elements.pictures] == [
         "Spectrograms: a", "Spectrograms: b", "Chart: level in each band", "Chart: modulation spectrum"
     ]  # fmt: skip
@@ -239,12 +228,12 @@ def test_what_there_is_none_of_is_left_out(tmp_path):
     assert "0.50 ± 0.10" in elements.text
 
 
-def comparison_of(folder: Path, names: list[str], reports: list[Report]) -> Elements:
+def comparison_of(folder: Path, names: list[str], reports: list[Report]) -> PageElements:
     path = folder / "comparison.html"
     write_comparison(path, names, reports)
     page = path.read_text(encoding="utf-8")
     assert not re.findall(r"https?:|<script", page)
-    elements = Elements(page)
+    elements = PageElements(page)
     elements.strong = re.findall(r"<strong>([^<]*)</strong>", page)
     return elements
 

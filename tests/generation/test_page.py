@@ -7,13 +7,13 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import Elements
 from PIL import Image
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
@@ -76,28 +76,6 @@ Promise.all([new Promise(done => window.addEventListener("load", done)), ...know
 });
 </script>
 """
-
-
-class Elements(HTMLParser):
-    """Every start tag with its attributes, and the text of the page, in order."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        if data.strip():
-            self.text.append(data.strip())
-
-    def all(self, tag: str, attribute: str) -> list[str]:
-        """One attribute of every element of a kind; those without it are left out."""
-        values = (attributes.get(attribute) for name, attributes in self.found if name == tag)
-        return [value for value in values if value is not None]
 
 
 def page_of(folder: Path, items: list[PageItem], title: str = "A run", **facts: str) -> str:
