@@ -190,6 +190,8 @@ class Judge:
         suspects, standard = self.suspects, self.yardstick.suspects
         ours, theirs = self.suspects_nearness, self.yardstick.nearness
         mine, others = group.rows(suspects), group.rows(standard)
+        if not (len(mine) and len(others)):  # a small genre, of which none was drawn
+            return []
         suspects, standard = suspects.take(mine), standard.take(others)
         ours, theirs = ours.take(mine), theirs.take(others)
         samples = estimate(
