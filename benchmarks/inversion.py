@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--music", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=50)
     arguments = parser.parse_args()
-    paths = sorted(path for path in arguments.music.rglob("*") if is_audio(path))[: arguments.clips]
+    paths = sorted(path for path in arguments.music.rglob("*") if is_audio(path.name))[: arguments.clips]
     length = IMAGES * SpectrogramConfig().n_frames * SpectrogramConfig().hop_length
     clips = [
         samples[:length] for samples in (load(path, RATE).samples for path in paths) if len(samples) >= length

@@ -35,10 +35,11 @@ _MACHINE_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPE
 def preprocess(arguments: list[str], program: str) -> None:
     """music -> mel-spectrogram PNGs in class folders"""
     # Here, because training must not wait for the audio libraries, nor need them.
-    from musicspectrogan.data.preprocessing import preprocess
     from musicspectrogan.data.settings import PreprocessConfig
 
     config = parse_flags(PreprocessConfig, arguments, program=program)
+    from musicspectrogan.data.preprocessing import preprocess
+
     try:
         preprocess(config)
     except KeyboardInterrupt:

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from musicspectrogan.errors import UserError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 IMAGE_SIZES = (64, 128, 256)
 
 Levels = TypeVar("Levels")
 
 # Frames transformed at a time: bounds memory for clips of hours, and keeps a block inside the cache.
-FRAMES_PER_BLOCK = 128
+FRAMES_PER_BLOCK = 32
 
 # The floor that librosa.power_to_db puts under a power before taking its logarithm.
 MINIMUM_POWER = 1e-10
@@ -133,18 +136,46 @@ def mel_power(samples: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
     """
     from scipy.fft import rfft  # here, because training needs the settings above and no transform
 
-    filters = mel_filterbank(config)
-    # The periodic Hann window, as for every STFT.
-    phase = np.arange(config.n_fft) * (2.0 * np.pi / config.n_fft)
-    window = (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
-    padded = np.pad(np.asarray(samples, dtype=np.float32), config.n_fft // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop_length]
-    mel = np.empty((config.n_mels, len(frames)), dtype=np.float32)
-    for start in range(0, len(frames), FRAMES_PER_BLOCK):
-        spectrum = rfft(frames[start : start + FRAMES_PER_BLOCK] * window, axis=-1)
-        power = spectrum.real**2 + spectrum.imag**2
-        mel[:, start : start + FRAMES_PER_BLOCK] = filters @ power.T
+    filters, window = _sparse_filterbank(config), _window(config)
+    samples = np.asarray(samples, dtype=np.float32)
+    n_frames, hop = 1 + len(samples) // config.hop_length, config.hop_length
+    mel = np.empty((config.n_mels, n_frames), dtype=np.float32)
+    for start in range(0, n_frames, FRAMES_PER_BLOCK):
+        stop = min(start + FRAMES_PER_BLOCK, n_frames)
+        first = start * hop - config.n_fft // 2
+        stretch = _padded_slice(samples, first, first + (stop - start - 1) * hop + config.n_fft)
+        frames = np.lib.stride_tricks.sliding_window_view(stretch, config.n_fft)[::hop]
+        spectrum = np.ascontiguousarray(rfft((frames * window).T, axis=0)[: filters.shape[1]])
+        # Power is real² + imaginary²; squared in place and filtered before they are added, nothing is copied.
+        squares = spectrum.view(np.float32)
+        squares *= squares
+        filtered = filters @ squares
+        np.add(filtered[:, ::2], filtered[:, 1::2], out=mel[:, start:stop])
     return mel
+
+
+@lru_cache(maxsize=8)
+def _sparse_filterbank(config: SpectrogramConfig) -> csr_array:
+    """The filters without the bins above the highest band; no bin is in more than two of them."""
+    from scipy.sparse import csr_array
+
+    filters = mel_filterbank(config)
+    n_bins = 1 + int(np.flatnonzero(filters.any(axis=0))[-1])
+    return csr_array(filters[:, :n_bins])
+
+
+@lru_cache(maxsize=8)
+def _window(config: SpectrogramConfig) -> np.ndarray:
+    """The periodic Hann window, as for every STFT."""
+    phase = np.arange(config.n_fft) * (2.0 * np.pi / config.n_fft)
+    return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+
+
+def _padded_slice(samples: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """samples[start:stop], with zeros for what lies beyond either end."""
+    inside = samples[max(start, 0) : stop]
+    before, after = max(-start, 0), max(stop - len(samples), 0)
+    return np.pad(inside, (before, after)) if before or after else inside
 
 
 def encode(samples: np.ndarray, config: SpectrogramConfig) -> tuple[np.ndarray, float]:

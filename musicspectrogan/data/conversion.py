@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from musicspectrogan.audio.files import AudioError, load
 from musicspectrogan.audio.images import image_name, write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, cut_images, encode
@@ -23,7 +21,7 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig) -> Outc
         seconds = len(audio.samples) / config.sample_rate
         if 1 + len(audio.samples) // config.hop_length < config.n_frames:
             raise AudioError(f"{seconds:.1f} s are shorter than one image of {config.image_seconds:.1f} s")
-        if np.abs(audio.samples).max() <= SILENCE:
+        if max(audio.samples.max(), -audio.samples.min()) <= SILENCE:
             raise AudioError("silent: no sample above -80 dBFS")
         grey, reference_db = encode(audio.samples, config)
         images = {k: image for k, image in enumerate(cut_images(grey, config)) if image.any()}

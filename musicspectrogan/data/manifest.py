@@ -57,10 +57,15 @@ class Manifest:
 
     def write(self, root: Path) -> None:
         """Write dataset.json."""
-        contents = {"format_version": FORMAT_VERSION, **asdict(self)}
-        tracks = contents.pop("tracks")
+        contents = {
+            "format_version": FORMAT_VERSION,
+            "source": self.source,
+            "spectrogram": asdict(self.spectrogram),
+            "selection": self.selection,
+            "genres": self.genres,
+        }
         # A line a track: readable, and small differences stay small.
-        lines = ",\n".join("  " + json.dumps(track) for track in tracks)
+        lines = ",\n".join("  " + json.dumps(track) for track in self.tracks)
         head = json.dumps(contents, indent=1)[:-2]
         write_text(root / MANIFEST_NAME, f'{head},\n "tracks": [\n{lines}\n]}}\n')
 

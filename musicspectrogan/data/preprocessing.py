@@ -202,8 +202,8 @@ def _convert_all(
     for genre in {track.genre for track in candidates}:
         (config.output / genre).mkdir(exist_ok=True)
     present = _present_images(config.output)
-    _drop_vanished(candidates, report, present)
-    pending = _pending(candidates, report, present)
+    _drop_vanished(candidates, report, present, config.output)
+    pending = _pending(candidates, report, present, config.output)
     if len(pending) < len(candidates):
         logger.info("%d of %d tracks were converted before", len(candidates) - len(pending), len(candidates))
     work = partial(convert_track, output=config.output, config=spectrogram)
@@ -216,32 +216,34 @@ def _convert_all(
             folder.rmdir()  # ImageFolder refuses a class without images
 
 
-# Images of each (genre, track id), half-written ones included.
-Present = dict[tuple[str, str], list[Path]]
+# File names of the images of each (genre, track id), half-written ones included. Names and not paths,
+# because there may be millions.
+Present = dict[tuple[str, str], list[str]]
 
 
 def _present_images(output: Path) -> Present:
     present: Present = defaultdict(list)
     for folder in visible_folders(output):
+        genre = folder.name
         for name in os.listdir(folder):
-            present[folder.name, track_of_image(name.removeprefix("."))].append(folder / name)
+            present[genre, track_of_image(name.removeprefix("."))].append(name)
     return present
 
 
-def _drop_vanished(tracks: Iterable[Track], report: Report, present: Present) -> None:
+def _drop_vanished(tracks: Iterable[Track], report: Report, present: Present, output: Path) -> None:
     """Remove the images of tracks that were converted before and are no longer in the input."""
     wanted = {(track.genre, track.id) for track in tracks}
     ids = {track.id for track in tracks}
     for outcome in list(report.outcomes.values()):
         if outcome.status == CONVERTED and (outcome.genre, outcome.track) not in wanted:
-            for path in present.pop((outcome.genre, outcome.track), []):
-                path.unlink()
+            for name in present.pop((outcome.genre, outcome.track), []):
+                (output / outcome.genre / name).unlink()
             if outcome.track not in ids:
                 gone = replace(outcome, status=EXCLUDED, reason="no longer in the input", segments=0)
                 report.append(gone)
 
 
-def _pending(tracks: Iterable[Track], report: Report, present: Present) -> list[Track]:
+def _pending(tracks: Iterable[Track], report: Report, present: Present, output: Path) -> list[Track]:
     """Tracks that are still to be done, with whatever an interrupted attempt left of them removed.
 
     A track is done when its line says so and its images are all there. Those skipped before are
@@ -253,8 +255,8 @@ def _pending(tracks: Iterable[Track], report: Report, present: Present) -> list[
         images = present.get((track.genre, track.id), [])
         if done and done.status == CONVERTED and len(images) == done.segments:
             continue
-        for path in images:
-            path.unlink()
+        for name in images:
+            (output / track.genre / name).unlink()
         pending.append(track)
     return pending
 

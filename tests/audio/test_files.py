@@ -180,12 +180,12 @@ def test_a_format_without_a_decoder_is_refused_with_the_remedy(
 
 @pytest.mark.parametrize("name", ["a.wav", "a.WAV", "a.Mp3", "a.b.flac", "a.m4a", "a.aif"])
 def test_audio_is_known_by_its_suffix(name: str) -> None:
-    assert is_audio(Path("folder") / name)
+    assert is_audio(name)
 
 
 @pytest.mark.parametrize("name", ["._a.wav", ".a.mp3", "a.png", "wav", "a.wav.txt", ".wav"])
 def test_other_names_and_hidden_files_are_no_audio(name: str) -> None:
-    assert not is_audio(Path("folder") / name)
+    assert not is_audio(name)
 
 
 def test_saving_and_loading_gives_the_samples_back(music: np.ndarray, tmp_path: Path) -> None:

@@ -80,15 +80,18 @@ def safe_name(text: str) -> str:
 
 def audio_files(folder: Path) -> Iterator[Path]:
     """All audio files below a folder, sorted within each level; nothing hidden is entered."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        if entry.name.startswith("."):
             continue
-        if path.is_dir():
-            if path.is_symlink() and path.resolve() in (folder.resolve(), *folder.resolve().parents):
+        if entry.is_dir():
+            path = folder / entry.name
+            if entry.is_symlink() and path.resolve() in (folder.resolve(), *folder.resolve().parents):
                 continue  # a link to a folder that it lies in: without end
             yield from audio_files(path)
-        elif is_audio(path):
-            yield path
+        elif is_audio(entry.name):
+            yield folder / entry.name
 
 
 def holds_audio(folder: Path) -> bool:
@@ -98,8 +101,9 @@ def holds_audio(folder: Path) -> bool:
 
 def tracks_of_class_folder(folder: Path, genre: str) -> list[Track]:
     """One track a file below a class folder; the id is the path inside it, joined by hyphens."""
+    below = len(str(folder)) + 1
     return [
-        Track(safe_name("-".join(path.relative_to(folder).with_suffix("").parts)), genre, path)
+        Track(safe_name(str(path.with_suffix(""))[below:].replace(os.sep, "-")), genre, path)
         for path in audio_files(folder)
     ]
 

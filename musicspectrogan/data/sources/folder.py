@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from musicspectrogan.audio.files import is_audio
 from musicspectrogan.data.sources import (
     Selection,
     Track,
-    audio_files,
     holds_audio,
     require_folder,
     safe_name,
@@ -24,7 +24,7 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     root = require_folder(root, "class folders of audio")
     classes = [folder for folder in visible_folders(root) if holds_audio(folder)]
     tracks = [track for folder in classes for track in tracks_of_class_folder(folder, safe_name(folder.name))]
-    beside = [path for path in audio_files(root) if path.parent == root]
+    beside = sorted(path for path in root.iterdir() if is_audio(path.name) and path.is_file())
     if not tracks and not beside:
         raise UserError(
             f"--input {root}: no audio in it; expected one folder a class, "
