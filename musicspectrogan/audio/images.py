@@ -32,7 +32,7 @@ def track_of_image(name: str) -> str:
 
 def segment_of_image(name: str) -> int | None:
     """The segment's number in such a file name; None for another name."""
-    number = Path(name).stem.rpartition("_")[2]
+    number = name.rpartition(".")[0].rpartition("_")[2]
     return int(number) if number.isascii() and number.isdigit() else None
 
 
