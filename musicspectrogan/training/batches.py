@@ -49,7 +49,11 @@ class Batches:
         if self._resident is None:
             yield from self._from_host(order)
             return
-        for picks in order.to(self.device):
+        if (
+            self.device.type == "cuda"
+        ):  # from pinned memory, copies do not wait for the work queued on the GPU
+            order = order.pin_memory()
+        for picks in order.to(self.device, non_blocking=self.device.type == "cuda"):
             yield as_images(self._resident[picks]), self.labels[picks]
 
     def labels_at(self, *position: object) -> Tensor:
@@ -71,7 +75,6 @@ class Batches:
             pixels = torch.from_numpy(self._pixels[self._rows[picks.numpy()]]).unsqueeze(1)
             labels = torch.from_numpy(self._host_labels[picks.numpy()])
             if self.device.type == "cuda":
-                # From pinned memory the copies do not wait for the work queued on the GPU.
                 pixels = pixels.pin_memory().to(self.device, non_blocking=True)
                 labels = labels.pin_memory().to(self.device, non_blocking=True)
             return as_images(pixels), labels

@@ -17,7 +17,7 @@ SAMPLES = 512
 
 
 class Quality(Callback):
-    """Judges samples of the averaged generator at snapshots, at most once in `eval_every` images.
+    """Judges samples of the averaged generator at the snapshots that are due for it.
 
     Args:
         quality_of: uint8 (N, H, W) -> named figures, among them kernel_distance and diversity. It
@@ -31,16 +31,8 @@ class Quality(Callback):
 
     def on_snapshot(self, trainer: Trainer) -> None:
         """Judge, and tell the other callbacks."""
-        if self._due(trainer):
+        if trainer.schedule.judgement_due(trainer.epochs_done):
             trainer.tell("on_quality", self.quality_of(self._samples(trainer)))
-
-    def _due(self, trainer: Trainer) -> bool:
-        config = trainer.config
-        every = config.eval_every
-        since = trainer.images_seen - max(
-            config.snapshot_every, trainer.batches.steps_per_epoch * config.batch_size
-        )
-        return trainer.images_seen // every > since // every or trainer.epochs_done == config.epochs
 
     @torch.no_grad()
     def _samples(self, trainer: Trainer) -> np.ndarray:

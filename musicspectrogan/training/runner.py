@@ -28,6 +28,7 @@ from musicspectrogan.training.callbacks import (
 from musicspectrogan.training.checkpoint import Checkpoint, load_checkpoint
 from musicspectrogan.training.device import choose_device
 from musicspectrogan.training.ema import AveragedGenerator
+from musicspectrogan.training.graph import GraphedStep
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.quality import Quality, QualityOf
 from musicspectrogan.training.settings import TrainingConfig
@@ -206,15 +207,21 @@ def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None
     generator, discriminator = (
         network.to(device, memory_format=layout) for network in (generator, discriminator)
     )
-    step = AdversarialStep(
-        generator, discriminator, LOSSES[config.loss], lr=config.lr, betas=(config.beta1, config.beta2)
+    torch.backends.cudnn.benchmark = True  # shapes never change, so trying all kernels once pays
+    step_class = GraphedStep if device.type == "cuda" else AdversarialStep
+    step = step_class(
+        generator,
+        discriminator,
+        LOSSES[config.loss],
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        bfloat16=config.precision == "bfloat16",
     )
     ema = AveragedGenerator(generator, config.ema_images)
     if start is not None:
         _load_weights(ema.module, start.ema, config)
     if start is not None and plan.resumed:
-        step.optimizer_g.load_state_dict(start.optimizer_g)
-        step.optimizer_d.load_state_dict(start.optimizer_d)
+        step.load_optimizers(start.optimizer_d, start.optimizer_g)
     batches = Batches(plan.dataset, config.batch_size, device, config.seed)
     samples = Samples(plan.run, config.gan, plan.dataset, config.seed)
     return Trainer(

@@ -17,6 +17,7 @@ from musicspectrogan.errors import Interrupted, UserError
 from musicspectrogan.tensors import generator_at
 from musicspectrogan.training.batches import Batches
 from musicspectrogan.training.ema import AveragedGenerator
+from musicspectrogan.training.schedule import Schedule
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import AdversarialStep
 
@@ -89,6 +90,7 @@ class Trainer:
         self.ema = ema
         self.callbacks = callbacks
         self.steps_taken = steps_taken
+        self.schedule = Schedule(config, batches.steps_per_epoch * config.batch_size)
         self._untold: list[dict[str, Tensor]] = []
         self._last_tick = time.perf_counter()
         self._stop_requested = False
@@ -125,7 +127,7 @@ class Trainer:
                             self._tick()
                         if self._stop_requested:
                             self._interrupt()
-                    if self._snapshot_due():
+                    if self.schedule.snapshot_due(self.epochs_done):
                         self._snapshot("on_snapshot")
             finally:
                 self.tell("on_end")
@@ -167,13 +169,6 @@ class Trainer:
         self.tell("on_tick", tick)
         self._last_tick = time.perf_counter()
 
-    def _snapshot_due(self) -> bool:
-        """At most once in `snapshot_every` images and at the very end; the position alone decides."""
-        epoch_images = self.batches.steps_per_epoch * self.config.batch_size
-        every = self.config.snapshot_every
-        crossed = self.images_seen // every > (self.images_seen - epoch_images) // every
-        return crossed or self.epochs_done == self.config.epochs
-
     def _snapshot(self, event: str) -> None:
         """Let the callbacks show or save a state that is sound, and ready to sample from."""
         self._tick()
@@ -195,7 +190,8 @@ class Trainer:
 
     def _interrupt(self) -> None:
         ends_epoch = self.steps_taken % self.batches.steps_per_epoch == 0
-        self._snapshot("on_snapshot" if ends_epoch and self._snapshot_due() else "on_interrupt")
+        due = ends_epoch and self.schedule.snapshot_due(self.epochs_done)
+        self._snapshot("on_snapshot" if due else "on_interrupt")
         raise Interrupted(f"interrupted and saved after step {self.steps_taken}; --resume goes on from there")
 
     @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from musicspectrogan.data import composer
 from musicspectrogan.data.dataset import load_dataset
 from musicspectrogan.evaluation.quick import quality_by_validation
 from musicspectrogan.training.checkpoint import load_checkpoint
-from musicspectrogan.training.quality import Quality
+from musicspectrogan.training.schedule import Schedule
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.trainer import Callback, Tick
 from musicspectrogan.training.watch import RUNAWAY_TICKS, WARM_UP_IMAGES, Watch
@@ -173,10 +174,25 @@ def trainer_at(images_seen: int, **config: int) -> SimpleNamespace:
     ],
 )
 def test_judgements_come_with_snapshots_by_position_alone(snapshot_every, eval_every, due):
-    quality = Quality(lambda pixels: {}, seed=0)
-    snapshots = range(snapshot_every, 241, snapshot_every)
-    config = {"snapshot_every": snapshot_every, "eval_every": eval_every}
-    assert [seen for seen in snapshots if quality._due(trainer_at(seen, **config))] == due
+    config = TrainingConfig(epochs=1000, snapshot_every=snapshot_every, eval_every=eval_every)
+    schedule = Schedule(config, epoch_images=40)
+    snapshots = [epoch for epoch in range(1, 7) if schedule.snapshot_due(epoch)]
+    assert snapshots == list(range(snapshot_every // 40, 7, snapshot_every // 40))
+    assert [40 * epoch for epoch in snapshots if schedule.judgement_due(epoch)] == due
+
+
+def test_snapshots_grow_rarer_in_long_runs_and_end_with_one():
+    schedule = Schedule(TrainingConfig(epochs=1505, snapshot_every=1000, eval_every=4000), epoch_images=100)
+    due = [100 * epoch for epoch in range(1, 1506) if schedule.snapshot_due(epoch)]
+    assert due[:10] == list(range(1000, 11000, 1000))
+    assert due[-1] == 150_500
+    assert all(1.09 < later / sooner < 1.12 for sooner, later in itertools.pairwise(due[9:-1]))
+    judged = [images for images in due if schedule.judgement_due(images // 100)]
+    assert judged[:2] == [4000, 8000]
+    # Evenly up to ten times 4000, each at the first snapshot from then on; later at every snapshot.
+    between = [later - sooner for sooner, later in itertools.pairwise(judged)]
+    assert all(2000 < step < 8000 for step in between[:7])
+    assert [images for images in due if images > 44_000] == [images for images in judged if images > 44_000]
 
 
 def ticks(watch: Watch, leads: list[float]) -> None:

@@ -1,0 +1,48 @@
+"""When snapshots and judgements come: at ends of epochs, by the position in the run alone."""
+
+from __future__ import annotations
+
+import math
+
+from musicspectrogan.training.settings import TrainingConfig
+
+# So many come evenly; from then on each comes when the run is this much longer than at the last. GANs change
+# fastest early, and on a fast GPU even spacing would take more time than training.
+EVEN = 10
+GROWTH = 1.1
+
+
+class Schedule:
+    """Which epochs end with a snapshot, and which of these with a judgement.
+
+    Args:
+        config: has `snapshot_every` and `eval_every` in images, and the number of epochs.
+        epoch_images: images in one epoch.
+    """
+
+    def __init__(self, config: TrainingConfig, epoch_images: int) -> None:
+        self.config = config
+        self.epoch_images = epoch_images
+
+    def snapshot_due(self, epoch: int) -> bool:
+        """Whether epoch number `epoch` (from 1) ends with a snapshot; the last one does."""
+        return self._is_due(epoch, self.config.snapshot_every)
+
+    def judgement_due(self, epoch: int) -> bool:
+        """Whether that snapshot judges samples: one was due in this epoch, or since the last snapshot."""
+        while epoch and not self._is_due(epoch, self.config.eval_every):
+            epoch -= 1
+            if self.snapshot_due(epoch):
+                return False
+        return epoch > 0
+
+    def _is_due(self, epoch: int, every: int) -> bool:
+        before, now = (_occasions((epoch - ago) * self.epoch_images, every) for ago in (1, 0))
+        return now > before or epoch == self.config.epochs
+
+
+def _occasions(images: int, every: int) -> int:
+    """How many there are in a run's first `images` images."""
+    if images <= EVEN * every:
+        return max(0, images) // every
+    return EVEN + int(math.log(images / (EVEN * every), GROWTH))
