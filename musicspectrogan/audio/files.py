@@ -53,6 +53,8 @@ class Audio:
 
     samples: np.ndarray
     """float32 (n,), mono, full scale is 1."""
+    peak: float
+    """The largest absolute sample, before resampling."""
     warning: str = ""
     """What is amiss with a file that was decoded all the same."""
 
@@ -76,17 +78,7 @@ def load(path: Path, sample_rate: int) -> Audio:
         raise AudioError("file is empty")
     decode = _decode if path.suffix.lower() in SOUNDFILE_SUFFIXES else _decode_with_librosa
     with _native_messages_silenced():
-        samples, source_rate, warning = decode(path)
-    if not len(samples):
-        raise AudioError("no audio in it")
-    loudest = max(samples.max(), -samples.min())
-    if not np.isfinite(loudest):
-        raise AudioError("samples that are not finite numbers")
-    if loudest > LOUDEST:
-        raise AudioError("samples far beyond full scale")
-    if source_rate != sample_rate:
-        samples = soxr.resample(samples, source_rate, sample_rate, quality="HQ")
-    return Audio(samples, warning)
+        return decode(path, sample_rate)
 
 
 def save(path: Path, samples: np.ndarray, sample_rate: int, **tags: str) -> None:
@@ -111,9 +103,56 @@ def save(path: Path, samples: np.ndarray, sample_rate: int, **tags: str) -> None
             raise UserError(f"{path}: cannot be written; is the disk full?") from None
 
 
-def _decode(path: Path, block_frames: int = BLOCK_FRAMES) -> tuple[np.ndarray, int, str]:
-    """Mono samples, their rate, and a warning, by libsndfile."""
-    blocks, warning = [], ""
+class _Intake:
+    """Takes a file in block by block: checks it, mixes it down and resamples it.
+
+    So hours of music need no more memory than their result, and a clip's blocks stay in the cache.
+    """
+
+    def __init__(self, source_rate: int, sample_rate: int) -> None:
+        self.frames = 0
+        self.peak = 0.0
+        self._resampler = None
+        if source_rate != sample_rate:
+            self._resampler = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32", quality="HQ")
+        self._parts: list[np.ndarray] = []
+
+    def add(self, block: np.ndarray) -> None:
+        """Take in (n, channels), float32 or int16; AudioError for samples that are no music."""
+        mono = _mixed_down(block)
+        peak = float(max(mono.max(), -mono.min()))
+        if not np.isfinite(peak):
+            raise AudioError("samples that are not finite numbers")
+        if peak > LOUDEST:
+            raise AudioError("samples far beyond full scale")
+        self.frames += len(mono)
+        self.peak = max(self.peak, peak)
+        self._parts.append(self._resampler.resample_chunk(mono) if self._resampler else mono)
+
+    def audio(self, warning: str = "") -> Audio:
+        """All that was taken in; AudioError when that is nothing."""
+        if not self.frames:
+            raise AudioError("no audio in it")
+        if self._resampler:
+            self._parts.append(self._resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
+        return Audio(np.concatenate(self._parts), self.peak, warning)
+
+
+def _mixed_down(block: np.ndarray) -> np.ndarray:
+    """The mean (n,) of channels (n, channels), as float32 of full scale 1.
+
+    Channel by channel: numpy's mean over so short an axis takes as long as decoding.
+    """
+    total = block[:, 0].astype(np.float32)
+    for channel in range(1, block.shape[1]):
+        total += block[:, channel]
+    full_scale = FULL_SCALE if block.dtype == np.int16 else 1.0
+    total *= np.float32(1.0 / (full_scale * block.shape[1]))
+    return total
+
+
+def _decode(path: Path, sample_rate: int, block_frames: int = BLOCK_FRAMES) -> Audio:
+    """By libsndfile."""
     try:
         with soundfile.SoundFile(path) as file:
             if file.format == "RAW":  # libsndfile's guess about an .au or .snd without a header
@@ -123,46 +162,33 @@ def _decode(path: Path, block_frames: int = BLOCK_FRAMES) -> tuple[np.ndarray, i
             if chunk and int(chunk[1]) > int(chunk[2]) > 0:
                 declared = declared * int(chunk[1]) // int(chunk[2])
             # 16-bit samples come as they are: much faster than libsndfile's way to float, to the same values.
-            dtype, channels = "int16" if file.subtype == "PCM_16" else "float32", file.channels
+            dtype = "int16" if file.subtype == "PCM_16" else "float32"
+            intake = _Intake(rate, sample_rate)
+            place = np.empty((block_frames, file.channels), dtype=dtype)
             try:
-                while len(block := file.read(block_frames, dtype=dtype, always_2d=True)):
-                    blocks.append(_sum_of_channels(block))
+                while len(block := file.read(out=place)):
+                    intake.add(block)
             except soundfile.LibsndfileError:
                 if block_frames > DAMAGED_BLOCK_FRAMES:
-                    return _decode(path, DAMAGED_BLOCK_FRAMES)
-                if not blocks:
+                    return _decode(path, sample_rate, DAMAGED_BLOCK_FRAMES)
+                if not intake.frames:
                     raise
-                declared = max(declared, 1 + sum(map(len, blocks)))
+                declared = max(declared, 1 + intake.frames)
     except soundfile.LibsndfileError as error:
         reason = " ".join(error.error_string.split())
         if not reason or "does not exist" in reason:  # what it says of an MP3 without a single frame
             reason = "damaged from its start"
         raise AudioError(f"does not decode: {reason}") from None
-    if not blocks:
-        raise AudioError("no audio in it")
-    samples = np.concatenate(blocks, dtype=np.float32)
-    samples *= np.float32(1.0 / (channels * (FULL_SCALE if dtype == "int16" else 1.0)))
     # An MP3 header counts the encoder's padding, up to a few frames of 1152 samples.
-    if len(samples) < declared - 4 * 1152:
-        warning = (
-            f"ends after {len(samples) / rate:.1f} s of the {declared / rate:.1f} s "
-            "that its header says; converted as far as it goes"
-        )
-    return samples, rate, warning
+    if intake.frames >= declared - 4 * 1152:
+        return intake.audio()
+    return intake.audio(
+        f"ends after {intake.frames / rate:.1f} s of the {declared / rate:.1f} s "
+        "that its header says; converted as far as it goes"
+    )
 
 
-def _sum_of_channels(block: np.ndarray) -> np.ndarray:
-    """(n,) of (n, channels), as float32 where there is something to add.
-
-    Channel by channel: numpy's sum over so short an axis takes as long as decoding.
-    """
-    total = block[:, 0]
-    for channel in range(1, block.shape[1]):
-        total = np.add(total, block[:, channel], dtype=np.float32)
-    return total
-
-
-def _decode_with_librosa(path: Path) -> tuple[np.ndarray, int, str]:
+def _decode_with_librosa(path: Path, sample_rate: int) -> Audio:
     """The same, for formats that libsndfile does not read."""
     import audioread  # librosa's own fallback
     import librosa  # slow to import, and most datasets never need it
@@ -179,7 +205,10 @@ def _decode_with_librosa(path: Path) -> tuple[np.ndarray, int, str]:
         ) from None
     except Exception as error:  # decoders behind audioread raise whatever they like
         raise AudioError(f"does not decode: {type(error).__name__}: {error}") from None
-    return samples, int(rate), ""
+    intake = _Intake(int(rate), sample_rate)
+    if len(samples):
+        intake.add(samples[:, None])
+    return intake.audio()
 
 
 @contextmanager

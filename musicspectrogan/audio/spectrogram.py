@@ -23,7 +23,7 @@ IMAGE_SIZES = (64, 128, 256)
 Levels = TypeVar("Levels")
 
 # Frames transformed at a time: bounds memory for clips of hours, and keeps a block inside the cache.
-FRAMES_PER_BLOCK = 32
+FRAMES_PER_BLOCK = 64
 
 # The floor that librosa.power_to_db puts under a power before taking its logarithm.
 MINIMUM_POWER = 1e-10
@@ -137,14 +137,14 @@ def mel_power(samples: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
     from scipy.fft import rfft  # here, because training needs the settings above and no transform
 
     filters, window = _sparse_filterbank(config), _window(config)
-    samples = np.asarray(samples, dtype=np.float32)
+    samples = np.ascontiguousarray(samples, dtype=np.float32)
     n_frames, hop = 1 + len(samples) // config.hop_length, config.hop_length
     mel = np.empty((config.n_mels, n_frames), dtype=np.float32)
     for start in range(0, n_frames, FRAMES_PER_BLOCK):
         stop = min(start + FRAMES_PER_BLOCK, n_frames)
         first = start * hop - config.n_fft // 2
         stretch = _padded_slice(samples, first, first + (stop - start - 1) * hop + config.n_fft)
-        frames = np.lib.stride_tricks.sliding_window_view(stretch, config.n_fft)[::hop]
+        frames = np.ndarray((stop - start, config.n_fft), np.float32, stretch, strides=(4 * hop, 4))
         spectrum = np.ascontiguousarray(rfft((frames * window).T, axis=0)[: filters.shape[1]])
         # Power is real² + imaginary²; squared in place and filtered before they are added, nothing is copied.
         squares = spectrum.view(np.float32)

@@ -21,7 +21,7 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig) -> Outc
         seconds = len(audio.samples) / config.sample_rate
         if 1 + len(audio.samples) // config.hop_length < config.n_frames:
             raise AudioError(f"{seconds:.1f} s are shorter than one image of {config.image_seconds:.1f} s")
-        if max(audio.samples.max(), -audio.samples.min()) <= SILENCE:
+        if audio.peak <= SILENCE:
             raise AudioError("silent: no sample above -80 dBFS")
         grey, reference_db = encode(audio.samples, config)
         images = {k: image for k, image in enumerate(cut_images(grey, config)) if image.any()}

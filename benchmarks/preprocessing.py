@@ -1,0 +1,227 @@
+"""Speed of preprocessing, beside two ways that people use and what the machine allows.
+
+    PYTHONPATH=. python benchmarks/preprocessing.py
+
+Composes demo music and prints a section of docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import librosa
+import numpy as np
+import soundfile
+import soxr
+from common import Table, in_turn, one_core, ratios, run_command, tell, work_folder
+from PIL import Image
+from scipy.fft import rfft
+from threadpoolctl import threadpool_limits
+
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.data.conversion import convert_track
+from musicspectrogan.data.sources import Selection, Track, demo
+
+CONFIG = SpectrogramConfig()
+ROUNDS = 5
+CLIPS, MP3_CLIPS, FIGURES = 100, 24, 4
+COMPOSED, MANY, COPIES = 1000, 10_000, 10
+FRAMES_PER_BLOCK = 64
+
+
+def figure_a_clip(path: Path, output: Path) -> None:
+    """The first rival: librosa's STFT drawn by matplotlib."""
+    import matplotlib.pyplot as plt
+
+    samples, rate = librosa.load(path)
+    decibels = librosa.amplitude_to_db(np.abs(librosa.stft(samples)), ref=np.max)
+    plt.figure(figsize=(4, 4))
+    librosa.display.specshow(decibels, sr=rate)
+    plt.axis("off")
+    plt.savefig(output / f"{path.stem}.png", bbox_inches="tight", pad_inches=0)
+    plt.close()
+
+
+def slice_by_slice(path: Path, output: Path) -> None:
+    """The second rival: cut the samples, then a mel-spectrogram and an image of each slice."""
+    samples, rate = librosa.load(path, sr=CONFIG.sample_rate)
+    length = CONFIG.n_frames * CONFIG.hop_length
+    for k in range(len(samples) // length):
+        mel = librosa.feature.melspectrogram(
+            y=samples[k * length : (k + 1) * length],
+            sr=rate,
+            n_fft=CONFIG.n_fft,
+            hop_length=CONFIG.hop_length,
+            n_mels=CONFIG.n_mels,
+            fmax=CONFIG.f_max,
+        )[:, : CONFIG.n_frames]
+        decibels = librosa.power_to_db(mel, ref=np.max)
+        grey = np.uint8(np.clip((decibels + 80.0) / 80.0, 0, 1) * 255)
+        Image.fromarray(grey[::-1]).save(output / f"{path.stem}_{k}.png")
+
+
+def ours(path: Path, output: Path) -> None:
+    """This project's way, images written and all."""
+    assert convert_track(Track(path.stem, "music", path), output, CONFIG).status == "converted"
+
+
+def decoded(path: Path) -> np.ndarray:
+    """Mono samples at the usual rate: half of the limit."""
+    samples, rate = soundfile.read(path, dtype="float32")
+    if samples.ndim > 1:
+        samples = samples[:, 0] + samples[:, 1]
+    return samples if rate == CONFIG.sample_rate else soxr.resample(samples, rate, CONFIG.sample_rate)
+
+
+def decoded_and_transformed(path: Path) -> None:
+    """The limit: one real FFT over every frame that lies within the clip, without window, mel or image."""
+    frames = np.lib.stride_tricks.sliding_window_view(decoded(path), CONFIG.n_fft)[:: CONFIG.hop_length]
+    for start in range(0, len(frames), FRAMES_PER_BLOCK):
+        rfft(frames[start : start + FRAMES_PER_BLOCK], axis=-1)
+
+
+def each(way: Callable[..., object], paths: list[Path]) -> Callable[[], None]:
+    """That way over all paths."""
+
+    def run() -> None:
+        for path in paths:
+            way(path)
+
+    return run
+
+
+def as_mp3s(paths: list[Path], folder: Path) -> list[Path]:
+    """The same clips as FMA has them: 44.1 kHz stereo MP3 of 256 kbit/s."""
+    folder.mkdir()
+    for path in paths:
+        samples, rate = soundfile.read(path, dtype="float32")
+        left = soxr.resample(samples, rate, 44100)
+        stereo = np.stack([left, 0.8 * np.roll(left, 40)], axis=1)
+        name = folder / f"{path.stem}.mp3"
+        soundfile.write(name, stereo, 44100, bitrate_mode="CONSTANT", compression_level=0.2)
+    return sorted(folder.iterdir())
+
+
+def one_core_rows(table: Table, waves: list[Path], work: Path) -> None:
+    """Rivals and limits on one core."""
+    images = work / "images"
+    (images / "music").mkdir(parents=True)
+    mp3s = as_mp3s(waves[:MP3_CLIPS], work / "mp3")
+    with one_core(), threadpool_limits(1):
+        took = in_turn(
+            {
+                "ours": each(partial(ours, output=images), waves),
+                "limit": each(decoded_and_transformed, waves),
+                "slices": each(partial(slice_by_slice, output=images), waves),
+                "figures": each(partial(figure_a_clip, output=images), waves[:FIGURES]),
+                "ours, MP3": each(partial(ours, output=images), mp3s),
+                "decoded MP3": each(decoded, mp3s),
+            },
+            ROUNDS,
+        )
+    per_clip = [seconds * len(waves) / FIGURES for seconds in took["figures"]]
+    table.add_ratio(
+        "WAV at 22050 Hz, times as fast as one figure a clip",
+        ratios(per_clip, took["ours"]),
+        20,
+        "as below",
+    )
+    table.add_ratio(
+        "WAV, times as fast as slice by slice",
+        ratios(took["slices"], took["ours"]),
+        1.7,
+        "as below",
+    )
+    table.add_ratio(
+        "WAV, part of the limit (decode and one real FFT)",
+        ratios(took["limit"], took["ours"]),
+        0.6,
+        "the transforms (a third of the time), ten PNGs a clip (another third: zlib, Pillow and the file "
+        "system), decoding (a tenth), window and mel bands",
+    )
+    table.add_ratio(
+        "MP3 at 44.1 kHz stereo, part of decoding and resampling alone",
+        ratios(took["decoded MP3"], took["ours, MP3"]),
+        0.85,
+        "libsndfile's MP3 decoder and soxr",
+    )
+
+
+def multiplied(waves: list[Path], folder: Path) -> Path:
+    """Hard links to the clips, MANY in all."""
+    for path in waves:
+        genre = folder / path.parent.name
+        genre.mkdir(parents=True, exist_ok=True)
+        for copy in range(COPIES):
+            os.link(path, genre / f"{path.stem}.{copy}.wav")
+    return folder
+
+
+def command_rows(table: Table, waves: list[Path], work: Path) -> None:
+    """The command: cores, scale, memory, and a second run."""
+    music, output = multiplied(waves, work / "many"), work / "out"
+
+    def preprocess(limit: int, *flags: object, fresh: bool = True) -> tuple[float, float]:
+        if fresh:
+            shutil.rmtree(output, ignore_errors=True)
+        limit_flags = ("--limit", limit // 5)
+        return run_command(
+            "preprocess.py", "--dataset", "folder", "--input", music, "--output", output, *limit_flags, *flags
+        )
+
+    took = in_turn({f"{jobs}": lambda jobs=jobs: preprocess(3000, "--jobs", jobs)[0] for jobs in (1, 2)}, 2)
+    table.add_ratio(
+        "two processes, times as fast as one (3,000 clips, starting included)",
+        ratios(took["1"], took["2"]),
+        1.8,
+        "starting the workers (half a second), and what the main process does beside them",
+    )
+    seconds, memory = {}, {}
+    for count in (100, 1000, MANY):
+        seconds[count], memory[count] = preprocess(count)
+        tell(f"  {count} clips: {seconds[count]:.1f} s, {memory[count]:.0f} MB")
+    each_clip = {count: 1000 * took / count for count, took in seconds.items()}
+    linear = each_clip[MANY] / each_clip[1000]
+    table.add(
+        "time for 100, 1,000 and 10,000 clips (100,000 images), all cores",
+        ", ".join(f"{s:.1f} s" for s in seconds.values()),
+        "linear",
+        linear < 1.15,
+        f"{linear:.2f} times as long a clip at 10,000 as at 1,000",
+    )
+    growth = memory[MANY] / memory[100]
+    table.add(
+        "peak memory for 100, 1,000 and 10,000 clips, largest process",
+        ", ".join(f"{m:.0f} MB" for m in memory.values()),
+        "flat",
+        growth < 1.25,
+        "Python, numpy and scipy themselves",
+    )
+    again = [preprocess(MANY, fresh=False)[0] for _ in range(3)]
+    table.add_ratio(
+        "a second run over the finished 10,000, times as fast as the first",
+        [seconds[MANY] / s for s in again],
+        100,
+        f"{sorted(again)[1]:.2f} s, half of it starting Python; the first run of WAVs is too fast for more, "
+        "that of MP3s takes seven times as long",
+    )
+
+
+def main() -> None:
+    """Measure, and print the section."""
+    table = Table()
+    with work_folder() as work:
+        tell("Composing music")
+        tracks = demo.find_tracks(work / "music", Selection(tracks_per_genre=COMPOSED // 5))
+        waves = [track.path for track in tracks]
+        one_core_rows(table, waves[:: COMPOSED // CLIPS], work)
+        command_rows(table, waves, work)
+    print(f"## Preprocessing\n\n{table}")
+
+
+if __name__ == "__main__":
+    main()
