@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint clean help
+.PHONY: demo test lint bench clean help
 
 help:
 	@echo "make demo   install, compose demo music, train a small cGAN on it, make a page of new sounds"
 	@echo "make test   install and run the tests"
 	@echo "make lint   check style"
+	@echo "make bench  measure how fast it is beside others, a quarter of an hour, into docs/benchmarks.md"
 	@echo "make clean  remove the environment and what the demo made"
 
 # The stamp file tells which requirements the environment holds, so that nothing is installed twice.
@@ -33,6 +34,9 @@ test: $(VENV)/installed-dev
 
 lint: $(VENV)/installed-dev
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+bench: $(VENV)/installed
+	@PYTHONPATH=. $(RUN) benchmarks/report.py
 
 clean:
 	rm -rf $(VENV) demo_music demo_images
