@@ -33,23 +33,24 @@ COMPOSED, MANY, COPIES = 1000, 10_000, 10
 FRAMES_PER_BLOCK = 64
 
 NOTES = """
-A clip of 30 s as WAV took 15 ms on one core at first, and takes some 6 ms now. Expected of each change was what the
-profile showed above the limit's own work; measured were, for a clip:
+A clip of 30 s as WAV took 15 ms on one core at first, and takes some 6 ms now. Expected of each change was
+what the profile showed above the limit's own work; measured were, for a clip:
 
-- decoding, 5.6 to 0.6 ms: 16-bit samples are read as they are, in larger blocks into one place, and mixed down channel
-  by channel (a mean over so short an axis costs more than the decoding);
-- the mel-spectrogram, 7.2 to 3.3 ms: blocks that stay in the cache, no padded copy of the clip, no bins above the
-  highest band, squares in place, and a sparse product, for no bin lies in more than two bands;
+- decoding, 5.6 to 0.6 ms: 16-bit samples are read as they are, in larger blocks into one place, and mixed
+  down channel by channel (a mean over so short an axis costs more than the decoding);
+- the mel-spectrogram, 7.2 to 3.3 ms: blocks that stay in the cache, no padded copy of the clip, no bins
+  above the highest band, squares in place, and a sparse product, for no bin lies in more than two bands;
 - ten PNGs, 2.8 to 1.9 ms: run lengths and Huffman codes alone, files 2 % larger;
 - fresh memory: pages that the system has to clear cost several ms a clip while all of it was held at once.
 
-Tried and left: MKL's transforms take 0.7 times as long as scipy's, but every worker would import torch for them; blocks
-of 128 frames and more leave the cache (half as fast again); a dense product over the used bins alone (0.5 ms more); the
-other strategies and levels of zlib; writing without the renaming that keeps files whole (within the noise).
+Tried and left: MKL's transforms take 0.7 times as long as scipy's, but every worker would import torch for
+them; blocks of 128 frames and more leave the cache (half as fast again); a dense product over the used bins
+alone (0.5 ms more); the other strategies and levels of zlib; writing without the renaming that keeps files
+whole (within the noise).
 
-To reach 60 % of the limit the PNGs would have to be written by code of our own instead of Pillow's. MP3s of 320 kbit/s,
-the commonest in FMA, are bounded by their decoder; what remains is the same spectrogram and ten PNGs. On a disk,
-creating ten files a clip can take longer than all the rest.
+To reach 60 % of the limit the PNGs would have to be written by code of our own instead of Pillow's. MP3s of
+320 kbit/s, the commonest in FMA, are bounded by their decoder; what remains is the same spectrogram and ten
+PNGs. On a disk, creating ten files a clip can take longer than all the rest.
 """
 
 
@@ -193,9 +194,9 @@ def command_rows(table: Table, waves: list[Path], work: Path) -> None:
             "preprocess.py", "--dataset", "folder", "--input", music, "--output", output, *limit_flags, *flags
         )
 
-    took = in_turn({f"{jobs}": lambda jobs=jobs: preprocess(3000, "--jobs", jobs)[0] for jobs in (1, 2)}, 2)
+    took = in_turn({f"{jobs}": lambda jobs=jobs: preprocess(5000, "--jobs", jobs)[0] for jobs in (1, 2)}, 2)
     table.add_ratio(
-        "two processes, times as fast as one (3,000 clips, starting included)",
+        "two processes, times as fast as one (5,000 clips, starting included)",
         ratios(took["1"], took["2"]),
         1.8,
         "starting the workers (half a second), and what the main process does beside them",

@@ -19,9 +19,10 @@ PACKAGES = ("torch", "numpy", "scipy", "librosa", "soundfile", "pillow")
 
 HEAD = """# How fast it is, and what bounds it
 
-Written by `make bench`: this project, what people would use instead, and what the machine allows, in turn in the
-same rounds. Ratios are medians of the rounds' own ratios, with the least and the greatest; they mean more than the
-absolute times, which other work on the machine disturbs. Files lie in memory where the system has a place for that.
+Written by `make bench`: this project, what people would use instead, and what the machine allows, in turn
+in the same rounds. Ratios are medians of the rounds' own ratios, with the least and the greatest; they mean
+more than the absolute times, which other work on the machine disturbs. Files lie in memory where the system
+has a place for that.
 """
 
 

@@ -27,9 +27,9 @@ IMAGES = 80_000
 DISTINCT = 200
 
 NOTES = """
-The cache is keyed by the names of all files, the times of their folders, and size and time of up to 4,096 files spread
-over them: looking at each of 80,000 files took 0.4 s, more than all the rest. The workers write their own rows into the
-cache's memory map; passing pixels to the main process took a third longer.
+The cache is keyed by the names of all files, the times of their folders, and size and time of up to 4,096
+files spread over them: looking at each of 80,000 files took 0.4 s, more than all the rest. The workers
+write their own rows into the cache's memory map; passing pixels to the main process took a third longer.
 """
 
 

@@ -42,15 +42,16 @@ MATRIX = {"cuda": 8192, "cpu": 2048}
 
 NOTES = {
     "cpu": """
-On a CPU nine tenths of a step are convolutions, and at width 64 they already run at nearly the rate of a large matrix
-product. The tutorial's loop reaches four fifths of it, so no loop can be much more than 1.25 times as fast there. What
-makes the difference: channels-last layout, one fused Adam, no gradients of the discriminator's weights in the
-generator's turn, no decoding in the loop. Tried and left: `torch.compile` of both networks (0.87 times as fast at width
-16, the same at width 64, after half a minute of compiling); bfloat16, which this CPU only emulates.
+On a CPU nine tenths of a step are convolutions, and at width 64 they already run at nearly the rate of a
+large matrix product. The tutorial's loop reaches four fifths of it, so no loop can be much more than 1.25
+times as fast there. What makes the difference: channels-last layout, one fused Adam, no gradients of the
+discriminator's weights in the generator's turn, no decoding in the loop. Tried and left: `torch.compile` of
+both networks (0.87 times as fast at width 16, the same at width 64, after half a minute of compiling);
+bfloat16, which this CPU only emulates.
 
-**On CUDA every figure is still owed**: none was at hand. There the step is recorded as one CUDA graph, the dataset and
-all random draws are on the device, and nothing waits for it between logging ticks; `--precision bfloat16` is there to be
-measured. `python benchmarks/training.py --device cuda` fills this section.
+**On CUDA every figure is still owed**: none was at hand. There the step is recorded as one CUDA graph, the
+dataset and all random draws are on the device, and nothing waits for it between logging ticks; `--precision
+bfloat16` is there to be measured. `python benchmarks/training.py --device cuda` fills this section.
 """,
     "cuda": "",
 }
