@@ -82,12 +82,14 @@ def first_step(root: Path, work: Path, *, cached: bool) -> float:
     flags = ("--width", 4, "--log-every", 1, "--output", work / f"run{time.time_ns()}", "--device", "cpu")
     line = [sys.executable, "run.py", "--dataset", root, *flags]
     start = time.perf_counter()
-    with subprocess.Popen(list(map(str, line)), cwd=PROJECT, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(list(map(str, line)), cwd=PROJECT, text=True, **pipes) as process:
         assert process.stderr is not None
         for printed in process.stderr:
             if "[Batch 1/" in printed:
                 took = time.perf_counter() - start
-                process.kill()
+                process.terminate()
+                process.stderr.read()
                 return took
     raise RuntimeError("training did not begin")
 

@@ -112,3 +112,11 @@ def test_training_imports_no_audio_library():
 def test_every_folder_of_tests_mirrors_the_package():
     stages = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and p.name != "__pycache__"} <= stages
+
+
+def test_the_benchmarks_still_fit_the_package():
+    scripts = sorted((ROOT / "benchmarks").glob("*.py"))
+    assert len(scripts) > 4
+    imports = f"import sys; sys.path.insert(0, {str(scripts[0].parent)!r})\n"
+    imports += "\n".join(f"import {path.stem}" for path in scripts)
+    subprocess.run([sys.executable, "-c", imports], env=environment(), cwd=ROOT, check=True, timeout=300)

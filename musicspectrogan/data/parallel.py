@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import joblib
+from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 
 Item = TypeVar("Item")
@@ -25,4 +26,9 @@ def in_parallel(
     """
     with threadpool_limits(1), joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-        yield from pool(joblib.delayed(function)(item) for item in items)
+        try:
+            yield from pool(joblib.delayed(function)(item) for item in items)
+        finally:
+            # Idle workers would stay for minutes, and outlive this process if it is killed.
+            if pool.n_jobs != 1:
+                get_reusable_executor(reuse=True).shutdown()
