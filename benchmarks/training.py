@@ -30,7 +30,7 @@ from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.graph import GraphedStep
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.settings import TrainingConfig
-from musicspectrogan.training.step import AdversarialStep
+from musicspectrogan.training.step import VIEWS, AdversarialStep
 from musicspectrogan.training.trainer import Trainer
 
 ROUNDS = 5
@@ -180,7 +180,7 @@ def operations(model: ModelConfig) -> float:
     size = CONFIG.image_size or 64
     batch = torch.zeros(2, 1, size, size), torch.zeros(2, dtype=torch.int64), torch.randn(2, model.latent_dim)
     with FlopCounterMode(display=False) as counter:
-        step(*batch)
+        step(*batch, torch.empty(VIEWS, 2, 0))
     return counter.get_total_flops() / 2
 
 

@@ -124,3 +124,23 @@ def test_every_setting_is_explained(settings):
     for field in fields(settings):
         line = next(line for line in source.splitlines() if line.startswith(f"    {field.name}: "))
         assert source.split(line + "\n")[1].startswith('    """'), field.name
+
+
+def test_a_batch_that_has_no_groups_is_refused_with_minibatch_deviation():
+    with pytest.raises(UserError, match="batch_size: 7 cannot be split into groups"):
+        TrainingConfig(minibatch_deviation=True, batch_size=7)
+    assert TrainingConfig(minibatch_deviation=True, batch_size=6).batch_size == 6
+
+
+@pytest.mark.parametrize(
+    "change", [{"r1": -1.0}, {"r2": float("inf")}, {"augment": 1.5}, {"anneal_images": -1}]
+)
+def test_weights_and_probabilities_out_of_range_are_refused(change):
+    (name,) = change
+    with pytest.raises(UserError, match=f"^{name}: "):
+        TrainingConfig(**change)
+
+
+def test_the_recipe_to_train_with_reads():
+    recipe = read_yaml(TrainingConfig, ROOT / "configs" / "cgan-best.yaml")
+    assert (recipe.gan, recipe.loss, recipe.windows) == ("projection", "relativistic", True)

@@ -1,7 +1,7 @@
-"""The GANs, found by name: one module each, and `blocks` which they share.
+"""The GANs, found by name: one module each, and what they share.
 
-A model module defines `CONDITIONAL: bool` and the classes `Generator` and `Discriminator`, each built
-from a `ModelConfig`:
+A model module defines `CONDITIONAL: bool`, `OPTIONS` (the names of the switches of `ModelConfig` that it
+knows), and the classes `Generator` and `Discriminator`, each built from a `ModelConfig`:
 
     generator(latents (B, Z) float, labels (B,) int64) -> images (B, 1, H, W) in [-1, 1]
     discriminator(images (B, 1, H, W), labels (B,) int64) -> logits (B,)
@@ -13,11 +13,11 @@ An unconditional model ignores the labels; a conditional generator also takes mi
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.plugins import load_module, module_names
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 SMALLEST_IMAGE = 16
 # Modules that are no models.
-SHARED = ("blocks",)
+SHARED = ("blocks", "layers")
+UPSAMPLINGS = ("transposed", "resize")
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,17 @@ class ModelConfig:
     """Length Z of a latent vector."""
     n_genres: int
     """Classes; labels are 0 to n_genres - 1."""
+    upsampling: str = "transposed"
+    """How the generator doubles height and width: transposed convolutions, or resize and convolve."""
+    minibatch_deviation: bool = False
+    """The discriminator sees how much the images of a group differ."""
+    spectral_norm: bool = False
+    """The discriminator's weights are divided by their largest singular values."""
 
     def __post_init__(self) -> None:
         if self.image_size < SMALLEST_IMAGE or self.image_size & (self.image_size - 1):
             raise UserError(f"image_size: {self.image_size} is not a power of two from {SMALLEST_IMAGE} on")
+        check_choice("upsampling", self.upsampling, UPSAMPLINGS)
 
 
 def names() -> list[str]:
@@ -55,10 +63,20 @@ def build(gan: str, config: ModelConfig) -> tuple[nn.Module, nn.Module]:
     """A freshly initialised (generator, discriminator).
 
     Raises:
-        UserError: no model has that name.
+        UserError: no model has that name, or it does not know one of the switches.
     """
+    check_options(gan, config)
     module = _module(gan)
     return module.Generator(config), module.Discriminator(config)
+
+
+def check_options(gan: str, config: ModelConfig) -> None:
+    """Raise UserError for a switch that the model does not know."""
+    for field in fields(config):
+        changed = field.default is not MISSING and getattr(config, field.name) != field.default
+        if changed and field.name not in _module(gan).OPTIONS:
+            flag = field.name.replace("_", "-")
+            raise UserError(f"--{flag} means nothing for --gan {gan}; leave it away")
 
 
 def is_conditional(gan: str) -> bool:

@@ -14,6 +14,7 @@ from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.blocks import DownsamplingStack, UpsamplingStack
 
 CONDITIONAL = True
+OPTIONS = ()
 
 
 class Generator(nn.Module):

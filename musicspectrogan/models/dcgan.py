@@ -8,6 +8,7 @@ from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.blocks import DownsamplingStack, UpsamplingStack
 
 CONDITIONAL = False
+OPTIONS = ()
 
 
 class Generator(nn.Module):

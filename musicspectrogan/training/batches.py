@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.tensors import as_images, generator_at
+from musicspectrogan.training.windows import cut_windows, neighbours, place_windows
+
+logger = logging.getLogger(__name__)
 
 # The dataset moves to the GPU when it takes no more than this part of the memory that is free.
 DEVICE_SHARE = 0.25
@@ -27,9 +31,20 @@ class Batches:
 
     Every batch is full: the last one of an epoch is filled up from the epoch's beginning, so each
     image is seen at least once an epoch and shapes never change.
+
+    Args:
+        windows: instead of each image show as many frames of its track, begun up to half an image away.
     """
 
-    def __init__(self, dataset: ImageDataset, batch_size: int, device: torch.device, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        batch_size: int,
+        device: torch.device,
+        seed: int,
+        *,
+        windows: bool = False,
+    ) -> None:
         self.batch_size = batch_size
         self.device = device
         self.seed = seed
@@ -37,24 +52,37 @@ class Batches:
         self.steps_per_epoch = steps_per_epoch(self.size, batch_size)
         self.labels = torch.from_numpy(dataset.labels).to(device)
         self._pixels, self._rows, self._host_labels = dataset.pixels, dataset.rows, dataset.labels
+        self._beside = torch.from_numpy(neighbours(dataset.tracks, dataset.segments)) if windows else None
+        if self._beside is not None and (self._beside < 0).all():
+            logger.info("No two images of a track are consecutive: windows stay where the images were cut")
         self._resident: Tensor | None = None
         if device.type != "cpu" and self._fits():
-            self._resident = torch.from_numpy(self._pixels[self._rows]).unsqueeze(1).to(device)
+            self._resident = torch.from_numpy(self._pixels[self._rows]).to(device)
+            self._beside = None if self._beside is None else self._beside.to(device)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch `number` (from 0), from batch `start` on."""
         order = torch.randperm(self.size, generator=generator_at("cpu", self.seed, "order", number))
         order = order.repeat(-(-self.batch_size // self.size) + 1)
-        order = order[: self.steps_per_epoch * self.batch_size].view(-1, self.batch_size)[start:]
+        order = order[: self.steps_per_epoch * self.batch_size].view(-1, self.batch_size)
+        half = self._pixels.shape[2] // 2
+        generator = generator_at("cpu", self.seed, "windows", number)
+        offsets = torch.randint(-half, half, order.shape, generator=generator)
+        where = torch.stack([order, offsets], dim=1)[start:]
         if self._resident is None:
-            yield from self._from_host(order)
+            yield from self._from_host(where)
             return
-        if (
-            self.device.type == "cuda"
-        ):  # from pinned memory, copies do not wait for the work queued on the GPU
-            order = order.pin_memory()
-        for picks in order.to(self.device, non_blocking=self.device.type == "cuda"):
-            yield as_images(self._resident[picks]), self.labels[picks]
+        if self.device.type == "cuda":  # from pinned memory the copy does not wait for work queued on the GPU
+            where = where.pin_memory()
+        for picks, shifts in where.to(self.device, non_blocking=where.is_pinned()):
+            yield as_images(self._views(self._resident.__getitem__, picks, shifts)), self.labels[picks]
+
+    def _views(self, fetch: Callable[[Tensor], Tensor], picks: Tensor, offsets: Tensor) -> Tensor:
+        """uint8 (B, 1, H, W): images, or windows around their places; `fetch` gives images (B, H, W)."""
+        if self._beside is None:
+            return fetch(picks).unsqueeze(1)
+        left, right, start = place_windows(picks, offsets, self._beside, self._pixels.shape[2])
+        return cut_windows(fetch(left), fetch(right), start).unsqueeze(1)
 
     def labels_at(self, *position: object) -> Tensor:
         """A batch of labels (B,), drawn with the frequencies of the dataset."""
@@ -68,11 +96,14 @@ class Batches:
         free, _ = torch.cuda.mem_get_info(self.device)
         return self._rows.size * self._pixels[0].nbytes <= DEVICE_SHARE * free
 
-    def _from_host(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _from_host(self, where: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches gathered by a thread that runs ahead, so that the step never waits for the disk."""
 
-        def gather(picks: Tensor) -> tuple[Tensor, Tensor]:
-            pixels = torch.from_numpy(self._pixels[self._rows[picks.numpy()]]).unsqueeze(1)
+        def fetch(picks: Tensor) -> Tensor:
+            return torch.from_numpy(self._pixels[self._rows[picks.numpy()]])
+
+        def gather(picks: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+            pixels = self._views(fetch, picks, offsets)
             labels = torch.from_numpy(self._host_labels[picks.numpy()])
             if self.device.type == "cuda":
                 pixels = pixels.pin_memory().to(self.device, non_blocking=True)
@@ -81,8 +112,8 @@ class Batches:
 
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
             ahead: deque = deque()
-            for picks in order:
-                ahead.append(thread.submit(gather, picks))
+            for picks, offsets in where:
+                ahead.append(thread.submit(gather, picks, offsets))
                 if len(ahead) > BATCHES_AHEAD:
                     yield ahead.popleft().result()
             while ahead:

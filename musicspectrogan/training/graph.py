@@ -30,14 +30,14 @@ class GraphedStep(AdversarialStep):
     _graph: torch.cuda.CUDAGraph | None = None
     _recordable = True
 
-    def __call__(self, images: Tensor, labels: Tensor, latents: Tensor) -> dict[str, Tensor]:
+    def __call__(self, *batch: Tensor) -> dict[str, Tensor]:
         """Train on a batch, as AdversarialStep does."""
         if self._graph is None and self._recordable and self._steps_taken >= WARM_UP_STEPS:
-            self._record(images, labels, latents)
+            self._record(*batch)
         self._steps_taken += 1
         if self._graph is None:
-            return self._step_aside(images, labels, latents)
-        for place, given in zip(self._inputs, (images, labels, latents), strict=True):
+            return self._step_aside(*batch)
+        for place, given in zip(self._inputs, batch, strict=True):
             place.copy_(given)
         self._graph.replay()
         # A copy, because the next replay writes to the same place.

@@ -1,22 +1,25 @@
-"""Adversarial losses: pure functions of logits, found by name. A new loss is a new entry in LOSSES."""
+"""Adversarial losses and penalties: pure functions. A new loss is a new entry in LOSSES."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Both players' objectives, to be minimised."""
+    """Both players' objectives, to be minimised. Real and fake logits at the same place share a genre."""
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     """(real logits (B,), fake logits (B,)) -> scalar."""
-    generator: Callable[[Tensor], Tensor]
-    """fake logits (B,) -> scalar."""
+    generator: Callable[[Tensor, Tensor | None], Tensor]
+    """(fake logits (B,), real logits (B,)) -> scalar."""
+    is_relative: bool = False
+    """Whether the generator's objective looks at real logits; otherwise they are None."""
 
 
 def bce_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -28,9 +31,56 @@ def bce_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
-def bce_generator(fake_logits: Tensor) -> Tensor:
+def bce_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     """-E log D(G(z)): the non-saturating form of section 3 of the same paper."""
     return F.softplus(-fake_logits).mean()
 
 
-LOSSES = {"bce": Loss(bce_discriminator, bce_generator)}
+def hinge_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))).
+
+    T. Miyato et al., Spectral normalization for GANs, ICLR 2018, arXiv:1802.05957, equation 16.
+    """
+    return F.relu(1.0 - real_logits).mean() + F.relu(1.0 + fake_logits).mean()
+
+
+def hinge_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+    """-E D(G(z)): equation 17 of the same paper."""
+    return -fake_logits.mean()
+
+
+def relativistic_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-E log sigmoid(D(x) - D(G(z))): each fake is judged beside a real image of its genre.
+
+    A. Jolicoeur-Martineau, The relativistic discriminator, ICLR 2019, arXiv:1807.00734; with zero-centred
+    penalties on both kinds of images, N. Huang et al., The GAN is dead; long live the GAN!, NeurIPS 2024,
+    arXiv:2501.05441.
+    """
+    return F.softplus(fake_logits - real_logits).mean()
+
+
+def relativistic_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+    """-E log sigmoid(D(G(z)) - D(x)): the same with the parts exchanged."""
+    assert real_logits is not None
+    return F.softplus(real_logits - fake_logits).mean()
+
+
+def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """E |grad of the logits with respect to the images|², zero-centred: R1 on real images, R2 on fakes.
+
+    L. Mescheder, A. Geiger, S. Nowozin, Which training methods for GANs do actually converge?, ICML 2018,
+    arXiv:1801.04406, equation 9; without its factor gamma / 2.
+
+    Args:
+        logits: (B,), each of the image at the same place.
+        images: (B, ...), which require gradients; the logits were computed from them.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.square().flatten(1).sum(dim=1).mean()
+
+
+LOSSES = {
+    "bce": Loss(bce_discriminator, bce_generator),
+    "hinge": Loss(hinge_discriminator, hinge_generator),
+    "relativistic": Loss(relativistic_discriminator, relativistic_generator, is_relative=True),
+}

@@ -16,6 +16,7 @@ from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import sole_writer
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training import run_directory
+from musicspectrogan.training.augment import Augmentation
 from musicspectrogan.training.batches import Batches, steps_per_epoch
 from musicspectrogan.training.callbacks import (
     Checkpoints,
@@ -94,7 +95,16 @@ def plan_run(config: TrainingConfig, output: Path | None = None) -> Plan:
     config = with_resolved_paths(config)
     device = choose_device(config.device)
     dataset = load_dataset(config.dataset, split=config.split, image_size=config.image_size)
-    model = ModelConfig(dataset.image_size, config.width, config.latent_dim, len(dataset.genres))
+    model = ModelConfig(
+        dataset.image_size,
+        config.width,
+        config.latent_dim,
+        len(dataset.genres),
+        upsampling=config.upsampling,
+        minibatch_deviation=config.minibatch_deviation,
+        spectral_norm=config.spectral_norm,
+    )
+    models.check_options(config.gan, model)
     run = output or run_directory.next_run(config.gan, dataset.name)
     start = load_checkpoint(config.init_from) if config.init_from else None
     if start and start.genres != dataset.genres:
@@ -197,6 +207,12 @@ def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None
     with torch.random.fork_rng(devices=[]):  # initial weights follow from the seed and leave no trace
         torch.manual_seed(config.seed)
         generator, discriminator = models.build(config.gan, plan.model)
+    mixes_images = any(isinstance(module, nn.BatchNorm2d) for module in discriminator.modules())
+    if mixes_images and (config.r1 or config.r2):
+        raise UserError(
+            f"--r1 and --r2 penalise the gradient of each image by itself, but the discriminator of "
+            f"--gan {config.gan} has BatchNorm; take --gan projection or --gan unconditional"
+        )
     start = plan.start
     if start is not None:
         _load_weights(generator, start.generator, config)
@@ -215,6 +231,9 @@ def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None
         LOSSES[config.loss],
         lr=config.lr,
         betas=(config.beta1, config.beta2),
+        augmentation=Augmentation(config.augment),
+        r1=config.r1,
+        r2=config.r2,
         bfloat16=config.precision == "bfloat16",
     )
     ema = AveragedGenerator(generator, config.ema_images)
@@ -222,7 +241,7 @@ def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None
         _load_weights(ema.module, start.ema, config)
     if start is not None and plan.resumed:
         step.load_optimizers(start.optimizer_d, start.optimizer_g)
-    batches = Batches(plan.dataset, config.batch_size, device, config.seed)
+    batches = Batches(plan.dataset, config.batch_size, device, config.seed, windows=config.windows)
     samples = Samples(plan.run, config.gan, plan.dataset, config.seed)
     return Trainer(
         config,

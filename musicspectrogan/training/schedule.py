@@ -1,4 +1,4 @@
-"""When snapshots and judgements come: at ends of epochs, by the position in the run alone."""
+"""What changes in the course of a run, by the position alone: snapshots, judgements, and the pace."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from musicspectrogan.training.settings import TrainingConfig
 # fastest early, and on a fast GPU even spacing would take more time than training.
 EVEN = 10
 GROWTH = 1.1
+# Of the learning rate and the penalties' weights this part is left in the end.
+ANNEALED = 0.1
 
 
 class Schedule:
-    """Which epochs end with a snapshot, and which of these with a judgement.
+    """Which epochs end with a snapshot, which of these with a judgement, and how fast a step learns.
 
     Args:
         config: has `snapshot_every` and `eval_every` in images, and the number of epochs.
@@ -35,6 +37,18 @@ class Schedule:
             if self.snapshot_due(epoch):
                 return False
         return epoch > 0
+
+    def annealing(self, images_seen: int) -> float:
+        """What is left of the learning rate and of the penalties' weights, from 1 on along half a cosine.
+
+        I. Loshchilov, F. Hutter, SGDR, ICLR 2017, arXiv:1608.03983, without restarts; of the penalties too,
+        N. Huang et al., arXiv:2501.05441, section 4.
+        """
+        if not self.config.anneal_images:
+            return 1.0
+        progress = min(1.0, images_seen / self.config.anneal_images)
+        left = 0.5 + 0.5 * math.cos(math.pi * progress)
+        return ANNEALED + (1.0 - ANNEALED) * left
 
     def _is_due(self, epoch: int, every: int) -> bool:
         before, now = (_occasions((epoch - ago) * self.epoch_images, every) for ago in (1, 0))

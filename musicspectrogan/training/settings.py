@@ -18,7 +18,8 @@ class TrainingConfig:
     """Train a GAN on a folder of spectrogram images."""
 
     gan: str = "dcgan"
-    """Model: dcgan, or cgan, which is conditioned on genre."""
+    """Model: dcgan, or cgan, which is conditioned on genre; unconditional and projection are their likes for
+    stable training."""
     dataset: Path | None = None
     """Folder made by preprocess.py, or any folder of class folders of images."""
     split: str = "training"
@@ -33,14 +34,31 @@ class TrainingConfig:
     """Channels of the layers next to the image; 64 is the classic, 16 to 32 suit a CPU."""
     latent_dim: int = 100
     """Length of the latent vector."""
+    upsampling: str = "transposed"
+    """How the generator of unconditional and projection grows its images: transposed convolutions, or resize
+    and convolve."""
+    minibatch_deviation: bool = False
+    """Let the discriminator of unconditional and projection see how much the images of a batch differ."""
+    spectral_norm: bool = False
+    """Divide the weights of the discriminator of unconditional and projection by their spectral norms."""
     loss: str = "bce"
-    """Adversarial loss: bce."""
+    """Adversarial loss: bce, hinge or relativistic."""
+    r1: float = 0.0
+    """Weight of the gradient penalty on real images; 0 for none."""
+    r2: float = 0.0
+    """Weight of the gradient penalty on fake images; 0 for none."""
+    augment: float = 0.0
+    """Probability of each change to what the discriminator sees, real and fake; 0 for none."""
+    windows: bool = False
+    """Train on windows at any offset in the tracks instead of the images as they were cut."""
     lr: float = 0.0002
     """Learning rate of both Adam optimizers."""
     beta1: float = 0.5
     """Adam's decay of the mean of gradients."""
     beta2: float = 0.999
     """Adam's decay of the mean of squared gradients."""
+    anneal_images: int = 0
+    """Images over which the learning rate and the weights of the penalties fall to a tenth; 0 for never."""
     ema_images: int = 10000
     """Images after which a weight counts half in the averaged generator that is sampled from."""
     standing_batches: int = 100
@@ -68,10 +86,19 @@ class TrainingConfig:
         check_choice("gan", self.gan, models.names())
         check_choice("device", self.device, DEVICES)
         check_choice("precision", self.precision, PRECISIONS)
-        check_at_least(
-            self, epochs=1, batch_size=2, width=1, latent_dim=1, ema_images=0, seed=0, eval_every=0
-        )
-        check_at_least(self, standing_batches=1, log_every=1, snapshot_every=1, keep_checkpoints=1)
+        check_at_least(self, epochs=1, batch_size=2, width=1, latent_dim=1, standing_batches=1, log_every=1)
+        check_at_least(self, snapshot_every=1, eval_every=0, keep_checkpoints=1, seed=0)
+        check_at_least(self, r1=0, r2=0, anneal_images=0, ema_images=0)
+        for name in ("r1", "r2"):
+            if getattr(self, name) == float("inf"):
+                raise UserError(f"{name}: inf is not allowed; it is a weight, for instance 1")
+        if self.minibatch_deviation and self.batch_size % 2 and self.batch_size % 3:
+            raise UserError(
+                f"batch_size: {self.batch_size} cannot be split into groups for minibatch_deviation; "
+                "give a multiple of 4, or of 2 or 3"
+            )
+        if not 0 <= self.augment <= 1:
+            raise UserError(f"augment: {self.augment} is not allowed; it is a probability, 0 to 1")
         if not 0 < self.lr < float("inf"):
             raise UserError(f"lr: {self.lr} is not allowed; it must be positive, for instance 0.0002")
         for name in ("beta1", "beta2"):

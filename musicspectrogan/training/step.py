@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from musicspectrogan.training.losses import Loss
+from musicspectrogan.training.augment import Augmentation
+from musicspectrogan.training.losses import Loss, gradient_penalty
+
+# Views of images in a step, each augmented by itself: real, fake, and fake in the generator's turn.
+VIEWS = 3
 
 
 class AdversarialStep:
@@ -17,6 +22,8 @@ class AdversarialStep:
         generator, discriminator: on the device that the batches are on.
         loss: both players' objectives.
         lr, betas: of both Adam optimizers.
+        augmentation: of all that the discriminator sees; None for none.
+        r1, r2: weights gamma of the gradient penalties on real and on fake images.
         bfloat16: run the networks' forward and backward passes in bfloat16 where PyTorch's autocast
             deems it safe; weights, losses and optimizers stay float32.
     """
@@ -29,61 +36,114 @@ class AdversarialStep:
         *,
         lr: float,
         betas: tuple[float, float],
+        augmentation: Augmentation | None = None,
+        r1: float = 0.0,
+        r2: float = 0.0,
         bfloat16: bool = False,
     ) -> None:
         self.generator = generator
         self.discriminator = discriminator
         self.loss = loss
+        self.augmentation = augmentation or Augmentation(0.0)
+        self.r1, self.r2 = r1, r2
+        self.lr = lr
         self.device = next(generator.parameters()).device
         self.bfloat16 = bfloat16
         # The fused update is one kernel for all weights; on a CPU it saves a pass over each of them.
         # "Capturable" keeps its step count on the device, where a CUDA graph can go on with it.
         self._kind = {"fused": True, "capturable": self.device.type == "cuda"}
-        self.optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=betas, **self._kind)
-        self.optimizer_g = torch.optim.Adam(generator.parameters(), lr=lr, betas=betas, **self._kind)
+        adam = partial(torch.optim.Adam, betas=betas, **self._kind)
+        self.optimizer_d = adam(discriminator.parameters(), lr=self._rate())
+        self.optimizer_g = adam(generator.parameters(), lr=self._rate())
+        # On the device, so that a recorded step sees it change.
+        self._annealing = torch.ones((), device=self.device)
+        self._annealed_to = 1.0
+
+    def anneal(self, factor: float) -> None:
+        """From the next step on, use that part of the learning rate and of the penalties' weights."""
+        if factor == self._annealed_to:
+            return
+        self._annealed_to = factor
+        self._annealing.fill_(factor)
+        for optimizer in (self.optimizer_d, self.optimizer_g):
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(self.lr * factor)
+                else:
+                    group["lr"] = self.lr * factor
+
+    def _rate(self) -> float | Tensor:
+        """The learning rate, on the device where a recorded step must see it change."""
+        return torch.tensor(self.lr, device=self.device) if self._kind["capturable"] else self.lr
 
     def load_optimizers(self, state_d: dict[str, Any], state_g: dict[str, Any]) -> None:
         """Go on with the optimizers' state_dicts, which may come from a run on another device."""
         for optimizer, state in ((self.optimizer_d, state_d), (self.optimizer_g, state_g)):
-            groups = [{**group, **self._kind} for group in state["param_groups"]]
+            groups = [{**group, **self._kind, "lr": self._rate()} for group in state["param_groups"]]
             optimizer.load_state_dict({**state, "param_groups": groups})
+        self._annealed_to = 1.0
+        self._annealing.fill_(1.0)
 
-    def __call__(self, images: Tensor, labels: Tensor, latents: Tensor) -> dict[str, Tensor]:
+    def __call__(self, images: Tensor, labels: Tensor, latents: Tensor, draws: Tensor) -> dict[str, Tensor]:
         """Train on real images (B, 1, H, W) with their labels (B,), and on fakes of the same labels.
 
+        Args:
+            draws: uniform in [0, 1), (VIEWS, B, augmentation.draws).
+
         Returns:
-            Scalars on the device: both losses, and the mean probability of being real that the
-            discriminator gives to real images, and to fakes before and after its own update.
+            Scalars on the device: both losses, the mean probability of being real that the discriminator
+            gives to real images, and to fakes before and after its own update, and the penalties that
+            have a weight.
         """
         with self._precision():
             fakes = self.generator(latents, labels)
 
         self.optimizer_d.zero_grad(set_to_none=True)
         # Real and fake images in batches of their own: BatchNorm must not see them mixed.
-        with self._precision():
-            real_logits = self.discriminator(images, labels).float()
-            fake_logits = self.discriminator(fakes.detach(), labels).float()
+        real_logits, r1 = self._judge(self.augmentation(images, draws[0]), labels, self.r1)
+        fake_logits, r2 = self._judge(self.augmentation(fakes.detach(), draws[1]), labels, self.r2)
         loss_d = self.loss.discriminator(real_logits, fake_logits)
-        loss_d.backward()
+        (loss_d + self._annealing * (self.r1 / 2 * r1 + self.r2 / 2 * r2)).backward()
         self.optimizer_d.step()
 
         self.optimizer_g.zero_grad(set_to_none=True)
         # The generator's turn needs no gradients of the discriminator's weights.
         self.discriminator.requires_grad_(False)
         with self._precision():
-            fooling_logits = self.discriminator(fakes, labels).float()
-        loss_g = self.loss.generator(fooling_logits)
+            fooling_logits = self.discriminator(self.augmentation(fakes, draws[2]), labels).float()
+            beside = None
+            if self.loss.is_relative:
+                beside = self.discriminator(self.augmentation(images, draws[0]), labels).float()
+        loss_g = self.loss.generator(fooling_logits, beside)
         loss_g.backward()
         self.discriminator.requires_grad_(True)
         self.optimizer_g.step()
 
+        # Relative logits mean something only beside each other: their middle counts as undecided.
+        middle = (real_logits.mean() + fake_logits.mean()).detach() / 2 if self.loss.is_relative else 0.0
+
+        def probability(logits: Tensor) -> Tensor:
+            return (logits.detach() - middle).sigmoid().mean()
+
         return {
             "loss_d": loss_d.detach(),
             "loss_g": loss_g.detach(),
-            "d_real": real_logits.detach().sigmoid().mean(),
-            "d_fake_before": fake_logits.detach().sigmoid().mean(),
-            "d_fake_after": fooling_logits.detach().sigmoid().mean(),
+            "d_real": probability(real_logits),
+            "d_fake_before": probability(fake_logits),
+            "d_fake_after": probability(fooling_logits),
+            **({"r1": r1.detach()} if self.r1 else {}),
+            **({"r2": r2.detach()} if self.r2 else {}),
         }
+
+    def _judge(self, images: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        """The discriminator's logits (B,), and where it has a weight the gradient penalty."""
+        if not weight:
+            with self._precision():
+                logits = self.discriminator(images, labels).float()
+            return logits, logits.new_zeros(())
+        images = images.detach().float().requires_grad_()
+        logits = self.discriminator(images, labels)  # all in float32: squared gradients overflow sooner
+        return logits, gradient_penalty(logits, images)
 
     def _precision(self) -> torch.autocast:
         # No cache of cast weights: a recorded step must cast them anew each time.

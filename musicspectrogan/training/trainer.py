@@ -19,7 +19,7 @@ from musicspectrogan.training.batches import Batches
 from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.schedule import Schedule
 from musicspectrogan.training.settings import TrainingConfig
-from musicspectrogan.training.step import AdversarialStep
+from musicspectrogan.training.step import VIEWS, AdversarialStep
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,9 @@ class Trainer:
                     first = self.steps_taken % self.batches.steps_per_epoch
                     for images, labels in self.batches.epoch(epoch, first):
                         latents = self.latents_at("training", self.images_seen)
-                        self._untold.append(self.step(images, labels, latents))
+                        draws = self._draws_at(self.images_seen)
+                        self.step.anneal(self.schedule.annealing(self.images_seen))
+                        self._untold.append(self.step(images, labels, latents, draws))
                         self.steps_taken += 1
                         self.ema.update(self.config.batch_size, self.images_seen)
                         if self.steps_taken % self.config.log_every == 0:
@@ -137,6 +139,12 @@ class Trainer:
         generator = generator_at(self.batches.device, self.config.seed, "latents", *position)
         shape = (self.config.batch_size, self.config.latent_dim)
         return torch.randn(shape, generator=generator, device=self.batches.device)
+
+    def _draws_at(self, images_seen: int) -> Tensor:
+        """Uniform numbers (VIEWS, B, …) for a step's augmentation, likewise."""
+        generator = generator_at(self.batches.device, self.config.seed, "augmentation", images_seen)
+        shape = (VIEWS, self.config.batch_size, self.step.augmentation.draws)
+        return torch.rand(shape, generator=generator, device=self.batches.device)
 
     def tell(self, event: str, *arguments: object) -> None:
         """Call that method of every callback, in their order."""

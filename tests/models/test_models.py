@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
 from musicspectrogan import models
 from musicspectrogan.errors import UserError
 from musicspectrogan.models import ModelConfig
+from musicspectrogan.models.layers import ConditionalBatchNorm
 
 GENRES = 3
 BATCH = 5
 
 
-def config(**changes: int) -> ModelConfig:
+# Each model as it is, and with each of the switches that it knows.
+SWITCHES = {"upsampling": "resize", "minibatch_deviation": True, "spectral_norm": True}
+VARIANTS = [
+    *((gan, {}) for gan in models.names()),
+    *((gan, {name: value}) for gan in ("projection", "unconditional") for name, value in SWITCHES.items()),
+    ("projection", SWITCHES),
+]
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+def config(**changes: object) -> ModelConfig:
     return ModelConfig(**{"image_size": 64, "width": 4, "latent_dim": 7, "n_genres": GENRES, **changes})
 
 
@@ -27,28 +44,39 @@ def weights(network: torch.nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters())
 
 
-def test_both_classics_are_found_and_shared_blocks_are_no_model():
-    assert {"dcgan", "cgan"} <= set(models.names())
-    assert "blocks" not in models.names()
+def randomise(network: torch.nn.Module, deviation: float = 0.1) -> torch.nn.Module:
+    """Weights as though after some training: a fresh network may be blind to what it will see."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator), alpha=deviation)
+    return network
+
+
+def test_all_models_are_found_and_what_they_share_is_no_model():
+    assert {"dcgan", "cgan", "projection", "unconditional"} <= set(models.names())
+    assert not {"blocks", "layers"} & set(models.names())
 
 
 @pytest.mark.parametrize("image_size", [64, 128, 256])
-@pytest.mark.parametrize("gan", models.names())
-def test_shapes_and_ranges(gan, image_size):
-    model = config(image_size=image_size)
+@pytest.mark.parametrize(("gan", "switches"), VARIANTS)
+def test_shapes_and_ranges(gan, switches, image_size):
+    model = config(image_size=image_size, **switches)
     generator, discriminator = models.build(gan, model)
     latents, labels = inputs(model)
     images = generator(latents, labels)
     assert images.shape == (BATCH, 1, image_size, image_size)
     assert images.dtype == torch.float32
     assert -1 <= images.min() < images.max() <= 1
+    extreme = randomise(generator, 1.0)(latents, labels)
+    assert 0.99 < extreme.abs().max() <= 1
     logits = discriminator(images, labels)
     assert logits.shape == (BATCH,)
 
 
-@pytest.mark.parametrize("gan", models.names())
-def test_every_weight_gets_a_gradient(gan):
-    model = config()
+@pytest.mark.parametrize(("gan", "switches"), VARIANTS)
+def test_every_weight_gets_a_gradient(gan, switches):
+    model = config(**switches)
     generator, discriminator = models.build(gan, model)
     latents, labels = inputs(model)
     discriminator(generator(latents, labels), labels).square().sum().backward()
@@ -57,16 +85,40 @@ def test_every_weight_gets_a_gradient(gan):
             assert weight.grad is not None and weight.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("gan", models.names())
-def test_labels_matter_exactly_when_the_model_is_conditional(gan):
-    model = config()
+@pytest.mark.parametrize(("gan", "switches"), VARIANTS)
+def test_labels_matter_exactly_when_the_model_is_conditional(gan, switches):
+    model = config(**switches)
     latents, labels = inputs(model)
     for network, given in zip(
         models.build(gan, model), (latents, torch.zeros(BATCH, 1, 64, 64)), strict=True
     ):
-        network.eval()
-        same = torch.equal(network(given, labels), network(given, (labels + 1) % GENRES))
-        assert same is not models.is_conditional(gan)
+        randomise(network).eval()
+        one, other = network(given, labels), network(given, (labels + 1) % GENRES)
+        alike = [torch.equal(a, b) for a, b in zip(one, other, strict=True)]
+        assert alike == [not models.is_conditional(gan)] * BATCH
+
+
+@pytest.mark.parametrize("gan", [gan for gan in models.names() if models.is_conditional(gan)])
+def test_a_mixture_of_one_genre_alone_is_that_genre_and_others_lie_between(gan):
+    generator = randomise(models.build(gan, config())[0]).eval()
+    latents, labels = inputs(config())
+    pure = torch.nn.functional.one_hot(labels, GENRES).float()
+    assert torch.equal(generator(latents, pure), generator(latents, labels))
+    others = torch.nn.functional.one_hot((labels + 1) % GENRES, GENRES).float()
+    ends = generator(latents, pure), generator(latents, others)
+    near = generator(latents, 0.999 * pure + 0.001 * others)
+    way, step = (ends[1] - ends[0]).flatten(1).norm(dim=1), (near - ends[0]).flatten(1).norm(dim=1)
+    assert (step > 0).all() and (step < 0.05 * way).all()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_an_unconditional_model_takes_any_labels(size):
+    generator, discriminator = models.build("unconditional", config())
+    latents, labels = inputs(config())
+    images = generator.eval()(latents[:size], labels[:size])
+    assert torch.equal(images, generator(latents[:size], torch.rand(size, GENRES)))
+    assert torch.equal(discriminator(images, labels[:size]), discriminator(images, labels[:size] + 1))
+    assert all(len(m.scale) == 1 for m in generator.modules() if isinstance(m, ConditionalBatchNorm))
 
 
 @pytest.mark.parametrize("gan", models.names())
@@ -74,7 +126,7 @@ def test_in_eval_mode_an_image_does_not_depend_on_its_neighbours(gan):
     model = config()
     generator, _ = models.build(gan, model)
     latents, labels = inputs(model)
-    generator(latents, labels)  # so that BatchNorm has statistics of its own
+    randomise(generator)(latents, labels)  # so that BatchNorm has statistics of its own
     generator.eval()
     together = generator(latents, labels)
     alone = torch.cat([generator(latents[k : k + 1], labels[k : k + 1]) for k in range(BATCH)])
@@ -112,6 +164,41 @@ def test_initial_weights_are_those_of_the_paper():
                 assert module.bias.abs().max() == 0
 
 
+def test_the_projection_model_has_the_known_number_of_weights():
+    generator, discriminator = models.build("projection", config(width=64, latent_dim=100))
+    classic, _ = models.build("dcgan", config(width=64, latent_dim=100))
+    # A scale and a shift for each channel of each genre, and not for each channel.
+    assert weights(generator) - weights(classic) == (GENRES - 1) * 2 * (512 + 256 + 128 + 64)
+    strides = sum(16 * outer * inner + inner for outer, inner in ((1, 64), (64, 128), (128, 256), (256, 512)))
+    features = 512 * 4 * 4
+    assert weights(discriminator) == strides + (9 * 512 * 512 + 512) + (features + 1) + GENRES * features
+
+
+def test_initial_weights_of_the_projection_model():
+    torch.manual_seed(0)
+    generator, discriminator = models.build("projection", config(width=32))
+    for module in generator.modules():
+        if isinstance(module, torch.nn.ConvTranspose2d):
+            assert module.weight.std().item() == pytest.approx(0.02, rel=0.15)
+        elif isinstance(module, ConditionalBatchNorm):
+            assert (module.scale == 1).all() and (module.shift == 0).all()
+    for module in discriminator.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            fan_in = module.weight[0].numel()
+            assert module.weight.std().item() == pytest.approx((2 / 1.04 / fan_in) ** 0.5, rel=0.1)
+            assert (module.bias == 0).all()
+    assert (discriminator.directions.weight == 0).all()
+
+
+@pytest.mark.parametrize("gan", ["projection", "unconditional"])
+def test_upsampling_by_resizing_leaves_one_transposed_convolution_from_the_latents(gan):
+    generator, _ = models.build(gan, config(upsampling="resize"))
+    modules = list(generator.modules())
+    transposed = [module for module in modules if isinstance(module, torch.nn.ConvTranspose2d)]
+    assert [module.in_channels for module in transposed] == [7]
+    assert sum(isinstance(module, torch.nn.Upsample) for module in modules) == 4
+
+
 def test_larger_images_add_one_layer_each():
     layers = {
         size: sum(
@@ -126,6 +213,72 @@ def test_larger_images_add_one_layer_each():
 def test_an_unknown_model_is_named_with_its_neighbour():
     with pytest.raises(UserError, match=r"'dcgn' is not one of .*did you mean 'dcgan'"):
         models.build("dcgn", config())
+
+
+@pytest.mark.parametrize(("switch", "value"), SWITCHES.items())
+@pytest.mark.parametrize("gan", ["dcgan", "cgan"])
+def test_a_switch_that_means_nothing_for_a_classic_is_refused_by_its_flag(gan, switch, value):
+    flag = "--" + switch.replace("_", "-")
+    for build in (models.build, models.check_options):
+        with pytest.raises(UserError, match=f"{flag} means nothing for --gan {gan}"):
+            build(gan, config(**{switch: value}))
+
+
+@pytest.mark.parametrize("gan", models.names())
+def test_each_model_says_which_switches_it_knows(gan):
+    models.check_options(gan, config())
+    knows = set()
+    for switch, value in SWITCHES.items():
+        with contextlib.suppress(UserError):
+            models.check_options(gan, config(**{switch: value}))
+            knows.add(switch)
+    assert knows == (set() if gan in ("dcgan", "cgan") else set(SWITCHES))
+
+
+def test_an_upsampling_that_nobody_knows_is_refused():
+    with pytest.raises(UserError, match=r"'resise' is not one of .*did you mean 'resize'"):
+        config(upsampling="resise")
+
+
+@pytest.mark.parametrize("switches", [{}, {"minibatch_deviation": True}, {"spectral_norm": True}])
+def test_the_projection_of_features_on_the_genres_directions_is_all_that_labels_change(switches):
+    discriminator = randomise(models.build("projection", config(**switches))[1]).eval()
+    images = torch.rand(BATCH, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    features, directions = discriminator.features(images), discriminator.directions.weight
+    one, other = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([1, 0, 1, 2, 1])
+    difference = discriminator(images, one) - discriminator(images, other)
+    for image, (a, b) in enumerate(zip(one.tolist(), other.tolist(), strict=True)):
+        expected = torch.dot(directions[a] - directions[b], features[image])
+        torch.testing.assert_close(difference[image], expected, rtol=1e-4, atol=1e-5)
+    verdict = discriminator.verdict
+    whole = features @ (verdict.weight[0] + directions[2]) + verdict.bias
+    given = torch.full((BATCH,), 2)
+    torch.testing.assert_close(discriminator(images, given), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fresh_projection_discriminator_treats_all_genres_alike():
+    discriminator = models.build("projection", config())[1]
+    images = torch.rand(BATCH, 1, 64, 64)
+    logits = [discriminator(images, torch.full((BATCH,), genre)) for genre in range(GENRES)]
+    assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
+
+
+def test_the_verdict_on_an_image_does_not_depend_on_its_neighbours_unless_it_is_asked_to():
+    for deviation in (False, True):
+        model = config(minibatch_deviation=deviation)
+        discriminator = randomise(models.build("projection", model)[1])  # in training mode
+        images = torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        together = discriminator(images, torch.zeros(4, dtype=torch.int64))
+        alone = discriminator(images[:1], torch.zeros(1, dtype=torch.int64))
+        assert torch.allclose(together[:1], alone, rtol=1e-4, atol=1e-4) is not deviation
+
+
+@pytest.mark.parametrize(("gan", "switches"), VARIANTS)
+def test_all_models_are_of_the_size_of_the_classic(gan, switches):
+    size = {"width": 64, "latent_dim": 100, "n_genres": 10}
+    classic = models.build("cgan", config(**size))
+    for network, reference in zip(models.build(gan, config(**size, **switches)), classic, strict=True):
+        assert 0.5 <= weights(network) / weights(reference) <= 2.5
 
 
 def test_a_size_that_is_no_power_of_two_is_refused():

@@ -1,4 +1,8 @@
+"""Batches of numbered images, and windows on strips whose pixels tell their track and frame."""
+
 from __future__ import annotations
+
+import logging
 
 import numpy as np
 import pytest
@@ -79,12 +83,133 @@ def test_random_numbers_depend_on_every_part_of_the_position():
     )
 
 
+# Segments that each track has; of track 3 one is missing.
+SEGMENTS = {0: [0, 1, 2, 3, 4], 1: [0], 2: [0, 1], 3: [0, 1, 3, 4], 4: [2, 3, 4]}
+# Tracks and segments that have two neighbours.
+INNER = {(0, 1), (0, 2), (0, 3), (4, 3)}
+WIDTH = 64
+
+
+def strips() -> ImageDataset:
+    """Images of those tracks, shuffled; label k is image k's alone.
+
+    The top row is filled with the track's number and those below with the frame's, high byte and low byte.
+    The first row of the pixels belongs to no image.
+    """
+    places = [(track, segment) for track, segments in SEGMENTS.items() for segment in segments]
+    places = [places[k] for k in np.random.default_rng(0).permutation(len(places))]
+    pixels = np.full((len(places) + 1, WIDTH, WIDTH), 255, dtype=np.uint8)
+    rows = np.arange(1, len(places) + 1)[::-1].copy()
+    for row, (track, segment) in zip(rows, places, strict=True):
+        frames = segment * WIDTH + np.arange(WIDTH)
+        pixels[row] = np.stack([0 * frames + track, frames // 256, *[frames % 256] * (WIDTH - 2)])
+    tracks, segments = np.array(places, dtype=np.int64).T
+    genres = [f"genre {k:02d}" for k in range(len(places))]
+    labels = np.arange(len(places))
+    return ImageDataset("strips", pixels, rows, labels, genres, tracks, segments, SpectrogramConfig(), "")
+
+
+def told(batches: Batches, epoch: int, start: int = 0) -> list[tuple[bytes, list[int]]]:
+    return [(as_pixels(images).tobytes(), labels.tolist()) for images, labels in batches.epoch(epoch, start)]
+
+
+def begins(batches: Batches, epoch: int) -> list[tuple[int, int]]:
+    """(image, frames from its own begin to that of its window) in the epoch's order; checks each window."""
+    dataset, found = strips(), []
+    for images, labels in batches.epoch(epoch):
+        for window, pick in zip(as_pixels(images).astype(int), labels.tolist(), strict=True):
+            track, frames = window[0], 256 * window[1] + window[2]
+            assert (track == dataset.tracks[pick]).all()
+            assert (frames == frames[0] + np.arange(WIDTH)).all()
+            assert (window[2:] == window[2]).all()
+            found.append((pick, frames[0] - dataset.segments[pick] * WIDTH))
+    return found
+
+
+def test_every_window_lies_in_its_track_and_around_its_image():
+    dataset = strips()
+    batches = Batches(dataset, 4, CPU, seed=0, windows=True)
+    found = [pair for epoch in range(60) for pair in begins(batches, epoch)]
+    kinds: dict[tuple[bool, bool], set[int]] = {}
+    for pick, away in found:
+        track, segment = dataset.tracks[pick], dataset.segments[pick]
+        beside = (segment - 1 in SEGMENTS[track], segment + 1 in SEGMENTS[track])
+        kinds.setdefault(beside, set()).add(int(away))
+    assert kinds[False, False] == {0}
+    assert min(kinds[True, False]) == min(kinds[True, True]) == -WIDTH // 2
+    assert kinds[True, False] <= set(range(-WIDTH // 2, 1)) and len(kinds[True, False]) > 30
+    assert kinds[False, True] <= set(range(WIDTH // 2 + 1)) and len(kinds[False, True]) > 30
+    assert kinds[True, True] <= set(range(-WIDTH // 2, WIDTH // 2)) and len(kinds[True, True]) > 55
+    assert max(kinds[True, True]) == WIDTH // 2 - 1
+
+
+def test_offsets_are_uniform():
+    dataset = strips()
+    inner = [k for k in range(len(dataset)) if (dataset.tracks[k], dataset.segments[k]) in INNER]
+    batches = Batches(dataset, 4, CPU, seed=0, windows=True)
+    offsets = [away for epoch in range(300) for pick, away in begins(batches, epoch) if pick in inner]
+    # Their mean is -0.5, with a deviation of 18.5 by the root of their number.
+    assert np.mean(offsets) == pytest.approx(-0.5, abs=4 * 18.5 / len(offsets) ** 0.5)
+    assert np.std(offsets) == pytest.approx(18.5, rel=0.1)
+
+
+def test_windows_are_a_function_of_seed_and_position():
+    batches = Batches(strips(), 4, CPU, seed=5, windows=True)
+    whole = told(batches, 3)
+    assert told(batches, 3) == whole
+    assert told(Batches(strips(), 4, CPU, seed=5, windows=True), 3) == whole
+    for start in range(len(whole) + 1):
+        assert told(batches, 3, start) == whole[start:]
+
+
+def test_offsets_differ_between_epochs_and_seeds_whatever_the_order():
+    dataset = strips()
+    inner = [k for k in range(len(dataset)) if (dataset.tracks[k], dataset.segments[k]) in INNER]
+    runs = []
+    for seed, epochs in ((5, range(40)), (5, range(40, 80)), (6, range(40))):
+        batches = Batches(dataset, 4, CPU, seed, windows=True)
+        runs.append([pair for epoch in epochs for pair in begins(batches, epoch)])
+    for other in runs[1:]:  # at equal positions
+        pairs = [(a, b) for (k, a), (j, b) in zip(runs[0], other, strict=True) if k in inner and j in inner]
+        assert len(pairs) > 20
+        assert np.mean([a == b for a, b in pairs]) < 0.2
+
+
+def test_windows_change_neither_the_order_nor_the_labels():
+    with_windows, without = (Batches(strips(), 4, CPU, seed=1, windows=windows) for windows in (True, False))
+    assert with_windows.steps_per_epoch == without.steps_per_epoch == 4
+    for epoch in range(3):
+        moved, plain = told(with_windows, epoch), told(without, epoch)
+        assert [labels for _, labels in moved] == [labels for _, labels in plain]
+        assert [pixels for pixels, _ in moved] != [pixels for pixels, _ in plain]
+    assert torch.equal(with_windows.labels_at(7), without.labels_at(7))
+
+
+def test_without_windows_images_are_shown_as_they_were_cut():
+    dataset = strips()
+    for batches in (Batches(dataset, 4, CPU, seed=1), Batches(dataset, 4, CPU, seed=1, windows=False)):
+        for images, labels in batches.epoch(0):
+            np.testing.assert_array_equal(as_pixels(images), dataset.pixels[dataset.rows[labels.numpy()]])
+
+
+def test_windows_on_images_without_neighbours_are_the_images_and_a_line_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="musicspectrogan")
+    dataset = numbered_images(10)
+    assert told(Batches(dataset, 4, CPU, 0, windows=True), 2) == told(Batches(dataset, 4, CPU, 0), 2)
+    assert [record.getMessage() for record in caplog.records] == [
+        "No two images of a track are consecutive: windows stay where the images were cut"
+    ]
+    caplog.clear()
+    Batches(strips(), 4, CPU, 0, windows=True)
+    assert not caplog.records
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_batches_on_a_gpu_equal_those_on_the_cpu(monkeypatch):
-    dataset = numbered_images(100)
-    expected = [(numbers(i), labels.tolist()) for i, labels in Batches(dataset, 32, CPU, 1).epoch(2)]
-    resident = Batches(dataset, 32, torch.device("cuda"), 1)
-    assert [(numbers(i), labels.tolist()) for i, labels in resident.epoch(2)] == expected
+@pytest.mark.parametrize("windows", [False, True])
+def test_batches_on_a_gpu_equal_those_on_the_cpu(monkeypatch, windows):
+    dataset, gpu = strips(), torch.device("cuda")
+    expected = told(Batches(dataset, 4, CPU, 1, windows=windows), 2)
+    assert told(Batches(dataset, 4, gpu, 1, windows=windows), 2) == expected  # resident
     monkeypatch.setattr("musicspectrogan.training.batches.DEVICE_SHARE", 0.0)
-    streamed = Batches(dataset, 32, torch.device("cuda"), 1)
-    assert [(numbers(i), labels.tolist()) for i, labels in streamed.epoch(2)] == expected
+    assert told(Batches(dataset, 4, gpu, 1, windows=windows), 2) == expected  # streamed

@@ -379,6 +379,36 @@ def test_metrics_that_a_kill_damaged_are_mended(damage, uninterrupted, tmp_path)
     assert metrics_of(tmp_path)[-1]["step"] == "12"
 
 
+def test_a_penalty_is_refused_where_the_discriminator_has_batchnorm(command, images, tmp_path):
+    done = command("run.py", "--gan", "cgan", "--dataset", images, "--r1", 1, cwd=tmp_path, status=2)
+    assert "the discriminator of --gan cgan has BatchNorm; take --gan projection" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_switch_that_the_model_does_not_know_is_refused(command, images, tmp_path):
+    done = command("run.py", "--dataset", images, "--spectral-norm", cwd=tmp_path, status=2)
+    assert "--spectral-norm means nothing for --gan dcgan" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--gan", "projection", "--loss", "relativistic", "--r1", 1, "--r2", 1, "--minibatch-deviation"),
+        ("--gan", "unconditional", "--loss", "hinge", "--spectral-norm", "--upsampling", "resize"),
+    ],
+)
+def test_a_recipe_that_is_resumed_ends_with_the_same_weights(command, images, tmp_path, flags):
+    common = ("run.py", *flags, "--dataset", images, "--width", 4, "--batch-size", 8, "--device", "cpu")
+    common += ("--augment", 0.5, "--windows", "--anneal-images", 80, "--snapshot-every", 1)
+    command(*common, "--epochs", 2, "--output", "straight", cwd=tmp_path)
+    command(*common, "--epochs", 1, "--output", "halted", cwd=tmp_path)
+    command(*common, "--epochs", 2, "--resume", "halted", cwd=tmp_path)
+    one, other = (load_checkpoint(tmp_path / name) for name in ("straight", "halted"))
+    for part in ("generator", "discriminator", "ema"):
+        for name, weight in getattr(one, part).items():
+            assert torch.equal(weight, getattr(other, part)[name]), (part, name)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("gan", ["dcgan", "cgan"])
 def test_the_classic_width_fits_four_gigabytes(gan, images, tmp_path):
