@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 import statistics
 
-import librosa
 import numpy as np
 import torch
 from common import Table, in_turn, ratios, run_command, tell, work_folder
+from inversion import librosas
 from torch import nn
 
 from musicspectrogan import models
-from musicspectrogan.audio.spectrogram import SpectrogramConfig, grey_to_db
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.dataset import load_dataset
 from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.generation.sound import sounds_of
@@ -65,21 +65,6 @@ def one_by_one(generator: nn.Module, count: int, device: torch.device) -> list[n
     return images
 
 
-def with_librosa(images: np.ndarray) -> list[np.ndarray]:
-    """The rival's sound: non-negative least squares and 32 rounds of Griffin-Lim, image by image."""
-    return [
-        librosa.feature.inverse.mel_to_audio(
-            librosa.db_to_power(grey_to_db(image[::-1], CONFIG)),
-            sr=CONFIG.sample_rate,
-            n_fft=CONFIG.n_fft,
-            hop_length=CONFIG.hop_length,
-            fmin=CONFIG.f_min,
-            fmax=CONFIG.f_max,
-        )
-        for image in images
-    ]
-
-
 def main() -> None:
     """Measure, and print the section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -102,7 +87,7 @@ def main() -> None:
         {
             "one by one": lambda: one_by_one(sampler.generator, SAMPLES, device),
             "samples": sample,
-            "librosa": lambda: with_librosa(images),
+            "librosa": lambda: librosas(list(images), CONFIG),
             "sounds": lambda: sounds_of(images, CONFIG),
         },
         ROUNDS,

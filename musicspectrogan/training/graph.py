@@ -29,6 +29,7 @@ class GraphedStep(AdversarialStep):
     _steps_taken = 0
     _graph: torch.cuda.CUDAGraph | None = None
     _recordable = True
+    _aside: torch.cuda.Stream | None = None
 
     def __call__(self, *batch: Tensor) -> dict[str, Tensor]:
         """Train on a batch, as AdversarialStep does."""
@@ -63,9 +64,10 @@ class GraphedStep(AdversarialStep):
 
     def _step_aside(self, *batch: Tensor) -> dict[str, Tensor]:
         """A step on a stream of its own, as what is to be recorded later must be warmed up."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        # Always the same, because each stream keeps memory of its own.
+        self._aside = self._aside or torch.cuda.Stream()
+        self._aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._aside):
             values = super().__call__(*batch)
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream().wait_stream(self._aside)
         return values
