@@ -48,6 +48,9 @@ them; blocks of 128 frames and more leave the cache (half as fast again); a dens
 alone (0.5 ms more); the other strategies and levels of zlib; writing without the renaming that keeps files
 whole (within the noise).
 
+A second run took 1.4 s over 10,000 clips and takes 0.7: names are listed without making paths of them, and
+nothing is walked through twice. What is left beside starting Python is one look at every name.
+
 To reach 60 % of the limit the PNGs would have to be written by code of our own instead of Pillow's. MP3s of
 320 kbit/s, the commonest in FMA, are bounded by their decoder; what remains is the same spectrogram and ten
 PNGs. On a disk, creating ten files a clip can take longer than all the rest.
