@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pytest
@@ -141,6 +141,14 @@ def test_weights_and_probabilities_out_of_range_are_refused(change):
         TrainingConfig(**change)
 
 
-def test_the_recipe_to_train_with_reads():
-    recipe = read_yaml(TrainingConfig, ROOT / "configs" / "cgan-best.yaml")
-    assert (recipe.gan, recipe.loss, recipe.windows) == ("projection", "relativistic", True)
+def recipe(name):
+    return read_yaml(TrainingConfig, ROOT / "configs" / f"{name}.yaml")
+
+
+def test_the_recipes_differ_in_genres_and_in_what_the_size_of_images_asks_for():
+    best = recipe("cgan-best")
+    assert (best.gan, best.loss, best.windows, best.augment) == ("projection", "relativistic", True, None)
+    assert recipe("dcgan-best") == replace(best, gan="unconditional")
+    large = replace(best, r1=4 * best.r1, r2=4 * best.r2)
+    assert recipe("cgan-best-128") == large
+    assert recipe("dcgan-best-128") == replace(large, gan="unconditional")

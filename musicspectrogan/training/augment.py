@@ -9,6 +9,8 @@ those of D. Park et al., SpecAugment, Interspeech 2019, arXiv:1904.08779.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,9 +21,24 @@ LARGEST_MASK = 1 / 8
 LARGEST_GAIN = 0.15
 LARGEST_TILT = 0.15
 
+# The probability that is taken for few training images, and how many are few, and too many for any.
+MOST = 0.3
+FEW = 1_000
+MANY = 100_000
+
 # Uniform numbers that an image's augmentation takes: whether each of five changes is made, and how.
 CHANGES = 5
 DRAWS = CHANGES + 7
+
+
+def probability_for(images: int) -> float:
+    """What probability suits so many training images: the fewer, the more.
+
+    MOST up to FEW images, and from there down along the logarithm to none at MANY, about where Karras et al.
+    (section 4) find that augmentation no longer helps.
+    """
+    fullness = math.log(max(images, FEW) / FEW) / math.log(MANY / FEW)
+    return MOST * max(0.0, 1.0 - fullness)
 
 
 class Augmentation:

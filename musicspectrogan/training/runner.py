@@ -16,7 +16,7 @@ from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import sole_writer
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training import run_directory
-from musicspectrogan.training.augment import Augmentation
+from musicspectrogan.training.augment import Augmentation, probability_for
 from musicspectrogan.training.batches import Batches, steps_per_epoch
 from musicspectrogan.training.callbacks import (
     Checkpoints,
@@ -62,6 +62,11 @@ class Plan:
     """Where the weights come from; None for fresh ones."""
     resumed: bool = False
 
+    @property
+    def augment(self) -> float:
+        """The probability of augmentation, which may be left to the number of images."""
+        return probability_for(len(self.dataset)) if self.config.augment is None else self.config.augment
+
     def describe(self) -> str:
         """The settings, the models' sizes, steps an epoch and the run directory, as text."""
         generator, discriminator = models.build(self.config.gan, self.model)
@@ -74,6 +79,7 @@ class Plan:
                 f"# generator: {_parameters(generator):,} weights",
                 f"# discriminator: {_parameters(discriminator):,} weights",
                 f"# device: {self.device}",
+                f"# probability of augmentation: {self.augment:.2g}",
                 f"# steps an epoch: {steps}, in all {steps * self.config.epochs}",
                 f"# run directory: {self.run}",
             ]
@@ -231,7 +237,7 @@ def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None
         LOSSES[config.loss],
         lr=config.lr,
         betas=(config.beta1, config.beta2),
-        augmentation=Augmentation(config.augment),
+        augmentation=Augmentation(plan.augment),
         r1=config.r1,
         r2=config.r2,
         bfloat16=config.precision == "bfloat16",

@@ -47,8 +47,9 @@ class TrainingConfig:
     """Weight of the gradient penalty on real images; 0 for none."""
     r2: float = 0.0
     """Weight of the gradient penalty on fake images; 0 for none."""
-    augment: float = 0.0
-    """Probability of each change to what the discriminator sees, real and fake; 0 for none."""
+    augment: float | None = 0.0
+    """Probability of each change to what the discriminator sees, real and fake; 0 for none, None for one that
+    suits the number of training images."""
     windows: bool = False
     """Train on windows at any offset in the tracks instead of the images as they were cut."""
     lr: float = 0.0002
@@ -97,7 +98,7 @@ class TrainingConfig:
                 f"batch_size: {self.batch_size} cannot be split into groups for minibatch_deviation; "
                 "give a multiple of 4, or of 2 or 3"
             )
-        if not 0 <= self.augment <= 1:
+        if self.augment is not None and not 0 <= self.augment <= 1:
             raise UserError(f"augment: {self.augment} is not allowed; it is a probability, 0 to 1")
         if not 0 < self.lr < float("inf"):
             raise UserError(f"lr: {self.lr} is not allowed; it must be positive, for instance 0.0002")

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from musicspectrogan.training.augment import CHANGES, DRAWS, Augmentation, louder, shifted
+from musicspectrogan.training.augment import (
+    CHANGES,
+    DRAWS,
+    Augmentation,
+    louder,
+    probability_for,
+    shifted,
+)
 
 SIDE = 64
 SHIFT, GAIN, TILT, TIME_MASK, BAND_MASK = range(CHANGES)
@@ -236,3 +243,10 @@ def test_each_change_is_made_with_the_probability(probability):
     images = some_images(1, side=16)
     same = (augment(images.expand(count, -1, -1, -1), draws) == images).flatten(1).all(dim=1)
     assert share(~same) == near(1 - (1 - visible) ** 3 * (1 - probability) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("images", "probability"), [(1, 0.3), (1_000, 0.3), (10_000, 0.15), (100_000, 0.0), (10**7, 0.0)]
+)
+def test_few_images_are_changed_more_often_than_many(images, probability):
+    assert probability_for(images) == pytest.approx(probability)

@@ -287,6 +287,19 @@ def test_dry_run_prints_the_plan_and_makes_nothing(images, command, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_augmentation_can_be_left_to_the_number_of_images(images, command, tmp_path):
+    line = ("run.py", "--gan", "dcgan", "--dataset", images, "--epochs", 1, *SMALL)
+    told = command(*line, "--augment", "None", "--dry-run", cwd=tmp_path)
+    assert "# probability of augmentation: 0.3" in told.stdout
+    weights = {}
+    for augment in ("None", 0.3, 0.0):
+        command(*line, "--augment", augment, "--output", f"run{augment}", cwd=tmp_path)
+        checkpoint = load_checkpoint(tmp_path / f"run{augment}" / "checkpoints" / "latest.pt")
+        weights[augment] = torch.cat([weight.flatten() for weight in checkpoint.discriminator.values()])
+    assert torch.equal(weights["None"], weights[0.3])
+    assert not torch.equal(weights["None"], weights[0.0])
+
+
 def test_two_runs_cannot_write_to_one_directory(uninterrupted, command, tmp_path):
     import filelock
 

@@ -1,0 +1,216 @@
+"""Which ingredient of a recipe helps: rows from the classic GAN to the best, trained and judged alike.
+
+    export PYTHONPATH=.
+    python benchmarks/recipes.py measure --dataset DIR --name gtzan --output RUNS --rows classic best
+    python benchmarks/recipes.py table
+
+`measure` trains each row for the same number of images, going on where an earlier call was stopped, judges
+its best checkpoint, and files the figures in docs/recipes.csv and the curve by the validation tracks in
+docs/recipes-curves.csv. `table` prints all of that in Markdown and draws docs/recipes-curves.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+from common import PROJECT, tell
+from matplotlib.figure import Figure
+
+from musicspectrogan.data.dataset import load_dataset
+from musicspectrogan.evaluation.report import MEASURES
+from musicspectrogan.filesystem import write_text
+from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.settings import TrainingConfig
+
+FIGURES = PROJECT / "docs" / "recipes.csv"
+CURVES = PROJECT / "docs" / "recipes-curves.csv"
+PICTURE = PROJECT / "docs" / "recipes-curves.png"
+
+CLASSIC = "--gan cgan"
+WINDOWS = f"{CLASSIC} --windows"
+PROJECTION = "--gan projection --windows"
+CALM = f"{PROJECTION} --beta1 0 --beta2 0.99"
+R1 = f"{CALM} --r1 1"
+RELATIVE = f"{R1} --loss relativistic"
+BOTH = f"{RELATIVE} --r2 1"
+FASTER = f"{BOTH} --lr 0.0005"
+DEVIATION = f"{FASTER} --minibatch-deviation"
+BEST = "--config configs/cgan-best.yaml --lr 0.0005"
+
+ROWS = {
+    # One ingredient a row, each on top of those above it.
+    "classic": CLASSIC,
+    "windows": WINDOWS,
+    "projection": PROJECTION,
+    "Adam 0, 0.99": CALM,
+    "R1": R1,
+    "relativistic": RELATIVE,
+    "R2": BOTH,
+    "lr 5e-4": FASTER,
+    "minibatch deviation": DEVIATION,
+    "best": BEST,
+    # The best with one thing changed.
+    "best, cut images": f"{BEST} --no-windows",
+    "best, augment 0.6": f"{BEST} --augment 0.6",
+    "best, r1 r2 0.2": f"{BEST} --r1 0.2 --r2 0.2",
+    "best, r1 r2 5": f"{BEST} --r1 5 --r2 5",
+    "best, lr 2e-4": f"{BEST} --lr 0.0002",
+    "best, lr 1e-3": f"{BEST} --lr 0.001",
+    "best, lr 1e-3, annealed": f"{BEST} --lr 0.001 --anneal-images {{images}}",
+    "best, annealed": f"{BEST} --anneal-images {{images}}",
+    "best, resized": f"{BEST} --upsampling resize",
+    # Another school, and the classic with the recipe's learning rate.
+    "classic, lr 5e-4": f"{CLASSIC} --lr 0.0005",
+    "hinge, spectral norm": f"{CALM} --loss hinge --spectral-norm",
+    "hinge, spectral norm, augmented": f"{CALM} --loss hinge --spectral-norm --augment 0.3",
+}
+COLUMNS = (
+    ("frechet", "classifier"),
+    ("frechet", "untrained"),
+    ("kernel", "classifier"),
+    ("kernel", "untrained"),
+    ("coverage", "classifier"),
+    ("coverage", "untrained"),
+    ("recall", "untrained"),
+    ("genre_accuracy", ""),
+    ("copied", ""),
+)
+# The best checkpoint was chosen by the validation tracks, so test tracks know nothing of it; where these are
+# few, both together (held-out) give the narrower intervals.
+SPLITS = ("test", "held-out")
+TABLES = ["name", "width", "images", "split"]
+
+
+def measure(arguments: argparse.Namespace, row: str) -> None:
+    """Train a row, judge it, and file what was found."""
+    run = arguments.output / f"{arguments.name}-{row}-{arguments.seed}".replace(" ", "_").replace(",", "")
+    if not (run / "done").is_file():
+        flags = ROWS[row].format(images=arguments.images).split()
+        flags += f"--width {arguments.width} --seed {arguments.seed} --log-every 500".split()
+        state = run / "checkpoints" / "latest.pt"
+        again = ["--resume", state] if state.is_file() else ["--output", run]
+        epochs = epochs_of(arguments.dataset, arguments.images)
+        command("run.py", *flags, "--dataset", arguments.dataset, "--epochs", epochs, *again)
+        (run / "done").touch()
+    checkpoint = run / "checkpoints" / "best.pt"
+    best = load_checkpoint(checkpoint).images_seen
+    is_of = {key: getattr(arguments, key) for key in ("name", "width", "images", "seed")} | {"row": row}
+    metrics = pd.read_csv(run / "metrics.csv").dropna(subset="kernel_distance")
+    file(CURVES, is_of, metrics[["images_seen", "kernel_distance", "coverage"]])
+    for split in SPLITS:
+        judgement = run / f"evaluation-{split}.json"
+        by = ["--dataset", arguments.dataset, "--split", split, "--samples", 1000, "--output", judgement]
+        command("-m", "musicspectrogan", "evaluate", "--checkpoint", checkpoint, *by)
+        file(FIGURES, is_of | {"split": split}, pd.DataFrame(figures_of(judgement)).assign(best=best))
+
+
+def epochs_of(dataset: Path, images: int) -> int:
+    """Epochs of full batches that come nearest to a number of images."""
+    batch = TrainingConfig().batch_size
+    return max(1, round(images / (batch * math.ceil(len(load_dataset(dataset)) / batch))))
+
+
+def command(*arguments: object) -> None:
+    """Run a command of the project."""
+    tell(" ".join(map(str, arguments)))
+    subprocess.run([sys.executable, *map(str, arguments)], cwd=PROJECT, check=True)
+
+
+def figures_of(path: Path) -> list[dict[str, object]]:
+    """All images' figures in an evaluation.json."""
+    return [
+        {
+            "figure": line["name"],
+            "features": line["features"],
+            "value": line["value"]["value"],
+            "half_width": line["value"]["half_width"],
+            "real": line["real"]["value"] if line["real"] else math.nan,
+            "ratio": line["ratio"]["value"] if line["ratio"] else math.nan,
+            "ratio_half_width": line["ratio"]["half_width"] if line["ratio"] else math.nan,
+        }
+        for line in json.loads(path.read_text("utf-8"))["figures"]
+        if line["genre"] is None
+    ]
+
+
+def file(path: Path, is_of: dict[str, object], lines: pd.DataFrame) -> None:
+    """Add lines to a table, in place of those of the same run and split."""
+    lines = pd.DataFrame([is_of]).merge(lines, how="cross")
+    if path.is_file():
+        before = pd.read_csv(path)
+        same = (before[list(is_of)] == pd.Series(is_of)).all(axis=1)
+        lines = pd.concat([before[~same], lines])
+    write_text(path, lines.to_csv(index=False, float_format="%.5g"))
+
+
+def table() -> None:
+    """Print the tables, and draw the curves."""
+    figures = pd.read_csv(FIGURES).fillna({"features": ""})
+    for (name, width, images, split), rows in figures.groupby(TABLES, sort=False):
+        titles = [
+            f"{MEASURES[key].title}{', ratio' * MEASURES[key].is_distance}{f', {of}' if of else ''}"
+            for key, of in COLUMNS
+        ]
+        print(f"\n{name}, width {width}, {images:,} images, {split} tracks\n")
+        print(f"| row | seed | best after | {' | '.join(titles)} |")
+        print(f"|{'---|' * (len(COLUMNS) + 3)}")
+        found = rows.set_index(["figure", "features"])
+        for row in ROWS:
+            for seed, of_seed in found[found.row == row].groupby("seed"):
+                best = f"{of_seed.best.iloc[0]:,}"
+                cells = [cell(of_seed.loc[key]) if key in of_seed.index else "" for key in COLUMNS]
+                print(f"| {row} | {seed} | {best} | {' | '.join(cells)} |")
+        real = [f"{found.loc[[key]].real.mean():.2f}" * (not MEASURES[key[0]].is_distance) for key in COLUMNS]
+        print(f"| real music | | | {' | '.join(r or '1' for r in real)} |")
+    draw(pd.read_csv(CURVES))
+
+
+def cell(line: pd.Series) -> str:
+    """A figure with its interval's half-width; of a distance the ratio to its floor."""
+    is_ratio = MEASURES[line.name[0]].is_distance
+    value, half_width = (line.ratio, line.ratio_half_width) if is_ratio else (line.value, line.half_width)
+    digits = 2 if abs(value) < 10 else 1
+    return f"{value:.{digits}f}" + (f" ± {half_width:.{digits}f}" if math.isfinite(half_width) else "")
+
+
+def draw(curves: pd.DataFrame) -> None:
+    """Kernel distance by the validation tracks over images seen, a panel for each dataset."""
+    datasets = list(dict.fromkeys(curves["name"]))
+    figure = Figure(figsize=(6 * len(datasets), 5), layout="constrained")
+    for panel, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
+        of_dataset = curves[curves["name"] == dataset]
+        for (row, seed, *_), curve in of_dataset.groupby(["row", "seed", "images", "width"], sort=False):
+            panel.plot(curve.images_seen, curve.kernel_distance, label=f"{row}, seed {seed}", linewidth=1)
+        panel.set(title=dataset, xlabel="images seen", ylabel="kernel distance, validation tracks")
+        panel.set(xscale="log", yscale="log")
+        panel.grid(alpha=0.3, which="both")
+        panel.legend(fontsize=7)
+    figure.savefig(PICTURE, dpi=90)
+
+
+def main() -> None:
+    """Measure some rows, or show what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=("measure", "table"))
+    parser.add_argument("--dataset", type=Path, help="folder made by preprocess.py")
+    parser.add_argument("--name", help="what the table calls it")
+    parser.add_argument("--output", type=Path, help="folder for the runs")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW")
+    parser.add_argument("--images", type=int, default=200_000, help="budget of each row")
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.what == "table":
+        return table()
+    for row in arguments.rows:
+        measure(arguments, row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Do 128 x 128 images sound better than 64 x 64? Both judged by the sound they become; docs/recipes.md.
+
+    export PYTHONPATH=.
+    python benchmarks/resolution.py --music DIR --small DIR64 --large DIR128 --runs RUN64 RUN128
+
+DIR holds audio files at any depth; DIR64 and DIR128 were made of it by preprocess.py, and the runs
+were trained on them. Prints the error of real music's round trip through images of both sizes, and how far
+what was turned into sound is from held-out music: real images of the training tracks, and samples, all seen
+again as spectrograms of 128 bands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from musicspectrogan.audio.fidelity import round_trip_error
+from musicspectrogan.audio.files import is_audio, load
+from musicspectrogan.audio.inversion import invert
+from musicspectrogan.audio.spectrogram import MINIMUM_POWER, SpectrogramConfig, db_to_grey, encode, mel_power
+from musicspectrogan.evaluation.judge import Judge
+from musicspectrogan.evaluation.report import MEASURES, Report
+from musicspectrogan.evaluation.sets import ImageSet, images_of, load_splits
+from musicspectrogan.evaluation.subjects import Subject, samples_of
+from musicspectrogan.evaluation.tables import written
+from musicspectrogan.evaluation.yardstick import make_yardstick
+from musicspectrogan.training.checkpoint import load_checkpoint
+
+DEVICE = torch.device("cpu")
+COUNT = 1000
+SECONDS = 9.0
+AT_ONCE = 64
+
+
+def round_trip(music: Path, size: int) -> float:
+    """Mean error in dB of the beginnings of clips, through an image of that many bands and back."""
+    config = SpectrogramConfig.for_image_size(size)
+    errors = []
+    for path in sorted(p for p in music.rglob("*") if is_audio(p.name)):
+        clip = load(path, config.sample_rate).samples[: int(SECONDS * config.sample_rate)]
+        grey, _ = encode(clip, config)
+        restored = invert(torch.from_numpy(grey[None, ::-1].copy()), config)[0].numpy()
+        errors.append(round_trip_error(clip, restored, config.sample_rate))
+    return statistics.mean(errors)
+
+
+def heard(images: ImageSet, config: SpectrogramConfig, seen: SpectrogramConfig) -> ImageSet:
+    """Images turned into sound and seen again with other settings; white stays 0 dB."""
+    pixels = np.empty((len(images), seen.n_mels, seen.n_frames), dtype=np.uint8)
+    for start in range(0, len(images), AT_ONCE):
+        sounds = invert(torch.from_numpy(images.pixels[start : start + AT_ONCE]), config).numpy()
+        for number, sound in enumerate(sounds, start):
+            power = mel_power(sound, seen)[::-1, : seen.n_frames]
+            pixels[number] = db_to_grey(10.0 * np.log10(np.maximum(power, MINIMUM_POWER)), seen)
+    return replace(images, pixels=pixels)
+
+
+def main() -> None:
+    """Print two tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--music", type=Path, required=True)
+    parser.add_argument("--small", type=Path, required=True)
+    parser.add_argument("--large", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, nargs=2, required=True, metavar=("RUN64", "RUN128"))
+    arguments = parser.parse_args()
+
+    print("| pixels a side | round trip of real music, dB |\n|---|---|")
+    for size in (64, 128):
+        print(f"| {size} | {round_trip(arguments.music, size):.2f} |", flush=True)
+
+    training, held_out = load_splits(arguments.large, "held-out")
+    yardstick = make_yardstick(arguments.large, training, held_out, DEVICE)
+    rng, seen = np.random.default_rng(0), training.spectrogram
+    reports: dict[str, Report] = {}
+    for root, run in zip((arguments.small, arguments.large), arguments.runs, strict=True):
+        real, _ = load_splits(root, "held-out")
+        images = images_of(real, training.genres, None, rng)
+        path = run / "checkpoints" / "best.pt"
+        samples = samples_of(load_checkpoint(path), path, real, count=COUNT, seed=0, device=DEVICE)
+        for name, subject in (("real", Subject(images, True, {})), ("samples", samples)):
+            sound = replace(subject, images=heard(subject.images, real.spectrogram, seen))
+            reports[f"{name}, {real.image_size} pixels"] = Judge(sound, yardstick, 0).report()
+
+    print(f"\n| figure | features | {' | '.join(reports)} |\n|{'---|' * (len(reports) + 2)}")
+    first, *_ = reports.values()
+    for figure in first.figures:
+        if figure.genre is None:
+            found = [report.find(figure.name, figure.features) for report in reports.values()]
+            cells = [written((f.ratio or f.value) if f else None) for f in found]
+            title = MEASURES[figure.name].title + ", ratio" * MEASURES[figure.name].is_distance
+            print(f"| {title} | {figure.features} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
