@@ -3,10 +3,12 @@
     export PYTHONPATH=.
     python benchmarks/recipes.py measure --dataset DIR --name gtzan --output RUNS --rows classic best
     python benchmarks/recipes.py table
+    python benchmarks/recipes.py picture --runs RUN... --output PNG
 
 `measure` trains each row for the same number of images, going on where an earlier call was stopped, judges
 its best checkpoint, and files the figures in docs/recipes.csv and the curve by the validation tracks in
-docs/recipes-curves.csv. `table` prints all of that in Markdown and draws docs/recipes-curves.png.
+docs/recipes-curves.csv. `table` prints all of that in Markdown and draws docs/recipes-curves.png; `picture`
+shows samples of several runs at their best side by side.
 """
 
 from __future__ import annotations
@@ -21,10 +23,13 @@ from pathlib import Path
 import pandas as pd
 from common import PROJECT, tell
 from matplotlib.figure import Figure
+from PIL import Image
 
 from musicspectrogan.data.dataset import load_dataset
+from musicspectrogan.data.grids import draw_grid
 from musicspectrogan.evaluation.report import MEASURES
 from musicspectrogan.filesystem import write_text
+from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.training.checkpoint import load_checkpoint
 from musicspectrogan.training.settings import TrainingConfig
 
@@ -89,7 +94,8 @@ TABLES = ["name", "width", "images", "split"]
 
 def measure(arguments: argparse.Namespace, row: str) -> None:
     """Train a row, judge it, and file what was found."""
-    run = arguments.output / f"{arguments.name}-{row}-{arguments.seed}".replace(" ", "_").replace(",", "")
+    parts = (arguments.name, row, arguments.width, arguments.images, arguments.seed)
+    run = arguments.output / "-".join(map(str, parts)).replace(" ", "_").replace(",", "")
     if not (run / "done").is_file():
         flags = ROWS[row].format(images=arguments.images).split()
         flags += f"--width {arguments.width} --seed {arguments.seed} --log-every 500".split()
@@ -194,13 +200,28 @@ def draw(curves: pd.DataFrame) -> None:
     figure.savefig(PICTURE, dpi=90)
 
 
+def picture(runs: list[Path], path: Path) -> None:
+    """Five samples of each genre from each run's best checkpoint."""
+    sheets = []
+    for run in runs:
+        sampler = Sampler(load_checkpoint(run / "checkpoints" / "best.pt"))
+        latents = sampler.latents(list(range(5)))
+        rows = [sampler.images(latents, sampler.one_hot(genre, 5)) for genre in sampler.genres]
+        sheets.append(draw_grid(rows, sampler.genres))
+    whole = Image.new("L", (sum(sheet.width for sheet in sheets), max(sheet.height for sheet in sheets)))
+    for number, sheet in enumerate(sheets):
+        whole.paste(sheet, (sum(before.width for before in sheets[:number]), 0))
+    whole.save(path)
+
+
 def main() -> None:
     """Measure some rows, or show what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=("measure", "table"))
+    parser.add_argument("what", choices=("measure", "table", "picture"))
     parser.add_argument("--dataset", type=Path, help="folder made by preprocess.py")
     parser.add_argument("--name", help="what the table calls it")
-    parser.add_argument("--output", type=Path, help="folder for the runs")
+    parser.add_argument("--output", type=Path, help="folder for the runs, or the picture")
+    parser.add_argument("--runs", type=Path, nargs="+", help="trained on one dataset")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW")
     parser.add_argument("--images", type=int, default=200_000, help="budget of each row")
     parser.add_argument("--width", type=int, default=16)
@@ -208,6 +229,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.what == "table":
         return table()
+    if arguments.what == "picture":
+        return picture(arguments.runs, arguments.output)
     for row in arguments.rows:
         measure(arguments, row)
 
