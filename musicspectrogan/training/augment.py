@@ -34,8 +34,8 @@ DRAWS = CHANGES + 7
 def probability_for(images: int) -> float:
     """What probability suits so many training images: the fewer, the more.
 
-    MOST up to FEW images, and from there down along the logarithm to none at MANY, about where Karras et al.
-    (section 4) find that augmentation no longer helps.
+    MOST up to FEW images, and from there down along the logarithm to none at MANY. That fewer images want
+    more is from Karras et al.; the three numbers are a choice and no measurement (docs/recipes.md).
     """
     fullness = math.log(max(images, FEW) / FEW) / math.log(MANY / FEW)
     return MOST * max(0.0, 1.0 - fullness)
