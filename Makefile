@@ -4,14 +4,15 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint bench clean help
+.PHONY: demo test torture lint bench clean help
 
 help:
-	@echo "make demo   install, compose demo music, train a small cGAN on it, make a page of new sounds"
-	@echo "make test   install and run the tests"
-	@echo "make lint   check style"
-	@echo "make bench  measure how fast it is beside others, a quarter of an hour, into docs/benchmarks.md"
-	@echo "make clean  remove the environment and what the demo made"
+	@echo "make demo     install, compose demo music, train a small cGAN on it, make a page of new sounds"
+	@echo "make test     install and run the tests"
+	@echo "make torture  hundreds of kills, thousands of damaged files and every fault that can be staged"
+	@echo "make lint     check style"
+	@echo "make bench    measure how fast it is beside others, a quarter of an hour, into docs/benchmarks.md"
+	@echo "make clean    remove the environment and what the demo made"
 
 # The stamp file tells which requirements the environment holds, so that nothing is installed twice.
 $(VENV)/installed: requirements.txt
@@ -31,6 +32,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	@$(RUN) -m pytest
+
+torture: $(VENV)/installed-dev
+	@$(RUN) -m pytest tests/torture --torture
 
 lint: $(VENV)/installed-dev
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

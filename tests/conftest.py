@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -29,6 +30,40 @@ def command_line(*arguments: object) -> list[str]:
 def environment() -> dict[str, str]:
     """This process's, with the package importable from any working directory."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--torture`: hundreds of kills and thousands of damaged inputs, where the suite tries a handful."""
+    parser.addoption("--torture", action="store_true", help="run tests/torture in its long form")
+
+
+@pytest.fixture(scope="session")
+def torture(pytestconfig: pytest.Config) -> bool:
+    """Whether the long form was asked for."""
+    return pytestconfig.getoption("torture")
+
+
+@pytest.fixture
+def tried(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
+    """Count what a test has tried and seen to end well, for the summary: `tried("kills", 5)`."""
+
+    def count(what: str, number: int = 1) -> None:
+        record_property(f"tried {what}", number)
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was tried, over all processes, and how many tests found something lost or broken."""
+    counts: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        for name, number in report.user_properties:
+            if name.startswith("tried "):
+                counts[name.removeprefix("tried ")] += number
+    if counts:
+        told = ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
+        failed = len(terminalreporter.getreports("failed")) + len(terminalreporter.getreports("error"))
+        terminalreporter.write_line(f"tried {told}; lost or broken: {failed}")
 
 
 def pytest_configure() -> None:
