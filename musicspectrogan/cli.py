@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import filecmp
 import logging
 import os
 import signal
@@ -162,11 +163,17 @@ def evaluate(arguments: list[str], program: str) -> None:
 def _checkpoint_file(path: Path) -> Path:
     """The checkpoint that a run directory, a file or `latest` means."""
     from musicspectrogan.training import run_directory  # torch: slow, and a wrong flag is told before
-    from musicspectrogan.training.checkpoint import newest_checkpoint
+    from musicspectrogan.training.checkpoint import BEST_NAME, newest_checkpoint
 
     if path == Path("latest") and not path.exists():
         path = run_directory.newest_run(TrainingConfig())
-    return newest_checkpoint(path) if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    newest = newest_checkpoint(path)
+    best = newest.with_name(BEST_NAME)
+    if best.is_file() and not filecmp.cmp(best, newest, shallow=False):
+        logger.info("This is the newest checkpoint; by the validation tracks %s was better", best)
+    return newest
 
 
 @dataclass(frozen=True)
