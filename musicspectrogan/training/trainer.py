@@ -223,6 +223,10 @@ class Trainer:
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
+        except UserError:
+            if self._stop_requested and not self.world.is_main:
+                raise KeyboardInterrupt from None  # torchrun ends it, for the first process has failed
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
