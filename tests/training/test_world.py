@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -388,7 +389,8 @@ def test_what_two_processes_began_one_goes_on_with(shared, alone, command, tmp_p
 
 def test_two_processes_go_on_with_what_one_began_and_stop_together(alone, command, tmp_path):
     """Ctrl-C in the middle, and both have stopped after the same step."""
-    run = alone
+    run = tmp_path / "run"
+    shutil.copytree(alone, run)
     line = torchrun_line("--resume", run, "--epochs", 2000)
     with subprocess.Popen(
         line, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
