@@ -130,9 +130,9 @@ class Processes(World):
             tensor.copy_(part.view(tensor.shape))
 
     def agreed_to_stop(self, wish: bool) -> bool:
-        """As `World.agreed_to_stop`; a wish is granted when this is asked again.
+        """As `World.agreed_to_stop`; a wish is granted in all of them when they are asked for the next time.
 
-        So nobody waits: by then the others have long been asked for the last time.
+        So hardly anybody waits: the last answer has come while this step was taken.
         """
         before = self._asked
         wishes = torch.tensor(int(wish))
@@ -165,7 +165,10 @@ def _others_are_there() -> Iterator[None]:
         yield
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"another process of this run has ended or cannot be reached ({reason})") from None
+        raise UserError(
+            f"another process of this run has ended or cannot be reached ({reason}); mend that, and go "
+            "on from the last checkpoint with --resume"
+        ) from None
 
 
 ALONE = World()
