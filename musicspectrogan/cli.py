@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,16 @@ from musicspectrogan.config import parse_flags, read_yaml
 from musicspectrogan.errors import Interrupted, UserError, check_choice
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.generation.settings import FORMATS, GenerateConfig
+from musicspectrogan.launch import this_process
 from musicspectrogan.progress import ConsoleHandler
 from musicspectrogan.training.settings import TrainingConfig
 
 logger = logging.getLogger(__name__)
 
-EXIT_DONE, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
+EXIT_DONE, EXIT_BUG, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+# Seconds in which torchrun ends a process when another one has failed.
+UNTIL_ENDED = 10.0
 
 # What the machine refuses and the user can mend: no room, no permission.
 _MACHINE_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG))
@@ -70,6 +75,9 @@ def train(arguments: list[str], program: str) -> None:
     from musicspectrogan.evaluation.quick import quality_by_validation
     from musicspectrogan.generation.sound import sounds_of
     from musicspectrogan.training import runner
+    from musicspectrogan.training.world import world_of_this_process
+
+    world = world_of_this_process()
 
     def with_flags(settings: TrainingConfig) -> TrainingConfig:
         return parse_flags(TrainCommand, arguments, default=TrainCommand(settings)).settings
@@ -78,7 +86,7 @@ def train(arguments: list[str], program: str) -> None:
     if command.config is not None:
         settings = with_flags(read_yaml(TrainingConfig, command.config))
     if command.resume is None:
-        plan = runner.plan_run(settings, command.output)
+        plan = runner.plan_run(settings, command.output, world)
     else:
         if command.output is not None or len(command.resume) > 1:
             raise UserError("--resume takes one run directory or checkpoint, and no --output beside it")
@@ -87,11 +95,12 @@ def train(arguments: list[str], program: str) -> None:
         settings = runner.settings_of(checkpoint)
         if command.config is not None:
             settings = read_yaml(TrainingConfig, command.config)
-        plan = runner.plan_resumed_run(run, with_flags(settings), checkpoint)
+        plan = runner.plan_resumed_run(run, with_flags(settings), checkpoint, world)
     if command.dry_run:
-        print(plan.describe())
+        if world.is_main:
+            print(plan.describe())
     else:
-        unseen = plan.config.eval_every > 0 and plan.config.split == "training"
+        unseen = world.is_main and plan.config.eval_every > 0 and plan.config.split == "training"
         judge = quality_by_validation(plan.config.dataset, plan.dataset) if unseen else None
         runner.train(plan, sounds_of, judge)
 
@@ -251,10 +260,10 @@ def main(command: str | None = None) -> None:
             sys.stdout.flush()
     except UserError as error:
         status = _complain(str(error), EXIT_USER_ERROR)
-    except Interrupted as error:
-        status = _complain(str(error), EXIT_INTERRUPTED)
-    except KeyboardInterrupt:
-        status = _complain("interrupted", EXIT_INTERRUPTED)
+    except (Interrupted, KeyboardInterrupt) as error:
+        status = EXIT_INTERRUPTED
+        if this_process().rank == 0:
+            _complain(str(error) or "interrupted", status)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = EXIT_DONE
@@ -262,6 +271,10 @@ def main(command: str | None = None) -> None:
         if error.errno not in _MACHINE_ERRORS:
             raise
         status = _complain(f"{error.filename or 'cannot write'}: {error.strerror}", EXIT_USER_ERROR)
+    except Exception:
+        if not _told_elsewhere():
+            raise
+        status = EXIT_BUG
     sys.exit(status)
 
 
@@ -287,8 +300,24 @@ def _overview() -> str:
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"musicspectrogan: {message}", file=sys.stderr)
+    if not _told_elsewhere():
+        print(f"musicspectrogan: {message}", file=sys.stderr)
     return status
+
+
+def _told_elsewhere() -> bool:
+    """Whether the first of several processes tells what has gone wrong.
+
+    Mostly all of them meet the same, or one's failure is the others' too. The first tells and torchrun ends
+    the rest; whoever is still there after a while must have met something of its own.
+    """
+    if this_process().rank == 0:
+        return False
+    try:
+        time.sleep(UNTIL_ENDED)
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def _as_keyboard_interrupt(signal_number: int, frame: FrameType | None) -> None:
@@ -299,6 +328,6 @@ def _set_up_logging() -> None:
     handler = ConsoleHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     package = logging.getLogger("musicspectrogan")
-    package.setLevel(logging.INFO)
+    package.setLevel(logging.INFO if this_process().rank == 0 else logging.ERROR)
     package.addHandler(handler)
     package.propagate = False

@@ -65,9 +65,13 @@ def home(gtzan_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shortened(line: str) -> list[str]:
     """The command's arguments after `python`, with a training cut short."""
-    python, *arguments = shlex.split(line)
-    assert python == "python"
-    if arguments[0] == "run.py":
+    program, *arguments = shlex.split(line)
+    if program == "torchrun":
+        script = str(ROOT / "run.py")
+        arguments = ["-m", "torch.distributed.run", *(script if a == "run.py" else a for a in arguments)]
+    else:
+        assert program == "python"
+    if "run.py" in line:
         arguments = [SHORTER.get(argument, argument) for argument in arguments]
         if "--resume" not in arguments:
             arguments += TINY
@@ -106,7 +110,7 @@ def test_every_flag_that_the_readme_names_exists():
         for field in config.to_plain(settings())
     }
     known |= {"--config", "--resume", "--dry-run", "--help"}
-    foreign = {"--logdir"}
+    foreign = {"--logdir", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README)) <= known | foreign
 
 

@@ -41,11 +41,16 @@ class MinibatchDeviation(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C + 1, H, W)."""
         batch, channels, height, width = features.shape
-        group = max(size for size in range(1, GROUP + 1) if batch % size == 0)
+        group = deviation_group(batch)
         grouped = features.view(group, batch // group, channels, height, width)
         deviation = (grouped.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
         plane = deviation.repeat(group)[:, None, None, None].expand(-1, 1, height, width)
         return torch.cat([features, plane], dim=1)
+
+
+def deviation_group(batch: int) -> int:
+    """How many images of a batch make a group: at most GROUP, and so that nothing is left over."""
+    return max(size for size in range(1, GROUP + 1) if batch % size == 0)
 
 
 class ResizeConv(nn.Sequential):

@@ -13,6 +13,7 @@ from torch import Tensor
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.tensors import as_images, generator_at
 from musicspectrogan.training.windows import cut_windows, neighbours, place_windows
+from musicspectrogan.training.world import ALONE, World
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Batches:
     image is seen at least once an epoch and shapes never change.
 
     Args:
+        batch_size: of the whole batch, B; each process of a `world` gets its share of it.
         windows: instead of each image show as many frames of its track, begun up to half an image away.
     """
 
@@ -44,7 +46,9 @@ class Batches:
         seed: int,
         *,
         windows: bool = False,
+        world: World = ALONE,
     ) -> None:
+        self.world = world
         self.batch_size = batch_size
         self.device = device
         self.seed = seed
@@ -68,7 +72,7 @@ class Batches:
         half = self._pixels.shape[2] // 2
         generator = generator_at("cpu", self.seed, "windows", number)
         offsets = torch.randint(-half, half, order.shape, generator=generator)
-        where = torch.stack([order, offsets], dim=1)[start:]
+        where = self.world.share(torch.stack([order, offsets], dim=1)[start:], dim=2)
         if self._resident is None:
             yield from self._from_host(where)
             return
@@ -85,7 +89,7 @@ class Batches:
         return cut_windows(fetch(left), fetch(right), start).unsqueeze(1)
 
     def labels_at(self, *position: object) -> Tensor:
-        """A batch of labels (B,), drawn with the frequencies of the dataset."""
+        """A whole batch of labels (B,), drawn with the frequencies of the dataset."""
         generator = generator_at("cpu", self.seed, "labels", *position)
         picks = torch.randint(self.size, (self.batch_size,), generator=generator)
         return self.labels[picks.to(self.device)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -15,9 +17,11 @@ from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import sole_writer
 from musicspectrogan.models import ModelConfig
+from musicspectrogan.models.layers import deviation_group
 from musicspectrogan.training import run_directory
 from musicspectrogan.training.augment import Augmentation, probability_for
 from musicspectrogan.training.batches import Batches, steps_per_epoch
+from musicspectrogan.training.batchnorm import synchronise_batchnorm
 from musicspectrogan.training.callbacks import (
     Checkpoints,
     Metrics,
@@ -36,11 +40,12 @@ from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import AdversarialStep
 from musicspectrogan.training.trainer import Trainer
 from musicspectrogan.training.watch import Watch
+from musicspectrogan.training.world import ALONE, World
 
 logger = logging.getLogger(__name__)
 
 # What may differ when a run is resumed.
-CHANGEABLE = ("epochs", "device")
+CHANGEABLE = ("epochs", "device", "sync_batchnorm")
 
 # The settings that are paths.
 PATHS = tuple(field.name for field in fields(TrainingConfig) if "Path" in str(field.type))
@@ -51,7 +56,7 @@ WIDTH_FOR_CPU = 32
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that is about to start: everything but the weights."""
+    """A run that is about to start, in one process or several: everything but the weights."""
 
     config: TrainingConfig
     run: Path
@@ -61,6 +66,7 @@ class Plan:
     start: Checkpoint | None = None
     """Where the weights come from; None for fresh ones."""
     resumed: bool = False
+    world: World = ALONE
 
     @property
     def augment(self) -> float:
@@ -79,6 +85,7 @@ class Plan:
                 f"# generator: {_parameters(generator):,} weights",
                 f"# discriminator: {_parameters(discriminator):,} weights",
                 f"# device: {self.device}",
+                f"# processes: {self.world.size}",
                 f"# probability of augmentation: {self.augment:.2g}",
                 f"# steps an epoch: {steps}, in all {steps * self.config.epochs}",
                 f"# run directory: {self.run}",
@@ -86,11 +93,12 @@ class Plan:
         )
 
 
-def plan_run(config: TrainingConfig, output: Path | None = None) -> Plan:
+def plan_run(config: TrainingConfig, output: Path | None = None, world: World = ALONE) -> Plan:
     """Plan a new run.
 
     Args:
         output: the run directory; None for the next number below runs/.
+        world: the processes that are to train together.
 
     Raises:
         UserError: no dataset named, or it cannot be trained on.
@@ -98,8 +106,9 @@ def plan_run(config: TrainingConfig, output: Path | None = None) -> Plan:
     if config.dataset is None:
         raise UserError("--dataset is missing: name the folder that preprocess.py made")
     check_choice("loss", config.loss, LOSSES)
+    _check_shares(config, world.size)
     config = with_resolved_paths(config)
-    device = choose_device(config.device)
+    device = world.device(choose_device(config.device))
     dataset = load_dataset(config.dataset, split=config.split, image_size=config.image_size)
     model = ModelConfig(
         dataset.image_size,
@@ -121,16 +130,19 @@ def plan_run(config: TrainingConfig, output: Path | None = None) -> Plan:
         )
     if device.type == "cpu" and config.width > WIDTH_FOR_CPU:
         logger.info("Training on the CPU, where this width is slow; --width 16 suits it better")
-    return Plan(config, run, dataset, model, device, start)
+    return Plan(config, run, dataset, model, device, start, world=world)
 
 
-def plan_resumed_run(path: Path, config: TrainingConfig, checkpoint: Checkpoint) -> Plan:
+def plan_resumed_run(
+    path: Path, config: TrainingConfig, checkpoint: Checkpoint, world: World = ALONE
+) -> Plan:
     """Plan to go on with a run.
 
     Args:
         path: the run directory, or the checkpoint file in it to go on from.
         config: the settings wanted now.
         checkpoint: the one that is there, as `load_checkpoint(path)` gives it.
+        world: the processes that are to train together, which need not be as many as before.
 
     Raises:
         UserError: a setting differs that may not, or the dataset is another one now.
@@ -140,14 +152,14 @@ def plan_resumed_run(path: Path, config: TrainingConfig, checkpoint: Checkpoint)
         if name not in CHANGEABLE and value != before[name]:
             raise UserError(
                 f"--resume: {name} was {before[name]} and is now {value}; a resumed run may only "
-                f"change {' and '.join(CHANGEABLE)}; start a new run, perhaps with --init-from"
+                f"change {', '.join(CHANGEABLE)}; start a new run, perhaps with --init-from"
             )
     if config.epochs <= checkpoint.epoch:
         raise UserError(
             f"--resume {path}: has its {checkpoint.epoch} epochs already; ask for more with --epochs"
         )
     run = path if path.is_dir() else run_directory.run_of_checkpoint(path)
-    plan = plan_run(replace(config, init_from=None), run)
+    plan = plan_run(replace(config, init_from=None), run, world)
     if plan.dataset.fingerprint != checkpoint.dataset_fingerprint or plan.model != checkpoint.model:
         raise UserError(
             f"--resume {path}: the images of {config.dataset} are not those that the run began with; "
@@ -183,7 +195,25 @@ def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf |
         UserError: the run directory is taken, weights do not fit, or training diverged.
         Interrupted: a signal arrived, and the run was saved.
     """
-    trainer = _set_up(plan, sounds_of, quality_of)
+    with plan.world.joined(plan.device):
+        trainer = _set_up(plan, sounds_of, quality_of)
+        plan.world.check_alike(
+            settings={n: v for n, v in to_plain(plan.config).items() if n not in ("device", *PATHS)},
+            images=plan.dataset.fingerprint,
+            steps=trainer.steps_taken,
+        )
+        with _run_directory(plan) if plan.world.is_main else nullcontext():
+            try:
+                trainer.train()
+            except torch.OutOfMemoryError:
+                raise UserError("the GPU's memory is full; lower --batch-size or --width") from None
+            logger.info("Done after %d epochs: %s", trainer.epochs_done, plan.run)
+    return plan.run
+
+
+@contextmanager
+def _run_directory(plan: Plan) -> Iterator[None]:
+    """The run directory with its settings and its log, held against other runs."""
     if not plan.resumed:
         run_directory.create_run(plan.run, plan.config)
     with sole_writer(plan.run, "training"):
@@ -197,15 +227,27 @@ def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf |
                 len(plan.dataset.genres),
                 plan.run,
             )
-            try:
-                trainer.train()
-            except torch.OutOfMemoryError:
-                raise UserError("the GPU's memory is full; lower --batch-size or --width") from None
-            logger.info("Done after %d epochs: %s", trainer.epochs_done, plan.run)
+            yield
         finally:
             logging.getLogger("musicspectrogan").removeHandler(handler)
             handler.close()
-    return plan.run
+
+
+def _check_shares(config: TrainingConfig, processes: int) -> None:
+    """Raise UserError for a batch that so many processes cannot share evenly."""
+    share, left = divmod(config.batch_size, processes)
+    if left:
+        fitting = [n * processes for n in (share, share + 1) if n * processes > 1]
+        raise UserError(
+            f"batch_size: {config.batch_size} cannot be shared evenly by {processes} processes; "
+            f"give {' or '.join(map(str, fitting))}"
+        )
+    group = deviation_group(config.batch_size)
+    if config.minibatch_deviation and deviation_group(share) != group:
+        raise UserError(
+            f"batch_size: with {config.batch_size} images the groups of {group} for minibatch_deviation "
+            f"cannot be shared by {processes} processes; give a multiple of {group * processes}"
+        )
 
 
 def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None) -> Trainer:
@@ -230,7 +272,9 @@ def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None
         network.to(device, memory_format=layout) for network in (generator, discriminator)
     )
     torch.backends.cudnn.benchmark = True  # shapes never change, so trying all kernels once pays
-    step_class = GraphedStep if device.type == "cuda" else AdversarialStep
+    # Whether the messages of several processes can be recorded has not been tried.
+    recorded = device.type == "cuda" and plan.world.size == 1
+    step_class = GraphedStep if recorded else AdversarialStep
     step = step_class(
         generator,
         discriminator,
@@ -241,30 +285,38 @@ def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None
         r1=config.r1,
         r2=config.r2,
         bfloat16=config.precision == "bfloat16",
+        world=plan.world,
     )
     ema = AveragedGenerator(generator, config.ema_images)
+    if config.sync_batchnorm:  # not of the average, which one process samples from
+        synchronise_batchnorm(generator, plan.world)
+        synchronise_batchnorm(discriminator, plan.world)
     if start is not None:
         _load_weights(ema.module, start.ema, config)
     if start is not None and plan.resumed:
         step.load_optimizers(start.optimizer_d, start.optimizer_g)
-    batches = Batches(plan.dataset, config.batch_size, device, config.seed, windows=config.windows)
+    batches = Batches(
+        plan.dataset, config.batch_size, device, config.seed, windows=config.windows, world=plan.world
+    )
     samples = Samples(plan.run, config.gan, plan.dataset, config.seed)
+    callbacks = [
+        ProgressLog(),
+        Watch(),
+        *([Quality(quality_of, config.seed)] if quality_of else []),
+        Metrics(plan.run),
+        samples,
+        TensorBoard(plan.run, samples, sounds_of),
+        # Last: what a checkpoint stands for is all there when it is.
+        Checkpoints(plan.run, plan.model, plan.dataset),
+    ]
     return Trainer(
         config,
         batches,
         step,
         ema,
-        [
-            ProgressLog(),
-            Watch(),
-            *([Quality(quality_of, config.seed)] if quality_of else []),
-            Metrics(plan.run),
-            samples,
-            TensorBoard(plan.run, samples, sounds_of),
-            # Last: what a checkpoint stands for is all there when it is.
-            Checkpoints(plan.run, plan.model, plan.dataset),
-        ],
+        callbacks if plan.world.is_main else [],
         steps_taken=start.step if start and plan.resumed else 0,
+        world=plan.world,
     )
 
 

@@ -70,6 +70,8 @@ class TrainingConfig:
     """auto, cuda, mps or cpu; auto takes the first of these that is there."""
     precision: str = "float32"
     """float32, or bfloat16 for the networks' passes: faster on GPUs from Ampere on, slower on most CPUs."""
+    sync_batchnorm: bool = False
+    """With several processes, let BatchNorm see all of a batch and not only each one's share."""
     log_every: int = 50
     """Steps between two lines of the log and of metrics.csv."""
     snapshot_every: int = 10000

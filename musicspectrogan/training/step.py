@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from musicspectrogan.training.augment import Augmentation
 from musicspectrogan.training.losses import Loss, gradient_penalty
+from musicspectrogan.training.world import ALONE, World
 
 # Views of images in a step, each augmented by itself: real, fake, and fake in the generator's turn.
 VIEWS = 3
@@ -17,6 +18,10 @@ VIEWS = 3
 
 class AdversarialStep:
     """Updates both networks on one batch and returns named values, without waiting for the device.
+
+    Several processes each take a step on their share of the batch and average the gradients of each turn.
+    That serves any loss; DistributedDataParallel does not work with torch.autograd.grad, which gradient
+    penalties take (https://docs.pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html).
 
     Args:
         generator, discriminator: on the device that the batches are on.
@@ -26,6 +31,7 @@ class AdversarialStep:
         r1, r2: weights gamma of the gradient penalties on real and on fake images.
         bfloat16: run the networks' forward and backward passes in bfloat16 where PyTorch's autocast
             deems it safe; weights, losses and optimizers stay float32.
+        world: the processes that take this step together.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class AdversarialStep:
         r1: float = 0.0,
         r2: float = 0.0,
         bfloat16: bool = False,
+        world: World = ALONE,
     ) -> None:
         self.generator = generator
         self.discriminator = discriminator
@@ -49,6 +56,7 @@ class AdversarialStep:
         self.lr = lr
         self.device = next(generator.parameters()).device
         self.bfloat16 = bfloat16
+        self.world = world
         # The fused update is one kernel for all weights; on a CPU it saves a pass over each of them.
         # "Capturable" keeps its step count on the device, where a CUDA graph can go on with it.
         self._kind = {"fused": True, "capturable": self.device.type == "cuda"}
@@ -91,9 +99,9 @@ class AdversarialStep:
             draws: uniform in [0, 1), (VIEWS, B, augmentation.draws).
 
         Returns:
-            Scalars on the device: both losses, the mean probability of being real that the discriminator
-            gives to real images, and to fakes before and after its own update, and the penalties that
-            have a weight.
+            Scalars on the device, of this process's share: both losses, the mean probability of being real
+            that the discriminator gives to real images, and to fakes before and after its own update, and
+            the penalties that have a weight.
         """
         with self._precision():
             fakes = self.generator(latents, labels)
@@ -104,6 +112,7 @@ class AdversarialStep:
         fake_logits, r2 = self._judge(self.augmentation(fakes.detach(), draws[1]), labels, self.r2)
         loss_d = self.loss.discriminator(real_logits, fake_logits)
         (loss_d + self._annealing * (self.r1 / 2 * r1 + self.r2 / 2 * r2)).backward()
+        self._average_gradients(self.discriminator)
         self.optimizer_d.step()
 
         self.optimizer_g.zero_grad(set_to_none=True)
@@ -116,6 +125,7 @@ class AdversarialStep:
                 beside = self.discriminator(self.augmentation(images, draws[0]), labels).float()
         loss_g = self.loss.generator(fooling_logits, beside)
         loss_g.backward()
+        self._average_gradients(self.generator)
         self.discriminator.requires_grad_(True)
         self.optimizer_g.step()
 
@@ -134,6 +144,10 @@ class AdversarialStep:
             **({"r1": r1.detach()} if self.r1 else {}),
             **({"r2": r2.detach()} if self.r2 else {}),
         }
+
+    def _average_gradients(self, network: nn.Module) -> None:
+        """Each process has those of its share; their mean is the whole batch's."""
+        self.world.average(weight.grad for weight in network.parameters() if weight.grad is not None)
 
     def _judge(self, images: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
         """The discriminator's logits (B,), and where it has a weight the gradient penalty."""

@@ -20,6 +20,7 @@ from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.schedule import Schedule
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import VIEWS, AdversarialStep
+from musicspectrogan.training.world import ALONE, World
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Trainer:
         ema: follows the generator.
         callbacks: called in this order.
         steps_taken: where a resumed run goes on.
+        world: the processes that train together; all but the first have no callbacks.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         *,
         steps_taken: int = 0,
+        world: World = ALONE,
     ) -> None:
         self.config = config
         self.batches = batches
@@ -90,6 +93,7 @@ class Trainer:
         self.ema = ema
         self.callbacks = callbacks
         self.steps_taken = steps_taken
+        self.world = world
         self.schedule = Schedule(config, batches.steps_per_epoch * config.batch_size)
         self._untold: list[dict[str, Tensor]] = []
         self._last_tick = time.perf_counter()
@@ -119,15 +123,15 @@ class Trainer:
                 for epoch in range(self.epochs_done, self.config.epochs):
                     first = self.steps_taken % self.batches.steps_per_epoch
                     for images, labels in self.batches.epoch(epoch, first):
-                        latents = self.latents_at("training", self.images_seen)
-                        draws = self._draws_at(self.images_seen)
+                        latents = self.world.share(self.latents_at("training", self.images_seen))
+                        draws = self.world.share(self._draws_at(self.images_seen), dim=1)
                         self.step.anneal(self.schedule.annealing(self.images_seen))
                         self._untold.append(self.step(images, labels, latents, draws))
                         self.steps_taken += 1
                         self.ema.update(self.config.batch_size, self.images_seen)
                         if self.steps_taken % self.config.log_every == 0:
                             self._tick()
-                        if self._stop_requested:
+                        if self.world.agreed_to_stop(self._stop_requested):
                             self._interrupt()
                     if self.schedule.snapshot_due(self.epochs_done):
                         self._snapshot("on_snapshot")
@@ -135,7 +139,7 @@ class Trainer:
                 self.tell("on_end")
 
     def latents_at(self, *position: object) -> Tensor:
-        """A batch of latents (B, Z) on the device, a function of the seed and the position."""
+        """A whole batch of latents (B, Z) on the device, a function of the seed and the position."""
         generator = generator_at(self.batches.device, self.config.seed, "latents", *position)
         shape = (self.config.batch_size, self.config.latent_dim)
         return torch.randn(shape, generator=generator, device=self.batches.device)
@@ -157,7 +161,9 @@ class Trainer:
             return
         names = list(self._untold[0])
         # CPU-GPU sync point: between snapshots, the one place where the host waits for the device.
-        values = torch.stack([torch.stack(list(row.values())) for row in self._untold]).cpu()
+        values = torch.stack([torch.stack(list(row.values())) for row in self._untold])
+        self.world.average([values])
+        values = values.cpu()
         first = self.steps_taken - len(values)
         self._untold.clear()
         for offset, name in (~values.isfinite()).nonzero().tolist():
@@ -186,6 +192,8 @@ class Trainer:
                 f"a weight is not finite after step {self.steps_taken}; training stopped and the last "
                 "checkpoint is kept; a lower --lr usually helps"
             )
+        if not self.world.is_main:
+            return  # weights are the same everywhere: the next step waits for the first process
         self.ema.refresh_statistics(
             (
                 self.latents_at("standing", self.images_seen, number),
@@ -215,6 +223,10 @@ class Trainer:
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
+        except UserError:
+            if self._stop_requested and not self.world.is_main:
+                raise KeyboardInterrupt from None  # torchrun ends it, for the first process has failed
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
