@@ -28,8 +28,11 @@ logger = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
 
-# What the machine refuses and the user can mend: no room, no permission.
-_MACHINE_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG))
+# What the machine refuses and the user can mend: no room, no permission, a file or a disk that is gone.
+_MACHINE_ERRORS = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG)
+    + (errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE)
+)
 
 
 def preprocess(arguments: list[str], program: str) -> None:
@@ -68,7 +71,7 @@ def train(arguments: list[str], program: str) -> None:
     # torch takes seconds to import; a wrong flag is told before.
     from musicspectrogan.evaluation.quick import quality_by_validation
     from musicspectrogan.generation.sound import sounds_of
-    from musicspectrogan.training import runner
+    from musicspectrogan.training import run_directory, runner
 
     def with_flags(settings: TrainingConfig) -> TrainingConfig:
         return parse_flags(TrainCommand, arguments, default=TrainCommand(settings)).settings
@@ -82,11 +85,18 @@ def train(arguments: list[str], program: str) -> None:
         if command.output is not None or len(command.resume) > 1:
             raise UserError("--resume takes one run directory or checkpoint, and no --output beside it")
         run = Path(command.resume[0]) if command.resume else runner.newest_run_of(settings)
-        checkpoint = runner.load_checkpoint(run)
-        settings = runner.settings_of(checkpoint)
+        unstarted = run_directory.is_unstarted(run)
+        checkpoint = None if unstarted else runner.load_checkpoint(run)
         if command.config is not None:
             settings = read_yaml(TrainingConfig, command.config)
-        plan = runner.plan_resumed_run(run, with_flags(settings), checkpoint)
+        elif unstarted:
+            settings = read_yaml(TrainingConfig, run / run_directory.CONFIG_NAME)
+        else:
+            settings = runner.settings_of(checkpoint)
+        if unstarted:
+            plan = runner.plan_run(with_flags(settings), run)
+        else:
+            plan = runner.plan_resumed_run(run, with_flags(settings), checkpoint)
     if command.dry_run:
         print(plan.describe())
     else:

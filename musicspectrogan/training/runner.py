@@ -185,8 +185,10 @@ def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf |
     """
     trainer = _set_up(plan, sounds_of, quality_of)
     if not plan.resumed:
-        run_directory.create_run(plan.run, plan.config)
+        run_directory.claim(plan.run)
     with sole_writer(plan.run, "training"):
+        if not plan.resumed:
+            run_directory.create_run(plan.run, plan.config)
         handler = run_directory.log_to(plan.run)
         try:
             run_directory.write_settings(plan.run, plan.config)
