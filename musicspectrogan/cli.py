@@ -30,8 +30,9 @@ EXIT_DONE, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
 
 # What the machine refuses and the user can mend: no room, no permission, a file or a disk that is gone.
 _MACHINE_ERRORS = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG)
-    + (errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE)
+    getattr(errno, name)
+    for name in "ENOSPC EDQUOT EFBIG EACCES EPERM EROFS ENOENT ENOTDIR EIO ENODEV ENXIO ESTALE".split()
+    if hasattr(errno, name)  # Windows lacks some
 )
 
 

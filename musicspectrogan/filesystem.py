@@ -30,7 +30,7 @@ def whole_file(path: Path, *, flush: bool = True, rivals: bool = False) -> Itera
     own = f".{secrets.token_hex(4)}" if rivals else ""
     temporary = path.with_name(f".{path.name}{own}.tmp")
     try:
-        with named_in_errors(path):
+        with named_in_errors(path, temporary):
             yield temporary
             if flush:
                 with open(temporary, "r+b") as written:  # Windows flushes only what is open for writing
@@ -43,12 +43,13 @@ def whole_file(path: Path, *, flush: bool = True, rivals: bool = False) -> Itera
 
 
 @contextmanager
-def named_in_errors(path: Path) -> Iterator[None]:
-    """Let an OSError say which file it is about: that of a full disk comes from write(), which does not."""
+def named_in_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let an OSError name the file that is written: that of a full disk comes from write(): unnamed."""
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
+        if str(error.filename) in ("None", str(temporary)):
+            error.filename = str(path)
         raise
 
 
@@ -111,6 +112,9 @@ def sole_writer(folder: Path, doing: str) -> Iterator[None]:
     except OSError:
         if folder.is_dir():
             raise
-        raise UserError(f"{folder}: moved or removed while a run was {doing} there") from None
+        raise UserError(
+            f"{folder}: moved or removed while a run was {doing} there; what it had finished is whole: put "
+            "it back and go on"
+        ) from None
     finally:
         lock.release()

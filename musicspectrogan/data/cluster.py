@@ -57,11 +57,12 @@ def connected(scheduler: str, *shared: Path) -> Iterator[ClusterBackend]:
         UserError: nobody answers there, no worker has joined, a worker lacks this package or the folders,
             or the scheduler went away.
     """
-    # What dask has to say of a lost connection is said in one line here.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # What dask says of a lost connection, with tracebacks, is said in one line here.
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=False)
-    except (OSError, ValueError):  # ValueError: not an address
+    except OSError:
         raise UserError(
             f"--scheduler {scheduler}: no scheduler answers there within {SECONDS_TO_CONNECT} s; start "
             f"one with `dask scheduler`, and workers with `dask worker {scheduler} --nworkers auto`"

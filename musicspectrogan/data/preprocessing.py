@@ -205,7 +205,7 @@ def _clear(output: Path) -> None:
     """Remove the images, caches and records of an earlier run, and nothing else."""
     for folder in visible_folders(output):
         for path in folder.iterdir():
-            if re.fullmatch(r".+_\d{3,}\.png|\..+\.png\.\w+\.tmp", path.name):
+            if re.fullmatch(r".+_\d{3,}\.png|\..+\.png\..*tmp", path.name):
                 path.unlink()
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -244,6 +244,7 @@ def _convert_all(
             f"--input {config.input}: vanished while it was read; give the same command again when it is back"
         )
     for folder in visible_folders(config.output):
+        _image_names(folder)  # workers that died have left something half-written
         if not any(folder.iterdir()):
             folder.rmdir()  # ImageFolder refuses a class without images
 
@@ -251,8 +252,8 @@ def _convert_all(
 def _lost(track: Track, output: Path) -> Outcome:
     """A track that killed its worker, and may have had some images by then."""
     folder = output / track.genre
-    for name in os.listdir(folder):
-        if track_of_image(name.removeprefix(".")) == track.id:
+    for name in _image_names(folder):
+        if track_of_image(name) == track.id:
             (folder / name).unlink()
     return outcome_of(track, SKIPPED, LOST)
 
@@ -262,8 +263,7 @@ def _holds_anything(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-# File names of the images of each (genre, track id), half-written ones included. Names and not paths,
-# because there may be millions.
+# File names of the images of each (genre, track id). Names and not paths, because there may be millions.
 Present = dict[tuple[str, str], list[str]]
 
 
@@ -271,9 +271,20 @@ def _present_images(output: Path) -> Present:
     present: Present = defaultdict(list)
     for folder in visible_folders(output):
         genre = folder.name
-        for name in os.listdir(folder):
-            present[genre, track_of_image(name.removeprefix("."))].append(name)
+        for name in _image_names(folder):
+            present[genre, track_of_image(name)].append(name)
     return present
+
+
+def _image_names(folder: Path) -> list[str]:
+    """File names in a class folder, once what is half-written is removed."""
+    names = []
+    for name in os.listdir(folder):
+        if name.startswith(".") and ".png." in name and name.endswith(".tmp"):
+            (folder / name).unlink(missing_ok=True)
+        else:
+            names.append(name)
+    return names
 
 
 def _drop_vanished(tracks: Iterable[Track], report: Report, present: Present, output: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class PreprocessConfig:
     def __post_init__(self) -> None:
         check_at_least(self, jobs=1)
         check_choice("--backend", self.backend, (LOKY, DASK))
-        if self.backend == DASK and not self.scheduler:
+        if self.backend == DASK and not re.fullmatch(r"\w+://.+:\d+", self.scheduler or ""):
             raise UserError(
                 "--backend dask needs --scheduler tcp://HOST:PORT, the address that `dask scheduler` prints"
             )

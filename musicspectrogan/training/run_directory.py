@@ -135,7 +135,7 @@ def log_to(run: Path) -> logging.Handler:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that cannot be written ends the run, as any other file of it does, instead of a traceback a line."""
+    """A log that cannot be written ends the run, as any other file of it does; logging would go on."""
 
     def flush(self) -> None:
         with named_in_errors(Path(self.baseFilename)):
