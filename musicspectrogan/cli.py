@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,6 +248,7 @@ def main(command: str | None = None) -> None:
         command: its name; None takes it from the first argument.
     """
     signal.signal(signal.SIGTERM, _as_keyboard_interrupt)
+    threading.excepthook = _fail_in_thread
     _set_up_logging()
     try:
         try:
@@ -293,6 +295,12 @@ def _overview() -> str:
 def _complain(message: str, status: int) -> int:
     print(f"musicspectrogan: {message}", file=sys.stderr)
     return status
+
+
+def _fail_in_thread(failure: threading.ExceptHookArgs) -> None:
+    """A thread that writes, as TensorBoard's does, hands its error on: what is told once needs no traceback."""
+    if getattr(failure.exc_value, "errno", None) not in _MACHINE_ERRORS:
+        threading.__excepthook__(failure)
 
 
 def _as_keyboard_interrupt(signal_number: int, frame: FrameType | None) -> None:

@@ -67,16 +67,18 @@ def _until_a_death(
 ) -> Generator[Result, None, list[Item]]:
     """Yield results; return the items that workers held when one died, or an empty list after the last."""
     under_way: dict[int, Item] = {}
-    parent = os.getpid() if backend == LOCAL else None
 
     def calls() -> Iterator[tuple]:
         for number, item in enumerate(items):
             under_way[number] = item
-            yield joblib.delayed(_numbered)(function, number, item, parent)
+            yield joblib.delayed(_numbered)(function, number, item)
 
-    # The workers of a cluster see to that themselves.
-    one_thread = {"inner_max_num_threads": 1} if backend == LOCAL else {}
-    with threadpool_limits(1), joblib.parallel_config(backend=backend, **one_thread):
+    # The workers of a cluster have a thread each of themselves, and outlive this process.
+    options = {"inner_max_num_threads": 1, "initializer": _end_with, "initargs": (os.getpid(),)}
+    with (
+        threadpool_limits(1),
+        joblib.parallel_config(backend=backend, **(options if backend == LOCAL else {})),
+    ):
         pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
         try:
             for number, result in pool(calls()):
@@ -94,25 +96,20 @@ def _until_a_death(
     return list(under_way.values())
 
 
-def _numbered(
-    function: Callable[[Item], Result], number: int, item: Item, parent: int | None
-) -> tuple[int, Result]:
-    """What a worker runs; `parent` is the process that it is to end with, None for none."""
-    global _ends_with_parent  # noqa: PLW0603  (a fact about this process)
-    if parent not in (None, os.getpid()) and not _ends_with_parent:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-        _ends_with_parent = True
+def _numbered(function: Callable[[Item], Result], number: int, item: Item) -> tuple[int, Result]:
+    """What a worker runs."""
     return number, function(item)
 
 
-_ends_with_parent = False
-
-
 def _end_with(parent: int) -> None:
-    """End this process soon after its parent, which cannot see to that when it is killed.
+    """Let this process end soon after its parent, which cannot see to that when it is killed.
 
     By then the same command may have been given again, and its workers write the same files.
     """
-    while os.getppid() == parent:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    os._exit(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

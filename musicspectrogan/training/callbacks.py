@@ -215,8 +215,9 @@ class TensorBoard(Callback):
         self._writer = SummaryWriter(self.folder, purge_step=trainer.steps_taken + 1)
 
     def on_tick(self, trainer: Trainer, tick: Tick) -> None:
-        for name, value in {**tick.means, "images_per_second": tick.images_per_second}.items():
-            self._writer.add_scalar(name, value, tick.step)
+        with named_in_errors(self.folder):
+            for name, value in {**tick.means, "images_per_second": tick.images_per_second}.items():
+                self._writer.add_scalar(name, value, tick.step)
 
     def on_quality(self, trainer: Trainer, quality: dict[str, float]) -> None:
         for name, value in quality.items():
@@ -233,10 +234,12 @@ class TensorBoard(Callback):
                 self._writer.add_audio(
                     f"sounds/{name}", torch.from_numpy(wave), trainer.steps_taken, settings.sample_rate
                 )
-        self._writer.flush()
+        with named_in_errors(self.folder):
+            self._writer.flush()
 
     def on_end(self, trainer: Trainer) -> None:
-        self._writer.close()
+        with named_in_errors(self.folder):
+            self._writer.close()
 
 
 class Checkpoints(Callback):

@@ -5,7 +5,6 @@ Moments are drawn from a seed: a time from the start of the command on, or a fil
 
 from __future__ import annotations
 
-import csv
 import os
 import random
 import shutil
@@ -17,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import Command
-from datasets import dataset_bytes, files_in, images_in, manifest, report
+from datasets import images_in, manifest, report
 from PIL import Image
 from processes import in_background, killed_at, wait_until, workers_below
+from runs import SMALL, assert_same_dataset, assert_same_run
 
 from musicspectrogan.audio.files import save
 from musicspectrogan.data import composer
@@ -31,9 +30,8 @@ Tried = Callable[[str, int], None]
 
 CLIPS, IMAGES_OF_A_CLIP = 24, 20
 PREPROCESS = ("preprocess.py", "--dataset", "folder", "--input", "music", "--jobs", 2, "--output")
-# 16 training images of 4 genres: 4 steps an epoch.
-SMALL = ("--width", 2, "--batch-size", 4, "--standing-batches", 2, "--log-every", 3, "--device", "cpu")
-TRAIN = ("run.py", "--gan", "cgan", "--epochs", 40, *SMALL, "--snapshot-every", 48)
+EPOCHS = 40
+TRAIN = ("run.py", "--gan", "cgan", "--epochs", EPOCHS, *SMALL, "--snapshot-every", 48)
 
 
 def killed(rng: random.Random, seconds: float, operations: int, *line: object, cwd: Path) -> str | None:
@@ -93,17 +91,6 @@ def assert_sound(output: Path) -> None:
         assert manifest(output)["source"] == "folder"
 
 
-def assert_same(output: Path, whole: Path) -> None:
-    """The same bytes, the same lines in the report, and no other file."""
-    assert files_in(output) == files_in(whole)
-    assert dataset_bytes(output) == dataset_bytes(whole)
-    assert report(output) == report(whole)
-    tracks = {track["id"]: track["segments"] for track in manifest(output)["tracks"]}
-    lines = {name: int(line["segments"]) for name, line in report(output).items()}
-    assert tracks == {name: count for name, count in lines.items() if count}
-    assert sum(tracks.values()) == len(images_in(output))
-
-
 def test_preprocessing(home: Path, tmp_path: Path, command: Command, torture: bool, tried: Tried) -> None:
     (tmp_path / "music").symlink_to(home / "music")
     wanted, kills, seed = 120 if torture else 4, 0, 0
@@ -118,7 +105,7 @@ def test_preprocessing(home: Path, tmp_path: Path, command: Command, torture: bo
                 if len(moments) == wanted:
                     command(*PREPROCESS, output, cwd=tmp_path)
                     break
-            assert_same(output, home / "whole")
+            assert_same_dataset(output, home / "whole")
         except AssertionError as error:
             raise AssertionError(f"seed {seed}, kills: {moments}") from error
         kills += len(moments)
@@ -136,7 +123,7 @@ def test_overwriting(home: Path, tmp_path: Path, command: Command, torture: bool
         moment = killed(random.Random(seed), 1.5, 600, *line, "--overwrite", cwd=tmp_path)
         command(*line, "--overwrite", cwd=tmp_path)
         try:
-            assert_same(output, home / "other")
+            assert_same_dataset(output, home / "other")
         except AssertionError as error:
             raise AssertionError(f"seed {seed}, killed {moment}") from error
         shutil.rmtree(output)
@@ -151,7 +138,7 @@ def test_workers_end_with_a_parent_that_is_killed(home: Path, tmp_path: Path, co
         os.kill(process.pid, signal.SIGKILL)
         wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), "orphans", 20)
     command(*PREPROCESS, "out", cwd=tmp_path)
-    assert_same(tmp_path / "out", home / "whole")
+    assert_same_dataset(tmp_path / "out", home / "whole")
 
 
 @pytest.fixture(scope="module")
@@ -161,42 +148,6 @@ def reference(images: Path, command: Command, tmp_path_factory: pytest.TempPathF
     begun = time.monotonic()
     command(*TRAIN, "--dataset", images, "--output", "run", cwd=folder)
     return folder / "run", time.monotonic() - begun
-
-
-def contents(run: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a run's newest checkpoint by name."""
-    checkpoint = load_checkpoint(run)
-    found = {
-        f"{part}.{name}": tensor
-        for part in ("generator", "discriminator", "ema")
-        for name, tensor in getattr(checkpoint, part).items()
-    }
-    for part in ("optimizer_g", "optimizer_d"):
-        for index, state in getattr(checkpoint, part)["state"].items():
-            found |= {f"{part}.{index}.{name}": tensor for name, tensor in state.items()}
-    return found
-
-
-def metrics(run: Path) -> list[dict[str, str]]:
-    """The rows without their speed."""
-    with open(run / "metrics.csv", newline="") as file:
-        return [
-            {name: row[name] for name in row if name != "images_per_second"} for row in csv.DictReader(file)
-        ]
-
-
-def assert_same_run(run: Path, reference: Path) -> None:
-    ours, theirs = contents(run), contents(reference)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert metrics(run) == metrics(reference)
-
-    def lasting(folder: Path) -> list[str]:
-        return [name for name in files_in(folder) if not name.startswith("tensorboard/")]
-
-    assert lasting(run) == lasting(reference)
-    for path in (reference / "samples").iterdir():
-        assert (run / "samples" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -225,6 +176,8 @@ def test_training(
                 moments.append(moment)
                 for path in run.glob("checkpoints/*.pt"):
                     load_checkpoint(path)
+                if any(run.glob("checkpoints/*.pt")) and load_checkpoint(run).epoch == EPOCHS:
+                    break  # it had all but ended
                 begun = (run / "config.yaml").exists()
                 if any(run.glob("checkpoints/*.pt")) or (begun and rng.random() < 0.5):
                     line = ("run.py", "--resume", run)
