@@ -298,7 +298,7 @@ def _complain(message: str, status: int) -> int:
 
 
 def _fail_in_thread(failure: threading.ExceptHookArgs) -> None:
-    """A thread that writes, as TensorBoard's does, hands its error on: what is told once needs no traceback."""
+    """A thread that writes, as TensorBoard's does, hands its error on: told once, it needs no traceback."""
     if getattr(failure.exc_value, "errno", None) not in _MACHINE_ERRORS:
         threading.__excepthook__(failure)
 
