@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,8 +35,12 @@ EXIT_DONE, EXIT_BUG, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 # Seconds in which torchrun ends a process when another one has failed.
 UNTIL_ENDED = 10.0
 
-# What the machine refuses and the user can mend: no room, no permission.
-_MACHINE_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG))
+# What the machine refuses and the user can mend: no room, no permission, a file or a disk that is gone.
+_MACHINE_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in "ENOSPC EDQUOT EFBIG EACCES EPERM EROFS ENOENT ENOTDIR EIO ENODEV ENXIO ESTALE".split()
+    if hasattr(errno, name)  # Windows lacks some
+)
 
 
 def preprocess(arguments: list[str], program: str) -> None:
@@ -74,7 +79,7 @@ def train(arguments: list[str], program: str) -> None:
     # torch takes seconds to import; a wrong flag is told before.
     from musicspectrogan.evaluation.quick import quality_by_validation
     from musicspectrogan.generation.sound import sounds_of
-    from musicspectrogan.training import runner
+    from musicspectrogan.training import run_directory, runner
     from musicspectrogan.training.world import world_of_this_process
 
     world = world_of_this_process()
@@ -91,11 +96,18 @@ def train(arguments: list[str], program: str) -> None:
         if command.output is not None or len(command.resume) > 1:
             raise UserError("--resume takes one run directory or checkpoint, and no --output beside it")
         run = Path(command.resume[0]) if command.resume else runner.newest_run_of(settings)
-        checkpoint = runner.load_checkpoint(run)
-        settings = runner.settings_of(checkpoint)
+        unstarted = run_directory.is_unstarted(run)
+        checkpoint = None if unstarted else runner.load_checkpoint(run)
         if command.config is not None:
             settings = read_yaml(TrainingConfig, command.config)
-        plan = runner.plan_resumed_run(run, with_flags(settings), checkpoint, world)
+        elif unstarted:
+            settings = read_yaml(TrainingConfig, run / run_directory.CONFIG_NAME)
+        else:
+            settings = runner.settings_of(checkpoint)
+        if unstarted:
+            plan = runner.plan_run(with_flags(settings), run, world)
+        else:
+            plan = runner.plan_resumed_run(run, with_flags(settings), checkpoint, world)
     if command.dry_run:
         if world.is_main:
             print(plan.describe())
@@ -252,6 +264,7 @@ def main(command: str | None = None) -> None:
         command: its name; None takes it from the first argument.
     """
     signal.signal(signal.SIGTERM, _as_keyboard_interrupt)
+    threading.excepthook = _fail_in_thread
     _set_up_logging()
     try:
         try:
@@ -318,6 +331,12 @@ def _told_elsewhere() -> bool:
     except KeyboardInterrupt:
         return True
     return False
+
+
+def _fail_in_thread(failure: threading.ExceptHookArgs) -> None:
+    """A thread that writes, as TensorBoard's does, hands its error on: told once, it needs no traceback."""
+    if getattr(failure.exc_value, "errno", None) not in _MACHINE_ERRORS:
+        threading.__excepthook__(failure)
 
 
 def _as_keyboard_interrupt(signal_number: int, frame: FrameType | None) -> None:

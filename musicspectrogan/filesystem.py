@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,23 +14,42 @@ from musicspectrogan.errors import UserError
 
 
 @contextmanager
-def whole_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
+def whole_file(path: Path, *, flush: bool = True, rivals: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes that name only when the block succeeds.
 
     The temporary name is the same every time, so a killed writer leaves nothing that the next one
-    does not clear. `flush=False` skips the wait for the disk: still whole after a kill, but not
-    after a power cut; for small files by the thousand.
+    does not clear.
+
+    Args:
+        flush: wait for the disk. Without it the file is still whole after a kill, but not after a power
+            cut; for small files by the thousand.
+        rivals: another process may be writing the same contents, as a worker does whose owner was killed
+            or lost sight of it. The temporary name is then this writer's alone, and what a kill leaves
+            of it is for the caller to clear.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    own = f".{secrets.token_hex(4)}" if rivals else ""
+    temporary = path.with_name(f".{path.name}{own}.tmp")
     try:
-        yield temporary
-        if flush:
-            with open(temporary, "r+b") as written:  # Windows flushes only what is open for writing
-                os.fsync(written.fileno())
-        os.replace(temporary, path)
+        with named_in_errors(path, temporary):
+            yield temporary
+            if flush:
+                with open(temporary, "r+b") as written:  # Windows flushes only what is open for writing
+                    os.fsync(written.fileno())
+            os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def named_in_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let an OSError name the file that is written: that of a full disk comes from write(): unnamed."""
+    try:
+        yield
+    except OSError as error:
+        if str(error.filename) in ("None", str(temporary)):
+            error.filename = str(path)
         raise
 
 
@@ -78,7 +98,7 @@ def sole_writer(folder: Path, doing: str) -> Iterator[None]:
     """Hold the folder's lock; the system releases it by itself when the process dies.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or the folder went away meanwhile.
     """
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
@@ -89,5 +109,12 @@ def sole_writer(folder: Path, doing: str) -> Iterator[None]:
         ) from None
     try:
         yield
+    except OSError:
+        if folder.is_dir():
+            raise
+        raise UserError(
+            f"{folder}: moved or removed while a run was {doing} there; what it had finished is whole: put "
+            "it back and go on"
+        ) from None
     finally:
         lock.release()

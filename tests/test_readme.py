@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from conftest import ROOT
 from PIL import Image
+from processes import Cluster, a_cluster
 
 from musicspectrogan import config, models
 from musicspectrogan.data import composer
@@ -63,6 +64,13 @@ def home(gtzan_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """Stands for the machines of the README's cluster."""
+    with a_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
 def shortened(line: str) -> list[str]:
     """The command's arguments after `python`, with a training cut short."""
     program, *arguments = shlex.split(line)
@@ -87,7 +95,10 @@ def shortened(line: str) -> list[str]:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_the_readmes_command_works(line, home, command):
+def test_the_readmes_command_works(line, home, command, request):
+    if "--scheduler" in line:
+        address = request.getfixturevalue("cluster").address
+        line = re.sub(r"(?<=--scheduler )\S+", address, line)
     done = command(*shortened(line), cwd=home)
     output = re.search(r"preprocess.py .*--output (\S+)", line)
     if output:
@@ -111,6 +122,7 @@ def test_every_flag_that_the_readme_names_exists():
     }
     known |= {"--config", "--resume", "--dry-run", "--help"}
     foreign = {"--logdir", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint"}
+    foreign |= {"--nworkers", "--nthreads"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README)) <= known | foreign
 
 

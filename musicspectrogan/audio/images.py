@@ -36,17 +36,19 @@ def segment_of_image(name: str) -> int | None:
     return int(number) if number.isascii() and number.isdigit() else None
 
 
-def write_image(path: Path, image: np.ndarray, config: SpectrogramConfig, **text: str) -> None:
+def write_image(
+    path: Path, image: np.ndarray, config: SpectrogramConfig, *, rivals: bool = False, **text: str
+) -> None:
     """Write uint8 (n_mels, T) as a grey PNG, whole or not at all.
 
     Text chunks: `spectrogram` (the settings as JSON), and each of `text` under its name, such as
-    genre, track and reference_db.
+    genre, track and reference_db. For `rivals` see `whole_file`.
     """
     chunks = PngInfo()
     chunks.add_text("spectrogram", _as_text(config))
     for name, value in text.items():
         chunks.add_itxt(name, value)
-    with whole_file(path, flush=False) as temporary:
+    with whole_file(path, flush=False, rivals=rivals) as temporary:
         # Run lengths and Huffman codes alone: twice as fast as zlib's default, files 2 % larger.
         Image.fromarray(image).save(temporary, format="PNG", pnginfo=chunks, compress_type=zlib.Z_RLE)
 

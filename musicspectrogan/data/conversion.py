@@ -34,6 +34,7 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig) -> Outc
             output / track.genre / image_name(track.id, segment),
             image,
             config,
+            rivals=True,
             genre=track.genre,
             track=track.id,
             reference_db=f"{reference_db:.4f}",

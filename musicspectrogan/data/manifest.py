@@ -13,7 +13,7 @@ from typing import Any
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import write_text
+from musicspectrogan.filesystem import named_in_errors, write_text
 
 FORMAT_VERSION = 1
 SPLITS = ("training", "validation", "test")
@@ -141,7 +141,7 @@ class Report:
         if self.outcomes.get(outcome.track) == outcome:
             return
         self.outcomes[outcome.track] = outcome
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
+        with named_in_errors(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow(asdict(outcome).values())
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import tempfile
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from musicspectrogan.data.parallel import in_parallel
+from musicspectrogan.data.parallel import LOST, in_parallel
 from musicspectrogan.filesystem import one_at_a_time, reserve, visible_folders, whole_file, write_text
 from musicspectrogan.progress import progress_bar
 
@@ -88,16 +89,35 @@ def _decode_all(root: Path, names: list[str], size: int, cache: Path) -> dict[st
         reserve(temporary)
         with progress_bar(total=len(names), description="Reading images", unit="image") as bar:
             decode = partial(_decode_some, root=root, cache=temporary)
-            for count, failures, changed in in_parallel(decode, tasks, jobs):
+            lost = partial(_decode_rest, decode=decode, jobs=jobs)
+            for count, failures, changed in in_parallel(decode, tasks, lost=lost, jobs=jobs):
                 damaged += failures
                 resized += changed
                 bar.update(count)
     return {"damaged": sorted(damaged), "resized": resized}
 
 
-def _decode_some(
-    task: tuple[int, list[str]], *, root: Path, cache: Path
-) -> tuple[int, list[tuple[int, str, str]], int]:
+# The row of the first, and the names of some consecutive files.
+Task = tuple[int, list[str]]
+# Files looked at, (row, name, reason) of those that cannot be read, and how many were changed.
+Decoded = tuple[int, list[tuple[int, str, str]], int]
+
+
+def _decode_rest(task: Task, *, decode: Callable[[Task], Decoded], jobs: int) -> Decoded:
+    """What can be had of a task that a worker died over: all but the image that killed it."""
+    start, names = task
+    if len(names) == 1:
+        return 1, [(start, names[0], LOST)], 0
+    singles = [(row, [name]) for row, name in enumerate(names, start)]
+    lost = partial(_decode_rest, decode=decode, jobs=jobs)
+    damaged, resized = [], 0
+    for _, failures, changed in in_parallel(decode, singles, lost=lost, jobs=jobs):
+        damaged += failures
+        resized += changed
+    return len(names), damaged, resized
+
+
+def _decode_some(task: Task, *, root: Path, cache: Path) -> Decoded:
     """Decode some files as grey into their rows of the cache; runs in a worker process."""
     start, names = task
     pixels = np.load(cache, mmap_mode="r+")
@@ -128,5 +148,9 @@ def _report_problems(problems: dict[str, Any], size: int, total: int) -> set[int
     damaged = [name for _, name, _ in problems["damaged"]]
     if damaged:
         named = ", ".join(damaged[:DAMAGED_SHOWN]) + (", …" if len(damaged) > DAMAGED_SHOWN else "")
-        logger.warning("%d images cannot be read and are left out: %s", len(damaged), named)
+        logger.warning(
+            "%d images cannot be read and are left out: %s; delete them and preprocess again for new ones",
+            len(damaged),
+            named,
+        )
     return {row for row, _, _ in problems["damaged"]}

@@ -6,10 +6,12 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import joblib
 
@@ -28,8 +30,8 @@ from musicspectrogan.data.manifest import (
     Report,
     assign_splits,
 )
-from musicspectrogan.data.parallel import in_parallel
-from musicspectrogan.data.settings import PreprocessConfig
+from musicspectrogan.data.parallel import LOCAL, LOST, in_parallel
+from musicspectrogan.data.settings import DASK, PreprocessConfig
 from musicspectrogan.data.sources import Track
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, sole_writer, visible_folders
@@ -64,6 +66,9 @@ def preprocess(config: PreprocessConfig) -> Manifest:
 
 def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Manifest:
     tracks = _find_tracks(config)
+    if config.backend == DASK:  # workers have working directories of their own
+        config = replace(config, output=config.output.absolute())
+        tracks = [replace(track, path=track.path.absolute()) for track in tracks]
     wanted = Manifest(
         source=config.dataset,
         spectrogram=spectrogram,
@@ -73,10 +78,10 @@ def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Man
         },
     )
     make_folder(config.output)
-    with sole_writer(config.output, "preprocessing"):
+    with _workers(config, tracks) as backend, sole_writer(config.output, "preprocessing"):
         _claim(config.output, wanted, overwrite=config.overwrite)
         report = Report(config.output)
-        _convert_all(tracks, report, config, spectrogram)
+        _convert_all(tracks, report, config, spectrogram, backend)
         outcomes = [report.outcomes[track.id] for track in tracks]
         converted = sorted((o for o in outcomes if o.status == CONVERTED), key=lambda o: (o.genre, o.track))
         _summarise(outcomes, config.output)
@@ -107,6 +112,24 @@ def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Man
             f"{config.output / REPORT_NAME} names, or leave --strict away"
         )
     return wanted
+
+
+@contextmanager
+def _workers(config: PreprocessConfig, tracks: list[Track]) -> Iterator[Any]:
+    """What converts the tracks: a backend for `in_parallel`."""
+    if config.backend != DASK:
+        yield LOCAL
+        return
+    try:
+        from musicspectrogan.data.cluster import connected  # dask is an extra, and slow to import
+    except ImportError:
+        raise UserError(
+            "--backend dask needs the package distributed, here and where the workers run: "
+            "pip install 'musicspectrogan[dask]', or pip install distributed"
+        ) from None
+    music = config.input.absolute() if config.input else tracks[0].path.parent
+    with connected(config.scheduler, config.output, music) as backend:
+        yield backend
 
 
 def _find_tracks(config: PreprocessConfig) -> list[Track]:
@@ -182,7 +205,7 @@ def _clear(output: Path) -> None:
     """Remove the images, caches and records of an earlier run, and nothing else."""
     for folder in visible_folders(output):
         for path in folder.iterdir():
-            if re.fullmatch(r".+_\d{3,}\.png|\..+\.png\.tmp", path.name):
+            if re.fullmatch(r".+_\d{3,}\.png|\..+\.png\..*tmp", path.name):
                 path.unlink()
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -192,7 +215,11 @@ def _clear(output: Path) -> None:
 
 
 def _convert_all(
-    tracks: list[Track], report: Report, config: PreprocessConfig, spectrogram: SpectrogramConfig
+    tracks: list[Track],
+    report: Report,
+    config: PreprocessConfig,
+    spectrogram: SpectrogramConfig,
+    backend: Any,
 ) -> None:
     """Convert every track that the report does not already show as done; one bar for all."""
     for track in tracks:
@@ -207,17 +234,36 @@ def _convert_all(
     if len(pending) < len(candidates):
         logger.info("%d of %d tracks were converted before", len(candidates) - len(pending), len(candidates))
     work = partial(convert_track, output=config.output, config=spectrogram)
+    lost = partial(_lost, output=config.output)
     with progress_bar(total=len(pending), description="Converting", unit="track") as bar:
-        for outcome in in_parallel(work, pending):
+        for outcome in in_parallel(work, pending, lost=lost, backend=backend):
             report.append(outcome)
             bar.update()
+    if pending and config.input and not _holds_anything(config.input):
+        raise UserError(
+            f"--input {config.input}: vanished while it was read; give the same command again when it is back"
+        )
     for folder in visible_folders(config.output):
+        _image_names(folder)  # workers that died have left something half-written
         if not any(folder.iterdir()):
             folder.rmdir()  # ImageFolder refuses a class without images
 
 
-# File names of the images of each (genre, track id), half-written ones included. Names and not paths,
-# because there may be millions.
+def _lost(track: Track, output: Path) -> Outcome:
+    """A track that killed its worker, and may have had some images by then."""
+    folder = output / track.genre
+    for name in _image_names(folder):
+        if track_of_image(name) == track.id:
+            (folder / name).unlink()
+    return outcome_of(track, SKIPPED, LOST)
+
+
+def _holds_anything(folder: Path) -> bool:
+    """False also for the empty folder where a disk was mounted."""
+    return folder.is_dir() and any(folder.iterdir())
+
+
+# File names of the images of each (genre, track id). Names and not paths, because there may be millions.
 Present = dict[tuple[str, str], list[str]]
 
 
@@ -225,9 +271,20 @@ def _present_images(output: Path) -> Present:
     present: Present = defaultdict(list)
     for folder in visible_folders(output):
         genre = folder.name
-        for name in os.listdir(folder):
-            present[genre, track_of_image(name.removeprefix("."))].append(name)
+        for name in _image_names(folder):
+            present[genre, track_of_image(name)].append(name)
     return present
+
+
+def _image_names(folder: Path) -> list[str]:
+    """File names in a class folder, once what is half-written is removed."""
+    names = []
+    for name in os.listdir(folder):
+        if name.startswith(".") and ".png." in name and name.endswith(".tmp"):
+            (folder / name).unlink(missing_ok=True)
+        else:
+            names.append(name)
+    return names
 
 
 def _drop_vanished(tracks: Iterable[Track], report: Report, present: Present, output: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import check_at_least
 from musicspectrogan.data.sources import Selection
+from musicspectrogan.errors import UserError, check_choice
+
+LOKY, DASK = "loky", "dask"
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,11 @@ class PreprocessConfig:
     output: Path = Path("spectrogram_images")
     """Folder for the images; the same command again continues there."""
     jobs: int | None = None
-    """Processes; None for one a core."""
+    """Processes; None for one a core. With 1 all is done in this one, which a crash in a decoder ends."""
+    backend: str = LOKY
+    """Where tracks are converted: loky (processes of this machine) or dask (the workers of a scheduler)."""
+    scheduler: str | None = None
+    """dask only: address of the scheduler, tcp://HOST:PORT."""
     image_size: int = 64
     """Pixels a side: 64, 128 or 256; an image spans about three seconds at each."""
     selection: Selection = field(default_factory=Selection)
@@ -45,6 +53,17 @@ class PreprocessConfig:
 
     def __post_init__(self) -> None:
         check_at_least(self, jobs=1)
+        check_choice("--backend", self.backend, (LOKY, DASK))
+        if self.backend == DASK and not re.fullmatch(r"\w+://.+:\d+", self.scheduler or ""):
+            raise UserError(
+                "--backend dask needs --scheduler tcp://HOST:PORT, the address that `dask scheduler` prints"
+            )
+        if self.backend == DASK and self.jobs is not None:
+            raise UserError(
+                "--jobs means nothing with --backend dask, whose workers are as many as were started"
+            )
+        if self.backend != DASK and self.scheduler:
+            raise UserError("--scheduler means nothing without --backend dask")
 
     def spectrogram(self) -> SpectrogramConfig:
         """The options that define the images."""

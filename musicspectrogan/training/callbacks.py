@@ -20,7 +20,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import to_plain
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.data.grids import save_grid
-from musicspectrogan.filesystem import whole_file
+from musicspectrogan.filesystem import named_in_errors, whole_file
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.tensors import as_pixels, generator_at
@@ -138,7 +138,7 @@ class Metrics(Callback):
                     rows = list(csv.reader(file))[1:]
             self._write([self._columns, *(old + [""] * (len(self._columns) - len(old)) for old in rows)])
         values = [row.get(name, "") for name in self._columns]
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
+        with named_in_errors(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
             written = (f"{value:.6g}" if isinstance(value, float) else value for value in values)
             csv.writer(file, lineterminator="\n").writerow(written)
 
@@ -160,7 +160,7 @@ class Samples(Callback):
         self.newest_rows: list[np.ndarray] = []
 
     def on_start(self, trainer: Trainer) -> None:
-        if not (self.folder / "real.png").exists():
+        if not (self.folder / "real.png").exists():  # a resumed run has its own
             save_grid(self.folder / "real.png", self._real_rows(), self.genres)
 
     def on_snapshot(self, trainer: Trainer) -> None:
@@ -215,8 +215,9 @@ class TensorBoard(Callback):
         self._writer = SummaryWriter(self.folder, purge_step=trainer.steps_taken + 1)
 
     def on_tick(self, trainer: Trainer, tick: Tick) -> None:
-        for name, value in {**tick.means, "images_per_second": tick.images_per_second}.items():
-            self._writer.add_scalar(name, value, tick.step)
+        with named_in_errors(self.folder):
+            for name, value in {**tick.means, "images_per_second": tick.images_per_second}.items():
+                self._writer.add_scalar(name, value, tick.step)
 
     def on_quality(self, trainer: Trainer, quality: dict[str, float]) -> None:
         for name, value in quality.items():
@@ -233,10 +234,12 @@ class TensorBoard(Callback):
                 self._writer.add_audio(
                     f"sounds/{name}", torch.from_numpy(wave), trainer.steps_taken, settings.sample_rate
                 )
-        self._writer.flush()
+        with named_in_errors(self.folder):
+            self._writer.flush()
 
     def on_end(self, trainer: Trainer) -> None:
-        self._writer.close()
+        with named_in_errors(self.folder):
+            self._writer.close()
 
 
 class Checkpoints(Callback):

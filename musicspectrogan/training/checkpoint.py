@@ -103,10 +103,20 @@ def newest_checkpoint(run: Path) -> Path:
     Raises:
         UserError: it has none.
     """
-    latest = run / CHECKPOINTS_FOLDER / LATEST_NAME
-    if not latest.is_file():
+    newest = find_newest(run)
+    if newest is None:
         raise UserError(f"{run}: no checkpoint in it; name a run directory or a checkpoint file")
-    return latest
+    return newest
+
+
+def find_newest(run: Path) -> Path | None:
+    """The newest checkpoint of a run directory, None where it has none."""
+    folder = run / CHECKPOINTS_FOLDER
+    if (folder / LATEST_NAME).is_file():
+        return folder / LATEST_NAME
+    # A kill may come when the first one is there and latest.pt is not.
+    epochs = _saved_epochs(folder) if folder.is_dir() else []
+    return folder / f"epoch_{max(epochs):04d}.pt" if epochs else None
 
 
 def keep_checkpoint(checkpoint: Checkpoint, run: Path, *, keep: int, best: bool = False) -> Path:

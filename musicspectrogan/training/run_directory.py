@@ -13,8 +13,8 @@ from pathlib import Path
 from musicspectrogan import __version__
 from musicspectrogan.config import read_yaml, to_yaml
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import make_folder, write_text
-from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, LATEST_NAME
+from musicspectrogan.filesystem import make_folder, named_in_errors, write_text
+from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, LATEST_NAME, find_newest
 from musicspectrogan.training.settings import TrainingConfig
 
 RUNS = Path("runs")
@@ -49,7 +49,12 @@ def newest_run(config: TrainingConfig, runs: Path = RUNS) -> Path:
 
 def has_checkpoint(run: Path) -> bool:
     """Whether there is something in the run directory to go on from."""
-    return (run / CHECKPOINTS_FOLDER / LATEST_NAME).is_file()
+    return find_newest(run) is not None
+
+
+def is_unstarted(run: Path) -> bool:
+    """Whether this is a run that something ended before its first checkpoint."""
+    return (run / CONFIG_NAME).is_file() and not has_checkpoint(run)
 
 
 def _is_of(run: Path, config: TrainingConfig) -> bool:
@@ -90,19 +95,27 @@ def evaluation_file(sources: Sequence[Path]) -> Path:
     return parent.parent / name if parent.name == CHECKPOINTS_FOLDER else Path(name)
 
 
-def create_run(run: Path, config: TrainingConfig) -> None:
-    """Make the folders of a new run and write its settings.
+def claim(run: Path) -> None:
+    """Make a new run's directory; it may be there if it is empty, or that of an unstarted run.
 
     Raises:
-        UserError: something is there already.
+        UserError: something else is in it.
     """
     make_folder(run)
-    if any(run.iterdir()):
+    taken = any(not path.name.startswith(".") for path in run.iterdir())
+    if taken and not is_unstarted(run):
         hint = f"go on with that run by --resume {run}, or " if has_checkpoint(run) else ""
         raise UserError(f"--output {run} is not empty; {hint}give another folder")
+
+
+def create_run(run: Path, config: TrainingConfig) -> None:
+    """Write the settings of a new run and make its folders, in a directory that is claimed and locked."""
+    # First, because they tell an unstarted run from somebody's folder.
+    write_settings(run, config)
     for name in (CHECKPOINTS_FOLDER, SAMPLES_FOLDER):
         make_folder(run / name)
-    write_settings(run, config)
+    for path in (run / SAMPLES_FOLDER).glob("*.png"):
+        path.unlink()  # of an unstarted run, which may have had other settings
 
 
 def write_settings(run: Path, config: TrainingConfig) -> None:
@@ -115,10 +128,21 @@ def write_settings(run: Path, config: TrainingConfig) -> None:
 
 def log_to(run: Path) -> logging.Handler:
     """Append the package's log to the run's log.txt from now on, with the time of day."""
-    handler = logging.FileHandler(run / LOG_NAME, encoding="utf-8")
+    handler = _LogFile(run / LOG_NAME, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     logging.getLogger("musicspectrogan").addHandler(handler)
     return handler
+
+
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written ends the run, as any other file of it does; logging would go on."""
+
+    def flush(self) -> None:
+        with named_in_errors(Path(self.baseFilename)):
+            super().flush()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        raise  # noqa: PLE0704  (logging calls this where it has caught something)
 
 
 def _numbered(runs: Path) -> list[Path]:

@@ -215,8 +215,10 @@ def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf |
 def _run_directory(plan: Plan) -> Iterator[None]:
     """The run directory with its settings and its log, held against other runs."""
     if not plan.resumed:
-        run_directory.create_run(plan.run, plan.config)
+        run_directory.claim(plan.run)
     with sole_writer(plan.run, "training"):
+        if not plan.resumed:
+            run_directory.create_run(plan.run, plan.config)
         handler = run_directory.log_to(plan.run)
         try:
             run_directory.write_settings(plan.run, plan.config)

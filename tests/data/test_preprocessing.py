@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import Command, command_line, environment
+from datasets import dataset_bytes, files_in, images_in, lines_in_report, manifest, report
 from PIL import Image
 
 from musicspectrogan.audio.files import load, save
@@ -47,36 +47,6 @@ def write_music(path: Path, *, style: str = "chords", index: int = 0, seconds: f
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, composer.compose(style, index, seed=1, seconds=seconds), RATE)
     return path
-
-
-def manifest(root: Path) -> dict:
-    return json.loads((root / "dataset.json").read_text(encoding="utf-8"))
-
-
-def report(root: Path) -> dict[str, dict[str, str]]:
-    """The last line about each track, by its id."""
-    with open(root / "preprocess_report.csv", encoding="utf-8", newline="") as file:
-        return {row["track"]: row for row in csv.DictReader(file)}
-
-
-def lines_in_report(root: Path) -> int:
-    """Lines so far, without the header; the file may not be there yet."""
-    path = root / "preprocess_report.csv"
-    return path.read_bytes().count(b"\n") - 1 if path.exists() else 0
-
-
-def images_in(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.glob("*/*.png"))
-
-
-def files_in(root: Path) -> list[str]:
-    """Everything below root, hidden files too."""
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-
-
-def dataset_bytes(root: Path) -> dict[str, bytes]:
-    """dataset.json and all images."""
-    return {name: (root / name).read_bytes() for name in ["dataset.json", *images_in(root)]}
 
 
 def expected_images(clip: Path, config: SpectrogramConfig) -> list[np.ndarray]:

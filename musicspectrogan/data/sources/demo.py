@@ -8,8 +8,9 @@ import soundfile
 
 from musicspectrogan.audio.files import save
 from musicspectrogan.data import composer
-from musicspectrogan.data.parallel import in_parallel
+from musicspectrogan.data.parallel import LOST, in_parallel
 from musicspectrogan.data.sources import Selection, Track, tracks_of_class_folder
+from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, sole_writer
 from musicspectrogan.progress import progress_bar
 
@@ -36,7 +37,7 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
         sole_writer(root, "composing"),
         progress_bar(total=len(missing), description="Composing", unit="clip") as bar,
     ):
-        for _ in in_parallel(_compose, missing):
+        for _ in in_parallel(_compose, missing, lost=_lost):
             bar.update()
     wanted = {path for path, *_ in clips}
     return [
@@ -55,6 +56,10 @@ def _compose(clip: tuple[Path, str, int, int]) -> None:
     path, style, index, seed = clip
     samples = composer.compose(style, index, seed=seed)
     save(path, samples, composer.SAMPLE_RATE, comment=_comment(style, index, seed))
+
+
+def _lost(clip: tuple[Path, str, int, int]) -> None:
+    raise UserError(f"{clip[0]}: not composed: {LOST}; give the same command again with fewer --jobs")
 
 
 def _is_composed(path: Path, style: str, index: int, seed: int) -> bool:

@@ -1,0 +1,154 @@
+"""Preprocessing on a dask cluster: the same bytes as on this machine, whatever happens to a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import Command, command_line, environment
+from datasets import dataset_bytes, files_in, lines_in_report, report
+from processes import Cluster, a_cluster, in_background, wait_until, with_crashing_decoder
+
+from musicspectrogan.audio.files import save
+from musicspectrogan.data import composer
+
+cluster_module = pytest.importorskip("musicspectrogan.data.cluster")
+
+LINE = ("preprocess.py", "--dataset", "folder", "--input", "music", "--output")
+# Twice 20 clips of a minute: some 20 images each.
+CLIPS = 20
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
+    """A working directory with `music`, and `local`, what one machine makes of it."""
+    home = tmp_path_factory.mktemp("home")
+    for genre, style in (("rock", "drums"), ("folk", "arpeggio")):
+        (home / "music" / genre).mkdir(parents=True)
+        clip = np.tile(composer.compose(style, 0, seed=1, seconds=6.0), 10)
+        save(home / "music" / genre / "00.wav", clip, composer.SAMPLE_RATE)
+        for index in range(1, CLIPS):
+            os.link(home / "music" / genre / "00.wav", home / "music" / genre / f"{index:02d}.wav")
+    (home / "music" / "folk" / "broken.wav").write_text("la la la\n" * 100)
+    soundfile.write(home / "music" / "rock" / "song.mp3", clip[:200_000], 22050)
+    command(*LINE, "local", "--jobs", 1, cwd=home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    with a_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+def started(home: Path, output: str, address: str) -> subprocess.Popen:
+    """The command in the background, as soon as some tracks are converted."""
+    process = in_background(*LINE, output, "--backend", "dask", "--scheduler", address, cwd=home)
+    wait_until(
+        lambda: lines_in_report(home / output) >= 3 or process.poll() is not None, "nothing is converted"
+    )
+    assert process.poll() is None, process.communicate()[1]
+    return process
+
+
+def assert_same_as_local(home: Path, output: str) -> None:
+    """The same images and dataset.json, the same lines in the report but for the paths, nothing else."""
+    assert dataset_bytes(home / output) == dataset_bytes(home / "local")
+    assert files_in(home / output) == files_in(home / "local")
+    ours, theirs = report(home / output), report(home / "local")
+    assert {name: line | {"path": ""} for name, line in ours.items()} == {
+        name: line | {"path": ""} for name, line in theirs.items()
+    }
+
+
+def test_a_cluster_makes_the_same_bytes(home: Path, cluster: Cluster, command: Command) -> None:
+    flags = ("--backend", "dask", "--scheduler", cluster.address)
+    command(*LINE, "spread", *flags, cwd=home)
+    assert_same_as_local(home, "spread")
+    assert report(home / "spread")["broken"]["status"] == "skipped"
+    again = command(*LINE, "spread", *flags, cwd=home)
+    assert f"{2 * CLIPS + 1} of {2 * CLIPS + 2} tracks were converted before" in again.stderr
+
+
+def test_a_worker_that_is_killed_loses_nothing(home: Path, cluster: Cluster) -> None:
+    with started(home, "killed", cluster.address) as process:
+        os.kill(cluster.worker_of(cluster.processes[1]), signal.SIGKILL)
+        told = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, told
+    assert_same_as_local(home, "killed")
+
+
+def test_a_run_that_is_killed_goes_on(home: Path, cluster: Cluster, command: Command) -> None:
+    with started(home, "resumed", cluster.address) as process:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+    command(*LINE, "resumed", "--backend", "dask", "--scheduler", cluster.address, cwd=home)
+    assert_same_as_local(home, "resumed")
+
+
+def test_a_scheduler_that_goes_away_is_told_in_one_line(home: Path, tmp_path: Path, command: Command) -> None:
+    with a_cluster(tmp_path) as cluster, started(home, "left", cluster.address) as process:
+        os.killpg(cluster.processes[0].pid, signal.SIGKILL)
+        told = process.communicate(timeout=120)[1]
+    assert process.returncode == 2, told
+    assert "Traceback" not in told
+    assert told.splitlines()[-1].startswith(
+        f"musicspectrogan: the dask scheduler at {cluster.address} went away"
+    )
+    assert "give the same command to go on" in told
+    command(*LINE, "left", cwd=home)
+    assert_same_as_local(home, "left")
+
+
+def test_a_track_that_kills_its_workers_is_reported(home: Path, tmp_path: Path, command: Command) -> None:
+    music = tmp_path / "music" / "rock"
+    music.mkdir(parents=True)
+    for index in range(6):
+        os.link(home / "music" / "rock" / "00.wav", music / f"{index}.wav")
+    os.link(home / "music" / "rock" / "00.wav", music / "crash.wav")
+    (tmp_path / "shim").mkdir()
+    with a_cluster(tmp_path, env=with_crashing_decoder(tmp_path / "shim")) as cluster:
+        command(*LINE, "out", "--backend", "dask", "--scheduler", cluster.address, cwd=tmp_path)
+    lines = report(tmp_path / "out")
+    assert lines["crash"]["status"] == "skipped"
+    assert lines["crash"]["reason"] == "its worker process died (out of memory, or a crash in a decoder)"
+    assert all(lines[str(index)]["status"] == "converted" for index in range(6))
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--backend", "dask"), "needs --scheduler tcp://HOST:PORT"),
+        (("--backend", "dask", "--scheduler", "tcp://127.0.0.1:9"), "no scheduler answers there within 5 s"),
+        (("--backend", "dask", "--scheduler", "my-server"), "needs --scheduler tcp://HOST:PORT"),
+        (("--backend", "dsak"), "'dsak' is not one of loky, dask (did you mean 'dask'?)"),
+        (("--scheduler", "tcp://127.0.0.1:9"), "means nothing without --backend dask"),
+        (("--backend", "dask", "--scheduler", "tcp://x:9", "--jobs", 2), "--jobs means nothing with"),
+    ],
+)
+def test_what_is_missing_is_told_in_one_line(flags: tuple, told: str, home: Path, command: Command) -> None:
+    refused = command(*LINE, "refused", *flags, cwd=home, status=2)
+    assert told in refused.stderr
+    assert not (home / "refused" / "dataset.json").exists()
+
+
+def test_without_dask_the_remedy_is_told(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "distributed").mkdir()
+    (tmp_path / "distributed" / "__init__.py").write_text("raise ImportError")
+    line = command_line(*LINE, "refused", "--backend", "dask", "--scheduler", "tcp://127.0.0.1:9")
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    done = subprocess.run(
+        line, cwd=home, env={**environment(), "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "pip install 'musicspectrogan[dask]'" in done.stderr.splitlines()[-1]
+
+
+def test_folders_that_the_workers_do_not_see_are_named(tmp_path: Path) -> None:
+    seen, unseen = tmp_path, tmp_path / "elsewhere"
+    assert cluster_module._unseen((seen, unseen)) == [unseen]

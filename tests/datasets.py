@@ -1,0 +1,37 @@
+"""What is in a dataset root, as tests compare it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+
+def manifest(root: Path) -> dict:
+    return json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+
+
+def report(root: Path) -> dict[str, dict[str, str]]:
+    """The last line about each track, by its id."""
+    with open(root / "preprocess_report.csv", encoding="utf-8", newline="") as file:
+        return {row["track"]: row for row in csv.DictReader(file)}
+
+
+def lines_in_report(root: Path) -> int:
+    """Lines so far, without the header; the file may not be there yet."""
+    path = root / "preprocess_report.csv"
+    return path.read_bytes().count(b"\n") - 1 if path.exists() else 0
+
+
+def images_in(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.glob("*/*.png"))
+
+
+def files_in(root: Path) -> list[str]:
+    """Everything below root, hidden files too."""
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def dataset_bytes(root: Path) -> dict[str, bytes]:
+    """dataset.json and all images."""
+    return {name: (root / name).read_bytes() for name in ["dataset.json", *images_in(root)]}

@@ -1,0 +1,75 @@
+"""When two datasets, or two runs, are the same."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import torch
+from datasets import dataset_bytes, files_in, images_in, manifest, report
+
+from musicspectrogan.training.checkpoint import load_checkpoint
+
+# 16 training images of 4 genres: 4 steps an epoch.
+SMALL = ("--width", 2, "--batch-size", 4, "--standing-batches", 2, "--log-every", 3, "--device", "cpu")
+
+
+def assert_same_dataset(output: Path, whole: Path) -> None:
+    """The same bytes, the same lines in the report, and no other file; and all of these agree."""
+    assert files_in(output) == files_in(whole)
+    assert _contents(output) == _contents(whole)
+    assert report(output) == report(whole)
+    tracks = {track["id"]: track["segments"] for track in manifest(output)["tracks"]}
+    lines = {name: int(line["segments"]) for name, line in report(output).items()}
+    assert tracks == {name: count for name, count in lines.items() if count}
+    assert sum(tracks.values()) == len(images_in(output))
+
+
+def _contents(root: Path) -> dict[str, bytes]:
+    """Images and dataset.json, but for where the music lay."""
+    found = dataset_bytes(root)
+    return found | {"dataset.json": re.sub(rb'"input": ".*"', b"", found["dataset.json"])}
+
+
+def assert_same_run(run: Path, reference: Path, *, pictures: bool = True) -> None:
+    """The same weights and states of the optimizers, the same metrics but for the speed, the same files.
+
+    Args:
+        pictures: without them, for runs that have had their snapshots at other epochs.
+    """
+    ours, theirs = _tensors(run), _tensors(reference)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert not [name for name in files_in(run) if name.endswith(".tmp")]
+    if not pictures:
+        return
+    assert _metrics(run) == _metrics(reference)
+    assert _lasting(run) == _lasting(reference)
+    for path in (reference / "samples").iterdir():
+        assert (run / "samples" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def _tensors(run: Path) -> dict[str, torch.Tensor]:
+    """Of the newest checkpoint, by name."""
+    checkpoint = load_checkpoint(run)
+    found = {
+        f"{part}.{name}": tensor
+        for part in ("generator", "discriminator", "ema")
+        for name, tensor in getattr(checkpoint, part).items()
+    }
+    for part in ("optimizer_g", "optimizer_d"):
+        for index, state in getattr(checkpoint, part)["state"].items():
+            found |= {f"{part}.{index}.{name}": tensor for name, tensor in state.items()}
+    return found
+
+
+def _metrics(run: Path) -> list[dict[str, str]]:
+    with open(run / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: row[name] for name in row if name != "images_per_second"} for row in rows]
+
+
+def _lasting(run: Path) -> list[str]:
+    """Its files without those of TensorBoard, one for each time that it was started."""
+    return [name for name in files_in(run) if not name.startswith("tensorboard/")]
