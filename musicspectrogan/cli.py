@@ -27,6 +27,9 @@ from musicspectrogan.training.settings import TrainingConfig
 
 logger = logging.getLogger(__name__)
 
+# Letters that anybody reads.
+LONGEST_COMPLAINT = 2000
+
 EXIT_DONE, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
 
 # What the machine refuses and the user can mend: no room, no permission.
@@ -288,7 +291,10 @@ def _tell(text: str) -> None:
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"musicspectrogan: {printable(message)}", file=sys.stderr)
+    text = printable(message)
+    if len(text) > LONGEST_COMPLAINT:  # which quotes what somebody wrote; what is wrong, and the remedy, stay
+        text = f"{text[: LONGEST_COMPLAINT // 2]} … {text[-LONGEST_COMPLAINT // 2 :]}"
+    print(f"musicspectrogan: {text}", file=sys.stderr)
     return status
 
 

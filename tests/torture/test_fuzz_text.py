@@ -39,7 +39,7 @@ def test_malicious_settings_are_refused_at_once(text, command, tmp_path):
     told = command("run.py", "--config", "bad.yaml", "--dataset", "nowhere", cwd=tmp_path, status=2)
     assert time.perf_counter() - start < 60.0  # of which the imports take most
     assert told.stderr.startswith("musicspectrogan: --config bad.yaml")
-    assert len(told.stderr) < 1000
+    assert len(told.stderr) < 2100
 
 
 def test_damaged_files_through_the_commands(command, images, tmp_path, torture, tried):

@@ -91,11 +91,8 @@ def read_tracks(path: Path) -> pandas.DataFrame:
             dtype={0: "int64", **dict.fromkeys(positions, str)},
             keep_default_na=False,
         )
-    except (
-        ValueError,
-        OverflowError,
-        csv.Error,
-    ) as error:  # UnicodeDecodeError and pandas' errors are among them
+    # UnicodeDecodeError and pandas' errors are among them
+    except (ValueError, OverflowError, csv.Error) as error:
         raise UserError(f"{path} is not FMA's tracks.csv: {' '.join(str(error).split())}") from None
     return table.rename(columns={0: "id", **positions}).set_index("id").sort_index()
 
