@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import filecmp
+import io
 import logging
 import os
 import signal
@@ -21,14 +22,17 @@ import tyro
 from musicspectrogan import __version__
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import parse_flags, read_yaml
-from musicspectrogan.errors import Interrupted, UserError, check_choice
+from musicspectrogan.errors import Interrupted, UserError, check_choice, printable
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.generation.settings import FORMATS, GenerateConfig
 from musicspectrogan.launch import this_process
-from musicspectrogan.progress import ConsoleHandler
+from musicspectrogan.progress import ConsoleHandler, OneLineFormatter
 from musicspectrogan.training.settings import TrainingConfig
 
 logger = logging.getLogger(__name__)
+
+# Letters that anybody reads.
+LONGEST_COMPLAINT = 2000
 
 EXIT_DONE, EXIT_BUG, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -110,7 +114,7 @@ def train(arguments: list[str], program: str) -> None:
             plan = runner.plan_resumed_run(run, with_flags(settings), checkpoint, world)
     if command.dry_run:
         if world.is_main:
-            print(plan.describe())
+            _tell(plan.describe())
     else:
         unseen = world.is_main and plan.config.eval_every > 0 and plan.config.split == "training"
         judge = quality_by_validation(plan.config.dataset, plan.dataset) if unseen else None
@@ -130,7 +134,7 @@ def info(arguments: list[str], program: str) -> None:
     path = parse_flags(InfoCommand, arguments, program=program).path
     from musicspectrogan.information import describe
 
-    print(describe(path))
+    _tell(describe(path))
 
 
 def generate(arguments: list[str], program: str) -> None:
@@ -149,7 +153,7 @@ def generate(arguments: list[str], program: str) -> None:
     checkpoint = load_checkpoint(source)
     output = config.output or run_directory.generated_folder(source)
     page = generate(config, checkpoint, source, output, choose_device(config.device))
-    print(f"Open {page}")
+    _tell(f"Open {page}")
 
 
 def evaluate(arguments: list[str], program: str) -> None:
@@ -173,12 +177,12 @@ def evaluate(arguments: list[str], program: str) -> None:
     output = config.output or run_directory.evaluation_file(list(sources.values()))
     outcome = evaluate(config, sources, output, choose_device(config.device))
     reports = list(outcome.reports.values())
-    print(table(list(sources) if config.compare else ["samples"], reports))
+    _tell(table(list(sources) if config.compare else ["samples"], reports))
     if by_genre := genre_table(reports[0]) if len(reports) == 1 else "":
-        print(f"\n{by_genre}\n")
+        _tell(f"\n{by_genre}\n")
     for remark in dict.fromkeys(remark for report in reports for remark in report.remarks):
-        print(remark)
-    print(f"Open {outcome.page}")
+        _tell(remark)
+    _tell(f"Open {outcome.page}")
 
 
 def _checkpoint_file(path: Path) -> Path:
@@ -222,7 +226,7 @@ def invert(arguments: list[str], program: str) -> None:
     manifests = (Manifest.read(root) for root in roots)
     fallback = next((manifest.spectrogram for manifest in manifests if manifest), None)
     written = invert_images(command.paths, command.output, command.format, fallback)
-    print(f"{len(written)} files in {command.output}")
+    _tell(f"{len(written)} files in {command.output}")
 
 
 @dataclass(frozen=True)
@@ -247,8 +251,8 @@ def reconstruct(arguments: list[str], program: str) -> None:
     from musicspectrogan.generation.invert import reconstruct
 
     error = reconstruct(command.audio, command.output, config, command.format)
-    print(f"round-trip error {error:.2f} dB (mean absolute difference of 128-band log-mel, 60 dB window)")
-    print(f"image, restored sound and original are in {command.output}")
+    _tell(f"round-trip error {error:.2f} dB (mean absolute difference of 128-band log-mel, 60 dB window)")
+    _tell(f"image, restored sound and original are in {command.output}")
 
 
 COMMANDS: dict[str, Callable[[list[str], str], None]] = {
@@ -265,6 +269,8 @@ def main(command: str | None = None) -> None:
     """
     signal.signal(signal.SIGTERM, _as_keyboard_interrupt)
     threading.excepthook = _fail_in_thread
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be Unicode
+        sys.stdout.reconfigure(errors="backslashreplace")
     _set_up_logging()
     try:
         try:
@@ -298,7 +304,7 @@ def _dispatch(command: str | None, arguments: list[str]) -> int:
     program = sys.argv[0].rpartition("/")[2]
     if command is None:
         if not arguments or arguments[0] in ("-h", "--help"):
-            print(_overview())
+            _tell(_overview())
             return EXIT_DONE
         command, *arguments = arguments
         check_choice("command", command, COMMANDS)
@@ -312,9 +318,18 @@ def _overview() -> str:
     return "\n".join(["usage: musicspectrogan COMMAND [--help] [flags]", "", *lines, "", "  --version"])
 
 
+def _tell(text: str) -> None:
+    """Print lines."""
+    print(*map(printable, text.split("\n")), sep="\n")
+
+
 def _complain(message: str, status: int) -> int:
-    if not _told_elsewhere():
-        print(f"musicspectrogan: {message}", file=sys.stderr)
+    if _told_elsewhere():
+        return status
+    text = printable(message)
+    if len(text) > LONGEST_COMPLAINT:  # which quotes what somebody wrote; what is wrong, and the remedy, stay
+        text = f"{text[: LONGEST_COMPLAINT // 2]} … {text[-LONGEST_COMPLAINT // 2 :]}"
+    print(f"musicspectrogan: {text}", file=sys.stderr)
     return status
 
 
@@ -345,7 +360,7 @@ def _as_keyboard_interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 def _set_up_logging() -> None:
     handler = ConsoleHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(OneLineFormatter("%(message)s"))
     package = logging.getLogger("musicspectrogan")
     package.setLevel(logging.INFO if this_process().rank == 0 else logging.ERROR)
     package.addHandler(handler)

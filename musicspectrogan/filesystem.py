@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from zlib import crc32
 
 import filelock
 
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import UNPRINTABLE, UserError
+
+# Room in a 255-byte file name for a segment number or a seed, the suffix and a temporary name around it.
+LONGEST_NAME_BYTES = 160
+_UNSAFE = re.compile(rf'\s*[/\\:*?"<>|{UNPRINTABLE}]+\s*')
+# What Windows takes for devices, whatever suffix follows.
+_DEVICES = re.compile(r"(?i:con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)")
+
+
+def safe_name(text: str) -> str:
+    """A name that is one folder or file name on every system, as near to `text` as that allows."""
+    name = _UNSAFE.sub("-", text.encode("utf-8", "replace").decode("utf-8")).strip(" .-")
+    if _DEVICES.match(name):
+        name = f"_{name}"
+    if len(name.encode("utf-8")) > LONGEST_NAME_BYTES:
+        kept = name.encode("utf-8")[: LONGEST_NAME_BYTES - 9].decode("utf-8", "ignore")
+        name = f"{kept}-{_tag(text)}"
+    return name or f"unnamed-{_tag(text)}"
+
+
+def distinct_name(text: str) -> str:
+    """The same, and where that is not `text` itself, another name for every text."""
+    name = safe_name(text)
+    return name if name == text else f"{name}-{_tag(text)}"
+
+
+def _tag(text: str) -> str:
+    return f"{crc32(text.encode('utf-8', 'backslashreplace')):08x}"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.manifest import Manifest
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import UserError, printable
 
 
 def describe(path: Path) -> str:
@@ -21,7 +21,7 @@ def describe(path: Path) -> str:
     manifest = Manifest.read(path) if path.is_dir() else None
     rows = _dataset_rows(path, manifest) if manifest else _checkpoint_rows(path)
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
+    return "\n".join(f"{name:{width}}  {printable(value)}" for name, value in rows)
 
 
 def _dataset_rows(path: Path, manifest: Manifest) -> list[tuple[str, str]]:

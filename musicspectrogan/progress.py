@@ -9,9 +9,19 @@ from typing import Any
 
 from tqdm import tqdm
 
+from musicspectrogan.errors import printable
+
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 10.0
+
+
+class OneLineFormatter(logging.Formatter):
+    """Each message on a line of its own, whatever names of files are in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's own name)
+        """The line."""
+        return printable(super().formatMessage(record))
 
 
 class ConsoleHandler(logging.Handler):

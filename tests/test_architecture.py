@@ -22,7 +22,7 @@ ALLOWED = {
     "data": {"audio"},
     "training": {"models", "data", "audio.spectrogram"},
     "generation": {"training.checkpoint", "models", "audio"},
-    "evaluation": {"generation", "data", "training.checkpoint", "audio.spectrogram"},
+    "evaluation": {"generation", "data", "training.checkpoint", "audio.spectrogram", "audio.images"},
     "information": {"data.manifest", "training.checkpoint", "audio.spectrogram"},
 }
 TOP = {"cli", "__main__", "__init__"}

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import whole_file
 
 SOUNDFILE_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .au .snd .aif .aiff .aifc".split())
@@ -32,6 +32,12 @@ SAVED_FORMATS = {
 # Frames read at a time; and where a damaged file breaks off, for all of that block is lost.
 BLOCK_FRAMES = 65536
 DAMAGED_BLOCK_FRAMES = 8192
+
+# What music has. Beyond that a file of some bytes may become any amount of samples; who has longer recordings
+# cuts them.
+LOWEST_RATE, HIGHEST_RATE = 1000, 3_000_000
+MOST_CHANNELS = 64
+LONGEST_HOURS = 4
 
 # Above any float file that means its samples; squares of such numbers are still finite.
 LOUDEST = 1e9
@@ -97,7 +103,7 @@ def save(path: Path, samples: np.ndarray, sample_rate: int, **tags: str) -> None
         try:
             with soundfile.SoundFile(temporary, "w", sample_rate, **form) as file:
                 for name, value in tags.items():
-                    setattr(file, name, value)
+                    setattr(file, name, printable(value))
                 file.write(samples)
         except soundfile.LibsndfileError:
             raise UserError(f"{path}: cannot be written; is the disk full?") from None
@@ -110,8 +116,11 @@ class _Intake:
     """
 
     def __init__(self, source_rate: int, sample_rate: int) -> None:
+        if not LOWEST_RATE <= source_rate <= HIGHEST_RATE:
+            raise AudioError(f"its sample rate of {source_rate} Hz is none of music")
         self.frames = 0
         self.peak = 0.0
+        self._most_frames = LONGEST_HOURS * 3600 * source_rate
         self._resampler = None
         if source_rate != sample_rate:
             self._resampler = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32", quality="HQ")
@@ -119,6 +128,8 @@ class _Intake:
 
     def add(self, block: np.ndarray) -> None:
         """Take in (n, channels), float32 or int16; AudioError for samples that are no music."""
+        if self.frames + len(block) > self._most_frames:
+            raise AudioError(f"longer than {LONGEST_HOURS} hours; cut it into pieces")
         mono = _mixed_down(block)
         peak = float(max(mono.max(), -mono.min()))
         if not np.isfinite(peak):
@@ -157,6 +168,8 @@ def _decode(path: Path, sample_rate: int, block_frames: int = BLOCK_FRAMES) -> A
         with soundfile.SoundFile(path) as file:
             if file.format == "RAW":  # libsndfile's guess about an .au or .snd without a header
                 raise AudioError("does not decode: no header of a known format")
+            if file.channels > MOST_CHANNELS:
+                raise AudioError(f"{file.channels} channels are too many")
             rate, declared = file.samplerate, file.frames
             chunk = _SHORT_CHUNK.search(file.extra_info)
             if chunk and int(chunk[1]) > int(chunk[2]) > 0:
@@ -196,7 +209,8 @@ def _decode_with_librosa(path: Path, sample_rate: int) -> Audio:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # librosa announces its own fallback
-            samples, rate = librosa.load(path, sr=None, mono=True)
+            too_long = 3600.0 * LONGEST_HOURS + 1.0
+            samples, rate = librosa.load(path, sr=None, mono=True, duration=too_long)
     except audioread.NoBackendError:
         if audioread.ffdec.available():
             raise AudioError("does not decode: damaged, or no audio in it") from None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -13,11 +16,46 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from musicspectrogan.audio.spectrogram import IMAGE_SIZES, SpectrogramConfig
-from musicspectrogan.errors import UserError
+from musicspectrogan.audio.spectrogram import IMAGE_SIZES, LARGEST, SpectrogramConfig
+from musicspectrogan.config import from_plain
+from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import whole_file
 
 logger = logging.getLogger(__name__)
+
+# What is read as an image, whatever the file is called. Pillow knows forty formats more, and starts other
+# programs for some of them.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+
+# Digits of a segment's number: a track of 10 ** 9 segments would last a century.
+MOST_DIGITS = 9
+
+# Frames times Fourier bins of the longest image that is made into sound, where each takes some 50 bytes:
+# three hours at the usual settings. The PNG of it may be a thousandth of that.
+MOST_BINS = 2**28
+
+
+class ImageError(Exception):
+    """This file gives no image; the text is the reason, fit for a report."""
+
+
+@contextmanager
+def opened_image(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """Yield an image file of no more pixels than Pillow thinks safe; what it shows is not decoded yet.
+
+    Raises:
+        ImageError: for anything that is wrong with the file, also while the block decodes it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about oddities of a file that is read all the same
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=formats) as image:
+                yield image
+    except (UserError, ImageError):
+        raise
+    except Exception as error:  # damaged bytes lead Pillow's readers into errors of any kind
+        raise ImageError(f"{type(error).__name__}: {error}") from None
 
 
 def image_name(track_id: str, segment: int) -> str:
@@ -33,7 +71,7 @@ def track_of_image(name: str) -> str:
 def segment_of_image(name: str) -> int | None:
     """The segment's number in such a file name; None for another name."""
     number = name.rpartition(".")[0].rpartition("_")[2]
-    return int(number) if number.isascii() and number.isdigit() else None
+    return int(number) if number.isascii() and number.isdigit() and len(number) <= MOST_DIGITS else None
 
 
 def write_image(
@@ -47,7 +85,7 @@ def write_image(
     chunks = PngInfo()
     chunks.add_text("spectrogram", _as_text(config))
     for name, value in text.items():
-        chunks.add_itxt(name, value)
+        chunks.add_itxt(name, printable(value))
     with whole_file(path, flush=False, rivals=rivals) as temporary:
         # Run lengths and Huffman codes alone: twice as fast as zlib's default, files 2 % larger.
         Image.fromarray(image).save(temporary, format="PNG", pnginfo=chunks, compress_type=zlib.Z_RLE)
@@ -68,25 +106,30 @@ def read_image(path: Path, fallback: SpectrogramConfig | None = None) -> tuple[n
         UserError: it cannot be read, or is no spectrogram.
     """
     try:
-        with Image.open(path) as image:
-            written = getattr(image, "text", {}).get("spectrogram")
-            mode, pixels = image.mode, np.array(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with opened_image(path, formats=("PNG",)) as image:
+            mode, (width, height) = image.mode, image.size
+            no_spectrogram = f"{path}: is no spectrogram of this tool, but a {mode} image of {height, width}"
+            if mode != "L" or height > LARGEST["n_mels"]:
+                raise UserError(no_spectrogram)
+            written, pixels = image.text.get("spectrogram"), np.array(image)
+    except ImageError:
         raise UserError(f"{path}: cannot be read as an image") from None
-    if mode == "L" and written is not None:
+    if written is not None:
         try:
-            config = SpectrogramConfig(**json.loads(written))
-        except (ValueError, TypeError):
+            config = from_plain(SpectrogramConfig, json.loads(written))
+        except (ValueError, RecursionError, UserError):
             raise UserError(f"{path}: its settings are damaged; make it again") from None
-    elif mode == "L" and fallback is not None:
+    elif fallback is not None:
         config = fallback
-    elif mode == "L" and len(pixels) in IMAGE_SIZES:
+    elif len(pixels) in IMAGE_SIZES:
         logger.warning("%s does not say how it was made; taking the default settings", path)
         config = SpectrogramConfig.for_image_size(len(pixels))
     else:
-        raise UserError(f"{path}: is no spectrogram of this tool, but a {mode} image of {pixels.shape[:2]}")
+        raise UserError(no_spectrogram)
     if len(pixels) != config.n_mels:
         raise UserError(
             f"{path}: has {len(pixels)} rows, and not the {config.n_mels} mel bands of its settings"
         )
+    if width * (1 + config.n_fft // 2) > MOST_BINS:
+        raise UserError(f"{path}: {width} frames are too many to be made into sound; cut it into pieces")
     return pixels, config

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 IMAGE_SIZES = (64, 128, 256)
 
+# Beyond these a spectrogram is no use, and takes any amount of memory.
+LARGEST = {"n_fft": 65536, "hop_length": 65536, "n_mels": 512, "n_frames": 4096}
+
 Levels = TypeVar("Levels")
 
 # Frames transformed at a time: bounds memory for clips of hours, and keeps a block inside the cache.
@@ -54,6 +57,9 @@ class SpectrogramConfig:
         for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames", "top_db"):
             if not 0 < getattr(self, name) < np.inf:
                 raise UserError(f"{name}: {getattr(self, name)} is not allowed; it must be positive")
+        for name, most in LARGEST.items():
+            if getattr(self, name) > most:
+                raise UserError(f"{name}: {getattr(self, name)} is not allowed; it is at most {most}")
         if not 1000 <= self.sample_rate <= 384000:
             raise UserError(f"sample_rate: {self.sample_rate} Hz is not allowed; give 1000 to 384000")
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:

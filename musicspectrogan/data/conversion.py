@@ -9,6 +9,7 @@ from musicspectrogan.audio.images import image_name, write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, cut_images, encode
 from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Outcome
 from musicspectrogan.data.sources import Track
+from musicspectrogan.errors import printable
 
 # No sample above -80 dBFS.
 SILENCE = 10.0 ** (-80.0 / 20.0)
@@ -64,7 +65,7 @@ def outcome_of(track: Track, status: str, reason: str, **measured: float) -> Out
 
 def _one_line(text: str) -> str:
     """Printable text without line breaks: the report is read back line by line."""
-    return " ".join(text.encode("utf-8", "backslashreplace").decode("utf-8").split())
+    return printable(" ".join(text.split()))
 
 
 def _joined(*reasons: str) -> str:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from musicspectrogan.audio.images import segment_of_image, track_of_image
+from musicspectrogan.audio.images import ImageError, opened_image, segment_of_image, track_of_image
 from musicspectrogan.audio.spectrogram import IMAGE_SIZES, SpectrogramConfig
 from musicspectrogan.data.manifest import SPLITS, Manifest
 from musicspectrogan.data.pixels import read_pixels
@@ -130,9 +129,9 @@ def _list_images(root: Path) -> list[str]:
 
 def _own_size(path: Path) -> int:
     try:
-        with Image.open(path) as image:
+        with opened_image(path) as image:
             return image.width if image.width in IMAGE_SIZES else IMAGE_SIZES[0]
-    except (OSError, ValueError):
+    except ImageError:
         return IMAGE_SIZES[0]
 
 

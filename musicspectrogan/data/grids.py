@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from musicspectrogan.errors import printable
 from musicspectrogan.filesystem import whole_file
 
 GAP = 4
@@ -29,6 +30,7 @@ def draw_grid(rows: Sequence[np.ndarray], names: Sequence[str] | None = None) ->
     cell = size * scale + GAP
     font = ImageFont.load_default(FONT_SIZE)
     margin = GAP
+    names = [printable(name) for name in names or ()]
     if names:
         margin += int(max(font.getlength(name) for name in names)) + 2 * GAP
     columns = max(len(row) for row in rows)

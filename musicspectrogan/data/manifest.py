@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.config import from_plain
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import named_in_errors, write_text
 
@@ -20,7 +21,7 @@ SPLITS = ("training", "validation", "test")
 MANIFEST_NAME = "dataset.json"
 REPORT_NAME = "preprocess_report.csv"
 
-CONVERTED, SKIPPED, EXCLUDED = "converted", "skipped", "excluded"
+STATUSES = CONVERTED, SKIPPED, EXCLUDED = "converted", "skipped", "excluded"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,23 @@ class Outcome:
     reference_db: float
     """Mel power in dB that white stands for."""
     path: str
+
+
+@dataclass(frozen=True)
+class _Converted:
+    """What a track of dataset.json must be."""
+
+    id: str
+    genre: str
+    split: str
+    segments: int
+    reference_db: float
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if self.segments < 0 or not math.isfinite(self.reference_db + self.seconds):
+            raise ValueError(f"impossible figures of the track {self.id[:40]!r}")
+        SPLITS.index(self.split)
 
 
 @dataclass
@@ -82,13 +100,15 @@ class Manifest:
         try:
             contents = json.loads(path.read_text(encoding="utf-8"))
             version = contents.pop("format_version")
+            if not isinstance(version, int):
+                raise TypeError("format_version")
             if version == FORMAT_VERSION:
-                contents["spectrogram"] = SpectrogramConfig(**contents["spectrogram"])
-                manifest = cls(**{f.name: contents[f.name] for f in fields(cls) if f.name in contents})
+                known = {f.name: contents[f.name] for f in fields(cls) if f.name in contents}
+                manifest = from_plain(cls, known)
                 for track in manifest.tracks:
-                    track["id"], track["genre"], track["segments"] + 0, SPLITS.index(track["split"])
+                    from_plain(_Converted, track)
                 return manifest
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError) as error:
             raise UserError(
                 f"{path} is damaged ({type(error).__name__}: {error}); run preprocess with --overwrite"
             ) from None
@@ -116,25 +136,22 @@ class Report:
         if len(whole) < len(contents):
             with open(self.path, "r+b") as file:
                 file.truncate(len(whole))
-        rows = csv.DictReader(io.StringIO(whole.decode("utf-8", "replace").replace("\0", ""), newline=""))
-        if rows.fieldnames != columns:
+        head, *lines = whole.decode("utf-8", "replace").replace("\0", "").split("\n")
+        if head.rstrip("\r") != ",".join(columns):
             raise UserError(f"{self.path} is not a report of this tool; run with --overwrite")
-        for row in rows:
-            self._remember(row)
+        for line in filter(None, lines):
+            self._remember(line)
 
-    def _remember(self, row: dict[str, str]) -> None:
+    def _remember(self, line: str) -> None:
+        # Line by line, for none has a line break in it: a stray quote then damages no other.
         try:
-            outcome = Outcome(
-                **{
-                    **row,
-                    "segments": int(row["segments"]),
-                    "seconds": float(row["seconds"]),
-                    "reference_db": float(row["reference_db"]),
-                }
-            )
-        except (TypeError, ValueError):
+            ((*texts, segments, seconds, reference_db, path),) = csv.reader([line])
+            outcome = Outcome(*texts, int(segments), float(seconds), float(reference_db), path)
+        except (TypeError, ValueError, csv.Error):
             return  # damaged: the track counts as not done
-        self.outcomes[outcome.track] = outcome
+        sound = outcome.segments >= 0 and math.isfinite(outcome.seconds + outcome.reference_db)
+        if sound and outcome.status in STATUSES and outcome.split in ("", *SPLITS):
+            self.outcomes[outcome.track] = outcome
 
     def append(self, outcome: Outcome) -> None:
         """Add a line, unless it says what the last one about this track says."""

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import tempfile
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from musicspectrogan.audio.images import ImageError, opened_image
 from musicspectrogan.data.parallel import LOST, in_parallel
 from musicspectrogan.filesystem import one_at_a_time, reserve, visible_folders, whole_file, write_text
 from musicspectrogan.progress import progress_bar
@@ -48,11 +48,13 @@ def read_pixels(root: Path, names: list[str], size: int) -> tuple[np.ndarray, se
     notes = cache.with_suffix(".json")
     try:
         with one_at_a_time(root / ".cache.lock"):
-            if not (cache.is_file() and notes.is_file()):
+            cached = _read_cache(cache, notes, len(names), size)
+            if cached is None:
                 for stale in root.glob(f"*.cache-{size}-*"):
                     stale.unlink()
                 write_text(notes, json.dumps(_decode_all(root, names, size, cache)))
-            pixels, problems = np.load(cache, mmap_mode="r"), json.loads(notes.read_text("utf-8"))
+                cached = np.load(cache, mmap_mode="r"), json.loads(notes.read_text("utf-8"))
+            pixels, problems = cached
     except OSError as error:
         logger.warning("no cache in %s (%s): the images are decoded again each time", root, error.strerror)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -60,6 +62,21 @@ def read_pixels(root: Path, names: list[str], size: int) -> tuple[np.ndarray, se
             problems = _decode_all(root, names, size, cache)
             pixels = np.load(cache, mmap_mode="r")  # what is mapped stays there without its name
     return pixels, _report_problems(problems, size, len(names))
+
+
+def _read_cache(cache: Path, notes: Path, count: int, size: int) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """What an earlier run left; None where there is nothing, or it is damaged."""
+    try:
+        pixels, problems = np.load(cache, mmap_mode="r"), json.loads(notes.read_text("utf-8"))
+        sound = pixels.dtype == np.uint8 and pixels.shape == (count, size, size) and problems["resized"] >= 0
+        if sound and all(0 <= row < count and isinstance(name, str) for row, name, _ in problems["damaged"]):
+            return pixels, problems
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # damaged bytes lead numpy's reader into errors of any kind
+        logger.debug("%s: %s", cache, error)
+    logger.warning("%s is damaged and made anew", cache)
+    return None
 
 
 def _key(root: Path, names: list[str], size: int) -> str:
@@ -125,8 +142,7 @@ def _decode_some(task: Task, *, root: Path, cache: Path) -> Decoded:
     failures, resized = [], 0
     for row, name in enumerate(names, start):
         try:
-            with warnings.catch_warnings(), Image.open(root / name) as image:
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with opened_image(root / name) as image:
                 if image.mode != "L" or image.size != (size, size):
                     resized += 1
                     image.draft("L", (size, size))
@@ -134,8 +150,7 @@ def _decode_some(task: Task, *, root: Path, cache: Path) -> Decoded:
                 else:
                     grey = image
                 pixels[row] = np.asarray(grey)
-        # Pillow raises all of these for damaged files, and a bomb's error is an Exception of its own.
-        except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
+        except ImageError as error:
             failures.append((row, name, str(error)))
     return len(names), failures, resized
 

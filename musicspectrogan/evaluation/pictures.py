@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicspectrogan.data.grids import draw_grid
+from musicspectrogan.errors import printable
 from musicspectrogan.evaluation.evidence import Cloud, Curves, Pixels
 from musicspectrogan.evaluation.resampling import Estimate
 from musicspectrogan.generation.page import MARKED_HZ
@@ -238,8 +239,8 @@ def _shrunk(images: Pixels) -> Pixels:
 
 
 def _label(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name short enough to write beside a picture, and no formula; what is no Unicode becomes `?`."""
-    text = name.encode("utf-8", "replace").decode("utf-8")
+    """A name short enough to write beside a picture, and no formula."""
+    text = printable(name)
     if len(text) > longest:
         text = f"{text[: longest // 2 - 1]}…{text[-(longest // 2) :]}"
     return text.replace("$", r"\$")

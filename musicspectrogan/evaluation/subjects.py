@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
+from musicspectrogan.audio.images import ImageError, opened_image
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.errors import UserError
 from musicspectrogan.evaluation.sets import ImageSet
@@ -145,7 +145,7 @@ def _pngs(folder: Path, genres: list[str]) -> list[Path]:
 
 def _read(path: Path, size: int) -> tuple[np.ndarray, str]:
     try:
-        with Image.open(path) as image:
+        with opened_image(path) as image:
             if image.size != (size, size):
                 raise UserError(
                     f"{path} is {image.width}x{image.height} pixels, and the dataset's images are "
@@ -153,5 +153,5 @@ def _read(path: Path, size: int) -> tuple[np.ndarray, str]:
                 )
             genre = getattr(image, "text", {}).get("genre", "")
             return np.asarray(image.convert("L")), genre
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except ImageError:
         raise UserError(f"{path}: cannot be read as an image; remove it") from None

@@ -16,7 +16,7 @@ from musicspectrogan.audio.files import save
 from musicspectrogan.audio.images import read_image, write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import make_folder, visible_folders
+from musicspectrogan.filesystem import distinct_name, make_folder, visible_folders
 from musicspectrogan.generation.page import PageItem, write_page
 from musicspectrogan.generation.pieces import piece
 from musicspectrogan.generation.sampler import Sampler
@@ -48,7 +48,7 @@ class Sound:
     @property
     def stem(self) -> str:
         """File name without its suffix."""
-        return f"{self.genre}_seed{self.seed:04d}"
+        return f"{distinct_name(self.genre)}_seed{self.seed:04d}"
 
 
 def generate(

@@ -39,6 +39,12 @@ def invert_images(
     groups = consecutive(_all_images(paths))
     # All are read before any is written: a wrong one among them costs nothing.
     loaded = [[read_image(path, fallback) for path in group] for group in groups]
+    for group, images in zip(groups, loaded, strict=True):
+        for path, (_, config) in zip(group, images, strict=True):
+            if config != images[0][1]:
+                raise UserError(
+                    f"{path}: has other settings than {group[0].name}, the same track's; make it again"
+                )
     make_folder(output)
     written = []
     with progress_bar(total=len(groups), description="Inverting", unit="file") as bar:

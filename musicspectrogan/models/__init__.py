@@ -17,13 +17,15 @@ from dataclasses import MISSING, dataclass, fields
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from musicspectrogan.config import check_within
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.plugins import load_module, module_names
 
 if TYPE_CHECKING:
     from torch import nn
 
-SMALLEST_IMAGE = 16
+SMALLEST_IMAGE, LARGEST_IMAGE = 16, 1024
+LARGEST_WIDTH, LONGEST_LATENT, MOST_GENRES = 1024, 65536, 65536
 # Modules that are no models.
 SHARED = ("blocks", "layers")
 UPSAMPLINGS = ("transposed", "resize")
@@ -49,8 +51,11 @@ class ModelConfig:
     """The discriminator's weights are divided by their largest singular values."""
 
     def __post_init__(self) -> None:
-        if self.image_size < SMALLEST_IMAGE or self.image_size & (self.image_size - 1):
-            raise UserError(f"image_size: {self.image_size} is not a power of two from {SMALLEST_IMAGE} on")
+        if not SMALLEST_IMAGE <= self.image_size <= LARGEST_IMAGE or self.image_size & (self.image_size - 1):
+            allowed = f"a power of two from {SMALLEST_IMAGE} to {LARGEST_IMAGE}"
+            raise UserError(f"image_size: {self.image_size} is not {allowed}")
+        check_within(self, width=(1, LARGEST_WIDTH), latent_dim=(1, LONGEST_LATENT))
+        check_within(self, n_genres=(1, MOST_GENRES))
         check_choice("upsampling", self.upsampling, UPSAMPLINGS)
 
 

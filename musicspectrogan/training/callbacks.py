@@ -20,6 +20,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import to_plain
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.data.grids import save_grid
+from musicspectrogan.errors import printable
 from musicspectrogan.filesystem import named_in_errors, whole_file
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.progress import progress_bar
@@ -232,7 +233,10 @@ class TensorBoard(Callback):
             for number, wave in enumerate(self.sounds_of(images, settings)):
                 name = self.samples.genres[number] if self.samples.conditional else f"sample {number}"
                 self._writer.add_audio(
-                    f"sounds/{name}", torch.from_numpy(wave), trainer.steps_taken, settings.sample_rate
+                    f"sounds/{printable(name)}",
+                    torch.from_numpy(wave),
+                    trainer.steps_taken,
+                    settings.sample_rate,
                 )
         with named_in_errors(self.folder):
             self._writer.flush()

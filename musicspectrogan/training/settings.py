@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicspectrogan import models
-from musicspectrogan.config import check_at_least
+from musicspectrogan.config import check_at_least, check_within
 from musicspectrogan.errors import UserError, check_choice
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("float32", "bfloat16")
+LARGEST_BATCH = 65536
+LARGEST_SEED = 2**63 - 1  # what torch takes
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,9 @@ class TrainingConfig:
         check_choice("gan", self.gan, models.names())
         check_choice("device", self.device, DEVICES)
         check_choice("precision", self.precision, PRECISIONS)
-        check_at_least(self, epochs=1, batch_size=2, width=1, latent_dim=1, standing_batches=1, log_every=1)
-        check_at_least(self, snapshot_every=1, eval_every=0, keep_checkpoints=1, seed=0)
+        check_at_least(self, epochs=1, width=1, latent_dim=1, standing_batches=1, log_every=1)
+        check_at_least(self, snapshot_every=1, eval_every=0, keep_checkpoints=1)
+        check_within(self, batch_size=(2, LARGEST_BATCH), seed=(0, LARGEST_SEED))
         check_at_least(self, r1=0, r2=0, anneal_images=0, ema_images=0)
         for name in ("r1", "r2"):
             if getattr(self, name) == float("inf"):

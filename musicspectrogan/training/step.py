@@ -8,12 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from musicspectrogan.errors import UserError
 from musicspectrogan.training.augment import Augmentation
 from musicspectrogan.training.losses import Loss, gradient_penalty
 from musicspectrogan.training.world import ALONE, World
 
 # Views of images in a step, each augmented by itself: real, fake, and fake in the generator's turn.
 VIEWS = 3
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, moments: object) -> None:
+    """Raise UserError unless these are Adam's moments of the optimizer's own weights, or of some of them."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    try:
+        for number, of_weight in moments.items():
+            like = {"step": (), "exp_avg": weights[number].shape, "exp_avg_sq": weights[number].shape}
+            fits = {name: tuple(tensor.shape) for name, tensor in of_weight.items()} == like
+            if number < 0 or not fits or not all(tensor.isfinite().all() for tensor in of_weight.values()):
+                raise ValueError(number)
+    except (AttributeError, IndexError, TypeError, ValueError, RuntimeError):
+        raise UserError(
+            "the state of the optimizers is damaged; start a new run with --init-from in place of --resume"
+        ) from None
 
 
 class AdversarialStep:
@@ -85,10 +101,15 @@ class AdversarialStep:
         return torch.tensor(self.lr, device=self.device) if self._kind["capturable"] else self.lr
 
     def load_optimizers(self, state_d: dict[str, Any], state_g: dict[str, Any]) -> None:
-        """Go on with the optimizers' state_dicts, which may come from a run on another device."""
+        """Go on with the optimizers' state_dicts, which may come from a run on another device.
+
+        Raises:
+            UserError: they are damaged, or of other networks.
+        """
         for optimizer, state in ((self.optimizer_d, state_d), (self.optimizer_g, state_g)):
-            groups = [{**group, **self._kind, "lr": self._rate()} for group in state["param_groups"]]
-            optimizer.load_state_dict({**state, "param_groups": groups})
+            _check_moments(optimizer, state.get("state"))
+            groups = [{**group, "lr": self._rate()} for group in optimizer.state_dict()["param_groups"]]
+            optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
         self._annealed_to = 1.0
         self._annealing.fill_(1.0)
 

@@ -11,7 +11,6 @@ and nothing else: decoding, encoding, splits, reports and parallel work are shar
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,11 +19,7 @@ from zlib import crc32
 from musicspectrogan.audio.files import is_audio
 from musicspectrogan.config import check_at_least
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import visible_folders
-
-# Room in a 255-byte file name for the segment number, the suffix and a temporary name around it.
-LONGEST_ID_BYTES = 160
-_UNSAFE = re.compile(r'\s*[/\\:*?"<>|\x00-\x1f\x7f]+\s*')
+from musicspectrogan.filesystem import safe_name, visible_folders
 
 
 @dataclass(frozen=True)
@@ -67,15 +62,6 @@ class Selection:
     def asked_for(self) -> dict[str, str | int | bool]:
         """The options that were given, by name."""
         return {k: v for k, v in asdict(self).items() if v not in (None, False)}
-
-
-def safe_name(text: str) -> str:
-    """A name that is one folder or file name on every system, as near to `text` as that allows."""
-    name = _UNSAFE.sub("-", text.encode("utf-8", "replace").decode("utf-8")).strip(" .-")
-    if len(name.encode("utf-8")) > LONGEST_ID_BYTES:
-        kept = name.encode("utf-8")[: LONGEST_ID_BYTES - 9].decode("utf-8", "ignore")
-        name = f"{kept}-{crc32(text.encode('utf-8', 'replace')):08x}"
-    return name or f"unnamed-{crc32(text.encode('utf-8', 'replace')):08x}"
 
 
 def audio_files(folder: Path) -> Iterator[Path]:

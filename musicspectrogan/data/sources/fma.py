@@ -18,10 +18,9 @@ from musicspectrogan.data.sources import (
     Selection,
     Track,
     require_folder,
-    safe_name,
 )
 from musicspectrogan.errors import UserError, check_choice
-from musicspectrogan.filesystem import visible_folders
+from musicspectrogan.filesystem import safe_name, visible_folders
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +91,8 @@ def read_tracks(path: Path) -> pandas.DataFrame:
             dtype={0: "int64", **dict.fromkeys(positions, str)},
             keep_default_na=False,
         )
-    except (ValueError, csv.Error) as error:  # UnicodeDecodeError and pandas' errors are among them
+    # UnicodeDecodeError and pandas' errors are among them
+    except (ValueError, OverflowError, csv.Error) as error:
         raise UserError(f"{path} is not FMA's tracks.csv: {' '.join(str(error).split())}") from None
     return table.rename(columns={0: "id", **positions}).set_index("id").sort_index()
 

@@ -10,11 +10,10 @@ from musicspectrogan.data.sources import (
     Track,
     holds_audio,
     require_folder,
-    safe_name,
     tracks_of_class_folder,
 )
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import visible_folders
+from musicspectrogan.filesystem import safe_name, visible_folders
 
 OPTIONS = ("limit",)
 

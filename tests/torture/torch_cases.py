@@ -1,0 +1,129 @@
+"""Checkpoints to begin with, and what is done to them."""
+
+from __future__ import annotations
+
+import copy
+import io
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import mutations
+import torch
+
+from musicspectrogan import models
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.config import to_plain
+from musicspectrogan.models import ModelConfig
+from musicspectrogan.training.losses import LOSSES
+from musicspectrogan.training.settings import TrainingConfig
+from musicspectrogan.training.step import AdversarialStep
+
+WIDTH, LATENT, GENRES = 2, 5, ["blues", "jazz"]
+
+
+def a_step() -> AdversarialStep:
+    """Networks as small as they can be, trained by no step yet."""
+    torch.manual_seed(0)
+    networks = models.build("cgan", ModelConfig(64, WIDTH, LATENT, len(GENRES)))
+    return AdversarialStep(*networks, LOSSES["bce"], lr=0.0002, betas=(0.5, 0.999))
+
+
+@cache
+def _contents() -> dict[str, Any]:
+    """A whole checkpoint after one step, as the dict that is saved."""
+    step = a_step()
+    step(torch.rand(4, 1, 64, 64), torch.tensor([0, 1, 0, 1]), torch.randn(4, LATENT), torch.zeros(3, 4, 0))
+    training = TrainingConfig(gan="cgan", dataset=Path("nowhere"), width=WIDTH, latent_dim=LATENT)
+    return {
+        "format_version": 1,
+        "gan": "cgan",
+        "model": asdict(ModelConfig(64, WIDTH, LATENT, len(GENRES))),
+        "training": to_plain(training),
+        "genres": GENRES,
+        "spectrogram": asdict(SpectrogramConfig()),
+        "generator": step.generator.state_dict(),
+        "discriminator": step.discriminator.state_dict(),
+        "ema": step.generator.state_dict(),
+        "optimizer_g": step.optimizer_g.state_dict(),
+        "optimizer_d": step.optimizer_d.state_dict(),
+        "epoch": 1,
+        "step": 1,
+        "images_seen": 4,
+        "dataset_fingerprint": "abc",
+        "quality": {"kernel_distance": 0.5, "diversity": 0.9},
+    }
+
+
+def saved(contents: Any) -> bytes:
+    """As torch writes it."""
+    file = io.BytesIO()
+    torch.save(contents, file)
+    return file.getvalue()
+
+
+def whole_contents() -> dict[str, Any]:
+    """A copy of a whole checkpoint's dict."""
+    return copy.deepcopy(_contents())
+
+
+@cache
+def _whole() -> bytes:
+    return saved(_contents())
+
+
+def checkpoint(random: Random) -> bytes:  # noqa: PLR0911
+    """A checkpoint with something wrong with it: its bytes, its zip entries, or what is in it."""
+    kind = random.randrange(8)
+    if kind == 0:
+        return mutations.damaged(_whole(), random)
+    if kind == 1:
+        return mutations.altered_zip(_whole(), random)
+    if kind == 2:
+        contents = whole_contents()
+        part = random.choice(("generator", "discriminator", "ema", "optimizer_g", "optimizer_d"))
+        _alter_a_tensor(
+            contents[part] if part.startswith(("g", "d", "e")) else contents[part]["state"], random
+        )
+        return saved(contents)
+    if kind == 3:
+        contents = whole_contents()
+        name = random.choice(("model", "spectrogram", "training", "genres"))
+        contents[name] = mutations.altered(contents[name], random)
+        return saved(contents)
+    if kind == 4:
+        contents = whole_contents()
+        contents["genres"] = random.choices([v for v in mutations.HOSTILE if isinstance(v, str)], k=2)
+        return saved(contents)
+    if kind == 5:
+        file = io.BytesIO()
+        torch.save(_contents(), file, _use_new_zipfile_serialization=False)
+        return random.choice((file.getvalue(), mutations.damaged(file.getvalue(), random)))
+    return saved(mutations.altered(_contents(), random))
+
+
+def _alter_a_tensor(tree: Any, random: Random) -> None:
+    while not any(isinstance(value, torch.Tensor) for value in tree.values()):
+        tree = tree[random.choice(list(tree))]
+    key = random.choice([key for key, value in tree.items() if isinstance(value, torch.Tensor)])
+    tensor = tree[key]
+    tree[key] = random.choice(
+        (
+            tensor.double,
+            lambda: tensor.to(torch.int64),
+            lambda: tensor.to(torch.complex64),
+            tensor.flatten,
+            lambda: tensor[None],
+            lambda: torch.full_like(tensor.float(), torch.nan),
+            lambda: torch.full_like(tensor.float(), torch.inf),
+            lambda: torch.full_like(tensor.float(), 3e38),
+            lambda: torch.zeros(1).expand(2**20, 2**20),
+            lambda: torch.zeros(1).expand(tensor.shape),
+            lambda: torch.zeros(0),
+            lambda: tensor.to_sparse() if tensor.dim() else tensor,
+            lambda: torch.empty(tensor.shape, device="meta"),
+            tensor.tolist,
+        )
+    )()

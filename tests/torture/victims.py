@@ -1,0 +1,182 @@
+"""What a case is given to. Each returns how it ended; anything but that and a UserError is a fault."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cases import SOUNDS, dataset_json
+from PIL import Image
+
+from musicspectrogan.audio.images import image_name, read_image
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.config import read_yaml
+from musicspectrogan.data.conversion import convert_track
+from musicspectrogan.data.dataset import load_dataset
+from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Manifest, Report, assign_splits
+from musicspectrogan.data.sources import Selection, Track, fma, with_unique_ids
+from musicspectrogan.errors import UserError, printable
+from musicspectrogan.filesystem import safe_name
+from musicspectrogan.information import describe
+from musicspectrogan.training.settings import TrainingConfig
+
+
+def audio(data: bytes, folder: Path, suffix: str) -> str:
+    """Converted, or skipped with a reason that fits on a line of the report."""
+    path = folder / f"case.{suffix}"
+    path.write_bytes(data)
+    (folder / "genre").mkdir()
+    outcome = convert_track(Track("case", "genre", path), folder, SpectrogramConfig())
+    assert outcome.status in (CONVERTED, SKIPPED)
+    assert outcome.reason or outcome.status == CONVERTED
+    assert outcome.reason == printable(outcome.reason), outcome.reason
+    assert len(list((folder / "genre").iterdir())) == outcome.segments
+    return outcome.status
+
+
+def png(data: bytes, folder: Path) -> str:
+    """Read as a spectrogram or refused, and as one of a folder of images read or left out."""
+    (folder / "rock").mkdir()
+    path = folder / "rock" / "case.png"
+    path.write_bytes(data)
+    ended = "read"
+    try:
+        pixels, _ = read_image(path)
+        assert pixels.dtype == np.uint8 and pixels.ndim == 2
+    except UserError:
+        ended = "refused"
+    try:
+        load_dataset(folder)
+    except UserError as error:
+        assert "no readable image" in str(error), error
+        return f"{ended}, left out"
+    return f"{ended}, in a dataset"
+
+
+def tracks_csv(data: bytes, folder: Path) -> str:
+    """Tracks with ids and genres that are safe as file names."""
+    (folder / "fma_small" / "000").mkdir(parents=True)
+    (folder / "tracks.csv").write_bytes(data)
+    tracks = with_unique_ids(fma.find_tracks(folder, Selection(subset="full")), folder)
+    for track in tracks:
+        assert track.excluded or safe_name(track.genre) == track.genre, track
+        assert Path(track.id).name == track.id and track.path.parent.parent == folder / "fma_small", track
+    return f"{len(tracks)} tracks"
+
+
+def report_csv(data: bytes, folder: Path) -> str:
+    """A report that can be gone on with, and leads to a dataset.json that can be read."""
+    (folder / "preprocess_report.csv").write_bytes(data)
+    report = Report(folder)
+    done = [outcome for outcome in report.outcomes.values() if outcome.status == CONVERTED]
+    splits = assign_splits(done)
+    manifest = Manifest("folder", SpectrogramConfig(), genres=sorted({outcome.genre for outcome in done}))
+    measured = ("segments", "reference_db", "seconds")
+    for o in done:
+        of_track = {"id": o.track, "genre": o.genre, "split": splits[o.track]}
+        manifest.tracks.append({**of_track, **{name: getattr(o, name) for name in measured}})
+    manifest.write(folder)
+    assert Manifest.read(folder) == manifest
+    for outcome in list(report.outcomes.values()):
+        report.outcomes.pop(outcome.track)
+        report.append(outcome)
+    assert Report(folder).outcomes == report.outcomes
+    return f"{len(done)} done"
+
+
+@cache
+def _images() -> list[tuple[str, bytes]]:
+    file = io.BytesIO()
+    Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64)).save(file, "PNG")
+    names = [
+        (t["genre"], image_name(t["id"], k)) for t in dataset_json()["tracks"] for k in range(t["segments"])
+    ]
+    return [(f"{genre}/{name}", file.getvalue()) for genre, name in names]
+
+
+def dataset(data: bytes, folder: Path) -> str:
+    """Described, and its images loaded."""
+    (folder / "dataset.json").write_bytes(data)
+    for name, contents in _images():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(contents)
+    text = describe(folder)
+    assert text.split("\n") == [printable(line) for line in text.split("\n")]
+    found = load_dataset(folder, split="all")
+    assert set(found.genres) <= {"jazz", "rock"}
+    return f"{len(found)} images"
+
+
+def yaml(data: bytes, folder: Path) -> str:
+    """Settings."""
+    path = folder / "case.yaml"
+    path.write_bytes(data)
+    assert isinstance(read_yaml(TrainingConfig, path), TrainingConfig)
+    return "read"
+
+
+def checkpoint(data: bytes, folder: Path) -> str:
+    """Loaded with all that resuming takes, described, and sampled from into a folder that nothing leaves."""
+    import torch
+    import torch_cases
+
+    from musicspectrogan.generation.generate import generate
+    from musicspectrogan.generation.settings import GenerateConfig
+    from musicspectrogan.training.checkpoint import load_checkpoint
+    from musicspectrogan.training.runner import settings_of
+
+    path = folder / "case.pt"
+    path.write_bytes(data)
+    loaded = load_checkpoint(path)
+    text = describe(path)
+    assert text.split("\n") == [printable(line) for line in text.split("\n")]
+    assert isinstance(settings_of(loaded), TrainingConfig)
+    output = folder / "inside" / "out"
+    if zlib.crc32(data) % 8 and loaded.genres == torch_cases.GENRES:
+        return _resumed(loaded)  # sound takes a while
+    page = generate(GenerateConfig(count=1), loaded, path, output, torch.device("cpu"))
+    made = {p.name for p in folder.rglob("*") if p.is_file()} - {"case.pt"}
+    assert made == {p.name for p in output.iterdir()}, made
+    assert len(made) == 1 + 2 * (len(loaded.genres) if loaded.gan == "cgan" else 1), made
+    assert "<script" not in page.read_text(encoding="utf-8")
+    return f"sampled, {_resumed(loaded)}"
+
+
+def _resumed(loaded: Any) -> str:
+    import torch_cases
+
+    try:
+        torch_cases.a_step().load_optimizers(loaded.optimizer_d, loaded.optimizer_g)
+    except UserError:
+        return "loaded, not resumed"
+    return "loaded"
+
+
+VICTIMS: dict[str, Callable[[bytes, Path], str]] = {
+    **{form: (lambda data, folder, form=form: audio(data, folder, form)) for form in SOUNDS},
+    "png": png,
+    "rare png": png,
+    "tracks.csv": tracks_csv,
+    "report.csv": report_csv,
+    "dataset.json": dataset,
+    "yaml": yaml,
+    "checkpoint": checkpoint,
+}
+
+
+def try_one(kind: str, data: bytes, folder: Path) -> str:
+    """How it ended: in a fresh folder, which is removed."""
+    folder.mkdir(parents=True)
+    try:
+        return VICTIMS[kind](data, folder)
+    except UserError as error:
+        assert str(error), "a reason"
+        return "refused"
+    finally:
+        shutil.rmtree(folder)
