@@ -352,7 +352,7 @@ def assert_near_weights(first: Path, second: Path, steps: int) -> None:
     assert ours.keys() == theirs.keys()
     for name, weight in ours.items():
         difference = (weight - theirs[name]).abs().double()
-        assert difference.median() < 2e-6 + 1e-4 * weight.abs().double().median(), name
+        assert difference.median() < 2e-6 + 1e-3 * weight.abs().double().median(), name
         if "running" not in name:
             assert difference.max() <= steps * 2 * 2e-4 * 1.01 + 1e-4 * weight.abs().max(), name
 
@@ -366,7 +366,7 @@ def test_two_processes_leave_what_one_leaves_and_say_it_once(shared, alone):
     assert [row["images_seen"] for row in ours] == [row["images_seen"] for row in theirs]
     for row, other in zip(ours, theirs, strict=True):
         for name in ("loss_d", "loss_g", "d_real", "d_fake_before", "d_fake_after"):
-            assert float(row[name] or 0) == pytest.approx(float(other[name] or 0), rel=1e-3)
+            assert float(row[name] or 0) == pytest.approx(float(other[name] or 0), rel=1e-2)
     assert_near_weights(run, alone, steps=4)
 
 
