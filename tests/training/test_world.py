@@ -148,7 +148,7 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(200)
         process.kill()
     assert [process.exitcode for process in processes] == [0] * (size - 1) + [3]
     return [torch.load(folder / f"{rank}.pt") for rank in range(size - 1)]
@@ -334,9 +334,9 @@ def alone(images, command, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def shared(images, tmp_path_factory) -> tuple[Path, str]:
-    """The first of these epochs in two processes, and what was said."""
+    """The same in two processes, and what was said."""
     folder = tmp_path_factory.mktemp("shared")
-    done = torchrun("--dataset", images, *SMALL, "--epochs", 1, "--output", "run", cwd=folder)
+    done = torchrun("--dataset", images, *SMALL, "--epochs", 2, "--output", "run", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "run", done.stderr
 
@@ -352,23 +352,22 @@ def assert_near_weights(first: Path, second: Path, steps: int) -> None:
     assert ours.keys() == theirs.keys()
     for name, weight in ours.items():
         difference = (weight - theirs[name]).abs().double()
-        assert difference.median() < 2e-6 + 1e-4 * weight.abs().double().median(), name
+        assert difference.median() < 2e-6 + 1e-3 * weight.abs().double().median(), name
         if "running" not in name:
             assert difference.max() <= steps * 2 * 2e-4 * 1.01 + 1e-4 * weight.abs().max(), name
 
 
-def test_two_processes_leave_what_one_leaves_and_say_it_once(shared, images, command, tmp_path):
+def test_two_processes_leave_what_one_leaves_and_say_it_once(shared, alone):
     run, told = shared
-    command("run.py", "--dataset", images, *SMALL, "--epochs", 1, "--output", "run", cwd=tmp_path)
-    assert files_of(run) == files_of(tmp_path / "run")
-    assert told.count("Training cgan on 16 images") == told.count("Done after 1 epochs") == 1
-    assert told.count("[Epoch 1/1] [Batch 2/2]") == 1
-    ours, theirs = metrics_of(run), metrics_of(tmp_path / "run")
+    assert files_of(run) == files_of(alone)
+    assert told.count("Training cgan on 16 images") == told.count("Done after 2 epochs") == 1
+    assert told.count("[Epoch 2/2] [Batch 2/2]") == 1
+    ours, theirs = metrics_of(run), metrics_of(alone)
     assert [row["images_seen"] for row in ours] == [row["images_seen"] for row in theirs]
     for row, other in zip(ours, theirs, strict=True):
         for name in ("loss_d", "loss_g", "d_real", "d_fake_before", "d_fake_after"):
-            assert float(row[name] or 0) == pytest.approx(float(other[name] or 0), rel=1e-3)
-    assert_near_weights(run, tmp_path / "run", steps=2)
+            assert float(row[name] or 0) == pytest.approx(float(other[name] or 0), rel=1e-2)
+    assert_near_weights(run, alone, steps=4)
 
 
 def test_a_checkpoint_of_two_processes_makes_images(shared, command, tmp_path):
@@ -381,16 +380,15 @@ def test_a_checkpoint_of_two_processes_makes_images(shared, command, tmp_path):
 
 
 def test_what_two_processes_began_one_goes_on_with(shared, alone, command, tmp_path):
-    run, _ = shared
-    command("run.py", "--resume", run, "--epochs", 2, cwd=tmp_path)
+    run = shutil.copytree(shared[0], tmp_path / "run")
+    command("run.py", "--resume", run / "checkpoints" / "epoch_0001.pt", "--epochs", 2, cwd=tmp_path)
     assert load_checkpoint(run).images_seen == 32
     assert_near_weights(run, alone, steps=4)
 
 
 def test_two_processes_go_on_with_what_one_began_and_stop_together(alone, command, tmp_path):
     """Ctrl-C in the middle, and both have stopped after the same step."""
-    run = tmp_path / "run"
-    shutil.copytree(alone, run)
+    run = shutil.copytree(alone, tmp_path / "run")
     line = torchrun_line("--resume", run, "--epochs", 2000)
     with subprocess.Popen(
         line, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
