@@ -117,7 +117,7 @@ class TestAFullDisk:
         self, home: Path, place: Path, disk: Disk, *, command: Command, torture: bool, tried: Tried
     ) -> None:
         (place / "out").symlink_to(disk.folder)
-        for kilobytes in range(20, 1500, 60) if torture else (100, 700):
+        for kilobytes in range(20, 1500, 60) if torture else (400,):
             disk.mount(f"size={kilobytes}k")
             refused = command(*PREPROCESS, cwd=place, status=2)
             last = refused.stderr.splitlines()[-1]
@@ -132,7 +132,7 @@ class TestAFullDisk:
         self, images: Path, reference: Path, disk: Disk, *, command: Command, torture: bool, tried: Tried
     ) -> None:
         run = disk.folder / "run"
-        for kilobytes in range(16, 2400, 160) if torture else (300, 1700):
+        for kilobytes in range(16, 2400, 160) if torture else (1700,):
             disk.mount(f"size={kilobytes}k")
             line = (*TRAIN, images, "--output", run)
             refused = command(*line, cwd=disk.folder.parent, status=2)
@@ -276,8 +276,18 @@ def test_a_damaged_image_is_named_left_out_and_made_again(
 class TestAClockThatJumps:
     @pytest.mark.parametrize("moment", [0, 4_000_000_000])
     def test_file_times_mean_nothing_but_change(
-        self, moment: int, images: Path, reference: Path, *, tmp_path: Path, command: Command, tried: Tried
+        self,
+        moment: int,
+        images: Path,
+        *,
+        reference: Path,
+        tmp_path: Path,
+        command: Command,
+        torture: bool,
+        tried: Tried,
     ) -> None:
+        if moment and not torture:
+            pytest.skip("a part of the long form")
         copied(images, tmp_path / "images")
         line = (*TRAIN, tmp_path / "images", "--output", "run")
         command(*line, "--epochs", 6, cwd=tmp_path)
@@ -380,7 +390,7 @@ class TestAWorkerThatDies:
     def test_one_that_is_killed_costs_nothing(
         self, home: Path, place: Path, *, torture: bool, tried: Tried
     ) -> None:
-        for _ in range(20 if torture else 2):
+        for _ in range(20 if torture else 1):
             with converting(place) as process:
                 os.kill(workers_below(process.pid)[0], signal.SIGKILL)
                 finished(process, status=0)
