@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":
     sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
 
-SECONDS_A_CASE, SECONDS_TO_START = 20.0, 120.0
+SECONDS_A_CASE, SECONDS_TO_START = 60.0, 300.0
 # By which a case may raise the peak of resident memory; beyond the second, allocations fail.
 MOST_MEMORY, HARD_LIMIT = 700 << 20, 6 << 30
 # Faults of a kind after which it is enough.
