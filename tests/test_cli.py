@@ -129,3 +129,10 @@ def test_info_on_a_run(command, images, tmp_path):
 def test_info_on_something_else(name, told, command, tmp_path):
     (tmp_path / "text.txt").write_text("hello")
     assert told in command("-m", "musicspectrogan", "info", name, cwd=tmp_path, status=2).stderr
+
+
+def test_what_a_stranger_named_is_told_on_one_line_and_moves_no_cursor(command, tmp_path):
+    told = command("-m", "musicspectrogan", "info", "a\nb\x1b[2J", cwd=tmp_path, status=2)
+    assert told.stderr == "musicspectrogan: a\\nb\\x1b[2J: there is no such file or folder\n"
+    told = command("-m", "musicspectrogan", "x" * 50_000, cwd=tmp_path, status=2)
+    assert len(told.stderr) < 2100

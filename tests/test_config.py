@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
+import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+import hypothesis
 import pytest
+import yaml
 from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
 
-from musicspectrogan.config import parse_flags, read_yaml, to_yaml
+from musicspectrogan.config import from_plain, parse_flags, read_yaml, to_yaml
 from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.data.sources import Selection
 from musicspectrogan.errors import UserError
@@ -152,3 +158,100 @@ def test_the_recipes_differ_in_genres_and_in_what_the_size_of_images_asks_for():
     large = replace(best, r1=4 * best.r1, r2=4 * best.r2)
     assert recipe("cgan-best-128") == large
     assert recipe("dcgan-best-128") == replace(large, gan="unconditional")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: &a [x, x]\nepochs: *a\n", "without aliases"),
+        (
+            "a0: &a0 {x: y}\n" + "".join(f"a{k + 1}: &a{k + 1} {{<<: [*a{k}, *a{k}]}}\n" for k in range(40)),
+            "aliases",
+        ),
+        ("[" * 50_000, "without aliases and nesting"),
+        ("x" * 100_000, "too large for a file of settings"),
+        ("batch_size: 0x" + "f" * 5000, "batch_size is too large a number"),
+        ("batch_size: " + "9" * 5000, "not valid YAML"),
+        ("!!python/name:os.system", "not valid YAML"),
+    ],
+    ids=["alias", "merged aliases", "deep", "large", "endless number", "longer number", "python"],
+)
+def test_malicious_yaml_is_refused(tmp_path, text, told):
+    with pytest.raises(UserError, match=told):
+        read_yaml(Example, written(tmp_path, text))
+
+
+KEYS = st.sampled_from([field.name for field in fields(TrainingConfig)]) | st.text(max_size=5)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3)
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=6))
+@hypothesis.settings(derandomize=True, max_examples=150, deadline=None)
+def test_any_mapping_is_settings_or_refused(tmp_path_factory, contents):
+    path = tmp_path_factory.mktemp("yaml") / "x.yaml"
+    path.write_text(yaml.safe_dump(contents, allow_unicode=True), encoding="utf-8")
+    try:
+        settings = read_yaml(TrainingConfig, path)
+    except UserError as error:
+        assert str(path) in str(error)
+    else:
+        path.write_text(to_yaml(settings), encoding="utf-8")
+        assert read_yaml(TrainingConfig, path) == settings
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Of all kinds of values."""
+
+    count: int
+    rate: float = 1.0
+    name: str = ""
+    on: bool = False
+    folder: Path | None = None
+    labels: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outer:
+    """One inside another."""
+
+    inner: Inner
+    more: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def test_a_dataclass_is_made_from_plain_values():
+    whole = {"count": 3, "rate": 2, "name": "x", "on": True, "folder": "a/b", "labels": ["p", "q"]}
+    made = from_plain(Outer, {"inner": whole, "more": {"a": 1.5}})
+    assert made == Outer(Inner(3, 2.0, "x", True, Path("a/b"), ["p", "q"]), {"a": 1.5})
+    assert type(made.inner.rate) is float
+    assert from_plain(Inner, {"count": 1, "folder": None}) == Inner(1)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (7, "int in place of names and values"), ([], "list in place of"), ({}, "count is missing"),
+        ({"count": 1, "size": 2}, "'size' is unknown"), ({"count": 1, 5: 2}, "'5' is unknown"),
+        ({"count": True}, "count: bool is the wrong type"), ({"count": 1.0}, "count: float"),
+        ({"count": None}, "count: NoneType"), ({"count": 10**30}, "count: is too large"),
+        ({"count": 1, "rate": "1"}, "rate: str"), ({"count": 1, "rate": 10**400}, "rate: is too large"),
+        ({"count": 1, "on": 1}, "on: int"), ({"count": 1, "name": None}, "name: NoneType"),
+        ({"count": 1, "labels": ["a", 1]}, "labels: int"), ({"count": 1, "labels": "ab"}, "labels: str"),
+        ({"count": 1, "folder": 3}, "folder: int"), ({"count": 1, "folder": "a\0b"}, "folder: str"),
+    ],
+)  # fmt: skip
+def test_plain_values_of_other_names_and_types_are_refused(values, told):
+    with pytest.raises(UserError, match=re.escape(told)):
+        from_plain(Inner, values)
+    with pytest.raises(UserError):
+        from_plain(Outer, {"inner": values})
+
+
+@pytest.mark.parametrize("change", [{"seed": 2**63}, {"batch_size": 10**9}])
+def test_numbers_that_no_machine_takes_are_refused(change):
+    (name,) = change
+    with pytest.raises(UserError, match=f"^{name}: "):
+        TrainingConfig(**change)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import audioread
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from musicspectrogan.audio import files
 from musicspectrogan.audio.files import AudioError, is_audio, load, save
 from musicspectrogan.data import composer
 
@@ -196,3 +198,39 @@ def test_saving_and_loading_gives_the_samples_back(music: np.ndarray, tmp_path: 
         assert file.comment == "made by a test"
     np.testing.assert_allclose(load(path, RATE).samples, music, atol=1.0 / 32767)
     assert [p.name for p in tmp_path.iterdir()] == ["saved.wav"]
+
+
+def header(rate: int, channels: int) -> bytes:
+    """A WAV of 1000 bytes of silence."""
+    sizes = (rate * channels * 2 & 0xFFFFFFFF, channels * 2, 16)
+    head = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 1036, b"WAVE", b"fmt ", 16, 1, channels, rate, *sizes)
+    return head + struct.pack("<4sI", b"data", 1000) + bytes(1000)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "told"),
+    [
+        (1, 1, "its sample rate of 1 Hz is none of music"),
+        (2**31 - 1, 1, "its sample rate of 2147483647 Hz"),
+        (22050, 500, "500 channels are too many"),
+    ],
+)
+def test_rates_and_channels_that_music_has_not_are_refused(tmp_path, rate, channels, told):
+    path = tmp_path / "x.wav"
+    path.write_bytes(header(rate, channels))
+    with pytest.raises(AudioError, match=told):
+        load(path, RATE)
+
+
+def test_more_hours_than_fit_into_memory_are_refused(music, tmp_path, monkeypatch):
+    path = tmp_path / "x.flac"
+    save(path, music, RATE)
+    monkeypatch.setattr(files, "LONGEST_HOURS", 1 / 3600)
+    with pytest.raises(AudioError, match=r"longer than .* hours; cut it into pieces"):
+        load(path, RATE)
+
+
+def test_tags_are_one_printable_line(music, tmp_path):
+    save(tmp_path / "x.flac", music, RATE, genre="a\nb\x1b\udcff")
+    with soundfile.SoundFile(tmp_path / "x.flac") as file:
+        assert file.genre == "a\\nb\\x1b\\udcff"

@@ -289,3 +289,29 @@ def test_a_read_only_dataset_works_without_a_cache(root: Path, messages: pytest.
     assert as_bytes(dataset) == expected
     assert caches(root) == []
     assert "no cache in" in messages.text
+
+
+@pytest.mark.parametrize("damage", ["cut", "other shape", "objects", "notes"])
+def test_a_damaged_cache_is_made_anew(root: Path, messages: pytest.LogCaptureFixture, damage: str) -> None:
+    pixels = load_dataset(root).pixels.copy()
+    (cache,) = root.glob(".cache-*.npy")
+    if damage == "cut":
+        cache.write_bytes(cache.read_bytes()[:1000])
+    elif damage == "other shape":
+        np.save(cache, np.zeros((1, 64, 64), np.uint8))
+    elif damage == "objects":
+        np.save(cache, np.array([{}] * len(pixels)), allow_pickle=True)
+    else:
+        cache.with_suffix(".json").write_text('{"damaged": [[-1, 5]], "resized": "x"}')
+    assert (load_dataset(root).pixels == pixels).all()
+    assert "is damaged and made anew" in messages.text
+    messages.clear()
+    assert (load_dataset(root).pixels == pixels).all()
+    assert "made anew" not in messages.text
+
+
+def test_a_number_beyond_any_segment_does_not_stop_the_others(root: Path) -> None:
+    count = len(load_dataset(root))
+    image = next((root / "rock").glob("*.png"))
+    shutil.copy(image, image.with_name("x_" + "9" * 100 + ".png"))
+    assert len(load_dataset(root)) == count

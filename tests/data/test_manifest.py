@@ -9,6 +9,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Manifest, Outcome, Report, assign_splits
@@ -268,3 +270,87 @@ def test_a_damaged_dataset_json_is_refused(tmp_path: Path, contents: str) -> Non
 def test_the_example_of_damage_is_itself_sound(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(damaged())
     assert Manifest.read(tmp_path) is not None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'rock.00001,rock,,converted,"a quote that never ends,2,7.0,1.0,p',
+        "rock.00001,rock,,converted," + "x" * 200_000 + ",2,7.0,1.0,p",
+        "rock.00001,rock,,converted,,-2,7.0,1.0,p",
+        "rock.00001,rock,,converted,,2,nan,1.0,p",
+        "rock.00001,rock,,converted,,2,7.0,inf,p",
+        "rock.00001,rock,train,converted,,2,7.0,1.0,p",
+        "rock.00001,rock,,done,,2,7.0,1.0,p",
+        '"rock.00001\rrock',
+    ],
+)
+def test_a_damaged_line_costs_no_other_one(tmp_path: Path, line: str) -> None:
+    Report(tmp_path).append(outcome("rock.00000"))
+    path = tmp_path / "preprocess_report.csv"
+    with open(path, "a", newline="") as file:
+        file.write(line + "\n")
+    Report(tmp_path).append(outcome("rock.00002", reason='with a "quote", and more'))
+    assert list(Report(tmp_path).outcomes) == ["rock.00000", "rock.00002"]
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), max_size=20)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+OUTCOMES = st.builds(
+    Outcome, TEXTS, TEXTS, st.sampled_from(["", "training", "test"]), st.sampled_from([CONVERTED, SKIPPED]),
+    TEXTS, st.integers(0, 10**6), FINITE, FINITE, TEXTS,
+)  # fmt: skip
+
+
+@given(st.lists(OUTCOMES, max_size=5))
+@settings(derandomize=True, max_examples=60, deadline=None)
+def test_any_report_is_read_back_as_it_was_written(tmp_path_factory, outcomes):
+    folder = tmp_path_factory.mktemp("report")
+    report = Report(folder)
+    for line in outcomes:
+        report.append(line)
+    assert Report(folder).outcomes == {line.track: line for line in outcomes}
+
+
+A_TRACK = {"id": "a", "genre": "a", "split": "test", "segments": 1, "reference_db": 0.0, "seconds": 3.0}
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["source", "spectrogram", "selection", "genres", "tracks"]), JSON, min_size=1
+    )
+)
+@settings(derandomize=True, max_examples=150, deadline=None)
+def test_any_dataset_json_is_read_or_refused(tmp_path_factory, changes):
+    folder = tmp_path_factory.mktemp("dataset")
+    (folder / "dataset.json").write_text(damaged(**changes))
+    try:
+        read = Manifest.read(folder)
+    except UserError as error:
+        assert "is damaged" in str(error)
+    else:
+        read.write(folder)
+        assert str(Manifest.read(folder)) == str(read)  # as text, for NaN is not itself
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source": 5}, {"genres": "rock"}, {"genres": [1]}, {"selection": []}, {"tracks": [[]]},
+        {"spectrogram": {"n_mels": 10**9}}, {"spectrogram": {"sample_rate": "22050"}},
+        {"spectrogram": {"f_max": float("nan")}}, {"format_version": "1"}, {"format_version": [[]]},
+        {"tracks": [{**A_TRACK, "id": 1}]}, {"tracks": [{**A_TRACK, "segments": -1}]},
+        {"tracks": [{**A_TRACK, "seconds": float("nan")}]}, {"tracks": [{**A_TRACK, "more": 1}]},
+        {"tracks": [{name: A_TRACK[name] for name in ("id", "genre", "split", "segments")}]},
+    ],
+)  # fmt: skip
+def test_values_of_another_type_are_refused(tmp_path: Path, changes: dict) -> None:
+    (tmp_path / "dataset.json").write_text(damaged(**changes))
+    with pytest.raises(UserError, match="is damaged"):
+        Manifest.read(tmp_path)

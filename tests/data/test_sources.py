@@ -22,10 +22,10 @@ from musicspectrogan.data.sources import (
     fma,
     folder,
     gtzan,
-    safe_name,
     with_unique_ids,
 )
 from musicspectrogan.errors import UserError
+from musicspectrogan.filesystem import safe_name
 from musicspectrogan.plugins import module_names
 
 SOURCES = module_names(sources)

@@ -17,6 +17,8 @@ from musicspectrogan.audio.files import save
 from musicspectrogan.audio.images import write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data import composer
+from musicspectrogan.errors import UserError
+from musicspectrogan.generation.invert import invert_images
 
 GENRES = ("blues", "jazz", "metal", "rock")
 
@@ -256,3 +258,12 @@ def test_reconstruct_prints_the_round_trips_error(command, tmp_path):
 def reconstruct_text(command, tmp_path: Path) -> str:
     (tmp_path / "text.wav").write_text("no sound")
     return command("-m", "musicspectrogan", "reconstruct", "text.wav", cwd=tmp_path, status=2).stderr
+
+
+def test_segments_of_one_track_with_different_settings_are_refused(tmp_path):
+    for number, size in enumerate((64, 128)):
+        config = SpectrogramConfig.for_image_size(size)
+        write_image(tmp_path / f"a_00{number}.png", np.zeros((size, size), np.uint8), config)
+    with pytest.raises(UserError, match=r"a_001\.png: has other settings than a_000\.png"):
+        invert_images([tmp_path], tmp_path / "out", "wav")
+    assert not (tmp_path / "out").exists()

@@ -15,14 +15,13 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections import Counter
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":
     sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
 
-SECONDS_A_CASE, SECONDS_TO_START = 20.0, 120.0
+SECONDS_A_CASE, SECONDS_TO_START = 60.0, 300.0
 # By which a case may raise the peak of resident memory; beyond the second, allocations fail.
 MOST_MEMORY, HARD_LIMIT = 700 << 20, 6 << 30
 # Faults of a kind after which it is enough.
@@ -31,20 +30,23 @@ MOST_FAULTS = 20
 FAULT, READY = "FAULT", "READY"
 
 
-def try_cases(kind: str, first: int, last: int) -> tuple[list[str], Counter[str]]:
-    """Try the cases [first, last) of a kind: the faults, each named, and how many ended in which way."""
+def try_cases(kind: str, first: int, last: int) -> tuple[list[str], dict[int, str]]:
+    """Try the cases [first, last) of a kind: the faults, each named, and how each other case ended."""
     faults: list[str] = []
-    ended: Counter[str] = Counter()
+    ended: dict[int, str] = {}
     while first < last and len(faults) < MOST_FAULTS:
         first = _try_in_a_process(kind, first, last, faults, ended)
     return faults, ended
 
 
-def _try_in_a_process(kind: str, first: int, last: int, faults: list[str], ended: Counter[str]) -> int:
+def _try_in_a_process(kind: str, first: int, last: int, faults: list[str], ended: dict[int, str]) -> int:
     """Try cases until one ends the process; returns the case to go on with."""
     line = [sys.executable, str(HERE / "fuzzing.py"), kind, str(first), str(last)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
-    with subprocess.Popen(line, **options) as process:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(line, **options, env={**os.environ, "TMPDIR": folder}) as process,
+    ):
         lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
         said: list[str] = []
@@ -58,7 +60,7 @@ def _try_in_a_process(kind: str, first: int, last: int, faults: list[str], ended
                 if told.startswith(FAULT):
                     faults.append(f"({kind}, {first}) {told}")
                 else:
-                    ended[told] += 1
+                    ended[first] = told
                 first += 1
                 if len(faults) >= MOST_FAULTS:
                     break

@@ -21,28 +21,28 @@ from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import AdversarialStep
 
-WIDTH, LATENT, GENRES = 2, 5, ["blues", "jazz"]
+WIDTH, LATENT, GENRES = 2, 5, ("blues", "jazz")
 
 
-def a_step() -> AdversarialStep:
+def a_step(n_genres: int = len(GENRES)) -> AdversarialStep:
     """Networks as small as they can be, trained by no step yet."""
     torch.manual_seed(0)
-    networks = models.build("cgan", ModelConfig(64, WIDTH, LATENT, len(GENRES)))
+    networks = models.build("cgan", ModelConfig(64, WIDTH, LATENT, n_genres))
     return AdversarialStep(*networks, LOSSES["bce"], lr=0.0002, betas=(0.5, 0.999))
 
 
 @cache
-def _contents() -> dict[str, Any]:
+def _contents(genres: tuple[str, ...] = GENRES) -> dict[str, Any]:
     """A whole checkpoint after one step, as the dict that is saved."""
-    step = a_step()
+    step = a_step(len(genres))
     step(torch.rand(4, 1, 64, 64), torch.tensor([0, 1, 0, 1]), torch.randn(4, LATENT), torch.zeros(3, 4, 0))
     training = TrainingConfig(gan="cgan", dataset=Path("nowhere"), width=WIDTH, latent_dim=LATENT)
     return {
         "format_version": 1,
         "gan": "cgan",
-        "model": asdict(ModelConfig(64, WIDTH, LATENT, len(GENRES))),
+        "model": asdict(ModelConfig(64, WIDTH, LATENT, len(genres))),
         "training": to_plain(training),
-        "genres": GENRES,
+        "genres": list(genres),
         "spectrogram": asdict(SpectrogramConfig()),
         "generator": step.generator.state_dict(),
         "discriminator": step.discriminator.state_dict(),
@@ -64,9 +64,9 @@ def saved(contents: Any) -> bytes:
     return file.getvalue()
 
 
-def whole_contents() -> dict[str, Any]:
-    """A copy of a whole checkpoint's dict."""
-    return copy.deepcopy(_contents())
+def whole_contents(genres: tuple[str, ...] = GENRES) -> dict[str, Any]:
+    """A copy of a whole checkpoint's dict, whose genres may have other names."""
+    return copy.deepcopy(_contents(tuple(genres)))
 
 
 @cache

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import shutil
-import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from cases import SOUNDS, dataset_json
@@ -90,6 +88,10 @@ def report_csv(data: bytes, folder: Path) -> str:
     return f"{len(done)} done"
 
 
+def _silence(images: np.ndarray, config: SpectrogramConfig) -> list[np.ndarray]:
+    return [np.zeros(1000, np.float32)] * len(images)
+
+
 @cache
 def _images() -> list[tuple[str, bytes]]:
     file = io.BytesIO()
@@ -126,7 +128,7 @@ def checkpoint(data: bytes, folder: Path) -> str:
     import torch
     import torch_cases
 
-    from musicspectrogan.generation.generate import generate
+    from musicspectrogan.generation import generate as generating
     from musicspectrogan.generation.settings import GenerateConfig
     from musicspectrogan.training.checkpoint import load_checkpoint
     from musicspectrogan.training.runner import settings_of
@@ -138,19 +140,12 @@ def checkpoint(data: bytes, folder: Path) -> str:
     assert text.split("\n") == [printable(line) for line in text.split("\n")]
     assert isinstance(settings_of(loaded), TrainingConfig)
     output = folder / "inside" / "out"
-    if zlib.crc32(data) % 8 and loaded.genres == torch_cases.GENRES:
-        return _resumed(loaded)  # sound takes a while
-    page = generate(GenerateConfig(count=1), loaded, path, output, torch.device("cpu"))
+    generating.sounds_of = _silence  # sound takes a while, and is another matter
+    page = generating.generate(GenerateConfig(count=1), loaded, path, output, torch.device("cpu"))
     made = {p.name for p in folder.rglob("*") if p.is_file()} - {"case.pt"}
     assert made == {p.name for p in output.iterdir()}, made
     assert len(made) == 1 + 2 * (len(loaded.genres) if loaded.gan == "cgan" else 1), made
     assert "<script" not in page.read_text(encoding="utf-8")
-    return f"sampled, {_resumed(loaded)}"
-
-
-def _resumed(loaded: Any) -> str:
-    import torch_cases
-
     try:
         torch_cases.a_step().load_optimizers(loaded.optimizer_d, loaded.optimizer_g)
     except UserError:

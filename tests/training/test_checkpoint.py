@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import re
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -135,3 +139,161 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path, kind):
 def test_a_run_without_checkpoint_is_refused(tmp_path):
     with pytest.raises(UserError, match="no checkpoint in it"):
         load_checkpoint(tmp_path)
+
+
+def contents_of(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"genres": ["blues", 7]}, "genres: int is the wrong type"),
+        ({"genres": ["blues"]}, "1 genres for a model of 2"),
+        ({"genres": ["blues", "blues"]}, "2 genres for a model of 2"),
+        ({"genres": ["blues", ""]}, "a genre without a name"),
+        ({"genres": ["blues", "x" * 2000]}, "an endless one"),
+        ({"gan": "../../x"}, "is not one of cgan, dcgan"),
+        ({"epoch": -1}, "a negative position"),
+        ({"step": 10**30}, "step: is too large"),
+        ({"images_seen": 1.5}, "images_seen: float"),
+        ({"training": {"epochs": "many"}}, "epochs: str"),
+        ({"training": {"pochs": 3}}, "'pochs' is unknown"),
+        ({"quality": {"a": "good"}}, "quality: str"),
+        ({"ema": {}}, "the generator has other layers"),
+        ({"optimizer_d": None}, "optimizer_d: NoneType"),
+        ({"another": 1}, "'another' is unknown"),
+    ],
+)
+def test_parts_of_the_wrong_kind_are_named(tmp_path, change, told):
+    path = tmp_path / "x.pt"
+    save_checkpoint(a_checkpoint(), path)
+    torch.save({**contents_of(path), **change}, path)
+    with pytest.raises(UserError, match=re.escape(told)):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "told"),
+    [
+        ("model", {"width": 10**9}, "width: 1000000000 is not allowed"),
+        ("model", {"width": 512}, "is of another kind than its model's"),  # gigabytes, if it were built
+        ("model", {"image_size": 2**40}, "image_size"),
+        ("model", {"image_size": 128}, "64 mel bands in images of 128 rows"),
+        ("model", {"latent_dim": -1}, "latent_dim"),
+        ("model", {"n_genres": 10**9}, "n_genres"),
+        ("model", {"width": float("nan")}, "width: float"),
+        ("spectrogram", {"n_mels": 10**9}, "n_mels: 1000000000 is not allowed"),
+        ("spectrogram", {"n_fft": 2**40}, "n_fft"),
+        ("spectrogram", {"sample_rate": 0}, "sample_rate: 0 is not allowed"),
+        ("spectrogram", {"hop_length": 0.5}, "hop_length: float"),
+        ("spectrogram", {"f_max": float("nan")}, "f_max nan"),
+        ("spectrogram", {"top_db": float("inf")}, "top_db: inf"),
+    ],
+)
+def test_absurd_settings_are_refused_before_anything_is_built(tmp_path, part, change, told):
+    path = tmp_path / "x.pt"
+    save_checkpoint(a_checkpoint(), path)
+    contents = contents_of(path)
+    contents[part].update(change)
+    torch.save(contents, path)
+    with pytest.raises(UserError, match=re.escape(told)):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["generator", "ema", "discriminator"])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        torch.zeros(3),
+        torch.zeros(1).expand(2**20, 2**20),
+        torch.full((1, 1, 1, 1), torch.nan),
+        "like",
+        "nan",
+        "expanded",
+    ],
+    ids=["another shape", "endless", "another shape of NaN", "another type", "NaN", "expanded"],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path, name, weights):
+    path = tmp_path / "x.pt"
+    save_checkpoint(a_checkpoint(), path)
+    contents = contents_of(path)
+    key = next(key for key in contents[name] if key.endswith("weight"))
+    before = contents[name][key]
+    made = {
+        "like": before.double(),
+        "nan": before * torch.nan,
+        "expanded": torch.zeros(1).expand(before.shape),
+    }
+    contents[name][key] = made[weights] if isinstance(weights, str) else weights
+    torch.save(contents, path)
+    with pytest.raises(UserError, match=re.escape(key)):
+        load_checkpoint(path)
+
+
+def repacked(source: Path, compression: int = zipfile.ZIP_STORED, **replaced: bytes) -> bytes:
+    """The zip file with some of its entries, named by the end of their names, replaced."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(file, "w", compression) as new:
+        for name in old.namelist():
+            body = next((body for end, body in replaced.items() if name.endswith(end)), old.read(name))
+            new.writestr(zipfile.ZipInfo(name), body, compression)
+    return file.getvalue()
+
+
+def test_zip_bombs_and_pickles_that_grow_are_refused(tmp_path):
+    path, plain = tmp_path / "x.pt", tmp_path / "plain.pt"
+    save_checkpoint(a_checkpoint(), plain)
+    path.write_bytes(repacked(plain))
+    assert load_checkpoint(path).epoch == 3
+    bomb = pickle.dumps({"format_version": 1})
+    for _ in range(40):  # each doubles it
+        bomb = b"c_codecs\nencode\n" + bomb.removesuffix(b".") + b"X\3\0\0\0hex\x86R."
+    for bad in (
+        repacked(plain, zipfile.ZIP_DEFLATED),
+        repacked(plain, zipfile.ZIP_DEFLATED, **{"data/0": bytes(2**26)}),
+        repacked(plain, pkl=b"\x80\2" + bomb),
+        b"MZ" + plain.read_bytes(),
+    ):
+        path.write_bytes(bad)
+        with pytest.raises(UserError, match="is damaged or not a checkpoint"):
+            load_checkpoint(path)
+    torch.save(contents_of(plain), path, _use_new_zipfile_serialization=False)
+    with pytest.raises(UserError, match="is damaged or not a checkpoint"):
+        load_checkpoint(path)
+
+
+class Marker:
+    """Unpickled by a careless reader, this runs a command of the shell that writes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return (os.system, (f"touch '{self.marker}'",))
+
+
+@pytest.mark.parametrize("kind", ["bare", "in the archive", "beside sound parts", "legacy", "tar"])
+def test_nothing_in_a_checkpoint_is_executed_by_any_command(tmp_path, command, kind):
+    path, plain, marker = tmp_path / "x.pt", tmp_path / "plain.pt", tmp_path / "marker"
+    save_checkpoint(a_checkpoint(), plain)
+    evil = pickle.dumps(Marker(marker), protocol=2)
+    if kind == "bare":
+        path.write_bytes(evil)
+    elif kind == "in the archive":
+        path.write_bytes(repacked(plain, pkl=evil))
+    elif kind == "beside sound parts":
+        torch.save({**contents_of(plain), "quality": {"a": Marker(marker)}}, path)
+    elif kind == "legacy":
+        torch.save({"format_version": 1, "gan": Marker(marker)}, path, _use_new_zipfile_serialization=False)
+    else:
+        with tarfile.open(path, "w") as archive:
+            for name in ("storages", "tensors", "pickle"):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(evil)
+                archive.addfile(entry, io.BytesIO(evil))
+    told = command("-m", "musicspectrogan", "info", path, cwd=tmp_path, status=2)
+    assert "is damaged or not a checkpoint of this tool" in told.stderr
+    assert not marker.exists()
+    pickle.loads(evil)  # the file does what it is made for
+    assert marker.exists()

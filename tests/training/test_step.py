@@ -14,6 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import logsigmoid
 
 from musicspectrogan import models
+from musicspectrogan.errors import UserError
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training.augment import DRAWS, Augmentation
 from musicspectrogan.training.graph import WARM_UP_STEPS, GraphedStep
@@ -413,3 +414,30 @@ def test_the_discriminator_can_learn_again_after_the_generators_turn():
     labels = torch.zeros(BATCH, dtype=torch.int64)
     step(torch.zeros(BATCH, 1, 64, 64), labels, torch.randn(BATCH, LATENT), torch.rand(VIEWS, BATCH, 0))
     assert all(weight.requires_grad for weight in discriminator.parameters())
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        None,
+        [],
+        {99: {}},
+        {0: None},
+        {0: {"step": torch.ones(()), "exp_avg": torch.ones(3), "exp_avg_sq": torch.ones(3)}},
+        {"0": {"step": torch.ones(())}},
+        "nan",
+    ],
+)
+def test_damaged_states_of_optimizers_are_refused(moments):
+    networks = models.build("dcgan", ModelConfig(64, 2, LATENT, 2))
+    step = AdversarialStep(*networks, LOSSES["bce"], **ADAM)
+    for batch in some_batches(1):
+        step(*batch)
+    state_d, state_g = copy.deepcopy([step.optimizer_d.state_dict(), step.optimizer_g.state_dict()])
+    step.load_optimizers(state_d, state_g)
+    if moments == "nan":
+        state_g["state"][0]["exp_avg"] *= torch.nan
+    else:
+        state_g["state"] = moments
+    with pytest.raises(UserError, match="the state of the optimizers is damaged"):
+        step.load_optimizers(state_d, state_g)
