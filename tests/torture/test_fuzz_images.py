@@ -24,7 +24,7 @@ def test_bombs_and_rarities_are_read_or_left_out(tried):
     assert not faults, "\n".join(faults)
     for number, name in enumerate(names):
         if name in READ:
-            assert ended[number] == "refused, in a dataset", name
+            assert ended[number].endswith(", in a dataset"), name
         if "bomb" in name:
             assert ended[number] == "refused, left out", name
     tried("bombs and rarities", len(names))
