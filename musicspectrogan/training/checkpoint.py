@@ -16,7 +16,7 @@ from torch import nn
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.config import from_plain
+from musicspectrogan.config import from_plain, to_plain
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import whole_file
 from musicspectrogan.models import ModelConfig
@@ -117,6 +117,8 @@ def _refuse_expanding(file: BinaryIO) -> None:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        if any(entry.filename.endswith("constants.pkl") for entry in entries):
+            raise ValueError("a TorchScript archive, which is a program")
         if not (begins_as_zip and stored and sum(entry.file_size for entry in entries) <= size):
             raise ValueError("not as torch.save writes it")
         for entry in entries:
@@ -140,7 +142,10 @@ def _check(checkpoint: Checkpoint) -> None:
         raise UserError("a genre without a name, or with an endless one")
     if checkpoint.spectrogram.n_mels != model.image_size:
         raise UserError(f"{checkpoint.spectrogram.n_mels} mel bands in images of {model.image_size} rows")
-    from_plain(TrainingConfig, checkpoint.training)
+    training = from_plain(TrainingConfig, checkpoint.training)
+    if training.dataset is None:
+        raise UserError("it does not say what it was trained on")
+    checkpoint.training = to_plain(training)  # with what an older version had no name for
     with torch.device("meta"):  # shapes without memory
         generator, discriminator = models.build(checkpoint.gan, model)
     _check_weights("generator", checkpoint.generator, generator)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from musicspectrogan import models
-from musicspectrogan.config import to_plain, to_yaml
+from musicspectrogan.config import from_plain, to_plain, to_yaml
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import sole_writer
@@ -170,8 +170,7 @@ def plan_resumed_run(
 
 def settings_of(checkpoint: Checkpoint) -> TrainingConfig:
     """The settings that a checkpoint's run was started with."""
-    paths = {name: Path(value) for name in PATHS if (value := checkpoint.training[name])}
-    return TrainingConfig(**{**checkpoint.training, **paths})
+    return from_plain(TrainingConfig, checkpoint.training)
 
 
 def newest_run_of(config: TrainingConfig) -> Path:

@@ -109,7 +109,7 @@ def special_pngs() -> dict[str, bytes]:
     first, *rest = mutations.png_chunks(grey)
     return {
         "bomb": drawn(30_000, 30_000, 30_000 // 8),
-        "bomb of 80 million pixels": drawn(8_900, 8_900, 8_900, 8, 6, 0),
+        "as large as may be": drawn(8_900, 8_900, 8_900, 8, 6, 0),
         "promised bomb": drawn(2**31 - 1, 2**31 - 1, 0),
         "long": drawn(100_000, 1, 1),
         "high": drawn(1, 100_000, 100_000),

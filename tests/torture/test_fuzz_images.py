@@ -6,7 +6,7 @@ from cases import case, special_pngs
 from fuzzing import try_cases
 
 # Those that anybody may have among their images.
-READ = {"long", "high", "16 bits", "16 bits, colours", "animated", "interlaced"}
+READ = {"as large as may be", "long", "high", "16 bits", "16 bits, colours", "animated", "interlaced"}
 
 
 def test_damaged_pngs_are_read_or_left_out(torture, tried):
@@ -24,7 +24,7 @@ def test_bombs_and_rarities_are_read_or_left_out(tried):
     assert not faults, "\n".join(faults)
     for number, name in enumerate(names):
         if name in READ:
-            assert ended[number] == "refused, in a dataset", name
+            assert ended[number].endswith(", in a dataset"), name
         if "bomb" in name:
             assert ended[number] == "refused, left out", name
     tried("bombs and rarities", len(names))

@@ -120,7 +120,7 @@ def _alter_a_tensor(tree: Any, random: Random) -> None:
             lambda: torch.full_like(tensor.float(), torch.inf),
             lambda: torch.full_like(tensor.float(), 3e38),
             lambda: torch.zeros(1).expand(2**20, 2**20),
-            lambda: torch.zeros(1).expand(tensor.shape),
+            lambda: torch.zeros(()).expand(tensor.shape),
             lambda: torch.zeros(0),
             lambda: tensor.to_sparse() if tensor.dim() else tensor,
             lambda: torch.empty(tensor.shape, device="meta"),

@@ -159,6 +159,7 @@ def contents_of(path: Path) -> dict:
         ({"images_seen": 1.5}, "images_seen: float"),
         ({"training": {"epochs": "many"}}, "epochs: str"),
         ({"training": {"pochs": 3}}, "'pochs' is unknown"),
+        ({"training": {}}, "it does not say what it was trained on"),
         ({"quality": {"a": "good"}}, "quality: str"),
         ({"ema": {}}, "the generator has other layers"),
         ({"optimizer_d": None}, "optimizer_d: NoneType"),
@@ -297,3 +298,12 @@ def test_nothing_in_a_checkpoint_is_executed_by_any_command(tmp_path, command, k
     assert not marker.exists()
     pickle.loads(evil)  # the file does what it is made for
     assert marker.exists()
+
+
+def test_settings_that_a_checkpoint_does_not_name_have_their_defaults(tmp_path):
+    path = tmp_path / "x.pt"
+    save_checkpoint(a_checkpoint(), path)
+    contents = contents_of(path)
+    del contents["training"]["init_from"], contents["training"]["windows"]
+    torch.save(contents, path)
+    assert load_checkpoint(path).training == a_checkpoint().training
