@@ -234,7 +234,8 @@ class TestInvert:
     )
     def test_what_is_no_spectrogram_is_refused(self, path, told, command, tmp_path):
         Image.new("RGB", (640, 480), "red").save(tmp_path / "photo.png")
-        (tmp_path / "torn.png").write_bytes((tmp_path / "photo.png").read_bytes()[:60])
+        Image.new("L", (64, 64)).save(tmp_path / "torn.png")
+        (tmp_path / "torn.png").write_bytes((tmp_path / "torn.png").read_bytes()[:60])
         (tmp_path / "empty").mkdir()
         done = command("-m", "musicspectrogan", "invert", path, "--output", "out", cwd=tmp_path, status=2)
         assert told in done.stderr
