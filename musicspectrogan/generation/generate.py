@@ -149,14 +149,15 @@ def _real_items(checkpoint: Checkpoint, genre: str, config: GenerateConfig, outp
     paths = [path for folder in folders for path in sorted(folder.glob("*.png"))]
     chosen = [paths[k * len(paths) // REAL_SAMPLES] for k in range(min(REAL_SAMPLES, len(paths)))]
     items = []
-    make_folder(output / REAL_FOLDER)
     for path in chosen:
         try:
             image, settings = read_image(path, checkpoint.spectrogram)
         except UserError as error:
             logger.warning("%s", error)
             continue
-        name = f"{REAL_FOLDER}/{path.stem}"
+        folder = f"{REAL_FOLDER}/{distinct_name(path.parent.name)}"  # other genres have files of this name
+        make_folder(output / folder)
+        name = f"{folder}/{path.stem}"
         write_image(output / f"{name}.png", image, settings, genre=path.parent.name)
         samples = sounds_of(image[None], settings)[0]
         save(output / f"{name}.{config.format}", samples, settings.sample_rate, genre=path.parent.name)

@@ -27,16 +27,19 @@ def invert_images(
 ) -> list[Path]:
     """Turn PNGs, and all PNGs below folders, into audio files in `output`, which are returned.
 
-    Consecutive segments of a track become one file.
+    Consecutive segments of a track become one file. What lies in a sub-folder is written into the same one.
 
     Args:
         suffix: wav, flac, ogg or mp3.
         fallback: settings of images that do not carry their own.
 
     Raises:
-        UserError: no PNG there, or one that is no spectrogram.
+        UserError: no PNG there, one that is no spectrogram, or two of one name.
     """
-    groups = consecutive(_all_images(paths))
+    folders = _all_images(paths)
+    groups = consecutive(list(folders))
+    targets = [output / folders[group[0]] / f"{_name(group)}.{suffix}" for group in groups]
+    _refuse_twins(groups, targets)
     # All are read before any is written: a wrong one among them costs nothing.
     loaded = [[read_image(path, fallback) for path in group] for group in groups]
     for group, images in zip(groups, loaded, strict=True):
@@ -45,16 +48,14 @@ def invert_images(
                 raise UserError(
                     f"{path}: has other settings than {group[0].name}, the same track's; make it again"
                 )
-    make_folder(output)
-    written = []
     with progress_bar(total=len(groups), description="Inverting", unit="file") as bar:
-        for group, images in zip(groups, loaded, strict=True):
+        for target, images in zip(targets, loaded, strict=True):
             joined = np.concatenate([pixels for pixels, _ in images], axis=1)
             config = images[0][1]
-            written.append(output / f"{_name(group)}.{suffix}")
-            save(written[-1], sounds_of(joined[None], config)[0], config.sample_rate)
+            make_folder(target.parent)
+            save(target, sounds_of(joined[None], config)[0], config.sample_rate)
             bar.update()
-    return written
+    return targets
 
 
 def consecutive(paths: Sequence[Path]) -> list[list[Path]]:
@@ -102,18 +103,32 @@ def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, suffix: st
     return round_trip_error(samples, restored, config.sample_rate)
 
 
-def _all_images(paths: Sequence[Path]) -> list[Path]:
-    found: list[Path] = []
+def _all_images(paths: Sequence[Path]) -> dict[Path, Path]:
+    """Every PNG, with its folder below the one that was named."""
+    found: dict[Path, Path] = {}
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: there is no such file or folder")
-        inside = (
-            sorted(p for p in path.rglob("*.png") if not p.name.startswith(".")) if path.is_dir() else [path]
-        )
+        if not path.is_dir():
+            found[path] = Path()
+            continue
+        inside = [p for p in sorted(path.rglob("*.png")) if not p.name.startswith(".")]
         if not inside:
             raise UserError(f"{path}: no PNG in it")
-        found += inside
+        found |= {image: image.parent.relative_to(path) for image in inside}
     return found
+
+
+def _refuse_twins(groups: Sequence[Sequence[Path]], targets: Sequence[Path]) -> None:
+    """Raise UserError where a file would be written twice."""
+    sources: dict[Path, Path] = {}
+    for (first, *_), target in zip(groups, targets, strict=True):
+        if target in sources:
+            raise UserError(
+                f"{sources[target]} and {first} would both become {target}; name the folder above both, or "
+                "give each an --output of its own"
+            )
+        sources[target] = first
 
 
 def _name(group: Sequence[Path]) -> str:

@@ -49,6 +49,21 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+def test_real_ones_of_two_genres_stay_apart_though_their_files_have_one_name(images, command, tmp_path):
+    for genre in ("jazz", "rock"):
+        (tmp_path / "set" / genre).mkdir(parents=True)
+        shutil.copy(images / genre / f"{genre}.00000_000.png", tmp_path / "set" / genre / "a_000.png")
+    flags = ("--gan", "cgan", "--width", 2, "--standing-batches", 2, "--epochs", 1, "--device", "cpu")
+    command("run.py", "--dataset", "set", *flags, "--output", "run", cwd=tmp_path)
+    command(
+        "-m", "musicspectrogan", "generate", "--checkpoint", "run", "--count", 1, "--output", "out",
+        cwd=tmp_path,
+    )  # fmt: skip
+    for genre in ("jazz", "rock"):
+        made, real = (tmp_path / folder / genre / "a_000.png" for folder in ("out/real", "set"))
+        assert np.array_equal(Image.open(made), Image.open(real))
+
+
 def test_every_genre_gets_a_pair_a_seed_and_real_ones_beside(generate):
     folder = generate("--count", 2)
     made = [f"{genre}_seed000{seed}" for genre in GENRES for seed in (0, 1)]
@@ -203,6 +218,20 @@ class TestInvert:
             shutil.copy(images / "jazz" / "jazz.00000_000.png", tmp_path / "set" / f"a_{segment:03d}.png")
         command("-m", "musicspectrogan", "invert", "set", "--output", "out", cwd=tmp_path)
         assert names(tmp_path / "out", "wav") == ["a_000-001.wav", "a_003.wav"]
+
+    def test_genres_stay_apart(self, images, command, tmp_path):
+        for genre in ("jazz", "rock"):
+            (tmp_path / "set" / genre).mkdir(parents=True)
+            shutil.copy(images / genre / f"{genre}.00000_000.png", tmp_path / "set" / genre / "a_000.png")
+        command("-m", "musicspectrogan", "invert", "set", "--output", "out", cwd=tmp_path)
+        assert names(tmp_path / "out", "wav") == ["jazz/a_000.wav", "rock/a_000.wav"]
+        jazz, rock = ((tmp_path / "out" / genre / "a_000.wav").read_bytes() for genre in ("jazz", "rock"))
+        assert jazz != rock
+        line = ("-m", "musicspectrogan", "invert", "set/jazz", "set/rock", "--output", "both")
+        refused = command(*line, cwd=tmp_path, status=2)
+        told = "set/jazz/a_000.png and set/rock/a_000.png would both become both/a_000.wav; name the folder"
+        assert told in refused.stderr
+        assert not (tmp_path / "both").exists()
 
     def test_settings_come_from_the_image_then_dataset_json_then_the_defaults(
         self, images, command, tmp_path
