@@ -83,7 +83,7 @@ def train(arguments: list[str], program: str) -> None:
     # torch takes seconds to import; a wrong flag is told before.
     from musicspectrogan.evaluation.quick import quality_by_validation
     from musicspectrogan.generation.sound import sounds_of
-    from musicspectrogan.training import run_directory, runner
+    from musicspectrogan.training import runner
     from musicspectrogan.training.world import world_of_this_process
 
     world = world_of_this_process()
@@ -99,19 +99,10 @@ def train(arguments: list[str], program: str) -> None:
     else:
         if command.output is not None or len(command.resume) > 1:
             raise UserError("--resume takes one run directory or checkpoint, and no --output beside it")
-        run = Path(command.resume[0]) if command.resume else runner.newest_run_of(settings)
-        unstarted = run_directory.is_unstarted(run)
-        checkpoint = None if unstarted else runner.load_checkpoint(run)
-        if command.config is not None:
-            settings = read_yaml(TrainingConfig, command.config)
-        elif unstarted:
-            settings = read_yaml(TrainingConfig, run / run_directory.CONFIG_NAME)
-        else:
-            settings = runner.settings_of(checkpoint)
-        if unstarted:
-            plan = runner.plan_run(with_flags(settings), run, world)
-        else:
-            plan = runner.plan_resumed_run(run, with_flags(settings), checkpoint, world)
+        begun = runner.begun_run(Path(*command.resume) if command.resume else runner.newest_run_of(settings))
+        if command.config is None:
+            settings = with_flags(begun.config)
+        plan = runner.plan_resumed_run(begun, settings, world)
     if command.dry_run:
         if world.is_main:
             _tell(plan.describe())

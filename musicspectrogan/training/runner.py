@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from musicspectrogan import models
-from musicspectrogan.config import from_plain, to_plain, to_yaml
+from musicspectrogan.config import from_plain, read_yaml, to_plain, to_yaml
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import sole_writer
@@ -133,21 +133,44 @@ def plan_run(config: TrainingConfig, output: Path | None = None, world: World = 
     return Plan(config, run, dataset, model, device, start, world=world)
 
 
-def plan_resumed_run(
-    path: Path, config: TrainingConfig, checkpoint: Checkpoint, world: World = ALONE
-) -> Plan:
-    """Plan to go on with a run.
+@dataclass(frozen=True)
+class BegunRun:
+    """A run to go on with."""
+
+    path: Path
+    """The run directory, or the checkpoint in it to go on from."""
+    config: TrainingConfig
+    """What it was begun with."""
+    checkpoint: Checkpoint | None
+    """None where something ended it before its first one."""
+
+
+def begun_run(path: Path) -> BegunRun:
+    """What a run directory, or a checkpoint in one, goes on from.
+
+    Raises:
+        UserError: it is neither, or cannot be read.
+    """
+    if run_directory.is_unstarted(path):
+        return BegunRun(path, read_yaml(TrainingConfig, path / run_directory.CONFIG_NAME), None)
+    checkpoint = load_checkpoint(path)
+    return BegunRun(path, settings_of(checkpoint), checkpoint)
+
+
+def plan_resumed_run(begun: BegunRun, config: TrainingConfig, world: World = ALONE) -> Plan:
+    """Plan to go on with a run; one without a checkpoint begins again.
 
     Args:
-        path: the run directory, or the checkpoint file in it to go on from.
         config: the settings wanted now.
-        checkpoint: the one that is there, as `load_checkpoint(path)` gives it.
         world: the processes that are to train together, which need not be as many as before.
 
     Raises:
         UserError: a setting differs that may not, or the dataset is another one now.
     """
-    wanted, before = to_plain(with_resolved_paths(config)), to_plain(settings_of(checkpoint))
+    path, checkpoint = begun.path, begun.checkpoint
+    if checkpoint is None:
+        return plan_run(config, path, world)
+    wanted, before = to_plain(with_resolved_paths(config)), to_plain(begun.config)
     for name, value in wanted.items():
         if name not in CHANGEABLE and value != before[name]:
             raise UserError(
