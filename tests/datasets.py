@@ -1,10 +1,27 @@
-"""What is in a dataset root, as tests compare it."""
+"""Music that takes a while to convert, and what is in a dataset root, as tests compare it."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
+
+import numpy as np
+
+from musicspectrogan.audio.files import save
+from musicspectrogan.data import composer
+
+
+def long_music(root: Path, clips: int) -> Path:
+    """Two genres of so many clips each, of a minute: some 20 images a clip. Those of a genre are alike."""
+    for genre, style in (("rock", "drums"), ("folk", "arpeggio")):
+        (root / genre).mkdir(parents=True)
+        clip = np.tile(composer.compose(style, 0, seed=1, seconds=6.0), 10)
+        save(root / genre / "00.wav", clip, composer.SAMPLE_RATE)
+        for index in range(1, clips):
+            os.link(root / genre / "00.wav", root / genre / f"{index:02d}.wav")
+    return root
 
 
 def manifest(root: Path) -> dict:

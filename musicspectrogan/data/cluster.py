@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from musicspectrogan.errors import UserError
 
 SECONDS_TO_CONNECT = 5
 SECONDS_FOR_WORKERS = 20
+SECONDS_BETWEEN_LOOKS = 2
+
+logger = logging.getLogger(__name__)
 
 
 class ClusterBackend(DaskDistributedBackend):
@@ -77,12 +81,36 @@ def connected(scheduler: str, *shared: Path) -> Iterator[ClusterBackend]:
             ) from None
         _check_workers(client, shared)
         try:
-            yield ClusterBackend(client=client)
+            with _told_when_none_is_left(client, scheduler):
+                yield ClusterBackend(client=client)
         except CancelledError:
             raise UserError(
                 f"the dask scheduler at {scheduler} went away; start it and its workers again, and give the "
                 "same command to go on"
             ) from None
+
+
+@contextmanager
+def _told_when_none_is_left(client: Client, scheduler: str) -> Iterator[None]:
+    """Say it once when the last worker has gone: dask then waits for another, for as long as it takes."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        told = False
+        while not ended.wait(SECONDS_BETWEEN_LOOKS):
+            with suppress(Exception):  # a scheduler that is gone is told of elsewhere
+                none_left = not client.nthreads()
+                if none_left and not told:
+                    logger.warning(
+                        "No dask worker is left; the rest waits until one joins: dask worker %s", scheduler
+                    )
+                told = none_left
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _check_workers(client: Client, shared: tuple[Path, ...]) -> None:

@@ -7,20 +7,16 @@ import signal
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 from conftest import Command, command_line, environment
-from datasets import dataset_bytes, files_in, lines_in_report, report
+from datasets import dataset_bytes, files_in, lines_in_report, long_music, report
 from processes import Cluster, a_cluster, in_background, wait_until, with_crashing_decoder
-
-from musicspectrogan.audio.files import save
-from musicspectrogan.data import composer
 
 cluster_module = pytest.importorskip("musicspectrogan.data.cluster")
 
 LINE = ("preprocess.py", "--dataset", "folder", "--input", "music", "--output")
-# Twice 20 clips of a minute: some 20 images each.
+# Of each of two genres.
 CLIPS = 20
 
 
@@ -28,14 +24,10 @@ CLIPS = 20
 def home(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
     """A working directory with `music`, and `local`, what one machine makes of it."""
     home = tmp_path_factory.mktemp("home")
-    for genre, style in (("rock", "drums"), ("folk", "arpeggio")):
-        (home / "music" / genre).mkdir(parents=True)
-        clip = np.tile(composer.compose(style, 0, seed=1, seconds=6.0), 10)
-        save(home / "music" / genre / "00.wav", clip, composer.SAMPLE_RATE)
-        for index in range(1, CLIPS):
-            os.link(home / "music" / genre / "00.wav", home / "music" / genre / f"{index:02d}.wav")
-    (home / "music" / "folk" / "broken.wav").write_text("la la la\n" * 100)
-    soundfile.write(home / "music" / "rock" / "song.mp3", clip[:200_000], 22050)
+    music = long_music(home / "music", CLIPS)
+    (music / "folk" / "broken.wav").write_text("la la la\n" * 100)
+    clip, rate = soundfile.read(music / "rock" / "00.wav", frames=200_000)
+    soundfile.write(music / "rock" / "song.mp3", clip, rate)
     command(*LINE, "local", "--jobs", 1, cwd=home)
     return home
 
@@ -103,6 +95,20 @@ def test_a_scheduler_that_goes_away_is_told_in_one_line(home: Path, tmp_path: Pa
     assert "give the same command to go on" in told
     command(*LINE, "left", cwd=home)
     assert_same_as_local(home, "left")
+
+
+def test_when_no_worker_is_left_it_says_so_and_waits_for_another(home: Path, tmp_path: Path) -> None:
+    with a_cluster(tmp_path, workers=1) as cluster, started(home, "waited", cluster.address) as process:
+        os.killpg(cluster.processes[1].pid, signal.SIGKILL)
+        told = process.stderr.readline()
+        while told and "No dask worker is left" not in told:
+            told = process.stderr.readline()
+        assert f"the rest waits until one joins: dask worker {cluster.address}" in told
+        cluster.start("worker", cluster.address, "--nthreads", 1, log="another.log")
+        told = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, told
+    assert "No dask worker is left" not in told
+    assert_same_as_local(home, "waited")
 
 
 def test_a_track_that_kills_its_workers_is_reported(home: Path, tmp_path: Path, command: Command) -> None:

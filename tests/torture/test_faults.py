@@ -10,15 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import Command, command_line, environment
-from datasets import files_in, images_in, lines_in_report, manifest, report
+from datasets import files_in, images_in, lines_in_report, long_music, manifest, report
 from processes import in_background, wait_until, with_crashing_decoder, workers_below
 from runs import SMALL, assert_same_dataset, assert_same_run
 
-from musicspectrogan.audio.files import save
-from musicspectrogan.data import composer
 from musicspectrogan.training.checkpoint import load_checkpoint
 
 Tried = Callable[[str, int], None]
@@ -55,12 +52,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 def home(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
     """A working directory with `music`, and `out`, what is made of it."""
     home = tmp_path_factory.mktemp("home")
-    for genre, style in (("rock", "drums"), ("folk", "arpeggio")):
-        (home / "music" / genre).mkdir(parents=True)
-        clip = np.tile(composer.compose(style, 0, seed=1, seconds=6.0), 10)
-        save(home / "music" / genre / "00.wav", clip, composer.SAMPLE_RATE)
-        for index in range(1, 12):
-            os.link(home / "music" / genre / "00.wav", home / "music" / genre / f"{index:02d}.wav")
+    long_music(home / "music", 12)
     command(*PREPROCESS, cwd=home)
     return home
 

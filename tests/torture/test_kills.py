@@ -14,16 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import Command
-from datasets import images_in, manifest, report
+from datasets import images_in, long_music, manifest, report
 from PIL import Image
 from processes import in_background, killed_at, wait_until, workers_below
 from runs import SMALL, assert_same_dataset, assert_same_run
 
-from musicspectrogan.audio.files import save
-from musicspectrogan.data import composer
 from musicspectrogan.training.checkpoint import load_checkpoint
 
 Tried = Callable[[str, int], None]
@@ -65,12 +62,7 @@ def killed(rng: random.Random, seconds: float, operations: int, *line: object, c
 def home(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
     """A working directory with `music`, and `whole` and `other`, what two runs in one go make of it."""
     home = tmp_path_factory.mktemp("home")
-    for genre, style in (("rock", "drums"), ("folk", "arpeggio")):
-        (home / "music" / genre).mkdir(parents=True)
-        clip = np.tile(composer.compose(style, 0, seed=1, seconds=6.0), 10)
-        save(home / "music" / genre / "00.wav", clip, composer.SAMPLE_RATE)
-        for index in range(1, CLIPS // 2):
-            os.link(home / "music" / genre / "00.wav", home / "music" / genre / f"{index:02d}.wav")
+    long_music(home / "music", CLIPS // 2)
     (home / "music" / "folk" / "broken.wav").write_text("la la la\n" * 100)
     command(*PREPROCESS, "whole", cwd=home)
     command(*PREPROCESS, "other", "--top-db", 60, cwd=home)
