@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, environment
+from processes import workers_below
 from test_training import metrics_of, wait_for, weights_of
 from torch import nn
 
@@ -404,6 +405,35 @@ def test_two_processes_go_on_with_what_one_began_and_stop_together(alone, comman
     command("run.py", "--resume", run, "--epochs", checkpoint.epoch + 1, cwd=tmp_path)
     steps = [int(row["step"]) for row in metrics_of(run) if row["loss_d"]]
     assert steps == list(range(1, 2 * checkpoint.epoch + 3))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_when_a_process_is_killed_all_end_and_the_run_goes_on_from_its_last_checkpoint(
+    rank, alone, command, tmp_path
+):
+    run = shutil.copytree(alone, tmp_path / "run")
+    line = torchrun_line("--resume", run, "--epochs", 2000)
+    with subprocess.Popen(
+        line, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        wait_for(run / "checkpoints" / "epoch_0004.pt", process)
+        processes = {place_of(worker): worker for worker in workers_below(process.pid)}
+        os.kill(processes[str(rank)], signal.SIGKILL)
+        told = process.communicate(timeout=90)[1]
+    assert process.returncode != 0
+    assert not any(Path(f"/proc/{worker}").exists() for worker in processes.values())
+    assert told_by_us(told) == [] or "another process of this run has ended" in told_by_us(told)[0], told
+    checkpoint = load_checkpoint(run)
+    assert 4 <= checkpoint.epoch < 2000
+    command("run.py", "--resume", run, "--epochs", checkpoint.epoch + 1, cwd=tmp_path)
+    steps = [int(row["step"]) for row in metrics_of(run) if row["loss_d"]]
+    assert steps == list(range(1, 2 * checkpoint.epoch + 3))
+
+
+def place_of(pid: int) -> str:
+    """RANK of a process that torchrun started."""
+    variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(variable.split("=", 1) for variable in variables if "=" in variable).get("RANK", "")
 
 
 @pytest.mark.parametrize(
