@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickletools
 import re
@@ -75,9 +76,11 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     contents = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
     contents["model"] = asdict(checkpoint.model)
     contents["spectrogram"] = asdict(checkpoint.spectrogram)
-    # Through a file of ours, because torch's own gives a RuntimeError where it cannot write.
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
-        torch.save({"format_version": FORMAT_VERSION, **contents}, file)
+    # In memory first: on a full disk torch would stumble over its own half a file, and hide the reason.
+    archive = io.BytesIO()
+    torch.save({"format_version": FORMAT_VERSION, **contents}, archive)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(archive.getbuffer())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
