@@ -39,10 +39,12 @@ EXIT_DONE, EXIT_BUG, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 # Seconds in which torchrun ends a process when another one has failed.
 UNTIL_ENDED = 10.0
 
-# What the machine refuses and the user can mend: no room, no permission, a file or a disk that is gone.
+# What the machine refuses and the user can mend: no room, no permission, a file or a disk that is gone, a
+# name that cannot be.
 _MACHINE_ERRORS = frozenset(
     getattr(errno, name)
-    for name in "ENOSPC EDQUOT EFBIG EACCES EPERM EROFS ENOENT ENOTDIR EIO ENODEV ENXIO ESTALE".split()
+    for name in "ENOSPC EDQUOT EFBIG EACCES EPERM EROFS ENOENT ENOTDIR EISDIR EEXIST ENAMETOOLONG ELOOP "
+    "EIO ENODEV ENXIO ESTALE".split()
     if hasattr(errno, name)  # Windows lacks some
 )
 
@@ -136,14 +138,12 @@ def generate(arguments: list[str], program: str) -> None:
     config.seed_list()
     # torch takes seconds to import; a wrong flag is told before.
     from musicspectrogan.generation.generate import generate
-    from musicspectrogan.training import run_directory
     from musicspectrogan.training.checkpoint import load_checkpoint
     from musicspectrogan.training.device import choose_device
 
     source = _checkpoint_file(config.checkpoint)
     checkpoint = load_checkpoint(source)
-    output = config.output or run_directory.generated_folder(source)
-    page = generate(config, checkpoint, source, output, choose_device(config.device))
+    page = generate(config, checkpoint, source, choose_device(config.device))
     _tell(f"Open {page}")
 
 

@@ -70,11 +70,12 @@ def read_yaml(settings_class: type[Settings], path: Path) -> Settings:
     """
     try:
         with open(path, "rb") as file:
-            text = file.read(LARGEST_YAML_BYTES + 1).decode("utf-8")
+            content = file.read(LARGEST_YAML_BYTES + 1)
+        text = content.decode("utf-8", "ignore" if len(content) > LARGEST_YAML_BYTES else "strict")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise UserError(f"--config {path}: cannot be read: {reason}") from None
-    if len(text) > LARGEST_YAML_BYTES:
+    if len(content) > LARGEST_YAML_BYTES:
         raise UserError(f"--config {path}: is too large for a file of settings")
     try:
         _refuse_elaborate(text)
@@ -97,6 +98,8 @@ def read_yaml(settings_class: type[Settings], path: Path) -> Settings:
             )
         if isinstance(value, (dict, list)):
             raise UserError(f"--config {path}: {key} takes a single value")
+        if isinstance(value, str) and not _is_writable(value):
+            raise UserError(f"--config {path}: {key} holds what is no text")
         arguments += _as_flag(key, value)
     try:
         return parse_flags(settings_class, arguments)
@@ -158,7 +161,7 @@ def _typed_alone(name: str, value: object, kind: Any) -> Any:
         raise UserError(f"{name}: is too large a number")
     if kind is Any:
         return value
-    if kind is Path and isinstance(value, str) and "\0" not in value:
+    if kind is Path and isinstance(value, str) and _is_writable(value):
         return Path(value)
     if kind is float and type(value) is int:
         return float(value)
@@ -181,12 +184,20 @@ def check_at_least(settings: Any, **limits: float) -> None:
 
 
 def _refuse_elaborate(text: str) -> None:
-    """Raise ValueError for aliases, which may stand for any number of values, and for deep nesting."""
+    """Raise ValueError for aliases, which may stand for any number of values, tags and deep nesting."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST_YAML or isinstance(event, yaml.AliasEvent):
-            raise ValueError("settings are lines of the form `name: value`, without aliases and nesting")
+        tagged = getattr(event, "tag", None) is not None
+        if depth > DEEPEST_YAML or tagged or isinstance(event, yaml.AliasEvent):
+            raise ValueError(
+                "settings are lines of the form `name: value`, without aliases, tags and nesting"
+            )
+
+
+def _is_writable(text: str) -> bool:
+    """Whether it can be told to the system, as a path for instance: no NUL, no half of a character."""
+    return "\0" not in text and text.encode("utf-8", "ignore").decode("utf-8") == text
 
 
 def check_within(settings: Any, **limits: tuple[float, float]) -> None:

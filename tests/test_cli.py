@@ -52,6 +52,7 @@ def test_an_unknown_command_is_answered_with_the_nearest(command, tmp_path):
     [
         (["--gan", "cgan"], "--dataset is missing"),
         (["--dataset", "nowhere"], "there is no such folder"),
+        (["--dataset", "n" * 300], "File name too long"),
         (["--dataset", "empty"], "no class folders with images"),
         (["--dataset", "empty", "--gan", "gcan"], "did you mean 'cgan'?"),
         (["--dataset", "empty", "--batchsize", "3"], "did you mean --batch-size?"),

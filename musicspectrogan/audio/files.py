@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,7 +81,7 @@ def load(path: Path, sample_rate: int) -> Audio:
         raise AudioError("file is missing")
     if path.stat().st_size == 0:
         raise AudioError("file is empty")
-    decode = _decode if path.suffix.lower() in SOUNDFILE_SUFFIXES else _decode_with_librosa
+    decode = _decode if path.suffix.lower() in SOUNDFILE_SUFFIXES else _decode_by_audioread
     with _native_messages_silenced():
         return decode(path, sample_rate)
 
@@ -201,16 +200,24 @@ def _decode(path: Path, sample_rate: int, block_frames: int = BLOCK_FRAMES) -> A
     )
 
 
-def _decode_with_librosa(path: Path, sample_rate: int) -> Audio:
-    """The same, for formats that libsndfile does not read."""
-    import audioread  # librosa's own fallback
-    import librosa  # slow to import, and most datasets never need it
+def _decode_by_audioread(path: Path, sample_rate: int) -> Audio:
+    """The same, for formats that libsndfile does not read, mostly by ffmpeg."""
+    import audioread  # librosa's own fallback, which few datasets need
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # librosa announces its own fallback
-            too_long = 3600.0 * LONGEST_HOURS + 1.0
-            samples, rate = librosa.load(path, sr=None, mono=True, duration=too_long)
+        with audioread.audio_open(str(path)) as file:
+            if file.channels > MOST_CHANNELS:
+                raise AudioError(f"{file.channels} channels are too many")
+            intake = _Intake(file.samplerate, sample_rate)
+            rest = b""
+            for block in file:
+                rest += block
+                whole = len(rest) - len(rest) % (2 * file.channels)
+                if whole:
+                    intake.add(np.frombuffer(rest[:whole], "<i2").reshape(-1, file.channels))
+                rest = rest[whole:]
+    except AudioError:
+        raise
     except audioread.NoBackendError:
         if audioread.ffdec.available():
             raise AudioError("does not decode: damaged, or no audio in it") from None
@@ -219,9 +226,6 @@ def _decode_with_librosa(path: Path, sample_rate: int) -> Audio:
         ) from None
     except Exception as error:  # decoders behind audioread raise whatever they like
         raise AudioError(f"does not decode: {type(error).__name__}: {error}") from None
-    intake = _Intake(int(rate), sample_rate)
-    if len(samples):
-        intake.add(samples[:, None])
     return intake.audio()
 
 

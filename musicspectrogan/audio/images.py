@@ -30,7 +30,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 # Digits of a segment's number: a track of 10 ** 9 segments would last a century.
 MOST_DIGITS = 9
 
-# Frames times Fourier bins of the longest image that is made into sound, where each takes some 50 bytes:
+# Frames times Fourier bins of the most that is made into sound at a time, where each takes some 50 bytes:
 # three hours at the usual settings. The PNG of it may be a thousandth of that.
 MOST_BINS = 2**28
 
@@ -130,6 +130,11 @@ def read_image(path: Path, fallback: SpectrogramConfig | None = None) -> tuple[n
         raise UserError(
             f"{path}: has {len(pixels)} rows, and not the {config.n_mels} mel bands of its settings"
         )
-    if width * (1 + config.n_fft // 2) > MOST_BINS:
-        raise UserError(f"{path}: {width} frames are too many to be made into sound; cut it into pieces")
+    check_frames(width, config, path)
     return pixels, config
+
+
+def check_frames(frames: int, config: SpectrogramConfig, what: object) -> None:
+    """Raise UserError where the sound of so many frames would take too much memory."""
+    if frames * (1 + config.n_fft // 2) > MOST_BINS:
+        raise UserError(f"{what}: {frames} frames are too many to be made into sound; cut it into pieces")

@@ -67,6 +67,13 @@ class SpectrogramConfig:
                 f"f_min {self.f_min:g} and f_max {self.f_max:g} Hz must satisfy "
                 f"0 <= f_min < f_max <= {self.sample_rate / 2:g} (half the sample rate)"
             )
+        if self.f_max - self.f_min < 1.0:
+            raise UserError(f"f_min {self.f_min:g} and f_max {self.f_max:g} Hz must be at least 1 Hz apart")
+        if self.hop_length > self.n_fft * 3 / 4:  # beyond, there is no way back to sound
+            raise UserError(
+                f"hop_length {self.hop_length} and n_fft {self.n_fft}: frames must overlap by a quarter at "
+                f"least; give a hop_length of up to {self.n_fft * 3 // 4}, or a larger n_fft"
+            )
 
     @classmethod
     def for_image_size(cls, size: int, **changes: Any) -> SpectrogramConfig:

@@ -66,10 +66,12 @@ def connected(scheduler: str, *shared: Path) -> Iterator[ClusterBackend]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=False)
+    except (ValueError, TypeError) as error:  # another protocol than its own, or no key for it
+        raise UserError(f"--scheduler {scheduler}: {error}; give tcp://HOST:PORT") from None
     except OSError:
         raise UserError(
-            f"--scheduler {scheduler}: no scheduler answers there within {SECONDS_TO_CONNECT} s; start "
-            f"one with `dask scheduler`, and workers with `dask worker {scheduler} --nworkers auto`"
+            f"--scheduler {scheduler}: no scheduler answers there within {SECONDS_TO_CONNECT} s; start one "
+            f"with `dask scheduler`, and workers with `dask worker {scheduler} --nworkers auto --nthreads 1`"
         ) from None
     with client:
         try:
@@ -82,7 +84,8 @@ def connected(scheduler: str, *shared: Path) -> Iterator[ClusterBackend]:
         _check_workers(client, shared)
         try:
             with _told_when_none_is_left(client, scheduler):
-                yield ClusterBackend(client=client)
+                # Without workers for a while it waits; joblib would give up.
+                yield ClusterBackend(client=client, wait_for_workers_timeout=0)
         except CancelledError:
             raise UserError(
                 f"the dask scheduler at {scheduler} went away; start it and its workers again, and give the "

@@ -73,7 +73,7 @@ def _until_a_death(
             under_way[number] = item
             yield joblib.delayed(_numbered)(function, number, item)
 
-    # The workers of a cluster have a thread each of themselves, and outlive this process.
+    # A cluster's workers keep their numeric libraries to one thread of themselves, and outlive this process.
     options = {"inner_max_num_threads": 1, "initializer": _end_with, "initargs": (os.getpid(),)}
     with (
         threadpool_limits(1),

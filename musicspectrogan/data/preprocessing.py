@@ -15,7 +15,7 @@ from typing import Any
 
 import joblib
 
-from musicspectrogan.audio.images import track_of_image
+from musicspectrogan.audio.images import segment_of_image, track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.data import sources
 from musicspectrogan.data.conversion import convert_track, outcome_of
@@ -222,14 +222,14 @@ def _convert_all(
     backend: Any,
 ) -> None:
     """Convert every track that the report does not already show as done; one bar for all."""
+    candidates = [track for track in tracks if not track.excluded]
+    for genre in {track.genre for track in candidates}:
+        make_folder(config.output / genre)
+    present = _present_images(config.output)
+    _drop_vanished(tracks, report, present, config.output)
     for track in tracks:
         if track.excluded:
             report.append(outcome_of(track, EXCLUDED, track.excluded))
-    candidates = [track for track in tracks if not track.excluded]
-    for genre in {track.genre for track in candidates}:
-        (config.output / genre).mkdir(exist_ok=True)
-    present = _present_images(config.output)
-    _drop_vanished(candidates, report, present, config.output)
     pending = _pending(candidates, report, present, config.output)
     if len(pending) < len(candidates):
         logger.info("%d of %d tracks were converted before", len(candidates) - len(pending), len(candidates))
@@ -277,19 +277,19 @@ def _present_images(output: Path) -> Present:
 
 
 def _image_names(folder: Path) -> list[str]:
-    """File names in a class folder, once what is half-written is removed."""
+    """Names of the images in a class folder, once what is half-written is removed; no other file is ours."""
     names = []
     for name in os.listdir(folder):
         if name.startswith(".") and ".png." in name and name.endswith(".tmp"):
             (folder / name).unlink(missing_ok=True)
-        else:
+        elif name.endswith(".png") and segment_of_image(name) is not None:
             names.append(name)
     return names
 
 
 def _drop_vanished(tracks: Iterable[Track], report: Report, present: Present, output: Path) -> None:
-    """Remove the images of tracks that were converted before and are no longer in the input."""
-    wanted = {(track.genre, track.id) for track in tracks}
+    """Remove the images of tracks that were converted before and are no longer wanted."""
+    wanted = {(track.genre, track.id) for track in tracks if not track.excluded}
     ids = {track.id for track in tracks}
     for outcome in list(report.outcomes.values()):
         if outcome.status == CONVERTED and (outcome.genre, outcome.track) not in wanted:

@@ -13,7 +13,7 @@ import torch
 
 from musicspectrogan import __version__
 from musicspectrogan.audio.files import save
-from musicspectrogan.audio.images import read_image, write_image
+from musicspectrogan.audio.images import check_frames, read_image, write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import distinct_name, make_folder, visible_folders
@@ -24,6 +24,7 @@ from musicspectrogan.generation.settings import GenerateConfig
 from musicspectrogan.generation.sound import sound_of_loop, sounds_of
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.checkpoint import Checkpoint
+from musicspectrogan.training.run_directory import make_generated_folder
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +52,7 @@ class Sound:
         return f"{distinct_name(self.genre)}_seed{self.seed:04d}"
 
 
-def generate(
-    config: GenerateConfig, checkpoint: Checkpoint, source: Path, output: Path, device: torch.device
-) -> Path:
+def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, device: torch.device) -> Path:
     """Generate what `config` asks for, and return the page.
 
     Args:
@@ -66,6 +65,7 @@ def generate(
     rows = _rows(config, sampler)
     settings = checkpoint.spectrogram
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    output = config.output or make_generated_folder(source)
     make_folder(output)
     items = []
     with progress_bar(
@@ -124,6 +124,7 @@ def _sounds(
             yield Sound(genre, seed, image, samples)
         return
     frames = max(1, round(config.seconds * settings.sample_rate / settings.hop_length))
+    check_frames(frames, settings, f"--seconds {config.seconds:g}")
     for seed in seeds:
         image = piece(sampler, seed, *ends, frames, loops=config.loop, truncation=config.truncation)
         samples = sound_of_loop(image, settings) if config.loop else sounds_of(image[None], settings)[0]
@@ -143,10 +144,11 @@ def _write(
 def _real_items(checkpoint: Checkpoint, genre: str, config: GenerateConfig, output: Path) -> list[PageItem]:
     """Some images of the genre that the model was trained on, and their sound, where they are at hand."""
     dataset = Path(checkpoint.training["dataset"])
-    if not dataset.is_dir():
+    try:
+        folders = [f for f in visible_folders(dataset) if genre in (f.name, NO_GENRE)]
+        paths = [path for folder in folders for path in sorted(folder.glob("*.png"))]
+    except OSError:  # gone, or another user's
         return []
-    folders = [f for f in visible_folders(dataset) if genre in (f.name, NO_GENRE)]
-    paths = [path for folder in folders for path in sorted(folder.glob("*.png"))]
     chosen = [paths[k * len(paths) // REAL_SAMPLES] for k in range(min(REAL_SAMPLES, len(paths)))]
     items = []
     for path in chosen:

@@ -12,10 +12,16 @@ import numpy as np
 from musicspectrogan.audio.fidelity import round_trip_error
 from musicspectrogan.audio.files import AudioError, load, save
 from musicspectrogan.audio.finishing import finished
-from musicspectrogan.audio.images import read_image, segment_of_image, track_of_image, write_image
+from musicspectrogan.audio.images import (
+    check_frames,
+    read_image,
+    segment_of_image,
+    track_of_image,
+    write_image,
+)
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import make_folder
+from musicspectrogan.filesystem import make_folder, safe_name
 from musicspectrogan.generation.sound import sounds_of
 from musicspectrogan.progress import progress_bar
 
@@ -38,7 +44,7 @@ def invert_images(
     """
     folders = _all_images(paths)
     groups = consecutive(list(folders))
-    targets = [output / folders[group[0]] / f"{_name(group)}.{suffix}" for group in groups]
+    targets = [output / folders[group[0]] / f"{safe_name(_name(group))}.{suffix}" for group in groups]
     _refuse_twins(groups, targets)
     # All are read before any is written: a wrong one among them costs nothing.
     loaded = [[read_image(path, fallback) for path in group] for group in groups]
@@ -48,6 +54,7 @@ def invert_images(
                 raise UserError(
                     f"{path}: has other settings than {group[0].name}, the same track's; make it again"
                 )
+        check_frames(sum(pixels.shape[1] for pixels, _ in images), images[0][1], f"{group[0]} and on")
     with progress_bar(total=len(groups), description="Inverting", unit="file") as bar:
         for target, images in zip(targets, loaded, strict=True):
             joined = np.concatenate([pixels for pixels, _ in images], axis=1)
@@ -93,13 +100,13 @@ def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, suffix: st
     image = np.ascontiguousarray(grey[::-1])
     if not image.any():
         raise UserError(f"{audio}: silent; nothing to reconstruct")
+    check_frames(image.shape[1], config, audio)
     restored = sounds_of(image[None], config)[0]
     make_folder(output)
-    write_image(output / f"{audio.stem}.png", image, config, track=audio.stem)
-    save(output / f"{audio.stem}.{suffix}", restored, config.sample_rate)
-    save(
-        output / f"{audio.stem}_original.{suffix}", finished(samples, config.sample_rate), config.sample_rate
-    )
+    name = safe_name(audio.stem)
+    write_image(output / f"{name}.png", image, config, track=audio.stem)
+    save(output / f"{name}.{suffix}", restored, config.sample_rate)
+    save(output / f"{name}_original.{suffix}", finished(samples, config.sample_rate), config.sample_rate)
     return round_trip_error(samples, restored, config.sample_rate)
 
 

@@ -10,6 +10,7 @@ from musicspectrogan.errors import UserError, check_choice
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
 LARGEST_SEED_LIST = 100_000
+MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,10 @@ class GenerateConfig:
         seeds: list[int] = []
         for part in self.seeds.split(","):
             first, dash, last = part.strip().partition("-")
-            if not first.isdecimal() or (dash and not last.isdecimal()):
-                raise UserError(f"seeds: {self.seeds!r} is not allowed; write 0-7 or 3,5,9")
-            numbers = range(int(first), int(last if dash else first) + 1)
+            ends = (first, last if dash else first)
+            if not all(end.isdecimal() and len(end) <= MOST_DIGITS for end in ends):
+                raise UserError(f"seeds: {self.seeds[:80]!r} is not allowed; write 0-7 or 3,5,9")
+            numbers = range(int(ends[0]), int(ends[1]) + 1)
             if not numbers or len(seeds) + len(numbers) > LARGEST_SEED_LIST:
                 raise UserError(f"seeds: {self.seeds!r} names none, or more than {LARGEST_SEED_LIST}")
             seeds += numbers

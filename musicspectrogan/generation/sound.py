@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from musicspectrogan.audio.finishing import finished
+from musicspectrogan.audio.images import MOST_BINS
 from musicspectrogan.audio.inversion import invert
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 
-# Images inverted at a time: bounds memory, some 20 MB each.
+# Images inverted at a time, unless they are long: bounds memory, some 20 MB each.
 BATCH = 32
 # Frames that a loop is continued beyond its end, to be faded into its beginning.
 LOOP_FRAMES = 16
@@ -17,10 +18,11 @@ LOOP_FRAMES = 16
 
 def sounds_of(images: np.ndarray, config: SpectrogramConfig) -> list[np.ndarray]:
     """Finished samples (T * hop_length,) of each image in uint8 (B, n_mels, T)."""
+    batch = max(1, min(BATCH, MOST_BINS // (images.shape[2] * (1 + config.n_fft // 2))))
     waves = [
         wave
-        for start in range(0, len(images), BATCH)
-        for wave in invert(torch.from_numpy(images[start : start + BATCH]), config).numpy()
+        for start in range(0, len(images), batch)
+        for wave in invert(torch.from_numpy(images[start : start + batch]), config).numpy()
     ]
     return [finished(wave, config.sample_rate) for wave in waves]
 

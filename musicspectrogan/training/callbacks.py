@@ -20,7 +20,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import to_plain
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.data.grids import save_grid
-from musicspectrogan.errors import printable
+from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import named_in_errors, whole_file
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.progress import progress_bar
@@ -131,7 +131,7 @@ class Metrics(Callback):
 
     def _append(self, row: dict[str, float]) -> None:
         """Add a row; what it does not know stays empty, and what is new becomes a column."""
-        if not row.keys() <= set(self._columns):
+        if not row.keys() <= set(self._columns) or not self.path.exists():  # new, or somebody removed it
             self._columns += [name for name in row if name not in self._columns]
             rows: list[list[str]] = []
             if self.path.exists():
@@ -259,12 +259,17 @@ class Checkpoints(Callback):
     def on_start(self, trainer: Trainer) -> None:
         """A resumed run knows its best; one from a future that was given up is none."""
         path = self.run / CHECKPOINTS_FOLDER / BEST_NAME
-        if path.is_file():
+        if not path.is_file():
+            return
+        try:
             best = load_checkpoint(path)
-            if best.step <= trainer.steps_taken:
-                self._best = best.quality[DECIDING], best.epoch
-            else:
-                path.unlink()
+        except UserError as error:  # no reason not to go on
+            logger.warning("%s; the next best will replace it", error)
+            return
+        if best.step > trainer.steps_taken:
+            path.unlink()
+        elif DECIDING in best.quality:
+            self._best = best.quality[DECIDING], best.epoch
 
     def on_quality(self, trainer: Trainer, quality: dict[str, float]) -> None:
         self._quality = quality

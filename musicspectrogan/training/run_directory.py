@@ -54,8 +54,13 @@ def has_checkpoint(run: Path) -> bool:
 
 
 def is_unstarted(run: Path) -> bool:
-    """Whether this is a run that something ended before its first checkpoint."""
-    return (run / CONFIG_NAME).is_file() and not has_checkpoint(run)
+    """Whether this is a run that something ended before its first checkpoint, by its settings."""
+    if has_checkpoint(run) or not (run / CONFIG_NAME).is_file():
+        return False
+    try:
+        return read_yaml(TrainingConfig, run / CONFIG_NAME).dataset is not None
+    except UserError:
+        return False  # somebody else's file of that name
 
 
 def _is_of(run: Path, config: TrainingConfig) -> bool:
@@ -79,11 +84,21 @@ def run_of_checkpoint(path: Path) -> Path:
     return run
 
 
-def generated_folder(checkpoint: Path) -> Path:
-    """A new folder, by the time of day, for what is made from a checkpoint: in its run, else right here."""
+def make_generated_folder(checkpoint: Path) -> Path:
+    """Make a new folder, by the time of day, for what is made from a checkpoint: in its run, else here."""
     parent = checkpoint.resolve().parent
     run = parent.parent if parent.name == CHECKPOINTS_FOLDER else Path()
-    return run / "generated" / time.strftime("%Y%m%d-%H%M%S")
+    make_folder(run / "generated")
+    now = time.strftime("%Y%m%d-%H%M%S")
+    folder, number = run / "generated" / now, 1
+    while True:
+        try:
+            folder.mkdir()
+        except FileExistsError:  # that of another command in the same second
+            number += 1
+            folder = folder.with_name(f"{now}-{number}")
+        else:
+            return folder
 
 
 def evaluation_file(sources: Sequence[Path]) -> Path:

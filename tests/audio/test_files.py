@@ -180,6 +180,49 @@ def test_a_format_without_a_decoder_is_refused_with_the_remedy(
         load(path, RATE)
 
 
+def test_what_libsndfile_does_not_read_is_decoded_block_by_block(music: np.ndarray, tmp_path: Path) -> None:
+    """By audioread, whose own reader stands in for ffmpeg here."""
+    parts = np.stack([music, np.roll(music, 5000), np.roll(music, 9000)], axis=1)
+    for suffix in ("wav", "m4a"):
+        with open(tmp_path / f"song.{suffix}", "wb") as file:
+            soundfile.write(file, parts, 44100, subtype="PCM_16", format="WAV")
+    expected, found = (load(tmp_path / f"song.{suffix}", RATE) for suffix in ("wav", "m4a"))
+    assert len(found.samples) == len(expected.samples)
+    np.testing.assert_allclose(found.samples, expected.samples, atol=1e-6)
+    assert found.peak == expected.peak
+
+
+class Ragged:
+    """A decoder whose blocks end within a frame, as ffmpeg's do."""
+
+    samplerate = RATE
+
+    def __init__(self, samples: np.ndarray) -> None:
+        self.channels = samples.shape[1]
+        self.data = samples.astype("<i2").tobytes()
+
+    def __enter__(self) -> Ragged:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def __iter__(self):
+        return iter([self.data[start : start + 1001] for start in range(0, len(self.data), 1001)])
+
+
+def test_blocks_that_end_within_a_frame_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = np.random.default_rng(0).integers(-9000, 9000, (5000, 3))
+    monkeypatch.setattr(audioread, "audio_open", lambda path: Ragged(samples))
+    (tmp_path / "x.m4a").write_bytes(b"x")
+    np.testing.assert_allclose(
+        load(tmp_path / "x.m4a", RATE).samples, samples.mean(axis=1) / 32768, atol=1e-6
+    )
+    monkeypatch.setattr(audioread, "audio_open", lambda path: Ragged(np.zeros((10, 65))))
+    with pytest.raises(AudioError, match="65 channels are too many"):
+        load(tmp_path / "x.m4a", RATE)
+
+
 @pytest.mark.parametrize("name", ["a.wav", "a.WAV", "a.Mp3", "a.b.flac", "a.m4a", "a.aif"])
 def test_audio_is_known_by_its_suffix(name: str) -> None:
     assert is_audio(name)

@@ -255,6 +255,15 @@ class TestGoingOn:
         assert "15 of 16 tracks were converted before" in done.stderr
         assert dataset_bytes(output) == before
 
+    def test_files_that_are_no_images_of_ours_are_left_alone(self, again: Again) -> None:
+        output, run = again
+        for name in ("jazz.00001_notes.txt", "jazz.00001_cover.png", "jazz.00001_000.txt"):
+            (output / "jazz" / name).write_text("by hand")
+        (output / "jazz" / "jazz.00001_000.png").unlink()
+        assert "15 of 16 tracks were converted before" in run().stderr
+        assert "16 of 16 tracks were converted before" in run().stderr
+        assert len([path for path in (output / "jazz").iterdir() if path.read_bytes() == b"by hand"]) == 3
+
     def test_a_lost_report_means_that_all_is_done_again(self, again: Again) -> None:
         output, run = again
         before = dataset_bytes(output)
@@ -321,6 +330,20 @@ class TestGoingOn:
         assert images_in(output) == ["rock/good_000.png", "rock/mended_000.png"]
         assert [track["id"] for track in manifest(output)["tracks"]] == ["good", "mended"]
         assert (output / "rock" / "good_000.png").stat().st_mtime_ns == good
+
+    def test_what_was_taken_and_is_excluded_now_leaves_the_dataset(
+        self, tmp_path: Path, command: Command
+    ) -> None:
+        """Files beside the first class folder are none of its music."""
+        write_music(tmp_path / "music" / "loose.wav")
+        command(*FOLDER_LINE, cwd=tmp_path)
+        assert images_in(tmp_path / "out") == ["music/loose_000.png"]
+        write_music(tmp_path / "music" / "jazz" / "kept.wav")
+        command(*FOLDER_LINE, cwd=tmp_path)
+        assert images_in(tmp_path / "out") == ["jazz/kept_000.png"]
+        assert manifest(tmp_path / "out")["genres"] == ["jazz"]
+        line = report(tmp_path / "out")["loose"]
+        assert line["status"] == "excluded" and "no longer" not in line["reason"]
 
     def test_a_track_taken_out_of_the_input_leaves_the_dataset(
         self, tmp_path: Path, command: Command

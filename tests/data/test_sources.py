@@ -510,3 +510,14 @@ def test_a_folder_linked_into_itself_is_walked_once(tmp_path: Path) -> None:
     touch(tmp_path / "rock", "one.wav")
     (tmp_path / "rock" / "again").symlink_to(tmp_path / "rock")
     assert [track.id for track in folder.find_tracks(tmp_path, ALL)] == ["one"]
+
+
+def test_folders_linked_into_each_other_have_an_end(tmp_path: Path) -> None:
+    touch(tmp_path / "rock" / "a", "one.wav")
+    touch(tmp_path / "rock" / "b", "two.wav")
+    for here, there in ("ab", "ba"):
+        for name in ("link", "other link"):
+            (tmp_path / "rock" / here / name).symlink_to(tmp_path / "rock" / there)
+    found = {track.path.name for track in folder.find_tracks(tmp_path, ALL)}
+    assert found == {"one.wav", "two.wav"}
+    assert len(folder.find_tracks(tmp_path, ALL)) == 6

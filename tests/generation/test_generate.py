@@ -19,6 +19,8 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data import composer
 from musicspectrogan.errors import UserError
 from musicspectrogan.generation.invert import invert_images
+from musicspectrogan.training import run_directory
+from musicspectrogan.training.checkpoint import load_checkpoint, save_checkpoint
 
 GENRES = ("blues", "jazz", "metal", "rock")
 
@@ -62,6 +64,23 @@ def test_real_ones_of_two_genres_stay_apart_though_their_files_have_one_name(ima
     for genre in ("jazz", "rock"):
         made, real = (tmp_path / folder / genre / "a_000.png" for folder in ("out/real", "set"))
         assert np.array_equal(Image.open(made), Image.open(real))
+
+
+def test_a_dataset_that_cannot_be_looked_at_is_not_needed(trained, command, tmp_path):
+    checkpoint = load_checkpoint(trained)
+    checkpoint.training["dataset"] = "/" + "x" * 5000
+    save_checkpoint(checkpoint, tmp_path / "far.pt")
+    line = ("-m", "musicspectrogan", "generate", "--checkpoint", "far.pt", "--count", 1, "--output", "out")
+    command(*line, cwd=tmp_path)
+    assert names(tmp_path / "out", "wav") == [f"{genre}_seed0000.wav" for genre in GENRES]
+
+
+def test_two_in_the_same_second_have_a_folder_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_directory.time, "strftime", lambda form: "now")
+    checkpoint = tmp_path / "checkpoints" / "latest.pt"
+    made = [run_directory.make_generated_folder(checkpoint) for _ in range(3)]
+    assert [path.name for path in made] == ["now", "now-2", "now-3"]
+    assert all(path.parent == tmp_path / "generated" and path.is_dir() for path in made)
 
 
 def test_every_genre_gets_a_pair_a_seed_and_real_ones_beside(generate):
@@ -178,6 +197,8 @@ def test_the_newest_run_and_its_own_folder(trained, command, tmp_path):
         (["--checkpoint", "text.pt"], "not a checkpoint"),
         (["--checkpoint", "TRAINED", "--genre", "jaz"], "did you mean 'jazz'?"),
         (["--checkpoint", "TRAINED", "--seeds", "x"], "seeds: 'x'"),
+        (["--checkpoint", "TRAINED", "--seeds", f"0-{10**17}"], "names none, or more than"),
+        (["--checkpoint", "TRAINED", "--seeds", "9" * 5000], "write 0-7 or 3,5,9"),
         (["--checkpoint", "TRAINED", "--format", "m4a"], "format: 'm4a'"),
         (["--checkpoint", "TRAINED", "--seconds", "0"], "seconds: 0"),
         (["--checkpoint", "TRAINED", "--loop"], "give --seconds too"),
@@ -288,6 +309,15 @@ def test_reconstruct_prints_the_round_trips_error(command, tmp_path):
 def reconstruct_text(command, tmp_path: Path) -> str:
     (tmp_path / "text.wav").write_text("no sound")
     return command("-m", "musicspectrogan", "reconstruct", "text.wav", cwd=tmp_path, status=2).stderr
+
+
+def test_more_segments_than_fit_into_memory_are_refused(tmp_path):
+    config = SpectrogramConfig(n_fft=65536, n_mels=1)
+    for number in range(2):
+        write_image(tmp_path / f"a_00{number}.png", np.ones((1, 4500), np.uint8), config)
+    with pytest.raises(UserError, match=r"a_000\.png and on: 9000 frames are too many"):
+        invert_images([tmp_path], tmp_path / "out", "wav")
+    assert not (tmp_path / "out").exists()
 
 
 def test_segments_of_one_track_with_different_settings_are_refused(tmp_path):

@@ -141,7 +141,7 @@ def checkpoint(data: bytes, folder: Path) -> str:
     assert isinstance(settings_of(loaded), TrainingConfig)
     output = folder / "inside" / "out"
     generating.sounds_of = _silence  # sound takes a while, and is another matter
-    page = generating.generate(GenerateConfig(count=1), loaded, path, output, torch.device("cpu"))
+    page = generating.generate(GenerateConfig(count=1, output=output), loaded, path, torch.device("cpu"))
     made = {p.name for p in folder.rglob("*") if p.is_file()} - {"case.pt"}
     assert made == {p.name for p in output.iterdir()}, made
     assert len(made) == 1 + 2 * (len(loaded.genres) if loaded.gan == "cgan" else 1), made

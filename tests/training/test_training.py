@@ -316,6 +316,33 @@ def test_a_failed_start_leaves_nothing_in_the_way(uninterrupted, images, command
     assert load_checkpoint(tmp_path / "run").epoch == 1
 
 
+@pytest.mark.parametrize("settings", ["db: mysql\n", "", "epochs: 3\n"])
+def test_somebody_elses_folder_is_no_run_for_its_config_yaml(settings, images, command, tmp_path):
+    (tmp_path / "app" / "samples").mkdir(parents=True)
+    (tmp_path / "app" / "config.yaml").write_text(settings)
+    (tmp_path / "app" / "samples" / "cover.png").write_text("a picture")
+    told = command("run.py", "--dataset", images, *SMALL, "--output", "app", cwd=tmp_path, status=2)
+    assert "--output app is not empty" in told.stderr
+    assert (tmp_path / "app" / "config.yaml").read_text() == settings
+    assert (tmp_path / "app" / "samples" / "cover.png").read_text() == "a picture"
+
+
+@pytest.mark.parametrize("contents", ["no weights", None])
+def test_a_best_checkpoint_that_says_nothing_is_no_reason_not_to_go_on(
+    contents, uninterrupted, command, tmp_path
+):
+    run = shutil.copytree(uninterrupted, tmp_path / "run")
+    best = run / "checkpoints" / "best.pt"
+    if contents is None:
+        shutil.copy(run / "checkpoints" / "latest.pt", best)  # never judged
+    else:
+        best.write_text(contents)
+    done = load_checkpoint(run).epoch
+    told = command("run.py", "--resume", run, "--epochs", done + 1, cwd=tmp_path)
+    assert load_checkpoint(run).epoch == done + 1
+    assert ("the next best will replace it" in told.stderr) == (contents is not None)
+
+
 def test_a_checkpoint_that_lies_in_no_run_is_not_resumed(uninterrupted, command, tmp_path):
     (tmp_path / "sub").mkdir()
     shutil.copy(uninterrupted / "checkpoints" / "latest.pt", tmp_path / "sub" / "mine.pt")
@@ -390,6 +417,9 @@ def test_metrics_that_a_kill_damaged_are_mended(damage, uninterrupted, tmp_path)
         assert (tmp_path / "metrics.csv").read_text() == "".join(whole.splitlines(keepends=True)[:5])
     metrics.on_tick(trainer, Tick(3, 1, 12, 48, 1.0, {"loss_d": 1.0}))
     assert metrics_of(tmp_path)[-1]["step"] == "12"
+    (tmp_path / "metrics.csv").unlink()
+    metrics.on_tick(trainer, Tick(3, 2, 13, 52, 1.0, {"loss_d": 0.5}))
+    assert [(row["step"], row["loss_d"]) for row in metrics_of(tmp_path)] == [("13", "0.5")]
 
 
 def test_a_penalty_is_refused_where_the_discriminator_has_batchnorm(command, images, tmp_path):

@@ -64,8 +64,13 @@ class Selection:
         return {k: v for k, v in asdict(self).items() if v not in (None, False)}
 
 
-def audio_files(folder: Path) -> Iterator[Path]:
-    """All audio files below a folder, sorted within each level; nothing hidden is entered."""
+def audio_files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """All audio files below a folder, sorted within each level; nothing hidden is entered.
+
+    Args:
+        above: the real folders on the way down to this one, which no link leads into again.
+    """
+    above |= {folder.resolve()}
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
@@ -73,9 +78,9 @@ def audio_files(folder: Path) -> Iterator[Path]:
             continue
         if entry.is_dir():
             path = folder / entry.name
-            if entry.is_symlink() and path.resolve() in (folder.resolve(), *folder.resolve().parents):
-                continue  # a link to a folder that it lies in: without end
-            yield from audio_files(path)
+            if entry.is_symlink() and path.resolve() in above:
+                continue  # without end
+            yield from audio_files(path, above)
         elif is_audio(entry.name):
             yield folder / entry.name
 
