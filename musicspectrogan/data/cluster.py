@@ -62,12 +62,11 @@ def connected(scheduler: str, *shared: Path) -> Iterator[ClusterBackend]:
             or the scheduler went away.
     """
     # What dask says of a lost connection, with tracebacks, is said in one line here.
-    for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith(("distributed", "tornado")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=False)
-    except (ValueError, TypeError) as error:  # another protocol than its own, or no key for it
-        raise UserError(f"--scheduler {scheduler}: {error}; give tcp://HOST:PORT") from None
     except OSError:
         raise UserError(
             f"--scheduler {scheduler}: no scheduler answers there within {SECONDS_TO_CONNECT} s; start one "

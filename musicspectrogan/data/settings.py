@@ -54,7 +54,7 @@ class PreprocessConfig:
     def __post_init__(self) -> None:
         check_at_least(self, jobs=1)
         check_choice("--backend", self.backend, (LOKY, DASK))
-        if self.backend == DASK and not re.fullmatch(r"\w+://.+:\d+", self.scheduler or ""):
+        if self.backend == DASK and not re.fullmatch(r"tcp://.+:\d{1,5}", self.scheduler or ""):
             raise UserError(
                 "--backend dask needs --scheduler tcp://HOST:PORT, the address that `dask scheduler` prints"
             )
