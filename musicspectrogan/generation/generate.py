@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,7 @@ from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.generation.settings import GenerateConfig
 from musicspectrogan.generation.sound import sound_of_loop, sounds_of
 from musicspectrogan.progress import progress_bar
-from musicspectrogan.training.checkpoint import Checkpoint
-from musicspectrogan.training.run_directory import make_generated_folder
+from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
     rows = _rows(config, sampler)
     settings = checkpoint.spectrogram
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    output = config.output or make_generated_folder(source)
+    output = config.output or _new_folder(source)
     make_folder(output)
     items = []
     with progress_bar(
@@ -85,6 +85,23 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
         "made with": f"musicspectrogan {__version__}",
     }
     return write_page(output, _title(checkpoint, items), items, settings, facts)
+
+
+def _new_folder(checkpoint: Path) -> Path:
+    """Make a new folder, by the time of day, for what is made from a checkpoint: in its run, else here."""
+    parent = checkpoint.resolve().parent
+    run = parent.parent if parent.name == CHECKPOINTS_FOLDER else Path()
+    make_folder(run / "generated")
+    now = time.strftime("%Y%m%d-%H%M%S")
+    folder, number = run / "generated" / now, 1
+    while True:
+        try:
+            folder.mkdir()
+        except FileExistsError:  # that of another command in the same second
+            number += 1
+            folder = folder.with_name(f"{now}-{number}")
+        else:
+            return folder
 
 
 def _title(checkpoint: Checkpoint, items: list[PageItem]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import platform
 import re
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -82,23 +81,6 @@ def run_of_checkpoint(path: Path) -> Path:
     if path.resolve().parent.name != CHECKPOINTS_FOLDER or not (run / CONFIG_NAME).is_file():
         raise UserError(f"--resume {path}: lies in no run directory; start a new run with --init-from {path}")
     return run
-
-
-def make_generated_folder(checkpoint: Path) -> Path:
-    """Make a new folder, by the time of day, for what is made from a checkpoint: in its run, else here."""
-    parent = checkpoint.resolve().parent
-    run = parent.parent if parent.name == CHECKPOINTS_FOLDER else Path()
-    make_folder(run / "generated")
-    now = time.strftime("%Y%m%d-%H%M%S")
-    folder, number = run / "generated" / now, 1
-    while True:
-        try:
-            folder.mkdir()
-        except FileExistsError:  # that of another command in the same second
-            number += 1
-            folder = folder.with_name(f"{now}-{number}")
-        else:
-            return folder
 
 
 def evaluation_file(sources: Sequence[Path]) -> Path:

@@ -18,8 +18,8 @@ from musicspectrogan.audio.images import write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data import composer
 from musicspectrogan.errors import UserError
+from musicspectrogan.generation import generate as generating
 from musicspectrogan.generation.invert import invert_images
-from musicspectrogan.training import run_directory
 from musicspectrogan.training.checkpoint import load_checkpoint, save_checkpoint
 
 GENRES = ("blues", "jazz", "metal", "rock")
@@ -76,9 +76,9 @@ def test_a_dataset_that_cannot_be_looked_at_is_not_needed(trained, command, tmp_
 
 
 def test_two_in_the_same_second_have_a_folder_each(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_directory.time, "strftime", lambda form: "now")
+    monkeypatch.setattr(generating.time, "strftime", lambda form: "now")
     checkpoint = tmp_path / "checkpoints" / "latest.pt"
-    made = [run_directory.make_generated_folder(checkpoint) for _ in range(3)]
+    made = [generating._new_folder(checkpoint) for _ in range(3)]
     assert [path.name for path in made] == ["now", "now-2", "now-3"]
     assert all(path.parent == tmp_path / "generated" and path.is_dir() for path in made)
 
