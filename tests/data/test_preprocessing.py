@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import Command, command_line, environment
-from datasets import dataset_bytes, files_in, images_in, lines_in_report, manifest, report
+from datasets import dataset_bytes, files_in, images_in, lines_in_report, long_music, manifest, report
 from PIL import Image
 
 from musicspectrogan.audio.files import load, save
@@ -276,13 +276,7 @@ class TestGoingOn:
         self, tmp_path: Path, command: Command
     ) -> None:
         clips, images_of_a_clip = 40, 20
-        music = tmp_path / "music"
-        for genre, style in (("rock", "drums"), ("folk", "arpeggio")):
-            (music / genre).mkdir(parents=True)
-            clip = np.tile(composer.compose(style, 0, seed=1, seconds=6.0), 10)
-            save(music / genre / "00.wav", clip, RATE)
-            for index in range(1, clips // 2):
-                os.link(music / genre / "00.wav", music / genre / f"{index:02d}.wav")
+        music = long_music(tmp_path / "music", clips // 2)
         line = ("preprocess.py", "--dataset", "folder", "--input", music, "--jobs", 2, "--output")
         whole, killed = tmp_path / "whole", tmp_path / "killed"
         command(*line, whole, cwd=tmp_path)

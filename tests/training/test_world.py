@@ -9,7 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -387,14 +388,25 @@ def test_what_two_processes_began_one_goes_on_with(shared, alone, command, tmp_p
     assert_near_weights(run, alone, steps=4)
 
 
+@contextmanager
+def going_on(run: Path) -> Iterator[subprocess.Popen[str]]:
+    """Two processes that go on with a run for long, as soon as they have come to epoch 4."""
+    with subprocess.Popen(
+        torchrun_line("--resume", run, "--epochs", 2000),
+        cwd=run.parent,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        wait_for(run / "checkpoints" / "epoch_0004.pt", process)
+        yield process
+
+
 def test_two_processes_go_on_with_what_one_began_and_stop_together(alone, command, tmp_path):
     """Ctrl-C in the middle, and both have stopped after the same step."""
     run = shutil.copytree(alone, tmp_path / "run")
-    line = torchrun_line("--resume", run, "--epochs", 2000)
-    with subprocess.Popen(
-        line, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        wait_for(run / "checkpoints" / "epoch_0004.pt", process)
+    with going_on(run) as process:
         process.send_signal(signal.SIGINT)
         told = process.communicate(timeout=60)[1]
     assert process.returncode != 0
@@ -412,11 +424,7 @@ def test_when_a_process_is_killed_all_end_and_the_run_goes_on_from_its_last_chec
     rank, alone, command, tmp_path
 ):
     run = shutil.copytree(alone, tmp_path / "run")
-    line = torchrun_line("--resume", run, "--epochs", 2000)
-    with subprocess.Popen(
-        line, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        wait_for(run / "checkpoints" / "epoch_0004.pt", process)
+    with going_on(run) as process:
         processes = {place_of(worker): worker for worker in workers_below(process.pid)}
         os.kill(processes[str(rank)], signal.SIGKILL)
         told = process.communicate(timeout=90)[1]
