@@ -73,6 +73,8 @@ def _until_a_death(
             under_way[number] = item
             yield joblib.delayed(_numbered)(function, number, item)
 
+    # loky's resource tracker, a process of its own, complains of what workers leave that are ended early.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     # A cluster's workers keep their numeric libraries to one thread of themselves, and outlive this process.
     options = {"inner_max_num_threads": 1, "initializer": _end_with, "initargs": (os.getpid(),)}
     with (
