@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 from common import PROJECT, tell
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -191,6 +192,7 @@ def draw(curves: pd.DataFrame) -> None:
     figure = Figure(figsize=(6 * len(datasets), 5), layout="constrained")
     for panel, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
         of_dataset = curves[curves["name"] == dataset]
+        panel.set_prop_cycle(color=colormaps["tab20"].colors)
         for (row, seed, *_), curve in of_dataset.groupby(["row", "seed", "images", "width"], sort=False):
             panel.plot(curve.images_seen, curve.kernel_distance, label=f"{row}, seed {seed}", linewidth=1)
         panel.set(title=dataset, xlabel="images seen", ylabel="kernel distance, validation tracks")
