@@ -104,7 +104,8 @@ def _told_when_none_is_left(client: Client, scheduler: str) -> Iterator[None]:
                 none_left = not client.nthreads()
                 if none_left and not told:
                     logger.warning(
-                        "No dask worker is left; the rest waits until one joins: dask worker %s", scheduler
+                        "No dask worker is left; the rest waits until one joins: dask worker %s --nthreads 1",
+                        scheduler,
                     )
                 told = none_left
 
