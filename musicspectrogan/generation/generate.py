@@ -84,7 +84,7 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
         "audio": f"{settings.sample_rate} Hz, {config.format}",
         "made with": f"musicspectrogan {__version__}",
     }
-    return write_page(output, _title(checkpoint, items), items, settings, facts)
+    return write_page(output, _title(list(rows), items), items, settings, facts)
 
 
 def _new_folder(checkpoint: Path) -> Path:
@@ -104,9 +104,12 @@ def _new_folder(checkpoint: Path) -> Path:
             return folder
 
 
-def _title(checkpoint: Checkpoint, items: list[PageItem]) -> str:
+def _title(rows: list[str], items: list[PageItem]) -> str:
     made = sum(not item.real for item in items)
-    return f"{made} sounds of a {checkpoint.gan}"
+    title = f"{made} new sound{'s' if made > 1 else ''}"
+    if rows == [NO_GENRE]:
+        return title
+    return f"{title} of {rows[0] if len(rows) == 1 else f'{len(rows)} genres'}"
 
 
 def _rows(config: GenerateConfig, sampler: Sampler) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -93,6 +93,19 @@ def test_every_genre_gets_a_pair_a_seed_and_real_ones_beside(generate):
     assert all(f"{name}.wav" in page and f"{name}.png" in page for name in made)
 
 
+@pytest.mark.parametrize(
+    ("flags", "title"),
+    [
+        (("--count", 1), "4 new sounds of 4 genres"),
+        (("--count", 1, "--genre", "jazz"), "1 new sound of jazz"),
+        (("--count", 1, "--morph", "jazz:rock", "--seconds", 4), "1 new sound of jazz-to-rock"),
+    ],
+    ids=["all", "one", "morph"],
+)
+def test_the_page_is_titled_by_what_is_on_it(flags, title, generate):
+    assert f"<h1>{title}</h1>" in (generate(*flags) / "index.html").read_text()
+
+
 def test_the_sound_is_finished_and_says_where_it_comes_from(generate):
     folder = generate("--genre", "Jazz", "--seeds", 7)
     with soundfile.SoundFile(folder / "jazz_seed0007.wav") as file:
@@ -166,6 +179,7 @@ def test_a_morph_is_one_row_of_its_own(generate):
 def test_a_model_without_genres(generate, trained, command, tmp_path):
     folder = generate("--count", 1, checkpoint=trained.parent / "dcgan")
     assert "sample_seed0000.wav" in names(folder, "wav")
+    assert "<h1>1 new sound</h1>" in (folder / "index.html").read_text()
     line = ("generate", "--checkpoint", trained.parent / "dcgan", "--genre", "jazz")
     told = command("-m", "musicspectrogan", *line, cwd=tmp_path, status=2)
     assert "without genres" in told.stderr
