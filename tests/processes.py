@@ -100,7 +100,7 @@ def workers_below(pid: int) -> list[int]:
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):  # a thread or a process that has just ended
             for child in children.read_text().split():
-                if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes():
+                if b"resource_tracker import main" not in Path(f"/proc/{child}/cmdline").read_bytes():
                     found.append(int(child))
     return found
 

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import joblib
@@ -73,12 +74,11 @@ def _until_a_death(
             under_way[number] = item
             yield joblib.delayed(_numbered)(function, number, item)
 
-    # loky's resource tracker, a process of its own, complains of what workers leave that are ended early.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     # A cluster's workers keep their numeric libraries to one thread of themselves, and outlive this process.
     options = {"inner_max_num_threads": 1, "initializer": _end_with, "initargs": (os.getpid(),)}
     with (
         threadpool_limits(1),
+        _silent_tracker(),
         joblib.parallel_config(backend=backend, **(options if backend == LOCAL else {})),
     ):
         pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
@@ -96,6 +96,20 @@ def _until_a_death(
     if under_way:
         logger.warning("A worker process died; what was under way (%d) is tried again", len(under_way))
     return list(under_way.values())
+
+
+@contextmanager
+def _silent_tracker() -> Iterator[None]:
+    """Keep the resource tracker, a process of its own, from complaining of what lost workers leave behind."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker:UserWarning")))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _numbered(function: Callable[[Item], Result], number: int, item: Item) -> tuple[int, Result]:

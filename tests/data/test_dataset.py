@@ -127,6 +127,21 @@ def test_the_cache_serves_the_second_time(root: Path) -> None:
     assert as_bytes(load_dataset(root, split="all")) == as_bytes(first)
 
 
+@pytest.mark.parametrize("warnings", [None, "error::UserWarning"])
+def test_the_environment_is_as_before(
+    root: Path, monkeypatch: pytest.MonkeyPatch, warnings: str | None
+) -> None:
+    """Whatever this process starts afterwards, the commands that these tests start for instance."""
+    if warnings is None:
+        monkeypatch.delenv("PYTHONWARNINGS", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONWARNINGS", warnings)
+    before = dict(os.environ)
+    load_dataset(root)
+    assert caches(root)
+    assert dict(os.environ) == before
+
+
 def test_a_changed_file_renews_the_cache(root: Path) -> None:
     before = as_bytes(load_dataset(root, split="all"))
     Image.new("L", (64, 64), 99).save(root / "blues" / "blues.00000_000.png")
