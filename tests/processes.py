@@ -124,17 +124,9 @@ class Cluster:
         self.processes.append(process)
         return process
 
-    def a_worker(self) -> int:
-        """A process that does the work: a nanny's child, which it starts again when it dies."""
-        try:
-            workers = wait_until(
-                lambda: [worker for nanny in self.processes[1:] for worker in workers_below(nanny.pid)],
-                "no worker process",
-            )
-        except AssertionError:
-            logs = sorted(self.folder.glob("*.log"))
-            raise AssertionError("\n".join(f"{log.name}: {log.read_text()}" for log in logs)) from None
-        return workers[0]
+    def worker_of(self, nanny: subprocess.Popen) -> int:
+        """The process that does the work: the nanny's child, which it starts again when it dies."""
+        return wait_until(lambda: next(iter(workers_below(nanny.pid)), None), "no worker process")
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def test_a_cluster_makes_the_same_bytes(home: Path, cluster: Cluster, command: C
 
 def test_a_worker_that_is_killed_loses_nothing(home: Path, cluster: Cluster) -> None:
     with started(home, "killed", cluster.address) as process:
-        os.kill(cluster.a_worker(), signal.SIGKILL)
+        os.kill(cluster.worker_of(cluster.processes[1]), signal.SIGKILL)
         told = process.communicate(timeout=120)[1]
     assert process.returncode == 0, told
     assert_same_as_local(home, "killed")
