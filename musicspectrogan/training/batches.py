@@ -67,7 +67,7 @@ class Batches:
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch `number` (from 0), from batch `start` on."""
         order = torch.randperm(self.size, generator=generator_at("cpu", self.seed, "order", number))
-        order = order.repeat(-(-self.batch_size // self.size) + 1)
+        order = order.repeat(-(-self.steps_per_epoch * self.batch_size // self.size))
         order = order[: self.steps_per_epoch * self.batch_size].view(-1, self.batch_size)
         half = self._pixels.shape[2] // 2
         generator = generator_at("cpu", self.seed, "windows", number)
