@@ -19,12 +19,12 @@ from torch import nn
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.dataset import load_dataset
+from musicspectrogan.device import choose_device
 from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.generation.sound import sounds_of
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.tensors import as_pixels
 from musicspectrogan.training.checkpoint import Checkpoint
-from musicspectrogan.training.device import choose_device
 
 ROUNDS = 5
 IMAGES = 32

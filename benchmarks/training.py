@@ -1,6 +1,6 @@
 """Speed of training, beside the loop that people copy from PyTorch's DCGAN tutorial and a matrix product.
 
-    PYTHONPATH=. python benchmarks/training.py [--device cuda]
+    PYTHONPATH=. python benchmarks/training.py [--device cuda] [--images 64000 --rounds 5 --tracks 40]
 
 Composes demo music, makes images of it and prints a section of docs/benchmarks.md.
 """
@@ -23,22 +23,37 @@ from torchvision.datasets import ImageFolder
 
 from musicspectrogan import models
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
+from musicspectrogan.device import arithmetic, choose_device
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training.batches import Batches
-from musicspectrogan.training.device import choose_device
 from musicspectrogan.training.ema import AveragedGenerator
-from musicspectrogan.training.graph import GraphedStep
+from musicspectrogan.training.graph import RecordedStep
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import VIEWS, AdversarialStep
 from musicspectrogan.training.trainer import Trainer
 
-ROUNDS = 5
 CONFIG = TrainingConfig(standing_batches=1, seed=1)
-# Images that each way trains on in a round.
-IMAGES = {"cuda": 64_000, "cpu": 640}
 WORKERS = 2
-MATRIX = {"cuda": 8192, "cpu": 2048}
+WIDTHS = (64, 32, 16)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured on a device."""
+
+    images: int
+    """That each way trains on in a round, at width 64."""
+    matrix: int
+    """Rows and columns of the large matrix product."""
+    precisions: tuple[str, ...]
+    """Of the rows."""
+
+
+SIZES = {
+    "cuda": Size(64_000, 8192, ("float32", "tf32", "bfloat16")),
+    "cpu": Size(640, 2048, ("float32",)),
+}
 
 NOTES = {
     "cpu": """
@@ -49,9 +64,6 @@ discriminator's weights in the generator's turn, no decoding in the loop. Tried 
 both networks (0.87 times as fast at width 16, the same at width 64, after half a minute of compiling);
 bfloat16, which this CPU only emulates.
 
-**On CUDA every figure is still owed**: none was at hand. There the step is recorded as one CUDA graph, the
-dataset and all random draws are on the device, and nothing waits for it between logging ticks; `--precision
-bfloat16` is there to be measured. `python benchmarks/training.py --device cuda` fills this section.
 """,
     "cuda": "",
 }
@@ -123,21 +135,27 @@ class Ours:
     """This project's trainer, with its batches, averaged generator and logging ticks."""
 
     def __init__(
-        self, dataset: ImageDataset, model: ModelConfig, device: torch.device, precision: str
+        self,
+        dataset: ImageDataset,
+        model: ModelConfig,
+        device: torch.device,
+        precision: str,
+        *,
+        recorded: bool,
     ) -> None:
         generator, discriminator = (
             network.to(device, memory_format=torch.channels_last) for network in models.build("dcgan", model)
         )
-        torch.backends.cudnn.benchmark = True
-        step_class = GraphedStep if device.type == "cuda" else AdversarialStep
-        self.step = step_class(
+        self.step = AdversarialStep(
             generator,
             discriminator,
             LOSSES["bce"],
             lr=CONFIG.lr,
             betas=(CONFIG.beta1, CONFIG.beta2),
             bfloat16=precision == "bfloat16",
+            capturable=recorded,
         )
+        self.take_step = RecordedStep(self.step) if recorded else self.step
         self.ema = AveragedGenerator(generator, CONFIG.ema_images)
         self.dataset, self.device = dataset, device
 
@@ -146,8 +164,8 @@ class Ours:
         batches = Batches(self.dataset, CONFIG.batch_size, self.device, CONFIG.seed)
         # One epoch of that many steps, so that no snapshot comes between.
         batches.steps_per_epoch = images // CONFIG.batch_size
-        batches.size = min(batches.size, images)
-        Trainer(replace(CONFIG, epochs=1), batches, self.step, self.ema).train()
+        config = replace(CONFIG, epochs=1)
+        Trainer(config, batches, self.step, self.ema, take_step=self.take_step).train()
         wait_for(self.device)
 
 
@@ -157,9 +175,9 @@ class Product:
 
     device: torch.device
     dtype: torch.dtype
+    size: int
 
     def __post_init__(self) -> None:
-        self.size = MATRIX[self.device.type]
         self.left, self.right = (
             torch.randn(self.size, self.size, device=self.device, dtype=self.dtype) for _ in range(2)
         )
@@ -184,20 +202,33 @@ def operations(model: ModelConfig) -> float:
     return counter.get_total_flops() / 2
 
 
-def rows(table: Table, root: Path, width: int, device: torch.device, precision: str) -> None:
+def rows(
+    table: Table,
+    root: Path,
+    device: torch.device,
+    *,
+    width: int,
+    precision: str,
+    images: int,
+    rounds: int,
+) -> None:
     """Compare at one width."""
     dataset = load_dataset(root, split="all")
     model = ModelConfig(dataset.image_size, width, CONFIG.latent_dim, len(dataset.genres))
-    images = IMAGES[device.type] * (64 // width if device.type == "cpu" else 1)
-    rival, mine = Rival(root, model, device), Ours(dataset, model, device, precision)
-    # The float32 product is allowed TF32 as cuDNN's convolutions are.
-    torch.set_float32_matmul_precision("high")
-    product = Product(device, getattr(torch, precision))
+    rival = Rival(root, model, device)
+    mine = Ours(dataset, model, device, precision, recorded=device.type == "cuda")
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    product = Product(device, dtype, SIZES[device.type].matrix)
     tell(f"Width {width}, {precision}, {device}")
-    took = in_turn(
-        {"rival": lambda: rival.train(images), "ours": lambda: mine.train(images), "product": product.run},
-        ROUNDS,
-    )
+
+    def as_it_comes() -> float:
+        """The tutorial as people run it: with cuDNN's TF32, whatever ours computes in."""
+        with arithmetic("tf32"):
+            return rival.train(images)
+
+    with arithmetic(precision):
+        ways = {"rival": as_it_comes, "ours": lambda: mine.train(images), "product": product.run}
+        took = in_turn(ways, rounds)
     rate = images / statistics.median(took["ours"])
     name = f"width {width}, {precision}"
     table.add_ratio(
@@ -221,25 +252,51 @@ def rows(table: Table, root: Path, width: int, device: torch.device, precision: 
 
 def memory_row(table: Table) -> None:
     """What a GPU needs for the classic run."""
-    peak = torch.cuda.max_memory_allocated() / 2**30
-    table.add("peak memory of all of this on the GPU", f"{peak:.2f} GiB", "under 2 GB", peak < 2, "")
+    peak = torch.cuda.max_memory_reserved() / 2**30
+    table.add(
+        "peak memory of all of this on the GPU, reserved", f"{peak:.2f} GiB", "under 2 GB", peak < 2, ""
+    )
 
 
 def main() -> None:
     """Measure, and print the section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
-    device = choose_device(parser.parse_args().device)
-    if device.type not in IMAGES:
+    parser.add_argument("--images", type=int, help="in a round, at width 64")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
+    parser.add_argument("--tracks", type=int, default=40, help="of each genre of the demo music")
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    if device.type not in SIZES:
         parser.error(f"--device {device}: measured on CUDA and CPU only")
+    size = SIZES[device.type]
+    images = arguments.images or size.images
     table = Table()
     with work_folder() as work:
         tell("Making images")
-        made = ("--input", work / "music", "--output", work / "images", "--tracks-per-genre", 40)
+        made = (
+            "--input",
+            work / "music",
+            "--output",
+            work / "images",
+            "--tracks-per-genre",
+            arguments.tracks,
+        )
         run_command("preprocess.py", "--dataset", "demo", *made)
-        for precision in ("float32", "bfloat16") if device.type == "cuda" else ("float32",):
-            for width in (64, 32, 16):
-                rows(table, work / "images", width, device, precision)
+        for precision in size.precisions:
+            for width in arguments.widths:
+                # A CPU takes as many times as long as the network is wide.
+                count = images * (64 // width if device.type == "cpu" else 1)
+                rows(
+                    table,
+                    work / "images",
+                    device,
+                    width=width,
+                    precision=precision,
+                    images=count,
+                    rounds=arguments.rounds,
+                )
         if device.type == "cuda":
             memory_row(table)
     where = (

@@ -137,9 +137,9 @@ def generate(arguments: list[str], program: str) -> None:
         raise UserError("--checkpoint is missing: name a run directory, a checkpoint file, or latest")
     config.seed_list()
     # torch takes seconds to import; a wrong flag is told before.
+    from musicspectrogan.device import choose_device
     from musicspectrogan.generation.generate import generate
     from musicspectrogan.training.checkpoint import load_checkpoint
-    from musicspectrogan.training.device import choose_device
 
     source = _checkpoint_file(config.checkpoint)
     checkpoint = load_checkpoint(source)
@@ -154,10 +154,10 @@ def evaluate(arguments: list[str], program: str) -> None:
     if not named:
         raise UserError("--checkpoint is missing: name a run directory, a checkpoint file, or latest")
     # torch takes seconds to import; a wrong flag is told before.
+    from musicspectrogan.device import choose_device
     from musicspectrogan.evaluation.evaluate import evaluate
     from musicspectrogan.evaluation.tables import genre_table, table
     from musicspectrogan.training import run_directory
-    from musicspectrogan.training.device import choose_device
 
     def is_folder_of_images(path: Path) -> bool:
         if path in (config.checkpoint, config.images):
@@ -281,10 +281,13 @@ def main(command: str | None = None) -> None:
         if error.errno not in _MACHINE_ERRORS:
             raise
         status = _complain(f"{error.filename or 'cannot write'}: {error.strerror}", EXIT_USER_ERROR)
-    except Exception:
-        if not _told_elsewhere():
+    except Exception as error:
+        if told := _told_by_device(error):
+            status = _complain(told, EXIT_USER_ERROR)
+        elif _told_elsewhere():
+            status = EXIT_BUG
+        else:
             raise
-        status = EXIT_BUG
     sys.exit(status)
 
 
@@ -322,6 +325,15 @@ def _complain(message: str, status: int) -> int:
         text = f"{text[: LONGEST_COMPLAINT // 2]} … {text[-LONGEST_COMPLAINT // 2 :]}"
     print(f"musicspectrogan: {text}", file=sys.stderr)
     return status
+
+
+def _told_by_device(error: Exception) -> str | None:
+    """What to do about a GPU or a memory that is full or fails; None where the error is another one."""
+    if "torch" not in sys.modules:
+        return None
+    from musicspectrogan.device import told_in_one_line
+
+    return told_in_one_line(error)
 
 
 def _told_elsewhere() -> bool:

@@ -1,9 +1,17 @@
-"""Which of several processes this one is. Imports no torch: the first words are said before that is there."""
+"""Where to run: which of several processes this is, and the names of devices.
+
+Imports no torch: the first words are said before that is there.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
+
+from musicspectrogan.errors import UserError, did_you_mean
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
 
 
 @dataclass(frozen=True)
@@ -24,3 +32,10 @@ def this_process() -> Place:
     if not all(os.environ.get(name, "").isdecimal() for name in names):
         return Place()
     return Place(*(int(os.environ[name]) for name in names))
+
+
+def check_device(name: str) -> None:
+    """Raise UserError unless `name` can be that of a device; whether it is there is found out later."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
+        near = did_you_mean(name, DEVICES)
+        raise UserError(f"device: {name!r} is not one of {', '.join(DEVICES)}, cuda:N{near}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gpus import Stage
 
 from musicspectrogan.audio.files import save
 from musicspectrogan.data import composer
@@ -27,9 +28,10 @@ def command_line(*arguments: object) -> list[str]:
     return [sys.executable, str(ROOT / script) if script.endswith(".py") else script, *rest]
 
 
-def environment() -> dict[str, str]:
-    """This process's, with the package importable from any working directory."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+def environment(*, gpu: bool = False) -> dict[str, str]:
+    """This process's, with the package importable from any working directory, and no GPU unless asked for."""
+    hidden = {} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
+    return {**os.environ, "PYTHONPATH": str(ROOT), **hidden}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,10 +68,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"tried {told}; lost or broken: {failed}")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
 def pytest_configure() -> None:
     """One thread for each test: they run in parallel, and more threads than cores wait for each other."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """CUDA graphs, acted out on the CPU."""
+    return Stage(monkeypatch)
 
 
 @pytest.fixture(scope="session")

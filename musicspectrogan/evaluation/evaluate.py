@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from musicspectrogan.device import repeatable
 from musicspectrogan.errors import UserError
 from musicspectrogan.evaluation.exhibits import evidence_of
 from musicspectrogan.evaluation.judge import Judge
@@ -30,6 +31,7 @@ class Outcome:
     page: Path
 
 
+@repeatable()
 def evaluate(
     config: EvaluateConfig, sources: Mapping[str, Path], output: Path, device: torch.device
 ) -> Outcome:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from musicspectrogan.config import check_at_least
 from musicspectrogan.errors import UserError, check_choice
+from musicspectrogan.launch import check_device
 
 HELD_OUT_SPLITS = ("held-out", "validation", "test")
 # Fewer samples than this cannot be compared with anything.
@@ -34,9 +35,10 @@ class EvaluateConfig:
     output: Path | None = None
     """JSON file, with the page of the same name beside it; None for evaluation.json in the run directory."""
     device: str = "auto"
-    """auto, cuda, mps or cpu."""
+    """auto, cuda, cuda:N, mps or cpu."""
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         check_at_least(self, seed=0)
         check_choice("split", self.split, HELD_OUT_SPLITS)
         if self.samples < FEWEST_SAMPLES:

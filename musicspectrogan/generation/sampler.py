@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from musicspectrogan import models
+from musicspectrogan.device import repeatable
 from musicspectrogan.errors import UserError, did_you_mean
 from musicspectrogan.tensors import as_pixels, generator_at
 from musicspectrogan.training.checkpoint import Checkpoint
@@ -47,8 +48,13 @@ class Sampler:
         return labels
 
     @torch.no_grad()
+    @repeatable()
     def images(self, latents: Tensor, labels: Tensor) -> np.ndarray:
-        """Grey levels uint8 (B, H, W) of latents (B, Z) and genre mixtures (B, n_genres)."""
+        """Grey levels uint8 (B, H, W) of latents (B, Z) and genre mixtures (B, n_genres).
+
+        The same bytes each time on one device, for each alone and among others. Another device, or another
+        version of PyTorch, may round differently.
+        """
         blocks = []
         for start in range(0, len(latents), BATCH):
             z, mixture = latents[start : start + BATCH], labels[start : start + BATCH]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from musicspectrogan.config import check_at_least
 from musicspectrogan.errors import UserError, check_choice
+from musicspectrogan.launch import check_device
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
 LARGEST_SEED_LIST = 100_000
@@ -38,9 +39,10 @@ class GenerateConfig:
     output: Path | None = None
     """Folder for the files; None for a new one below the run's generated/."""
     device: str = "auto"
-    """auto, cuda, mps or cpu."""
+    """auto, cuda, cuda:N, mps or cpu."""
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         check_at_least(self, count=1)
         check_choice("format", self.format, FORMATS)
         if not 0 < self.truncation <= 2:

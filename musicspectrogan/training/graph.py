@@ -6,68 +6,89 @@ Python between them. https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-g
 
 from __future__ import annotations
 
-import logging
+import warnings
 
 import torch
 from torch import Tensor
 
+from musicspectrogan.errors import UserError
 from musicspectrogan.training.step import AdversarialStep
-
-logger = logging.getLogger(__name__)
 
 # Steps taken before recording: libraries choose their kernels and optimizers make their state in them.
 WARM_UP_STEPS = 3
 
 
-class GraphedStep(AdversarialStep):
-    """An AdversarialStep on a CUDA device, for batches that all have the same shape.
+class RecordedStep:
+    """Takes a step by replaying it, from the fourth on; batches must all have the same shape.
 
-    Where a step cannot be recorded, for instance because something in it waits for the device, it is
-    taken kernel by kernel as ever, and a line says so.
+    Args:
+        step: on a CUDA device, and `capturable`.
     """
 
-    _steps_taken = 0
-    _graph: torch.cuda.CUDAGraph | None = None
-    _recordable = True
-    _aside: torch.cuda.Stream | None = None
+    def __init__(self, step: AdversarialStep) -> None:
+        self.step = step
+        # One stream for warming up and recording, because each keeps memory of its own.
+        self._stream = torch.cuda.Stream()
+        self._warm_ups_left = WARM_UP_STEPS
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether steps are replayed by now."""
+        return self._graph is not None
 
     def __call__(self, *batch: Tensor) -> dict[str, Tensor]:
-        """Train on a batch, as AdversarialStep does."""
-        if self._graph is None and self._recordable and self._steps_taken >= WARM_UP_STEPS:
-            self._record(*batch)
-        self._steps_taken += 1
+        """Train on a batch, as AdversarialStep does.
+
+        Raises:
+            UserError: the step cannot be recorded, for instance because something in it waits for the device.
+        """
+        if self._warm_ups_left:
+            self._warm_ups_left -= 1
+            return self._warm_up(*batch)
         if self._graph is None:
-            return self._step_aside(*batch)
+            self._graph = self._record(*batch)
         for place, given in zip(self._inputs, batch, strict=True):
             place.copy_(given)
         self._graph.replay()
         # A copy, because the next replay writes to the same place.
         return dict(zip(self._names, self._values.clone().unbind(), strict=True))
 
-    def _record(self, *batch: Tensor) -> None:
+    def _warm_up(self, *batch: Tensor) -> dict[str, Tensor]:
+        """Take the step itself, on the stream that it will be recorded on."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream), warnings.catch_warnings():
+            # Adam wonders why it is capturable and not captured.
+            warnings.filterwarnings("ignore", message=".*capturable=True")
+            values = self.step(*batch)
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return values
+
+    def _record(self, *batch: Tensor) -> torch.cuda.CUDAGraph:
         """Record a step without taking it."""
         graph = torch.cuda.CUDAGraph()
         self._inputs = [part.clone() for part in batch]
+        before = torch.cuda.current_stream()
         try:
             # "thread_local", for the thread that loads batches may allocate memory meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                values = super().__call__(*self._inputs)
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                values = self.step(*self._inputs)
                 self._names, self._values = list(values), torch.stack(list(values.values()))
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            logger.warning("This step cannot be a CUDA graph (%s): training goes on, slower", reason)
-            self._recordable = False
-            return
-        self._graph = graph
+            cause = _first_of(error)
+            if isinstance(cause, torch.OutOfMemoryError):
+                raise cause from None
+            reason = str(cause).strip().splitlines()[0]
+            raise UserError(
+                f"the training step cannot be recorded as a CUDA graph ({reason}); give --no-cuda-graph"
+            ) from None
+        finally:
+            torch.cuda.set_stream(before)  # a capture that fails to end leaves its own current
+        return graph
 
-    def _step_aside(self, *batch: Tensor) -> dict[str, Tensor]:
-        """A step on a stream of its own, as what is to be recorded later must be warmed up."""
-        # Always the same, because each stream keeps memory of its own.
-        self._aside = self._aside or torch.cuda.Stream()
-        self._aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._aside):
-            values = super().__call__(*batch)
-        torch.cuda.current_stream().wait_stream(self._aside)
-        return values
+
+def _first_of(error: RuntimeError) -> RuntimeError:
+    """What went wrong first: ending a capture that is broken fails once more."""
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
+    return error

@@ -14,6 +14,7 @@ from torch import nn
 from musicspectrogan import models
 from musicspectrogan.config import from_plain, read_yaml, to_plain, to_yaml
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
+from musicspectrogan.device import arithmetic
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import sole_writer
 from musicspectrogan.models import ModelConfig
@@ -31,9 +32,8 @@ from musicspectrogan.training.callbacks import (
     TensorBoard,
 )
 from musicspectrogan.training.checkpoint import Checkpoint, load_checkpoint
-from musicspectrogan.training.device import choose_device
 from musicspectrogan.training.ema import AveragedGenerator
-from musicspectrogan.training.graph import GraphedStep
+from musicspectrogan.training.graph import RecordedStep
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.quality import Quality, QualityOf
 from musicspectrogan.training.settings import TrainingConfig
@@ -108,7 +108,7 @@ def plan_run(config: TrainingConfig, output: Path | None = None, world: World = 
     check_choice("loss", config.loss, LOSSES)
     _check_shares(config, world.size)
     config = with_resolved_paths(config)
-    device = world.device(choose_device(config.device))
+    device = world.device(config.device)
     dataset = load_dataset(config.dataset, split=config.split, image_size=config.image_size)
     model = ModelConfig(
         dataset.image_size,
@@ -217,7 +217,7 @@ def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf |
         UserError: the run directory is taken, weights do not fit, or training diverged.
         Interrupted: a signal arrived, and the run was saved.
     """
-    with plan.world.joined(plan.device):
+    with arithmetic(plan.config.precision), plan.world.joined(plan.device):
         trainer = _set_up(plan, sounds_of, quality_of)
         plan.world.check_alike(
             settings={n: v for n, v in to_plain(plan.config).items() if n not in ("device", *PATHS)},
@@ -225,10 +225,7 @@ def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf |
             steps=trainer.steps_taken,
         )
         with _run_directory(plan) if plan.world.is_main else nullcontext():
-            try:
-                trainer.train()
-            except torch.OutOfMemoryError:
-                raise UserError("the GPU's memory is full; lower --batch-size or --width") from None
+            trainer.train()
             logger.info("Done after %d epochs: %s", trainer.epochs_done, plan.run)
     return plan.run
 
@@ -295,11 +292,9 @@ def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None
     generator, discriminator = (
         network.to(device, memory_format=layout) for network in (generator, discriminator)
     )
-    torch.backends.cudnn.benchmark = True  # shapes never change, so trying all kernels once pays
     # Whether the messages of several processes can be recorded has not been tried.
-    recorded = device.type == "cuda" and plan.world.size == 1
-    step_class = GraphedStep if recorded else AdversarialStep
-    step = step_class(
+    recorded = config.cuda_graph and device.type == "cuda" and plan.world.size == 1
+    step = AdversarialStep(
         generator,
         discriminator,
         LOSSES[config.loss],
@@ -309,6 +304,7 @@ def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None
         r1=config.r1,
         r2=config.r2,
         bfloat16=config.precision == "bfloat16",
+        capturable=recorded,
         world=plan.world,
     )
     ema = AveragedGenerator(generator, config.ema_images)
@@ -339,6 +335,7 @@ def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None
         step,
         ema,
         callbacks if plan.world.is_main else [],
+        take_step=RecordedStep(step) if recorded else step,
         steps_taken=start.step if start and plan.resumed else 0,
         world=plan.world,
     )

@@ -30,13 +30,15 @@ class Schedule:
         """Whether epoch number `epoch` (from 1) ends with a snapshot; the last one does."""
         return self._is_due(epoch, self.config.snapshot_every)
 
-    def judgement_due(self, epoch: int) -> bool:
-        """Whether that snapshot judges samples: one was due in this epoch, or since the last snapshot."""
-        while epoch and not self._is_due(epoch, self.config.eval_every):
+    def last_snapshot(self, epoch: int) -> int:
+        """The last epoch up to `epoch` for whose end a snapshot was due, 0 where there is none."""
+        while epoch and not self.snapshot_due(epoch):
             epoch -= 1
-            if self.snapshot_due(epoch):
-                return False
-        return epoch > 0
+        return epoch
+
+    def judgement_due(self, epoch: int, since: int) -> bool:
+        """Whether the snapshot after `epoch` judges samples, where the last one came after epoch `since`."""
+        return any(self._is_due(one, self.config.eval_every) for one in range(since + 1, epoch + 1))
 
     def annealing(self, images_seen: int) -> float:
         """What is left of the learning rate and of the penalties' weights, from 1 on along half a cosine.

@@ -8,9 +8,9 @@ from pathlib import Path
 from musicspectrogan import models
 from musicspectrogan.config import check_at_least, check_within
 from musicspectrogan.errors import UserError, check_choice
+from musicspectrogan.launch import check_device
 
-DEVICES = ("auto", "cuda", "mps", "cpu")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 LARGEST_BATCH = 65536
 LARGEST_SEED = 2**63 - 1  # what torch takes
 
@@ -69,9 +69,12 @@ class TrainingConfig:
     seed: int = 0
     """All random numbers follow from it."""
     device: str = "auto"
-    """auto, cuda, mps or cpu; auto takes the first of these that is there."""
+    """auto, cuda, cuda:N, mps or cpu; auto takes the first of CUDA, MPS and the CPU that can be used."""
     precision: str = "float32"
-    """float32, or bfloat16 for the networks' passes: faster on GPUs from Ampere on, slower on most CPUs."""
+    """float32; tf32, which rounds what convolutions multiply to 10 bits; or bfloat16 for the networks' passes
+    without a gradient penalty. The last two are for NVIDIA GPUs from Ampere on; bfloat16 slows most CPUs."""
+    cuda_graph: bool = True
+    """On an NVIDIA GPU record the training step once as a CUDA graph and replay it, which is faster."""
     sync_batchnorm: bool = False
     """With several processes, let BatchNorm see all of a batch and not only each one's share."""
     log_every: int = 50
@@ -79,6 +82,9 @@ class TrainingConfig:
     snapshot_every: int = 10000
     """Images between two sample grids and checkpoints, which come at ends of epochs; from the tenth on, a
     tenth of the images seen so far."""
+    snapshot_share: float | None = None
+    """Largest part of the time that snapshots may take; one that is due waits for the end of a later epoch.
+    None for a tenth on a GPU, and no limit on a CPU, where the same command leaves the same checkpoints."""
     eval_every: int = 10000
     """Images between two judgements of samples by the validation tracks, in the same way; they come with
     snapshots; 0 for none."""
@@ -89,7 +95,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_choice("gan", self.gan, models.names())
-        check_choice("device", self.device, DEVICES)
+        check_device(self.device)
         check_choice("precision", self.precision, PRECISIONS)
         check_at_least(self, epochs=1, width=1, latent_dim=1, standing_batches=1, log_every=1)
         check_at_least(self, snapshot_every=1, eval_every=0, keep_checkpoints=1)
@@ -102,6 +108,10 @@ class TrainingConfig:
             raise UserError(
                 f"batch_size: {self.batch_size} cannot be split into groups for minibatch_deviation; "
                 "give a multiple of 4, or of 2 or 3"
+            )
+        if self.snapshot_share is not None and not 0 < self.snapshot_share <= 1:
+            raise UserError(
+                f"snapshot_share: {self.snapshot_share} is not allowed; give more than 0, at most 1"
             )
         if self.augment is not None and not 0 <= self.augment <= 1:
             raise UserError(f"augment: {self.augment} is not allowed; it is a probability, 0 to 1")

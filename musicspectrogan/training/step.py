@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -44,9 +46,15 @@ class AdversarialStep:
         loss: both players' objectives.
         lr, betas: of both Adam optimizers.
         augmentation: of all that the discriminator sees; None for none.
-        r1, r2: weights gamma of the gradient penalties on real and on fake images.
+        r1, r2: weights gamma of the gradient penalties on real and on fake images. The gradient is taken with
+            respect to what the discriminator sees: the images after augmentation. R3GAN (arXiv:2501.05441)
+            and StyleGAN2-ADA (arXiv:2006.06676) take it with respect to the images before, through the
+            augmentation; docs/recipes.md measures both.
         bfloat16: run the networks' forward and backward passes in bfloat16 where PyTorch's autocast
-            deems it safe; weights, losses and optimizers stay float32.
+            deems it safe, but the discriminator's turn in float32 where there is a penalty; weights, losses
+            and optimizers stay float32.
+        capturable: keep what the optimizers count and their learning rates on the device, as recording the
+            step as a CUDA graph needs.
         world: the processes that take this step together.
     """
 
@@ -62,6 +70,7 @@ class AdversarialStep:
         r1: float = 0.0,
         r2: float = 0.0,
         bfloat16: bool = False,
+        capturable: bool = False,
         world: World = ALONE,
     ) -> None:
         self.generator = generator
@@ -74,8 +83,7 @@ class AdversarialStep:
         self.bfloat16 = bfloat16
         self.world = world
         # The fused update is one kernel for all weights; on a CPU it saves a pass over each of them.
-        # "Capturable" keeps its step count on the device, where a CUDA graph can go on with it.
-        self._kind = {"fused": True, "capturable": self.device.type == "cuda"}
+        self._kind = {"fused": True, "capturable": capturable}
         adam = partial(torch.optim.Adam, betas=betas, **self._kind)
         self.optimizer_d = adam(discriminator.parameters(), lr=self._rate())
         self.optimizer_g = adam(generator.parameters(), lr=self._rate())
@@ -137,17 +145,15 @@ class AdversarialStep:
         self.optimizer_d.step()
 
         self.optimizer_g.zero_grad(set_to_none=True)
-        # The generator's turn needs no gradients of the discriminator's weights.
-        self.discriminator.requires_grad_(False)
-        with self._precision():
-            fooling_logits = self.discriminator(self.augmentation(fakes, draws[2]), labels).float()
-            beside = None
-            if self.loss.is_relative:
-                beside = self.discriminator(self.augmentation(images, draws[0]), labels).float()
-        loss_g = self.loss.generator(fooling_logits, beside)
-        loss_g.backward()
+        with self._discriminator_frozen():
+            with self._precision():
+                fooling_logits = self.discriminator(self.augmentation(fakes, draws[2]), labels).float()
+                beside = None
+                if self.loss.is_relative:
+                    beside = self.discriminator(self.augmentation(images, draws[0]), labels).float()
+            loss_g = self.loss.generator(fooling_logits, beside)
+            loss_g.backward()
         self._average_gradients(self.generator)
-        self.discriminator.requires_grad_(True)
         self.optimizer_g.step()
 
         # Relative logits mean something only beside each other: their middle counts as undecided.
@@ -170,16 +176,25 @@ class AdversarialStep:
         """Each process has those of its share; their mean is the whole batch's."""
         self.world.average(weight.grad for weight in network.parameters() if weight.grad is not None)
 
+    @contextmanager
+    def _discriminator_frozen(self) -> Iterator[None]:
+        """The generator's turn needs no gradients of the discriminator's weights."""
+        self.discriminator.requires_grad_(False)
+        try:
+            yield
+        finally:  # whatever fails in between must not leave a discriminator that never learns again
+            self.discriminator.requires_grad_(True)
+
     def _judge(self, images: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
         """The discriminator's logits (B,), and where it has a weight the gradient penalty."""
-        if not weight:
-            with self._precision():
-                logits = self.discriminator(images, labels).float()
-            return logits, logits.new_zeros(())
-        images = images.detach().float().requires_grad_()
-        logits = self.discriminator(images, labels)  # all in float32: squared gradients overflow sooner
-        return logits, gradient_penalty(logits, images)
+        # With a penalty real and fake images are judged in float32: a gradient of gradients is too coarse in
+        # bfloat16's 8 bits, and the logits of both are compared, so that they need the same precision.
+        with self._precision(bfloat16=self.bfloat16 and not (self.r1 or self.r2)):
+            images = images.detach().float().requires_grad_(weight > 0)
+            logits = self.discriminator(images, labels).float()
+        return logits, gradient_penalty(logits, images) if weight else logits.new_zeros(())
 
-    def _precision(self) -> torch.autocast:
+    def _precision(self, bfloat16: bool | None = None) -> torch.autocast:
+        enabled = self.bfloat16 if bfloat16 is None else bfloat16
         # No cache of cast weights: a recorded step must cast them anew each time.
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=False)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -16,6 +16,7 @@ from torch import Tensor
 from musicspectrogan.errors import Interrupted, UserError
 from musicspectrogan.tensors import generator_at
 from musicspectrogan.training.batches import Batches
+from musicspectrogan.training.budget import SnapshotBudget
 from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.schedule import Schedule
 from musicspectrogan.training.settings import TrainingConfig
@@ -69,9 +70,11 @@ class Trainer:
     Args:
         config: the run's settings.
         batches: full batches on the device.
-        step: updates the networks on a batch and returns named scalars on the device.
+        step: has the networks and the optimizers, updates them on a batch and returns named scalars on the
+            device.
         ema: follows the generator.
         callbacks: called in this order.
+        take_step: does what `step` does, perhaps by replaying it; None for `step` itself.
         steps_taken: where a resumed run goes on.
         world: the processes that train together; all but the first have no callbacks.
     """
@@ -84,17 +87,22 @@ class Trainer:
         ema: AveragedGenerator,
         callbacks: Sequence[Callback] = (),
         *,
+        take_step: Callable[..., dict[str, Tensor]] | None = None,
         steps_taken: int = 0,
         world: World = ALONE,
     ) -> None:
         self.config = config
         self.batches = batches
         self.step = step
+        self.take_step = take_step or step
         self.ema = ema
         self.callbacks = callbacks
         self.steps_taken = steps_taken
         self.world = world
         self.schedule = Schedule(config, batches.steps_per_epoch * config.batch_size)
+        self.budget = SnapshotBudget(config.snapshot_share, batches.device)
+        self.last_snapshot = self.schedule.last_snapshot(self.epochs_done)
+        self._owes_snapshot = False
         self._untold: list[dict[str, Tensor]] = []
         self._last_tick = time.perf_counter()
         self._stop_requested = False
@@ -119,6 +127,7 @@ class Trainer:
         with self._signals_noted():
             self.tell("on_start")
             self._last_tick = time.perf_counter()
+            self.budget.start()
             try:
                 for epoch in range(self.epochs_done, self.config.epochs):
                     first = self.steps_taken % self.batches.steps_per_epoch
@@ -126,14 +135,15 @@ class Trainer:
                         latents = self.world.share(self.latents_at("training", self.images_seen))
                         draws = self.world.share(self._draws_at(self.images_seen), dim=1)
                         self.step.anneal(self.schedule.annealing(self.images_seen))
-                        self._untold.append(self.step(images, labels, latents, draws))
+                        self._untold.append(self.take_step(images, labels, latents, draws))
                         self.steps_taken += 1
                         self.ema.update(self.config.batch_size, self.images_seen)
                         if self.steps_taken % self.config.log_every == 0:
                             self._tick()
                         if self.world.agreed_to_stop(self._stop_requested):
                             self._interrupt()
-                    if self.schedule.snapshot_due(self.epochs_done):
+                    self._owes_snapshot |= self.schedule.snapshot_due(self.epochs_done)
+                    if self._owes_snapshot and self._affords_snapshot():
                         self._snapshot("on_snapshot")
             finally:
                 self.tell("on_end")
@@ -183,9 +193,20 @@ class Trainer:
         self.tell("on_tick", tick)
         self._last_tick = time.perf_counter()
 
+    def _affords_snapshot(self) -> bool:
+        """Whether the time for one is left; for the last one always."""
+        return self.epochs_done == self.config.epochs or self.world.told_by_main(self.budget.affords_one())
+
     def _snapshot(self, event: str) -> None:
         """Let the callbacks show or save a state that is sound, and ready to sample from."""
-        self._tick()
+        self._tick()  # which waits for the steps so far: no part of what a snapshot takes
+        with self.budget.spent():
+            self._show(event)
+        if event == "on_snapshot":
+            self.last_snapshot, self._owes_snapshot = self.epochs_done, False
+        self._last_tick = time.perf_counter()  # not training, so no part of its speed
+
+    def _show(self, event: str) -> None:
         weights = [*self.step.generator.parameters(), *self.step.discriminator.parameters()]
         if not torch.stack(torch._foreach_norm(weights)).isfinite().all():
             raise UserError(
@@ -202,12 +223,11 @@ class Trainer:
             for number in range(self.config.standing_batches)
         )
         self.tell(event)
-        self._last_tick = time.perf_counter()  # not training, so no part of its speed
 
     def _interrupt(self) -> None:
         ends_epoch = self.steps_taken % self.batches.steps_per_epoch == 0
-        due = ends_epoch and self.schedule.snapshot_due(self.epochs_done)
-        self._snapshot("on_snapshot" if due else "on_interrupt")
+        owed = self._owes_snapshot or self.schedule.snapshot_due(self.epochs_done)
+        self._snapshot("on_snapshot" if ends_epoch and owed else "on_interrupt")
         raise Interrupted(f"interrupted and saved after step {self.steps_taken}; --resume goes on from there")
 
     @contextmanager

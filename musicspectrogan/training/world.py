@@ -14,6 +14,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed
 
+from musicspectrogan.device import choose_device, is_from_device
 from musicspectrogan.errors import Interrupted, UserError
 from musicspectrogan.launch import Place, this_process
 
@@ -36,9 +37,13 @@ class World:
         """Whether this is the process that talks and writes."""
         return self.place.rank == 0
 
-    def device(self, device: torch.device) -> torch.device:
-        """This process's own among the machine's devices of that kind."""
-        return device
+    def device(self, name: str) -> torch.device:
+        """The device of that name, and of several GPUs this process's own.
+
+        Raises:
+            UserError: as `choose_device` does.
+        """
+        return choose_device(name)
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
@@ -56,6 +61,10 @@ class World:
         """Whether any process wishes to stop; to be asked after every step, and never waits for a device."""
         return wish
 
+    def told_by_main(self, choice: bool) -> bool:
+        """The first process's choice, in all of them."""
+        return choice
+
     def check_alike(self, **facts: object) -> None:
         """Raise UserError where one of the facts is not the same in all processes."""
 
@@ -67,12 +76,15 @@ class Processes(World):
         self.place = place
         self._asked: tuple[Tensor, distributed.Work] | None = None
 
-    def device(self, device: torch.device) -> torch.device:
+    def device(self, name: str) -> torch.device:
         """This process's GPU, or the CPU.
 
         Raises:
             UserError: the machine has fewer GPUs than processes, or they are of a kind that cannot be joined.
         """
+        if ":" in name:
+            raise UserError(f"--device {name}: give --device cuda, and each process takes a GPU of its own")
+        device = choose_device(name)
         if device.type == "cpu":
             return device
         if device.type != "cuda":
@@ -80,7 +92,7 @@ class Processes(World):
         here = torch.cuda.device_count()
         if self.place.local_rank >= here:
             raise UserError(f"more processes than GPUs on this machine; give --nproc-per-node {here}")
-        return torch.device("cuda", self.place.local_rank)
+        return choose_device(f"cuda:{self.place.local_rank}")
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
@@ -144,6 +156,13 @@ class Processes(World):
             answer.wait()
         return bool(wishes)
 
+    def told_by_main(self, choice: bool) -> bool:
+        """As `World.told_by_main`."""
+        told = torch.tensor(int(choice))
+        with _others_are_there():
+            distributed.broadcast(told, 0, group=self._hosts)
+        return bool(told)
+
     def check_alike(self, **facts: object) -> None:
         """Raise UserError where one of the facts is not the same in all processes."""
         told: list[dict[str, object]] = [{}] * self.size
@@ -164,6 +183,8 @@ def _others_are_there() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if is_from_device(error):
+            raise
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"another process of this run has ended or cannot be reached ({reason}); mend that, and go "

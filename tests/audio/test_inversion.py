@@ -118,7 +118,7 @@ def test_the_round_trip_is_no_worse_than_librosas():
     assert errors[0] <= errors[1]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_on_a_gpu_it_sounds_the_same():
     image = image_of(clip("chords"))[None]
     on_gpu = invert(image.cuda(), CONFIG).cpu().numpy()[0]

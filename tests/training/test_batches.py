@@ -205,7 +205,7 @@ def test_windows_on_images_without_neighbours_are_the_images_and_a_line_says_so(
     assert not caplog.records
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("windows", [False, True])
 def test_batches_on_a_gpu_equal_those_on_the_cpu(monkeypatch, windows):
     dataset, gpu = strips(), torch.device("cuda")

@@ -187,7 +187,10 @@ def test_judgements_come_with_snapshots_by_position_alone(snapshot_every, eval_e
     schedule = Schedule(config, epoch_images=40)
     snapshots = [epoch for epoch in range(1, 7) if schedule.snapshot_due(epoch)]
     assert snapshots == list(range(snapshot_every // 40, 7, snapshot_every // 40))
-    assert [40 * epoch for epoch in snapshots if schedule.judgement_due(epoch)] == due
+    judged = [
+        epoch for epoch in snapshots if schedule.judgement_due(epoch, schedule.last_snapshot(epoch - 1))
+    ]
+    assert [40 * e for e in judged] == due
 
 
 def test_snapshots_grow_rarer_in_long_runs_and_end_with_one():
@@ -196,7 +199,11 @@ def test_snapshots_grow_rarer_in_long_runs_and_end_with_one():
     assert due[:10] == list(range(1000, 11000, 1000))
     assert due[-1] == 150_500
     assert all(1.09 < later / sooner < 1.12 for sooner, later in itertools.pairwise(due[9:-1]))
-    judged = [images for images in due if schedule.judgement_due(images // 100)]
+    judged = [
+        100 * epoch
+        for before, epoch in itertools.pairwise([0, *(images // 100 for images in due)])
+        if schedule.judgement_due(epoch, before)
+    ]
     assert judged[:2] == [4000, 8000]
     # Evenly up to ten times 4000, each at the first snapshot from then on; later at every snapshot.
     between = [later - sooner for sooner, later in itertools.pairwise(judged)]

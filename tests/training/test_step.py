@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import logging
-from types import SimpleNamespace
+import warnings
 
 import pytest
 import torch
@@ -14,11 +12,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import logsigmoid
 
 from musicspectrogan import models
+from musicspectrogan.device import arithmetic
 from musicspectrogan.errors import UserError
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training.augment import DRAWS, Augmentation
-from musicspectrogan.training.graph import WARM_UP_STEPS, GraphedStep
-from musicspectrogan.training.losses import LOSSES
+from musicspectrogan.training.graph import WARM_UP_STEPS, RecordedStep
+from musicspectrogan.training.losses import LOSSES, Loss
 from musicspectrogan.training.step import VIEWS, AdversarialStep
 
 BATCH, LATENT = 6, 5
@@ -299,8 +298,7 @@ def two_alike(step_class, other_class, device="cpu", loss="bce", both=None, **op
             *(copy.deepcopy(n).to(device, memory_format=torch.channels_last) for n in networks),
             LOSSES[loss],
             **ADAM,
-            **(both or {}),
-            **choice,
+            **{**(both or {}), **choice},
         )
         for kind, choice in ((step_class, {}), (other_class, options))
     )
@@ -346,66 +344,181 @@ def test_optimizers_go_on_from_a_run_on_another_device(factor):
     assert all(torch.equal(a, b) for a, b in zip(weights_of(one), weights_of(other), strict=True))
 
 
-def test_a_step_that_cannot_be_recorded_is_taken_all_the_same_and_says_so_once(monkeypatch, caplog):
-    plain, graphed = two_alike(AdversarialStep, GraphedStep)
-
-    @contextlib.contextmanager
-    def refuse(*_, **__):
-        raise RuntimeError("operation not permitted when stream is capturing\nand more")
-        yield
-
-    stream = SimpleNamespace(wait_stream=lambda other: None)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
-    monkeypatch.setattr(torch.cuda, "graph", refuse)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
-    for batch in some_batches(WARM_UP_STEPS + 3):
-        expected, got = plain(*batch), graphed(*batch)
+def test_a_recorded_step_equals_the_plain_one_and_is_replayed_after_warming_up(stage):
+    plain, other = two_alike(AdversarialStep, AdversarialStep)
+    recorded = stage.record(other)
+    for taken, batch in enumerate(some_batches(WARM_UP_STEPS + 3)):
+        assert recorded.is_recorded == (taken > WARM_UP_STEPS)
+        expected, got = plain(*batch), recorded(*batch)
         assert all(torch.equal(got[name], value) for name, value in expected.items())
-    assert all(torch.equal(a, b) for a, b in zip(weights_of(plain), weights_of(graphed), strict=True))
-    assert [record.getMessage() for record in caplog.records] == [
-        "This step cannot be a CUDA graph (operation not permitted when stream is capturing): "
-        "training goes on, slower"
-    ]
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(plain), weights_of(other), strict=True))
+    assert stage.replays == 3
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("bfloat16", [False, True])
+def a_loss_that_fails(stage, turn, error):
+    """BCE, but for one player's turn while it is recorded."""
+
+    def of(player):
+        def loss(*logits):
+            if stage.is_capturing and player == turn:
+                raise error
+            return getattr(LOSSES["bce"], player)(*logits)
+
+        return loss
+
+    return Loss(of("discriminator"), of("generator"))
+
+
+@pytest.mark.parametrize("turn", ["discriminator", "generator"])
+@pytest.mark.parametrize("both", [{}, PENALISED])
+def test_a_step_that_cannot_be_recorded_says_what_to_give_and_leaves_all_as_it_was(stage, turn, both):
+    plain, step = two_alike(AdversarialStep, AdversarialStep, both=both)
+    error = RuntimeError("CUDA error: operation not permitted when stream is capturing\nand more")
+    step.loss = a_loss_that_fails(stage, turn, error)
+    recorded, before = stage.record(step), stage.current
+    *batches, last, _ = some_batches(WARM_UP_STEPS + 2)
+    for batch in batches:
+        recorded(*batch), plain(*batch)
+    told = r"\(CUDA error: operation not permitted when stream is capturing\); give --no-cuda-graph"
+    with pytest.raises(UserError, match=told):
+        recorded(*last)
+    assert stage.current is before
+    assert all(weight.requires_grad for weight in step.discriminator.parameters())
+    # The acted recording has run the discriminator's update where it got so far: go on from equal weights.
+    for network in ("generator", "discriminator"):
+        getattr(step, network).load_state_dict(getattr(plain, network).state_dict())
+    states = [copy.deepcopy(o.state_dict()) for o in (plain.optimizer_d, plain.optimizer_g)]
+    step.load_optimizers(*states)
+    expected, got = plain(*last), step(*last)
+    assert {n: v.item() for n, v in got.items()} == {n: v.item() for n, v in expected.items()}
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(plain), weights_of(step), strict=True))
+
+
+@pytest.mark.parametrize("when", ["fails_to_begin", "fails_to_end"])
+def test_a_recording_that_does_not_begin_or_end_gives_the_stream_back(stage, when):
+    _, step = two_alike(AdversarialStep, AdversarialStep)
+    recorded, before = stage.record(step), stage.current
+    *batches, last = some_batches(WARM_UP_STEPS + 1)
+    for batch in batches:
+        recorded(*batch)
+    setattr(stage, when, RuntimeError("CUDA error: stream capture is unjoined"))
+    with pytest.raises(UserError, match=r"stream capture is unjoined.*--no-cuda-graph"):
+        recorded(*last)
+    assert stage.current is before
+    assert not recorded.is_recorded
+
+
+def test_memory_that_is_full_while_recording_is_told_as_that(stage):
+    _, step = two_alike(AdversarialStep, AdversarialStep)
+    step.loss = a_loss_that_fails(stage, "generator", torch.OutOfMemoryError("CUDA out of memory."))
+    recorded = stage.record(step)
+    *batches, last = some_batches(WARM_UP_STEPS + 1)
+    for batch in batches:
+        recorded(*batch)
+    with pytest.raises(torch.OutOfMemoryError):
+        recorded(*last)
+
+
+def test_warming_up_says_nothing_of_capturable_optimizers(stage, monkeypatch):
+    """What Adam says of itself on a GPU, where it is there to be recorded and not recorded yet."""
+    _, step = two_alike(AdversarialStep, AdversarialStep)
+    update = step.optimizer_d.step
+
+    def warn_and_update():
+        warnings.warn("This instance was constructed with capturable=True or some of all", stacklevel=1)
+        update()
+
+    monkeypatch.setattr(step.optimizer_d, "step", warn_and_update)
+    (batch,) = some_batches(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stage.record(step)(*batch)
+        with pytest.raises(UserWarning):
+            step(*batch)
+
+
+def test_only_a_step_that_is_to_be_recorded_has_capturable_optimizers():
+    plain, other = two_alike(AdversarialStep, AdversarialStep)
+    assert not plain.optimizer_d.param_groups[0]["capturable"]
+    assert isinstance(plain.optimizer_d.param_groups[0]["lr"], float)
+    _, other = two_alike(AdversarialStep, AdversarialStep, capturable=True)
+    for optimizer in (other.optimizer_d, other.optimizer_g):
+        assert optimizer.param_groups[0]["capturable"]
+        assert isinstance(optimizer.param_groups[0]["lr"], torch.Tensor)
+
+
+@pytest.mark.parametrize(("r1", "r2"), [(0.5, 0.0), (0.0, 0.5), (0.5, 0.5), (0.0, 0.0)])
+def test_real_and_fake_images_are_judged_in_the_same_precision(r1, r2):
+    """With one penalty alone too: logits of float32 beside logits of bfloat16 differ by their rounding."""
+    step = tiny_step(LinearDiscriminator, "relativistic", r1=r1, r2=r2, bfloat16=True)
+    enabled = []
+    step.discriminator.register_forward_pre_hook(lambda *_: enabled.append(torch.is_autocast_enabled("cpu")))
+    step(*next(some_batches(1, size=16)))
+    of_discriminator, of_generator = enabled[:2], enabled[2:]
+    assert of_discriminator == [not (r1 or r2)] * 2
+    assert of_generator == [True, True]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 @pytest.mark.parametrize(
     ("loss", "options"),
     [("bce", {}), ("relativistic", {**PENALISED, "augmentation": Augmentation(0.5)})],
 )
-def test_a_recorded_step_equals_one_that_is_launched_kernel_by_kernel(loss, options, bfloat16):
-    both = {**options, "bfloat16": bfloat16}
-    plain, graphed = two_alike(AdversarialStep, GraphedStep, "cuda", loss, both)
-    told = []
-    for taken, batch in enumerate(some_batches(WARM_UP_STEPS + 5, "cuda", draws=plain.augmentation.draws)):
-        for step in (plain, graphed):
-            step.anneal(0.7**taken)
-        told.append((plain(*batch), graphed(*batch)))
-    assert graphed._graph is not None
+def test_a_recorded_step_equals_one_that_is_launched_kernel_by_kernel(loss, options, precision):
+    both = {**options, "bfloat16": precision == "bfloat16"}
+    plain, other = two_alike(AdversarialStep, AdversarialStep, "cuda", loss, both, capturable=True)
+    recorded, told = RecordedStep(other), []
+    with arithmetic(precision), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        batches = some_batches(WARM_UP_STEPS + 5, "cuda", draws=plain.augmentation.draws)
+        for taken, batch in enumerate(batches):
+            for step in (plain, other):
+                step.anneal(0.7**taken)
+            told.append((plain(*batch), recorded(*batch)))
+    assert recorded.is_recorded
     for expected, got in told:
         assert {name: value.item() for name, value in got.items()} == pytest.approx(
             {name: value.item() for name, value in expected.items()}, rel=1e-2, abs=1e-2
         )
-    for weight, reference in zip(weights_of(graphed), weights_of(plain), strict=True):
+    for weight, reference in zip(weights_of(other), weights_of(plain), strict=True):
         assert (weight - reference).abs().double().median() < 1e-4
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_recorded_step_never_waits_for_the_device():
-    _, graphed = two_alike(AdversarialStep, GraphedStep, "cuda")
+    _, step = two_alike(AdversarialStep, AdversarialStep, "cuda", capturable=True)
+    recorded = RecordedStep(step)
     batches = list(some_batches(WARM_UP_STEPS + 4, "cuda"))
     for batch in batches[:-3]:
-        graphed(*batch)
+        recorded(*batch)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for batch in batches[-3:]:
-            graphed(*batch)
+            recorded(*batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+def test_a_recording_that_fails_on_a_gpu_leaves_a_step_that_goes_on():
+    _, step = two_alike(AdversarialStep, AdversarialStep, "cuda", capturable=True)
+    sound = step.loss
+
+    def waits(fakes, reals=None):
+        loss = sound.generator(fakes, reals)
+        loss.item()  # the host waits for the device, which no graph can hold
+        return loss
+
+    step.loss = Loss(sound.discriminator, waits)
+    recorded, before = RecordedStep(step), torch.cuda.current_stream()
+    *batches, last = some_batches(WARM_UP_STEPS + 1, "cuda")
+    for batch in batches:
+        recorded(*batch)
+    with pytest.raises(UserError, match="--no-cuda-graph"):
+        recorded(*last)
+    assert torch.cuda.current_stream() == before
+    assert all(weight.requires_grad for weight in step.discriminator.parameters())
 
 
 def test_the_discriminator_can_learn_again_after_the_generators_turn():

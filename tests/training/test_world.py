@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, environment
+from gpus import act_gpus
 from processes import workers_below
 from test_training import metrics_of, wait_for, weights_of
 from torch import nn
@@ -265,15 +266,17 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_one_that_can(settings, si
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    device = torch.device("cuda")
-    assert Processes(Place(5, 8, 1)).device(device) == torch.device("cuda", 1)
-    assert Processes(Place(5, 8, 1)).device(CPU) == CPU
-    assert ALONE.device(device) == device
+    act_gpus(monkeypatch, [(8, 6), (8, 6)])
+    assert Processes(Place(5, 8, 1)).device("cuda") == torch.device("cuda", 1)
+    assert Processes(Place(5, 8, 1)).device("cpu") == CPU
+    assert ALONE.device("cuda") == torch.device("cuda", 0)
     with pytest.raises(UserError, match="give --nproc-per-node 2"):
-        Processes(Place(2, 4, 2)).device(device)
+        Processes(Place(2, 4, 2)).device("cuda")
+    with pytest.raises(UserError, match="--device cuda:1: give --device cuda, and each process takes"):
+        Processes(Place(0, 2, 0)).device("cuda:1")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with pytest.raises(UserError, match="--device mps"):
-        Processes(Place(0, 2, 0)).device(torch.device("mps"))
+        Processes(Place(0, 2, 0)).device("mps")
 
 
 def test_the_place_is_torchruns(monkeypatch):

@@ -1,0 +1,44 @@
+"""The benchmarks run: small, and what they do on a GPU acted out on the CPU."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, environment
+
+from musicspectrogan.data.dataset import load_dataset
+from musicspectrogan.models import ModelConfig
+from musicspectrogan.training.graph import WARM_UP_STEPS
+
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def test_training_takes_more_images_in_a_round_than_there_are(tmp_path):
+    """As on a GPU, where a round goes many times through the images."""
+    line = [sys.executable, BENCHMARKS / "training.py", "--device", "cpu", "--tracks", 3]
+    line += ["--images", 250, "--widths", 4, "--rounds", 1]  # 4,000 at this width; there are 150
+    done = subprocess.run(
+        list(map(str, line)), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("## Training (CPU, ")
+    for row in ("times as fast as the tutorial's loop", "part of the rate of a large", "images a second"):
+        assert f"| width 4, float32: {row}" in done.stdout
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_training_by_a_recorded_step(stage, images, monkeypatch, precision):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    training = importlib.import_module("training")
+    dataset = load_dataset(images, split="all")
+    model = ModelConfig(64, 2, training.CONFIG.latent_dim, len(dataset.genres))
+    ours = training.Ours(dataset, model, torch.device("cpu"), precision, recorded=True)
+    stage.step = ours.take_step
+    steps = 12
+    ours.train(steps * training.CONFIG.batch_size)
+    assert stage.replays == steps - WARM_UP_STEPS
+    assert all(weight.isfinite().all() for weight in ours.step.generator.parameters())

@@ -1,0 +1,248 @@
+"""Which device is taken, how it computes, and what is said when it fails."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import pytest
+import torch
+from gpus import act_gpus
+
+from musicspectrogan import cli
+from musicspectrogan.device import (
+    arithmetic,
+    choose_device,
+    is_from_device,
+    missing_kernels,
+    repeatable,
+    told_in_one_line,
+)
+from musicspectrogan.errors import UserError
+from musicspectrogan.training import runner
+from musicspectrogan.training.batches import Batches
+from musicspectrogan.training.trainer import Trainer
+
+# What PyTorch's CUDA 13 builds have kernels for.
+CUDA_13 = "sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+
+
+@pytest.mark.parametrize(
+    ("capability", "kernels", "runs"),
+    [
+        ((6, 1), CUDA_13, False),  # GTX 1050 Ti
+        ((7, 0), CUDA_13, False),
+        ((7, 5), CUDA_13, True),
+        ((8, 9), CUDA_13, True),  # by the binary for 8.6
+        ((12, 1), CUDA_13, True),
+        ((13, 0), CUDA_13, False),
+        ((13, 0), f"{CUDA_13} compute_120", True),  # by PTX
+        ((7, 0), f"{CUDA_13} compute_120", False),
+        ((6, 1), "sm_50 sm_60 sm_70 sm_75 sm_80 sm_86 sm_90", True),
+        ((8, 0), "sm_86", False),  # a binary is of no use to an older card
+        ((9, 0), "sm_90a", True),
+        ((9, 1), "sm_90a", False),
+        ((10, 3), "sm_100f", True),
+        ((12, 0), "sm_100f", False),
+        ((6, 1), "gfx90a", False),
+    ],
+)
+def test_a_gpu_is_usable_where_pytorch_has_kernels_for_it(monkeypatch, capability, kernels, runs):
+    act_gpus(monkeypatch, [capability], kernels)
+    trouble = missing_kernels(0)
+    assert (trouble is None) == runs
+    if not runs:
+        assert f"has no kernels for the Card 0 (compute capability {capability[0]}.{capability[1]}" in trouble
+        assert ("whl/cu126" in trouble) == (capability < (7, 5))
+
+
+def test_a_build_for_rocm_or_without_a_list_is_not_judged(monkeypatch):
+    act_gpus(monkeypatch, [(9, 0)], "")
+    assert missing_kernels(0) is None
+    act_gpus(monkeypatch, [(9, 0)], "gfx90a gfx1100")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert missing_kernels(0) is None
+
+
+def test_an_old_card_is_passed_over_by_auto_and_refused_by_name(monkeypatch, caplog):
+    act_gpus(monkeypatch, [(6, 1)])
+    monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
+    assert choose_device("auto") == torch.device("cpu")
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Computing on the CPU: --device cuda: PyTorch")
+    assert "has no kernels for the Card 0" in record.getMessage()
+    assert "\n" not in record.getMessage()
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(UserError, match="has no kernels for the Card 0.*pip install") as refused:
+            choose_device(name)
+        assert "\n" not in str(refused.value)
+
+
+def test_the_first_usable_card_is_taken_and_made_the_current_one(monkeypatch):
+    chosen = act_gpus(monkeypatch, [(6, 1), (8, 6), (12, 0)])
+    for name, number in (("auto", 1), ("cuda", 1), ("cuda:1", 1), ("cuda:2", 2)):
+        assert choose_device(name) == torch.device("cuda", number)
+        assert chosen.pop() == number
+    with pytest.raises(UserError, match="--device cuda:3: this machine has 3 GPUs, numbered from 0"):
+        choose_device("cuda:3")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "CUDA", "", "cpu:0", "cuda:1:2"])
+def test_names_that_no_device_has(name):
+    with pytest.raises(UserError, match="device: .* is not one of auto, cuda, mps, cpu, cuda:N"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("command_name", ["train", "generate", "evaluate"])
+def test_every_command_checks_the_name_of_the_device(command, command_name, tmp_path):
+    done = command("-m", "musicspectrogan", command_name, "--device", "cudo", cwd=tmp_path, status=2)
+    assert "device: 'cudo' is not one of auto, cuda, mps, cpu, cuda:N (did you mean 'cuda'?)" in done.stderr
+
+
+def flags():
+    cudnn = torch.backends.cudnn
+    return cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic
+
+
+def test_float32_is_float32_and_everything_is_put_back():
+    before = flags()
+    for precision, tf32 in (("float32", False), ("tf32", True), ("bfloat16", False)):
+        with arithmetic(precision):
+            assert flags() == (tf32, tf32, True, False)
+        assert flags() == before
+    with pytest.raises(KeyError), repeatable():
+        assert flags() == (False, False, False, True)
+        assert torch.are_deterministic_algorithms_enabled()
+        raise KeyError
+    assert flags() == before
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True), ("bfloat16", False)])
+def test_training_computes_in_the_precision_that_was_asked_for(
+    monkeypatch, images, tmp_path, precision, tf32
+):
+    seen = []
+    monkeypatch.setattr(Trainer, "train", lambda trainer: seen.append((flags(), trainer.step.bfloat16)))
+    config = runner.TrainingConfig(dataset=images, width=2, device="cpu", precision=precision)
+    runner.train(runner.plan_run(config, tmp_path / "run"))
+    assert seen == [((tf32, tf32, True, False), precision == "bfloat16")]
+
+
+def run_in_process(monkeypatch, capsys, *arguments):
+    """A command's exit status and what it said last."""
+    monkeypatch.setattr(sys, "argv", ["musicspectrogan", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code, capsys.readouterr().err.splitlines()[-1]
+
+
+def fails(error):
+    def call(*_, **__):
+        raise error
+
+    return call
+
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …\nmore")
+FULL = "musicspectrogan: the GPU's memory is full; close other programs that use it, lower --batch-size"
+
+
+@pytest.mark.parametrize(
+    ("place", "command_name"),
+    [
+        ("musicspectrogan.training.runner.AdversarialStep", "train"),
+        ("musicspectrogan.training.batches.Batches.__init__", "train"),
+        ("musicspectrogan.training.batches.Batches.epoch", "train"),
+        ("musicspectrogan.training.trainer.Trainer._snapshot", "train"),
+        ("musicspectrogan.generation.sampler.Sampler.__init__", "generate"),
+        ("musicspectrogan.generation.sampler.Sampler.images", "generate"),
+        ("musicspectrogan.evaluation.classifier.train_classifier", "evaluate"),
+    ],
+)
+def test_full_memory_is_told_in_one_line_wherever_it_strikes(
+    monkeypatch, capsys, images, trained, tmp_path, place, command_name
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(place, fails(OUT_OF_MEMORY))
+    arguments = {
+        "train": ("--dataset", images, "--epochs", 1, "--width", 2, "--device", "cpu", "--output", "run"),
+        "generate": ("--checkpoint", trained, "--count", 1, "--output", "made", "--device", "cpu"),
+        "evaluate": ("--checkpoint", trained, "--samples", 50, "--device", "cpu", "--output", "e.json"),
+    }[command_name]
+    if command_name == "evaluate":
+        monkeypatch.setattr("musicspectrogan.evaluation.sets.FEWEST_IMAGES", 1)
+        monkeypatch.setattr("musicspectrogan.evaluation.sets.FEWEST_TRACKS", 1)
+        monkeypatch.setattr("musicspectrogan.evaluation.classifier.cached_classifiers", fails(OUT_OF_MEMORY))
+        monkeypatch.setattr("musicspectrogan.evaluation.evaluate.make_yardstick", fails(OUT_OF_MEMORY))
+    status, told = run_in_process(monkeypatch, capsys, command_name, *arguments)
+    assert status == 2
+    assert told.startswith(FULL)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OUT_OF_MEMORY, "the GPU's memory is full"),
+        (RuntimeError("CUDA error: out of memory"), "the GPU's memory is full"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "the GPU's memory is full"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "the GPU's memory is full"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"), "the GPU's memory is full"),
+        (RuntimeError("CUDA error: no kernel image is available\nmore"), "the GPU failed (CUDA error: no"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "the GPU failed (cuDNN error"),
+        (torch.AcceleratorError("CUDA error: unspecified launch failure"), "the GPU failed (CUDA error: un"),
+        (MemoryError("Unable to allocate 9 GiB"), "the computer's memory is full"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: not enough: you tried to allocate 99 bytes."),
+            "the computer's memory is full",
+        ),
+        (RuntimeError("CUDA error: device-side assert triggered"), None),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
+        (ValueError("CUDA error: not one of PyTorch's"), None),
+    ],
+)
+def test_errors_of_devices_are_told_as_what_they_are(error, told):
+    line = told_in_one_line(error)
+    assert (line is None) == (told is None)
+    if told:
+        assert line.startswith(told)
+        assert "\n" not in line
+        assert "--device cpu" in line or "computer" in line
+
+
+def test_a_gpu_that_fails_is_no_lost_process():
+    from musicspectrogan.training.world import _others_are_there
+
+    for error in (OUT_OF_MEMORY, RuntimeError("CUDA error: unspecified launch failure")):
+        assert is_from_device(error)
+        with pytest.raises(type(error), match="CUDA"), _others_are_there():
+            raise error
+    with pytest.raises(UserError, match="another process of this run has ended"), _others_are_there():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4711")
+
+
+@pytest.mark.gpu
+def test_float32_on_a_gpu_has_24_bits_of_mantissa_and_tf32_has_11():
+    torch.manual_seed(0)
+    images, kernels = (
+        torch.randn(8, 32, 16, 16, dtype=torch.float64),
+        torch.randn(32, 32, 3, 3, dtype=torch.float64),
+    )
+    exact = torch.nn.functional.conv2d(images, kernels)
+    errors = {}
+    for precision in ("float32", "tf32"):
+        with arithmetic(precision):
+            got = torch.nn.functional.conv2d(images.float().cuda(), kernels.float().cuda()).cpu().double()
+        errors[precision] = ((got - exact).norm() / exact.norm()).item()
+    assert errors["float32"] < 2e-6
+    if torch.cuda.get_device_capability() >= (8, 0):
+        assert errors["tf32"] > 1e-5
+
+
+@pytest.mark.gpu
+def test_batches_and_samples_live_on_the_gpu_that_was_named(images):
+    device = choose_device("cuda:0")
+    assert torch.cuda.current_device() == 0
+    batches = Batches(runner.load_dataset(images, split="all"), 4, device, 0)
+    shown, labels = next(batches.epoch(0))
+    assert shown.device == labels.device == device
