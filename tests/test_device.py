@@ -73,7 +73,7 @@ def test_an_old_card_is_passed_over_by_auto_and_refused_by_name(monkeypatch, cap
     assert "has no kernels for the Card 0" in record.getMessage()
     assert "\n" not in record.getMessage()
     for name in ("cuda", "cuda:0"):
-        with pytest.raises(UserError, match="has no kernels for the Card 0.*pip install") as refused:
+        with pytest.raises(UserError, match=r"has no kernels for the Card 0.*pip install") as refused:
             choose_device(name)
         assert "\n" not in str(refused.value)
 
@@ -89,7 +89,7 @@ def test_the_first_usable_card_is_taken_and_made_the_current_one(monkeypatch):
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "CUDA", "", "cpu:0", "cuda:1:2"])
 def test_names_that_no_device_has(name):
-    with pytest.raises(UserError, match="device: .* is not one of auto, cuda, mps, cpu, cuda:N"):
+    with pytest.raises(UserError, match=r"device: .* is not one of auto, cuda, mps, cpu, cuda:N"):
         choose_device(name)
 
 
@@ -160,21 +160,20 @@ FULL = "musicspectrogan: the GPU's memory is full; close other programs that use
         ("musicspectrogan.evaluation.classifier.train_classifier", "evaluate"),
     ],
 )
-def test_full_memory_is_told_in_one_line_wherever_it_strikes(
-    monkeypatch, capsys, images, trained, tmp_path, place, command_name
-):
-    monkeypatch.chdir(tmp_path)
+def test_full_memory_is_told_in_one_line_wherever_it_strikes(place, command_name, trained, request):
+    monkeypatch, capsys, folder = (request.getfixturevalue(n) for n in ("monkeypatch", "capsys", "tmp_path"))
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(place, fails(OUT_OF_MEMORY))
     arguments = {
-        "train": ("--dataset", images, "--epochs", 1, "--width", 2, "--device", "cpu", "--output", "run"),
-        "generate": ("--checkpoint", trained, "--count", 1, "--output", "made", "--device", "cpu"),
-        "evaluate": ("--checkpoint", trained, "--samples", 50, "--device", "cpu", "--output", "e.json"),
+        "train": ("--dataset", request.getfixturevalue("images"), "--epochs", 1, "--width", 2),
+        "generate": ("--checkpoint", trained, "--count", 1),
+        "evaluate": ("--checkpoint", trained, "--samples", 50),
     }[command_name]
-    if command_name == "evaluate":
+    output = folder / ("evaluation.json" if command_name == "evaluate" else "new")
+    if command_name == "evaluate":  # the fixture's music is too little to judge by
         monkeypatch.setattr("musicspectrogan.evaluation.sets.FEWEST_IMAGES", 1)
         monkeypatch.setattr("musicspectrogan.evaluation.sets.FEWEST_TRACKS", 1)
-        monkeypatch.setattr("musicspectrogan.evaluation.classifier.cached_classifiers", fails(OUT_OF_MEMORY))
-        monkeypatch.setattr("musicspectrogan.evaluation.evaluate.make_yardstick", fails(OUT_OF_MEMORY))
+    arguments += ("--device", "cpu", "--output", output)
     status, told = run_in_process(monkeypatch, capsys, command_name, *arguments)
     assert status == 2
     assert told.startswith(FULL)
