@@ -26,6 +26,7 @@ from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.device import arithmetic, choose_device
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training.batches import Batches
+from musicspectrogan.training.building import build_networks, build_step
 from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.graph import RecordedStep
 from musicspectrogan.training.losses import LOSSES
@@ -143,20 +144,11 @@ class Ours:
         *,
         recorded: bool,
     ) -> None:
-        generator, discriminator = (
-            network.to(device, memory_format=torch.channels_last) for network in models.build("dcgan", model)
-        )
-        self.step = AdversarialStep(
-            generator,
-            discriminator,
-            LOSSES["bce"],
-            lr=CONFIG.lr,
-            betas=(CONFIG.beta1, CONFIG.beta2),
-            bfloat16=precision == "bfloat16",
-            capturable=recorded,
-        )
+        config = replace(CONFIG, precision=precision)
+        networks = build_networks(config, model)
+        self.step = build_step(config, networks, device, augment=0.0, recorded=recorded)
         self.take_step = RecordedStep(self.step) if recorded else self.step
-        self.ema = AveragedGenerator(generator, CONFIG.ema_images)
+        self.ema = AveragedGenerator(self.step.generator, CONFIG.ema_images)
         self.dataset, self.device = dataset, device
 
     def train(self, images: int) -> None:

@@ -25,7 +25,7 @@ from musicspectrogan.config import parse_flags, read_yaml
 from musicspectrogan.errors import Interrupted, UserError, check_choice, printable
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.generation.settings import FORMATS, GenerateConfig
-from musicspectrogan.launch import this_process
+from musicspectrogan.launch import check_device, this_process
 from musicspectrogan.progress import ConsoleHandler, OneLineFormatter
 from musicspectrogan.training.settings import TrainingConfig
 
@@ -246,9 +246,37 @@ def reconstruct(arguments: list[str], program: str) -> None:
     _tell(f"image, restored sound and original are in {command.output}")
 
 
+@dataclass(frozen=True)
+class DoctorCommand:
+    """Say what a bug report needs, and try every device: two minutes at most."""
+
+    device: str | None = None
+    """The one device to try: cpu, cuda, cuda:N or mps; None for all that there are."""
+
+    def __post_init__(self) -> None:
+        if self.device is not None:
+            check_device(self.device)
+
+
+def doctor(arguments: list[str], program: str) -> None:
+    """versions, devices and decoders for a bug report, and whether every device trains right"""
+    command = parse_flags(DoctorCommand, arguments, program=program)
+    from musicspectrogan.device import choose_device
+    from musicspectrogan.doctor import examine
+
+    failed = 0
+    for line, is_sound in examine(str(choose_device(command.device)) if command.device else None):
+        _tell(line)
+        sys.stdout.flush()
+        failed += not is_sound
+    _tell(f"\n{failed} failed: paste all of this into a bug report" if failed else "\nAll is as it should be")
+    if failed:
+        sys.exit(EXIT_BUG)
+
+
 COMMANDS: dict[str, Callable[[list[str], str], None]] = {
     command.__name__: command
-    for command in (preprocess, train, generate, evaluate, invert, reconstruct, info)
+    for command in (preprocess, train, generate, evaluate, invert, reconstruct, info, doctor)
 }
 
 

@@ -23,6 +23,7 @@ ALLOWED = {
     "training": {"models", "data", "audio.spectrogram"},
     "generation": {"training.checkpoint", "models", "audio"},
     "evaluation": {"generation", "data", "training.checkpoint", "audio.spectrogram", "audio.images"},
+    "doctor": {"training", "models", "audio"},
     "information": {"data.manifest", "training.checkpoint", "audio.spectrogram"},
 }
 TOP = {"cli", "__main__", "__init__"}

@@ -20,9 +20,10 @@ from musicspectrogan.filesystem import sole_writer
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.layers import deviation_group
 from musicspectrogan.training import run_directory
-from musicspectrogan.training.augment import Augmentation, probability_for
+from musicspectrogan.training.augment import probability_for
 from musicspectrogan.training.batches import Batches, steps_per_epoch
 from musicspectrogan.training.batchnorm import synchronise_batchnorm
+from musicspectrogan.training.building import build_networks, build_step
 from musicspectrogan.training.callbacks import (
     Checkpoints,
     Metrics,
@@ -37,7 +38,6 @@ from musicspectrogan.training.graph import RecordedStep
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.quality import Quality, QualityOf
 from musicspectrogan.training.settings import TrainingConfig
-from musicspectrogan.training.step import AdversarialStep
 from musicspectrogan.training.trainer import Trainer
 from musicspectrogan.training.watch import Watch
 from musicspectrogan.training.world import ALONE, World
@@ -273,40 +273,22 @@ def _check_shares(config: TrainingConfig, processes: int) -> None:
 
 def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None) -> Trainer:
     config, device = plan.config, plan.device
-    with torch.random.fork_rng(devices=[]):  # initial weights follow from the seed and leave no trace
-        torch.manual_seed(config.seed)
-        generator, discriminator = models.build(config.gan, plan.model)
-    mixes_images = any(isinstance(module, nn.BatchNorm2d) for module in discriminator.modules())
-    if mixes_images and (config.r1 or config.r2):
-        raise UserError(
-            f"--r1 and --r2 penalise the gradient of each image by itself, but the discriminator of "
-            f"--gan {config.gan} has BatchNorm; take --gan projection or --gan unconditional"
-        )
+    generator, discriminator = build_networks(config, plan.model)
     start = plan.start
     if start is not None:
         _load_weights(generator, start.generator, config)
         _load_weights(discriminator, start.discriminator, config)
-    # Convolutions are fastest in channels-last layout on CUDA and CPUs; on MPS BatchNorm's gradients
-    # are wrong in it (https://github.com/pytorch/pytorch/issues/175189).
-    layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
-    generator, discriminator = (
-        network.to(device, memory_format=layout) for network in (generator, discriminator)
-    )
     # Whether the messages of several processes can be recorded has not been tried.
     recorded = config.cuda_graph and device.type == "cuda" and plan.world.size == 1
-    step = AdversarialStep(
-        generator,
-        discriminator,
-        LOSSES[config.loss],
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        augmentation=Augmentation(plan.augment),
-        r1=config.r1,
-        r2=config.r2,
-        bfloat16=config.precision == "bfloat16",
-        capturable=recorded,
+    step = build_step(
+        config,
+        (generator, discriminator),
+        device,
+        augment=plan.augment,
+        recorded=recorded,
         world=plan.world,
     )
+    generator, discriminator = step.generator, step.discriminator
     ema = AveragedGenerator(generator, config.ema_images)
     if config.sync_batchnorm:  # not of the average, which one process samples from
         synchronise_batchnorm(generator, plan.world)

@@ -1,0 +1,201 @@
+"""doctor: a page of text for a bug report, and trials that a broken device does not pass."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from gpus import act_gpus
+
+from musicspectrogan import cli, doctor
+from musicspectrogan.config import read_yaml
+from musicspectrogan.errors import UserError
+from musicspectrogan.training.settings import TrainingConfig
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Few and small steps; what they are compared by stays."""
+    monkeypatch.setattr(doctor, "STEPS", 6)
+    monkeypatch.setattr(doctor, "BATCH_SIZE", 8)
+    tiny = {name: replace(config, width=2) for name, config in doctor.RECIPES.items()}
+    monkeypatch.setattr(doctor, "RECIPES", tiny)
+    monkeypatch.setattr(doctor, "FULL_WIDTH", 3)
+
+
+def test_its_recipes_are_those_of_the_configs():
+    same = {"width": doctor.WIDTH, "lr": 0.0002}
+    for mine, name in ((doctor.CLASSIC, "cgan"), (doctor.BEST, "cgan-best")):
+        config = read_yaml(TrainingConfig, Path(ROOT / "configs" / f"{name}.yaml"))
+        assert replace(mine, **same) == replace(config, **same), name
+
+
+def report(**options):
+    lines = list(doctor.examine(**options))
+    return "\n".join(line for line, _ in lines), [line for line, is_sound in lines if not is_sound]
+
+
+def test_the_report_has_what_a_bug_report_needs():
+    text, failed = report(only="cpu")
+    assert not failed
+    for name in ("musicspectrogan", "Python", "torch", "torchvision", "librosa", "soundfile", "pillow"):
+        assert re.search(rf"{name} \d+\.\d", text), name
+    assert f"torch {torch.__version__}" in text
+    assert re.search(r"\d+ cores; PyTorch computes in \d+ threads", text)
+    assert re.search(r"\d GiB of memory", text) and re.search(r"\d GiB of disk here", text)
+    assert "decodes wav, flac, ogg, mp3; " in text and "ffmpeg" in text
+    for recipe in ("classic", "best"):
+        assert re.search(rf"^cpu +{recipe} +plain +0 +0 +[\d,]+ +pass$", text, re.MULTILINE)
+    assert str(Path.home()) not in text
+
+
+def test_without_the_audio_libraries_the_rest_is_told_all_the_same(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "soundfile", None)
+    text, failed = report(only="cpu")
+    assert len(failed) == 1
+    assert failed[0].startswith("audio     cannot be read: ")
+    assert "best     plain" in text
+
+
+def test_a_decoder_that_fails_is_named(monkeypatch):
+    from musicspectrogan.audio import files
+
+    load = files.load
+
+    def broken(path, rate):
+        if path.suffix == ".mp3":
+            raise files.AudioError("no such codec")
+        heard = load(path, rate)
+        return replace(heard, samples=0.1 * heard.samples) if path.suffix == ".ogg" else heard
+
+    monkeypatch.setattr(files, "load", broken)
+    text, failed = report(only="cpu")
+    assert "decodes wav, flac; " in text
+    assert failed[0].startswith("audio     ogg fails: another sound comes back (level 0.04")
+    assert failed[1] == "audio     mp3 fails: AudioError: no such codec"
+
+
+def test_a_card_without_kernels_is_told_and_not_tried(monkeypatch):
+    act_gpus(monkeypatch, [(6, 1)])
+    text, failed = report()
+    assert len(failed) == 1
+    assert failed[0].startswith("gpu       cuda:0 Card 0, compute capability 6.1: PyTorch")
+    assert "cuda:0   classic" not in text
+    assert "cpu      classic  plain" in text
+
+
+def a_gpu(monkeypatch, stage, trouble=None):
+    """A GPU acted out on the CPU: `cuda:0` where steps are tried, which all come to the CPU."""
+    act_gpus(monkeypatch, [(8, 6)])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: (3 * 2**30, 4 * 2**30))
+    real = doctor.try_steps
+
+    class Recorded(doctor.RecordedStep):
+        def __init__(self, step):
+            super().__init__(step)
+            stage.step = self
+
+    def try_steps(config, device, *, recorded=False):
+        trial = real(config, CPU, recorded=recorded)
+        if device.type == "cuda":
+            if trouble:
+                trouble(trial, recorded)
+            trial = replace(trial, peak_bytes=123 * 2**20)
+        return trial
+
+    monkeypatch.setattr(doctor, "RecordedStep", Recorded)
+    monkeypatch.setattr(doctor, "try_steps", try_steps)
+
+
+def test_a_gpu_is_tried_plain_recorded_and_at_full_width(monkeypatch, stage):
+    a_gpu(monkeypatch, stage)
+    text, failed = report()
+    assert not failed
+    assert "cuda:0 Card 0, compute capability 8.6, 3.0 of 4.0 GiB of memory free" in text
+    for recipe in ("classic", "best"):
+        for kind in ("plain", "recorded"):
+            assert re.search(rf"^cuda:0 +{recipe} +{kind} .* 123 MiB pass$", text, re.MULTILINE), (
+                recipe,
+                kind,
+            )
+        assert re.search(rf"^cuda:0 +{recipe} +width 3 .* 123 MiB pass$", text, re.MULTILINE)
+    assert stage.replays == 2 * 2 * (doctor.STEPS - 3)
+
+
+@pytest.mark.parametrize(("step", "change"), [(0, 0.002), (5, 0.2), (5, float("nan"))])
+def test_a_gpu_that_computes_otherwise_fails(monkeypatch, stage, step, change):
+    def trouble(trial, recorded):
+        if recorded:
+            trial.values[step]["loss_d"] += change
+
+    a_gpu(monkeypatch, stage, trouble)
+    _, failed = report()
+    assert all(" recorded " in line or " width 3 " in line for line in failed)
+    assert sum(" recorded " in line for line in failed) == 2
+    assert all(line.endswith("FAIL") for line in failed)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UserError("cannot be recorded; give --no-cuda-graph"), "give --no-cuda-graph"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "the GPU's memory is full"),
+        (RuntimeError("CUDA error: unspecified launch failure\nmore"), "the GPU failed (CUDA error: unspec"),
+        (RuntimeError("something else\nand more"), "RuntimeError: something else"),
+    ],
+)
+def test_an_error_on_a_device_costs_its_own_line_alone(monkeypatch, stage, error, told):
+    def trouble(trial, recorded):
+        if recorded:
+            raise error
+
+    a_gpu(monkeypatch, stage, trouble)
+    text, failed = report()
+    assert "and more" not in text
+    assert failed and all(told in line for line in failed)
+    assert len(re.findall(r"^cuda:0 .* plain .* pass$", text, re.MULTILINE)) == 2
+
+
+def test_the_trials_see_a_discriminator_that_has_stopped_to_learn(monkeypatch):
+    monkeypatch.setattr(doctor, "STEPS", 20)
+    config = replace(doctor.RECIPES["classic"], width=8)
+    expected = doctor.try_steps(config, CPU)
+    real = doctor.build_step
+
+    def frozen(*arguments, **options):
+        step = real(*arguments, **options)
+        step.optimizer_d.param_groups[0]["lr"] = 0.0
+        return step
+
+    monkeypatch.setattr(doctor, "build_step", frozen)
+    broken = doctor.try_steps(config, CPU)
+    _, is_sound = doctor._compared(expected.values, broken, same=False)
+    first = doctor.largest_difference(broken.values[:1], expected.values[:1], doctor.BEFORE_UPDATE)
+    assert first < doctor.FIRST_TOLERANCE
+    assert not is_sound
+
+
+def test_the_command_ends_with_how_many_failed(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["musicspectrogan", "doctor", "--device", "cpu"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.endswith("\nAll is as it should be\n")
+    monkeypatch.setattr(doctor, "examine", lambda only: iter([("cuda:0 FAIL", False)]))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().out.endswith("\n1 failed: paste all of this into a bug report\n")
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_passes():
+    text, failed = report()
+    assert not failed, text
+    assert "cuda:0   best     recorded" in text
