@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test torture lint bench clean help
+.PHONY: demo test torture gpu lint bench clean help
 
 help:
 	@echo "make demo     install, compose demo music, train a small cGAN on it, make a page of new sounds"
@@ -12,6 +12,7 @@ help:
 	@echo "make torture  hundreds of kills, thousands of damaged files and every fault that can be staged"
 	@echo "make lint     check style"
 	@echo "make bench    measure how fast it is beside others, a quarter of an hour, into docs/benchmarks.md"
+	@echo "make gpu      run the tests that need a GPU, and measure there, into docs/benchmarks.md"
 	@echo "make clean    remove the environment and what the demo made"
 
 # The stamp file tells which requirements the environment holds, so that nothing is installed twice.
@@ -41,6 +42,10 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed
 	@PYTHONPATH=. $(RUN) benchmarks/report.py
+
+gpu: $(VENV)/installed-dev
+	@$(RUN) -m pytest -m gpu --numprocesses 0
+	@PYTHONPATH=. $(RUN) benchmarks/report.py --gpu
 
 clean:
 	rm -rf $(VENV) demo_music demo_images

@@ -42,3 +42,33 @@ def test_training_by_a_recorded_step(stage, images, monkeypatch, precision):
     ours.train(steps * training.CONFIG.batch_size)
     assert stage.replays == steps - WARM_UP_STEPS
     assert all(weight.isfinite().all() for weight in ours.step.generator.parameters())
+
+
+@pytest.fixture
+def report(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("report")
+
+
+def test_each_part_of_the_page_is_written_by_itself(report, tmp_path):
+    page = tmp_path / "benchmarks.md"
+    report.rewrite(page, ["# How fast", "on a CPU"], on_gpu=False)
+    assert page.read_text() == f"# How fast\n\non a CPU\n\n{report.OWED}"
+    report.rewrite(page, [report.ON_GPU, "40,000"], on_gpu=True)
+    assert page.read_text() == "# How fast\n\non a CPU\n\n# On a GPU\n\n40,000\n"
+    report.rewrite(page, ["# How fast", "faster"], on_gpu=False)
+    assert page.read_text() == "# How fast\n\nfaster\n\n# On a GPU\n\n40,000\n"
+
+
+def test_the_page_in_the_docs_has_both_parts(report):
+    page = report.PAGE.read_text("utf-8")
+    assert page.startswith(report.HEAD)
+    assert page.count(f"\n{report.ON_GPU}\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_figures_of_a_gpu_need_one():
+    line = [sys.executable, str(BENCHMARKS / "report.py"), "--gpu"]
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--gpu: this machine has no GPU that PyTorch can use" in done.stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import logging
 import os
 import shutil
 import signal
@@ -17,14 +19,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import command_line, environment
+from conftest import ROOT, command_line, environment
 from PIL import Image
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.errors import Interrupted
+from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.models import ModelConfig
+from musicspectrogan.training import budget
 from musicspectrogan.training.batches import Batches
 from musicspectrogan.training.callbacks import Metrics
 from musicspectrogan.training.checkpoint import load_checkpoint
@@ -367,9 +371,11 @@ def test_a_dataset_that_has_changed_is_not_resumed_on(images, command, tmp_path)
     assert "are not those that the run began with" in told.stderr
 
 
-def a_trainer(folder: Path, callbacks: list[Callback], epochs: int) -> Trainer:
+def a_trainer(folder: Path, callbacks: list[Callback], epochs: int, **settings) -> Trainer:
     """Four images, two steps an epoch; the network is as small as can be."""
-    config = TrainingConfig(width=1, batch_size=2, epochs=epochs, snapshot_every=1, standing_batches=1)
+    config = TrainingConfig(
+        width=1, batch_size=2, epochs=epochs, snapshot_every=1, standing_batches=1, **settings
+    )
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64), dtype=np.uint8)
     zeros, rows = np.zeros(4, np.int64), np.arange(4)
     dataset = ImageDataset("x", pixels, rows, zeros, ["a"], rows, zeros, SpectrogramConfig(), "")
@@ -452,17 +458,168 @@ def test_a_recipe_that_is_resumed_ends_with_the_same_weights(command, images, tm
             assert torch.equal(weight, getattr(other, part)[name]), (part, name)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("gan", ["dcgan", "cgan"])
-def test_the_classic_width_fits_four_gigabytes(gan, images, tmp_path):
-    limited = (
-        "import torch; torch.cuda.set_per_process_memory_fraction("
-        "4 * 2**30 / torch.cuda.get_device_properties(0).total_memory);"
-        "from musicspectrogan.cli import main; main('train')"
-    )
-    arguments = ["--gan", gan, "--dataset", str(images), "--epochs", "2", "--output", "run"]
-    line = [*command_line("-c", limited), *arguments, "--device", "cuda"]
-    subprocess.run(
-        line, cwd=tmp_path, env={**os.environ, "PYTHONPATH": environment()["PYTHONPATH"]}, check=True
-    )
-    assert load_checkpoint(tmp_path / "run").epoch == 2
+# What is left of 4 GB beside CUDA's own context.
+LIMIT_BYTES = int(3.5 * 2**30)
+
+ON_GPU = """
+import torch
+torch.cuda.set_per_process_memory_fraction({limit} / torch.cuda.get_device_properties(0).total_memory)
+from musicspectrogan.cli import main
+try:
+    main("train")
+finally:
+    print("reserved", torch.cuda.max_memory_reserved())
+"""
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--gan", "dcgan"),
+        ("--gan", "cgan", "--precision", "bfloat16"),
+        ("--gan", "cgan", "--windows", "--augment", 0.3, "--precision", "tf32"),
+        ("--config", ROOT / "configs" / "cgan-best.yaml"),
+        ("--config", ROOT / "configs" / "cgan-best.yaml", "--precision", "bfloat16"),
+    ],
+)
+def test_full_width_on_a_gpu_fits_four_gigabytes_recorded_or_not(flags, images, tmp_path):
+    """Ten steps, of which seven are replayed; the plain ones tell and learn the same."""
+    program = ON_GPU.format(limit=LIMIT_BYTES)
+    for name, graph in (("recorded", "--cuda-graph"), ("plain", "--no-cuda-graph")):
+        arguments = (*flags, graph, "--dataset", images, "--epochs", 10, "--log-every", 1)
+        line = [*command_line("-c", program), *arguments, "--output", name, "--device", "cuda:0"]
+        done = subprocess.run(
+            list(map(str, line)),
+            cwd=tmp_path,
+            env=environment(gpu=True),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "capturable" not in done.stderr
+        assert "Warning" not in done.stderr
+        reserved = int(done.stdout.split("reserved")[1])
+        assert 0 < reserved <= LIMIT_BYTES
+    checkpoints = [load_checkpoint(tmp_path / name) for name in ("recorded", "plain")]
+    assert [checkpoint.step for checkpoint in checkpoints] == [10, 10]
+    for column in ("loss_d", "loss_g", "d_real", "d_fake_before", "d_fake_after"):
+        told, expected = (
+            [float(row[column]) for row in metrics_of(tmp_path / name) if row[column]]
+            for name in ("recorded", "plain")
+        )
+        assert len(told) == 10
+        assert told == pytest.approx(expected, rel=0.05, abs=0.05)
+    ours, theirs = (checkpoint.ema for checkpoint in checkpoints)
+    for name, weight in ours.items():
+        assert (weight.double() - theirs[name].double()).abs().median() < 1e-2, name
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu_is_resumed_on_the_cpu_and_back(images, tmp_path):
+    common = ["run.py", "--gan", "cgan", "--width", 4, "--dataset", images]
+    for epochs, device in ((4, "cuda"), (6, "cpu"), (10, "cuda")):
+        where = ("--output", "run") if epochs == 4 else ("--resume", "run")
+        line = command_line(*common, "--epochs", epochs, "--device", device, *where)
+        subprocess.run(line, cwd=tmp_path, env=environment(gpu=True), check=True)
+    assert load_checkpoint(tmp_path / "run").step == 10
+
+
+@pytest.mark.gpu
+def test_samples_are_the_same_bytes_each_time_on_a_gpu(trained):
+    sampler = Sampler(load_checkpoint(trained), "cuda")
+    seeds = list(range(40))
+    together = sampler.images(sampler.latents(seeds), sampler.one_hot(sampler.genres[0], 40))
+    again = sampler.images(sampler.latents(seeds), sampler.one_hot(sampler.genres[0], 40))
+    alone = sampler.images(sampler.latents([7]), sampler.one_hot(sampler.genres[0], 1))
+    assert together.tobytes() == again.tobytes()
+    assert together[7].tobytes() == alone[0].tobytes()
+
+
+class Slow(Callback):
+    """Makes a second pass in every snapshot, and notes when they come."""
+
+    def __init__(self, clock, seconds=1.0):
+        self.clock, self.seconds, self.epochs = clock, seconds, []
+
+    def on_snapshot(self, trainer):
+        self.epochs.append(trainer.epochs_done)
+        self.clock.now += self.seconds
+
+
+class Clock:
+    """Time that passes when somebody says so."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+def timed_trainer(monkeypatch, tmp_path, share, epochs=100):
+    """One whose epochs take 0.1 s and snapshots, due after each epoch, 1 s."""
+    clock = Clock()
+    monkeypatch.setattr(budget, "time", clock)
+    slow = Slow(clock)
+    trainer = a_trainer(tmp_path, [slow], epochs, snapshot_share=share)
+    take = trainer.take_step
+
+    def step(*batch):
+        clock.now += 0.05
+        return take(*batch)
+
+    trainer.take_step = step
+    return trainer, slow, clock
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_snapshots_take_no_more_than_their_share_of_the_time(monkeypatch, tmp_path, share, caplog):
+    caplog.set_level(logging.INFO, "musicspectrogan")
+    monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
+    trainer, slow, clock = timed_trainer(monkeypatch, tmp_path, share)
+    trainer.train()
+    taken = len(slow.epochs)
+    assert clock.now == pytest.approx(10 + taken)
+    # The first one comes, for nobody knows how long it takes, and so does the last.
+    assert (slow.epochs[0], slow.epochs[-1]) == (1, 100)
+    assert taken - 1 <= share * clock.now  # but for the last one
+    assert taken >= {0.1: 2, 0.5: 8}[share]
+    told = [record.getMessage() for record in caplog.records if "--snapshot-share" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("A snapshot takes 1.0 s: some come later than planned")
+
+
+def test_on_a_cpu_every_snapshot_comes_when_it_is_due(monkeypatch, tmp_path):
+    trainer, slow, _ = timed_trainer(monkeypatch, tmp_path, None, epochs=5)
+    trainer.train()
+    assert slow.epochs == [1, 2, 3, 4, 5]
+    assert budget.SnapshotBudget(None, torch.device("cuda", 0)).share == 0.1
+    assert budget.SnapshotBudget(0.3, torch.device("cuda", 0)).share == 0.3
+
+
+def test_a_snapshot_that_waits_still_judges(monkeypatch, tmp_path):
+    """A judgement that was due with one that did not come is made with the next."""
+    trainer, slow, _ = timed_trainer(monkeypatch, tmp_path, 0.5)
+    judged = []
+
+    class Judge(Callback):
+        def on_snapshot(self, trainer):
+            if trainer.schedule.judgement_due(trainer.epochs_done, trainer.last_snapshot):
+                judged.append(trainer.epochs_done)
+
+    trainer.callbacks = [*trainer.callbacks, Judge()]
+    trainer.config = trainer.schedule.config = replace(trainer.config, eval_every=16)
+    trainer.train()
+    between = [sooner // 4 < later // 4 for sooner, later in itertools.pairwise([0, *slow.epochs])]
+    assert judged == [epoch for epoch, is_due in zip(slow.epochs, between, strict=True) if is_due]
+    assert any(epoch % 4 for epoch in judged)
+
+
+def test_the_share_is_a_setting(command, images, tmp_path):
+    for share in ("0", "1.1", "nan"):
+        told = command("run.py", "--dataset", images, "--snapshot-share", share, cwd=tmp_path, status=2)
+        assert "snapshot_share: " in told.stderr
+    common = ("run.py", "--dataset", images, "--snapshot-every", 1, "--epochs", 4, *SMALL)
+    command(*common, "--snapshot-share", 1, "--keep-checkpoints", 9, "--output", "all", cwd=tmp_path)
+    assert len(list((tmp_path / "all" / "samples").glob("epoch_*.png"))) == 4
