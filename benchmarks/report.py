@@ -42,9 +42,10 @@ has a place for that.
 ON_GPU = "# On a GPU"
 OWED = f"""{ON_GPU}
 
-**Every figure on a GPU is owed**: no GPU was at hand. There the step is recorded as one CUDA graph, the dataset
-and all random draws are on the device, and nothing waits for it between logging ticks; `--precision tf32` and
-`bfloat16` are there to be measured. `make gpu` runs the tests that need a GPU and `doctor`, and fills this part.
+**Every figure on a GPU is owed**: no GPU was at hand. There the step is recorded as one CUDA graph, the
+dataset and all random draws are on the device, and nothing waits for it between logging ticks; `--precision
+tf32` and `bfloat16` are there to be measured. `make gpu` runs the tests that need a GPU and `doctor`, and
+fills this part.
 """
 
 
