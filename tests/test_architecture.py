@@ -14,7 +14,7 @@ PACKAGE = ROOT / "musicspectrogan"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Generic machinery: knows no stage, and everything may use it.
-GENERIC = {"errors", "config", "filesystem", "launch", "progress", "plugins", "tensors"}
+GENERIC = {"errors", "config", "filesystem", "launch", "progress", "plugins", "tensors", "torchfiles"}
 # What each stage may import beside the generic machinery and itself.
 ALLOWED = {
     "audio": set(),
