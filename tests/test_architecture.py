@@ -14,7 +14,9 @@ PACKAGE = ROOT / "musicspectrogan"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Generic machinery: knows no stage, and everything may use it.
-GENERIC = {"errors", "config", "device", "filesystem", "launch", "progress", "plugins", "tensors"}
+GENERIC = {
+    "errors", "config", "device", "filesystem", "launch", "progress", "plugins", "tensors", "torchfiles"
+}  # fmt: skip
 # What each stage may import beside the generic machinery and itself.
 ALLOWED = {
     "audio": set(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ LONGEST_HOURS = 4
 
 # Above any float file that means its samples; squares of such numbers are still finite.
 LOUDEST = 1e9
+
+# MIDI note at which samplers play a file as it is.
+MIDDLE_C = 60
 
 # The 16-bit sample that full scale, 1, stands for.
 FULL_SCALE = 32768.0
@@ -86,11 +90,12 @@ def load(path: Path, sample_rate: int) -> Audio:
         return decode(path, sample_rate)
 
 
-def save(path: Path, samples: np.ndarray, sample_rate: int, **tags: str) -> None:
+def save(path: Path, samples: np.ndarray, sample_rate: int, *, loops: bool = False, **tags: str) -> None:
     """Write mono float samples (n,) in [-1, 1], whole or not at all, in the format of the suffix.
 
     Args:
         path: ends in one of SAVED_FORMATS; wav and flac hold 16 bits a sample.
+        loops: all of it is one loop. A wav file then has loop points, which samplers read.
         tags: such as title, genre and comment, where the format has room for them.
 
     Raises:
@@ -104,8 +109,28 @@ def save(path: Path, samples: np.ndarray, sample_rate: int, **tags: str) -> None
                 for name, value in tags.items():
                     setattr(file, name, printable(value))
                 file.write(samples)
+            if loops and container == "WAV":
+                _append_loop_points(temporary, len(samples), sample_rate)
         except soundfile.LibsndfileError:
             raise UserError(f"{path}: cannot be written; is the disk full?") from None
+
+
+def _append_loop_points(path: Path, frames: int, sample_rate: int) -> None:
+    """Add a `smpl` chunk to a WAV file: one forward loop over all frames, without end.
+
+    Its layout is in Microsoft's "Multimedia Data Standards Update" of 1994. libsndfile can write it, but
+    soundfile has no way to ask for it.
+    """
+    period_ns = round(1e9 / sample_rate)
+    no_one, no_fraction, no_smpte = (0, 0), 0, (0, 0)
+    sampler = struct.pack("<9I", *no_one, period_ns, MIDDLE_C, no_fraction, *no_smpte, 1, 0)
+    loop = struct.pack("<6I", 0, 0, 0, frames - 1, 0, 0)  # number, forward, first, last, fraction, times
+    chunk = b"smpl" + struct.pack("<I", len(sampler + loop)) + sampler + loop
+    with open(path, "r+b") as file:
+        size = file.seek(0, os.SEEK_END)  # even, as 16-bit samples are, so that a chunk may begin there
+        file.write(chunk)
+        file.seek(4)
+        file.write(struct.pack("<I", size + len(chunk) - 8))
 
 
 class _Intake:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import from_plain
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import named_in_errors, write_text
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 SPLITS = ("training", "validation", "test")
@@ -162,11 +165,16 @@ class Report:
             csv.writer(file, lineterminator="\n").writerow(asdict(outcome).values())
 
 
-def assign_splits(outcomes: Iterable[Outcome]) -> dict[str, str]:
+def assign_splits(outcomes: Iterable[Outcome], groups: Mapping[str, str] | None = None) -> dict[str, str]:
     """The split of each converted track: the dataset's own, or else 80/10/10 within each genre.
 
-    Tracks are ordered by a hash of their id, so that the order of files means nothing. From three
-    tracks on every split has at least one; fewer are all for training.
+    Tracks of one group, such as an album, go to one split, and the sizes are as near to 80/10/10 as that
+    allows. Groups are ordered by a hash of their name, so that the order of files means nothing. From three
+    groups on every split has at least one. With fewer, tracks are split one by one, which is logged; fewer
+    than three tracks are all for training.
+
+    Args:
+        groups: the group of a track, by its id; a track without one is a group by itself.
     """
     splits: dict[str, str] = {}
     unassigned: dict[str, list[str]] = {}
@@ -175,11 +183,51 @@ def assign_splits(outcomes: Iterable[Outcome]) -> dict[str, str]:
             splits[outcome.track] = outcome.split
         else:
             unassigned.setdefault(outcome.genre, []).append(outcome.track)
-    for tracks in unassigned.values():
-        tracks.sort(key=lambda track: hashlib.sha256(track.encode()).digest())
-        held_out = max(1, round(0.1 * len(tracks))) if len(tracks) >= 3 else 0
-        training = len(tracks) - 2 * held_out
-        for position, track in enumerate(tracks):
-            part = 0 if position < training else 1 if position < training + held_out else 2
-            splits[track] = SPLITS[part]
+    for genre, tracks in unassigned.items():
+        rest = _grouped(tracks, groups or {})
+        if len(rest) < 3 <= len(tracks):
+            logger.warning(
+                "%s: its %d tracks lie in too few folders to hold out whole ones; they are split one by one, "
+                "and an album may be in training and in test",
+                genre,
+                len(tracks),
+            )
+            rest = _grouped(tracks, {})
+        if len(rest) >= 3:
+            held_out = max(1, round(0.1 * len(tracks)))
+            for split in ("test", "validation"):
+                drawn, rest = _draw(rest, held_out, len(rest) - (2 if split == "test" else 1))
+                splits |= {track: split for group in drawn for track in group}
+        splits |= {track: "training" for group in rest for track in group}
     return splits
+
+
+def _grouped(tracks: Iterable[str], groups: Mapping[str, str]) -> list[list[str]]:
+    """Tracks that have a group together, and each other one alone, ordered by a hash of the name."""
+    found: dict[str, list[str]] = {}
+    for track in tracks:
+        found.setdefault(groups.get(track) or track, []).append(track)
+    order = sorted(found, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
+    return [found[name] for name in order]
+
+
+def _draw(groups: list[list[str]], size: int, most: int) -> tuple[list[list[str]], list[list[str]]]:
+    """Take at least one and at most `most` groups, from the last one on, of some `size` tracks together.
+
+    Returns:
+        Those, and the rest.
+    """
+    drawn, rest, missing = [], [], size
+    for group in reversed(groups):
+        if len(group) <= missing and len(drawn) < most:
+            drawn.append(group)
+            missing -= len(group)
+        else:
+            rest.append(group)
+    rest.reverse()
+    smallest = min(rest, key=len)
+    nearer = len(smallest) - missing < missing
+    if not drawn or (nearer and len(drawn) < most):
+        rest.remove(smallest)
+        drawn.append(smallest)
+    return drawn, rest

@@ -91,7 +91,7 @@ def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Man
                 f"nothing converted: all {len(outcomes)} files were left out, most of them for: "
                 f"{common}; see {config.output / REPORT_NAME}"
             )
-        splits = assign_splits(converted)
+        splits = assign_splits(converted, {track.id: track.group for track in tracks})
         wanted.genres = sorted({outcome.genre for outcome in converted})
         wanted.tracks = [
             {

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musicspectrogan.errors import UserError
 from musicspectrogan.evaluation.features import DIMENSIONS, IMAGES_AT_ONCE
 from musicspectrogan.evaluation.sets import ImageSet
-from musicspectrogan.filesystem import whole_file
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.tensors import as_images, generator_at
+from musicspectrogan.torchfiles import TorchFileError, check_weights, read_torch_file, write_torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -152,13 +153,12 @@ def cached_classifiers(
         key.update(part.pixels.tobytes() + part.labels.tobytes())
     path = root / f".classifiers-{key.hexdigest()[:16]}.pt"
     try:
-        return [
-            _restored(weights, n_genres, part.pixels.shape[1], device)
-            for weights, part in zip(torch.load(path, weights_only=True), parts, strict=True)
-        ]
+        return _restored(read_torch_file(path), parts, n_genres, device)
     except FileNotFoundError:
         pass
-    except Exception:  # damaged bytes lead torch's reader into errors of any kind
+    except OSError as error:
+        logger.warning("%s cannot be read (%s); its classifiers are trained anew", path, error.strerror)
+    except (TorchFileError, UserError):
         logger.warning("%s is damaged; its classifiers are trained anew", path)
     classifiers = [
         train_classifier(
@@ -167,9 +167,7 @@ def cached_classifiers(
         for k, part in enumerate(parts, 1)
     ]
     try:
-        # Through a file of ours, because torch's own gives a RuntimeError where it cannot write.
-        with whole_file(path) as temporary, open(temporary, "wb") as file:
-            torch.save([classifier.state_dict() for classifier in classifiers], file)
+        write_torch_file([classifier.state_dict() for classifier in classifiers], path)
         for stale in set(root.glob(".classifiers-*.pt")) - {path}:
             stale.unlink()
     except OSError as error:
@@ -178,11 +176,19 @@ def cached_classifiers(
 
 
 def _restored(
-    weights: dict[str, Tensor], n_genres: int, image_size: int, device: torch.device
-) -> GenreClassifier:
-    classifier = GenreClassifier(n_genres, image_size)
-    classifier.load_state_dict(weights)
-    return classifier.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    contents: object, parts: Sequence[ImageSet], n_genres: int, device: torch.device
+) -> list[GenreClassifier]:
+    """The classifiers from the contents of the file; UserError where they are not these parts'."""
+    if not isinstance(contents, list) or len(contents) != len(parts):
+        raise UserError(f"not the weights of {len(parts)} classifiers")
+    classifiers = []
+    for weights, part in zip(contents, parts, strict=True):
+        classifier = GenreClassifier(n_genres, part.pixels.shape[1])
+        check_weights("classifier", weights, classifier)
+        classifier.load_state_dict(weights)
+        classifier = classifier.to(device, memory_format=torch.channels_last)
+        classifiers.append(classifier.eval().requires_grad_(False))
+    return classifiers
 
 
 def _as_batch(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -157,7 +157,8 @@ def _write(
     image, audio = f"{sound.stem}.png", f"{sound.stem}.{config.format}"
     about = f"seed {sound.seed}, checkpoint {digest}"
     write_image(output / image, sound.image, settings, genre=sound.genre, comment=about)
-    save(output / audio, sound.samples, settings.sample_rate, genre=sound.genre, comment=about)
+    tags = {"genre": sound.genre, "comment": about}
+    save(output / audio, sound.samples, settings.sample_rate, loops=config.loop, **tags)
     return PageItem(sound.genre, f"seed {sound.seed}", image, audio, columns=sound.image.shape[1])
 
 

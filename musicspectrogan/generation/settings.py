@@ -31,7 +31,7 @@ class GenerateConfig:
     seconds: float | None = None
     """Length of one continuous piece; None for single images of some three seconds."""
     loop: bool = False
-    """Let pieces end where they begin."""
+    """Let pieces end where they begin; not as mp3. A wav file has loop points for samplers."""
     morph: str | None = None
     """Glide between two genres in each piece, as in blues:jazz."""
     format: str = "wav"
@@ -51,6 +51,12 @@ class GenerateConfig:
             raise UserError(f"seconds: {self.seconds} is not allowed; give more than 0, at most 3600")
         if self.seconds is None and (self.loop or self.morph):
             raise UserError("--loop and --morph are for continuous pieces; give --seconds too")
+        # Its encoder puts 1,105 samples before the first and fills the last frame; few players drop these.
+        if self.loop and self.format == "mp3":
+            raise UserError(
+                "--loop with --format mp3: MP3 pads the sound with silence, so that it cannot loop without a "
+                "gap; give --format wav, flac or ogg"
+            )
 
     def seed_list(self) -> list[int]:
         """The seeds asked for.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
-import pickletools
 import re
 import shutil
-import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +18,7 @@ from musicspectrogan.config import from_plain, to_plain
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import whole_file
 from musicspectrogan.models import ModelConfig
+from musicspectrogan.torchfiles import TorchFileError, check_weights, read_torch_file, write_torch_file
 from musicspectrogan.training.settings import TrainingConfig
 
 FORMAT_VERSION = 1
@@ -28,11 +26,6 @@ CHECKPOINTS_FOLDER = "checkpoints"
 LATEST_NAME = "latest.pt"
 BEST_NAME = "best.pt"
 
-# What a checkpoint's pickle names. torch's reader executes nothing, but knows functions more with which some
-# bytes become gigabytes.
-_NAMED = re.compile(
-    r"collections OrderedDict|torch\._utils _rebuild_tensor_v[23]|torch(\.storage)? \w+Storage"
-)
 LONGEST_GENRE = 1000
 
 
@@ -76,11 +69,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     contents = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
     contents["model"] = asdict(checkpoint.model)
     contents["spectrogram"] = asdict(checkpoint.spectrogram)
-    # In memory first: on a full disk torch would stumble over its own half a file, and hide the reason.
-    archive = io.BytesIO()
-    torch.save({"format_version": FORMAT_VERSION, **contents}, archive)
-    with whole_file(path) as temporary:
-        temporary.write_bytes(archive.getbuffer())
+    write_torch_file({"format_version": FORMAT_VERSION, **contents}, path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -95,43 +84,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
     path = newest_checkpoint(path) if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
-    with open(path, "rb") as file:  # no permission: not the file's fault
-        try:
-            _refuse_expanding(file)
-            contents = torch.load(file, map_location="cpu", weights_only=True)
-            version = int(contents.pop("format_version"))
-            if version == FORMAT_VERSION:
-                checkpoint = from_plain(Checkpoint, contents)
-                _check(checkpoint)
-                return checkpoint
-        except Exception as error:  # damaged bytes lead torch's reader into errors of any kind
-            why = f" ({error})" if isinstance(error, UserError) else ""
-            raise UserError(
-                f"{path} is damaged or not a checkpoint of this tool{why}; take an older one from its folder"
-            ) from None
+    try:
+        contents = read_torch_file(path)
+        version = int(contents.pop("format_version"))
+        if version == FORMAT_VERSION:
+            checkpoint = from_plain(Checkpoint, contents)
+            _check(checkpoint)
+            return checkpoint
+    except OSError:  # no permission: not the file's fault
+        raise
+    except Exception as error:  # whatever a stranger's file may hold
+        why = f" ({error})" if isinstance(error, (TorchFileError, UserError)) else ""
+        raise UserError(
+            f"{path} is damaged or not a checkpoint of this tool{why}; take an older one from its folder"
+        ) from None
     raise UserError(f"{path} has format {version}; this version reads format {FORMAT_VERSION}")
-
-
-def _refuse_expanding(file: BinaryIO) -> None:
-    """Raise ValueError for a file that may become more than its own size, or other things than our own, when
-    torch reads it: it must be a zip file as torch.save writes it, without compression."""
-    begins_as_zip = file.read(4) == b"PK\3\4"  # what torch goes by
-    size = file.seek(0, os.SEEK_END)
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-        if any(entry.filename.endswith("constants.pkl") for entry in entries):
-            raise ValueError("a TorchScript archive, which is a program")
-        if not (begins_as_zip and stored and sum(entry.file_size for entry in entries) <= size):
-            raise ValueError("not as torch.save writes it")
-        for entry in entries:
-            if entry.filename.endswith("data.pkl"):
-                for code, argument, _ in pickletools.genops(archive.read(entry)):
-                    if code.name in ("GLOBAL", "INST", "STACK_GLOBAL") and not _NAMED.fullmatch(
-                        str(argument)
-                    ):
-                        raise ValueError(f"names {argument}")
-    file.seek(0)
 
 
 def _check(checkpoint: Checkpoint) -> None:
@@ -151,23 +118,9 @@ def _check(checkpoint: Checkpoint) -> None:
     checkpoint.training = to_plain(training)  # with what an older version had no name for
     with torch.device("meta"):  # shapes without memory
         generator, discriminator = models.build(checkpoint.gan, model)
-    _check_weights("generator", checkpoint.generator, generator)
-    _check_weights("generator", checkpoint.ema, generator)
-    _check_weights("discriminator", checkpoint.discriminator, discriminator)
-
-
-def _check_weights(name: str, weights: dict[str, torch.Tensor], network: nn.Module) -> None:
-    expected = network.state_dict()
-    if weights.keys() != expected.keys():
-        raise UserError(f"the {name} has other layers than its model")
-    for key, tensor in weights.items():
-        like = expected[key]
-        # A few bytes may stand for any number of weights.
-        whole = tensor.layout == torch.strided and tensor.nbytes <= tensor.untyped_storage().nbytes()
-        if not whole or tensor.shape != like.shape or tensor.dtype != like.dtype:
-            raise UserError(f"the {name}'s {key} is of another kind than its model's")
-        if not tensor.isfinite().all():
-            raise UserError(f"the {name}'s {key} holds what are not finite numbers")
+    check_weights("generator", checkpoint.generator, generator)
+    check_weights("generator", checkpoint.ema, generator)
+    check_weights("discriminator", checkpoint.discriminator, discriminator)
 
 
 def newest_checkpoint(run: Path) -> Path:

@@ -9,6 +9,7 @@ import audioread
 import librosa
 import numpy as np
 import pytest
+import scipy.io.wavfile
 import soundfile
 
 from musicspectrogan.audio import files
@@ -241,6 +242,56 @@ def test_saving_and_loading_gives_the_samples_back(music: np.ndarray, tmp_path: 
         assert file.comment == "made by a test"
     np.testing.assert_allclose(load(path, RATE).samples, music, atol=1.0 / 32767)
     assert [p.name for p in tmp_path.iterdir()] == ["saved.wav"]
+
+
+def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Name and contents of each chunk of a WAV file, whose sizes must add up."""
+    kind, size, form = struct.unpack("<4sI4s", data[:12])
+    assert (kind, size, form) == (b"RIFF", len(data) - 8, b"WAVE")
+    found, place = [], 12
+    while place < len(data):
+        name, size = struct.unpack_from("<4sI", data, place)
+        assert place % 2 == 0 and place + 8 + size <= len(data)
+        found.append((name, data[place + 8 : place + 8 + size]))
+        place += 8 + size + size % 2
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:Chunk")  # scipy passes over what is no sound, and says so
+@pytest.mark.parametrize("tags", [{}, {"genre": "jazz"}, {"genre": "jaz", "comment": "seed 1"}])
+@pytest.mark.parametrize("frames", [3 * RATE, 3 * RATE + 1])
+def test_a_looping_wav_has_loop_points(frames: int, tags: dict, music: np.ndarray, tmp_path: Path) -> None:
+    clip = music[:frames]
+    save(tmp_path / "once.wav", clip, RATE, **tags)
+    save(tmp_path / "loop.wav", clip, RATE, loops=True, **tags)
+    once, loop = ((tmp_path / name).read_bytes() for name in ("once.wav", "loop.wav"))
+    *others, (name, points) = chunks(loop)
+    assert others == chunks(once) and name == b"smpl"
+    # Maker, product, period in ns, note, its fraction, SMPTE format and offset, loops, more data;
+    # of the loop: cue, type forward, first and last frame, fraction, times or 0 for ever.
+    assert struct.unpack("<15I", points) == (0, 0, 45351, 60, 0, 0, 0, 1, 0, 0, 0, 0, frames - 1, 0, 0)
+    read = scipy.io.wavfile.read(tmp_path / "loop.wav")
+    assert read[0] == RATE
+    np.testing.assert_array_equal(read[1], soundfile.read(tmp_path / "once.wav", dtype="int16")[0])
+    np.testing.assert_array_equal(read[1], soundfile.read(tmp_path / "loop.wav", dtype="int16")[0])
+    save(tmp_path / "again.wav", clip, RATE, loops=True, **tags)
+    assert (tmp_path / "again.wav").read_bytes() == loop
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("frames", [65536, 132096, 37 * 1024, 12345])
+def test_a_loop_is_seamless_in_flac_and_ogg(frames: int, tmp_path: Path) -> None:
+    """As many samples as were written, and the error of coding no larger at the ends than elsewhere."""
+    time = np.arange(frames)
+    turns = [round(frames * hertz / RATE) for hertz in (110, 220, 331, 997, 3000)]
+    clip = sum(0.15 * np.sin(2 * np.pi * count * time / frames + count) for count in turns)
+    for suffix, most in (("flac", 1 / 32767), ("ogg", 0.05)):
+        save(tmp_path / f"x.{suffix}", clip.astype(np.float32), RATE, loops=True)
+        samples, _ = soundfile.read(tmp_path / f"x.{suffix}")
+        assert len(samples) == frames
+        error = np.roll(samples - clip, 200)
+        assert np.sqrt(np.mean(error[:400] ** 2)) < 2 * np.sqrt(np.mean(error**2))
+        assert np.abs(error).max() < most
 
 
 def header(rate: int, channels: int) -> bytes:

@@ -109,6 +109,89 @@ def test_splits_are_spread_over_the_numbers_and_stay_the_same_for_ever() -> None
     assert [track for track, split in splits.items() if split == "test"] == ["rock.00001"]
 
 
+def albums(*sizes: int, genre: str = "rock") -> tuple[list[Outcome], dict[str, str]]:
+    """Tracks of albums of so many tracks each, and the album of each track."""
+    names = {f"{genre} {k}-{n}": f"{genre}/album {k}" for k, size in enumerate(sizes) for n in range(size)}
+    return [outcome(name, genre=genre) for name in names], names
+
+
+def sizes_of(splits: dict[str, str]) -> tuple[int, ...]:
+    counted = Counter(splits.values())
+    return tuple(counted[split] for split in ("training", "validation", "test"))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([10] * 10, (80, 10, 10)),
+        ([10] * 20, (160, 20, 20)),
+        ([10] * 3, (10, 10, 10)),
+        ([12] * 5, (36, 12, 12)),
+        ([60, 20, 10, 10], (80, 10, 10)),
+        ([98, 1, 1], (98, 1, 1)),
+        ([50, 50, 1], (50, 50, 1)),
+        ([30, 4, 3, 3, 3, 3, 4], (38, 6, 6)),
+        ([1] * 10, (8, 1, 1)),
+    ],
+)
+def test_albums_stay_whole_and_sizes_near_80_10_10(sizes: list[int], expected: tuple[int, ...]) -> None:
+    outcomes, groups = albums(*sizes)
+    splits = assign_splits(outcomes, groups)
+    assert len({(groups[track], split) for track, split in splits.items()}) == len(sizes)
+    assert sizes_of(splits) == expected
+
+
+@given(st.lists(st.integers(1, 40), min_size=3, max_size=40), st.integers(0, 10), st.randoms())
+@settings(derandomize=True, max_examples=100, deadline=None)
+def test_no_album_is_ever_in_two_splits(sizes, loose, random):
+    outcomes, groups = albums(*sizes)
+    outcomes += tracks(loose)
+    splits = assign_splits(outcomes, groups)
+    whole = {(groups[track], split) for track, split in splits.items() if track in groups}
+    assert len(whole) == len(sizes)
+    target = max(1, round(0.1 * len(outcomes)))
+    assert sizes_of(splits)[0] > 0
+    assert all(0 < size <= target + max(sizes) for size in sizes_of(splits)[1:])
+    random.shuffle(outcomes)
+    assert assign_splits(outcomes, groups) == splits
+
+
+def test_albums_and_tracks_without_one_are_split_together() -> None:
+    outcomes, groups = albums(10, 10, 10)
+    outcomes += tracks(70)
+    splits = assign_splits(outcomes, groups)
+    assert sizes_of(splits) == (80, 10, 10)
+    assert len({(groups[track], splits[track]) for track in groups}) == 3
+
+
+def test_the_same_album_is_held_out_whatever_else_its_genre_has(caplog: pytest.LogCaptureFixture) -> None:
+    """And on every machine: the hash of its name decides."""
+    outcomes, groups = albums(*[10] * 10)
+    splits = assign_splits(outcomes, groups)
+    assert {groups[track] for track, split in splits.items() if split == "test"} == {"rock/album 2"}
+    assert {groups[track] for track, split in splits.items() if split == "validation"} == {"rock/album 7"}
+    jazz, jazz_albums = albums(*[3] * 5, genre="jazz")
+    together = assign_splits(outcomes + jazz, groups | jazz_albums)
+    assert together.items() > splits.items()
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("sizes", [[12], [12, 8]])
+def test_too_few_albums_to_hold_out_are_split_by_track_which_is_said(sizes, caplog) -> None:
+    outcomes, groups = albums(*sizes)
+    assert assign_splits(outcomes, groups) == assign_splits(outcomes)
+    assert caplog.messages == [
+        f"rock: its {sum(sizes)} tracks lie in too few folders to hold out whole ones; they are split one by "
+        "one, and an album may be in training and in test"
+    ]
+
+
+def test_albums_that_are_all_for_training_are_not_worth_a_line(caplog) -> None:
+    for sizes in ([1], [2], [1, 1]):
+        assert set(assign_splits(*albums(*sizes)).values()) == {"training"}
+    assert not caplog.messages
+
+
 def test_the_splits_of_the_source_are_kept() -> None:
     own = [outcome(f"{n:06d}", split=split) for n, split in enumerate(["test", "test", "validation", "test"])]
     splits = assign_splits(own)

@@ -495,6 +495,30 @@ class TestFilesThatCannotBeConverted:
 
 
 class TestDatasets:
+    def test_an_album_is_in_one_split(self, tmp_path: Path, command: Command) -> None:
+        clip = write_music(tmp_path / "clip.wav")
+        for album in ("a", "b", "c/CD1", "c/CD2", "d"):
+            for name in ("1.wav", "2.wav"):
+                (tmp_path / "music" / "rock" / album).mkdir(parents=True, exist_ok=True)
+                shutil.copy(clip, tmp_path / "music" / "rock" / album / name)
+        for name in ("1.wav", "2.wav", "3.wav"):
+            (tmp_path / "music" / "folk" / "only").mkdir(parents=True, exist_ok=True)
+            shutil.copy(clip, tmp_path / "music" / "folk" / "only" / name)
+        told = command(*FOLDER_LINE, cwd=tmp_path).stderr
+        assert "folk: its 3 tracks lie in too few folders" in told and "rock: its" not in told
+        splits = {track["id"]: track["split"] for track in manifest(tmp_path / "out")["tracks"]}
+        for album in ("a", "b", "c-CD1", "c-CD2", "d"):
+            assert splits[f"{album}-1"] == splits[f"{album}-2"]
+        for genre in ("rock", "folk"):
+            assert {t["split"] for t in manifest(tmp_path / "out")["tracks"] if t["genre"] == genre} == {
+                "training",
+                "validation",
+                "test",
+            }
+        before = dataset_bytes(tmp_path / "out")
+        command(*FOLDER_LINE, cwd=tmp_path)
+        assert dataset_bytes(tmp_path / "out") == before
+
     def test_gtzan_with_a_limit_takes_the_first_of_each_genre(
         self, gtzan_tree: Path, tmp_path: Path, command: Command
     ) -> None:

@@ -435,6 +435,30 @@ class TestFolder:
             "x": "rock",
         }
 
+    def test_tracks_below_a_class_are_grouped_by_the_folder_that_they_lie_in(self, tmp_path: Path) -> None:
+        names = (
+            "loose.wav",
+            "a/1.wav",
+            "a/2.wav",
+            "b/live/CD1/1.wav",
+            "b/live/CD2/1.wav",
+            "b/live/extra.wav",
+        )
+        root = touch(tmp_path, *(f"rock/{name}" for name in names), "pop/a/1.wav")
+        groups = {str(track.path.relative_to(root)): track.group for track in self.find(root).values()}
+        assert groups == {
+            "rock/loose.wav": "",
+            "rock/a/1.wav": "rock/a",
+            "rock/a/2.wav": "rock/a",
+            "rock/b/live/CD1/1.wav": "rock/b/live/CD1",
+            "rock/b/live/CD2/1.wav": "rock/b/live/CD2",
+            "rock/b/live/extra.wav": "rock/b/live",
+            "pop/a/1.wav": "pop/a",
+        }
+
+    def test_music_without_class_folders_has_no_groups(self, tmp_path: Path) -> None:
+        assert {track.group for track in self.find(touch(tmp_path, "a.wav", "b.wav")).values()} == {""}
+
     def test_folders_without_audio_are_no_classes(self, tmp_path: Path) -> None:
         touch(tmp_path, "rock/a.wav", "covers/front.jpg", ".cache/rock/b.wav")
         (tmp_path / "empty").mkdir()

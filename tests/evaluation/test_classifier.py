@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -355,6 +358,74 @@ def test_a_damaged_cache_is_said_and_mended(spoil, training, tmp_path, caplog):
     np.testing.assert_array_equal(answers(first), answers(again))
     cached_classifiers(tmp_path, halves(), 2, CPU)
     assert len(training) == 4 and len(caplog.messages) == 1
+
+
+def test_classifiers_made_on_a_gpu_are_read_without_one(training, tmp_path, caplog, monkeypatch):
+    first = cached_classifiers(tmp_path, halves(), 2, CPU)
+    (path,) = caches(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        torch.save([network.state_dict() for network in first], path)
+    again = cached_classifiers(tmp_path, halves(), 2, CPU)
+    assert len(training) == 2 and not caplog.messages
+    np.testing.assert_array_equal(answers(first), answers(again))
+
+
+class Harmful:
+    """Unpickled by a careless reader, this makes a folder."""
+
+    def __init__(self, evidence: Path) -> None:
+        self.evidence = evidence
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.evidence),))
+
+
+def changed_weight(change):
+    """The file with `change` made to a weight of the second classifier."""
+
+    def spoil(path: Path) -> None:
+        contents = torch.load(path, weights_only=True)
+        contents[1]["columns.weight"] = change(contents[1]["columns.weight"])
+        torch.save(contents, path)
+
+    return spoil
+
+
+def compressed(path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    path.write_bytes(packed.getvalue())
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        changed_weight(lambda weight: weight * torch.nan),
+        changed_weight(lambda weight: weight.double()),
+        changed_weight(lambda weight: torch.zeros(1).expand(weight.shape)),
+        changed_weight(lambda weight: torch.zeros(1).expand(2**20, 2**20)),
+        changed_weight(lambda weight: weight.tolist()),
+        compressed,
+        lambda path: torch.jit.script(torch.nn.Linear(2, 2)).save(path),
+        lambda path: torch.save([Harmful(path.parent / "harmed")] * 2, path),
+        lambda path: torch.save({"weights": 1}, path),
+        lambda path: torch.save(torch.load(path, weights_only=True)[:1], path),
+    ],
+    ids=["NaN", "dtype", "expanded", "endless", "list", "compressed", "program", "harmful", "other", "fewer"],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_classifiers_of_a_stranger_are_trained_anew(spoil, training, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "musicspectrogan")
+    first = cached_classifiers(tmp_path, halves(), 2, CPU)
+    (path,) = caches(tmp_path)
+    spoil(path)
+    again = cached_classifiers(tmp_path, halves(), 2, CPU)
+    assert caplog.messages == [f"{path} is damaged; its classifiers are trained anew"]
+    assert len(training) == 4 and caches(tmp_path) == [path]
+    np.testing.assert_array_equal(answers(first), answers(again))
 
 
 def test_a_folder_that_takes_no_file_is_said_and_no_obstacle(training, tmp_path, caplog):

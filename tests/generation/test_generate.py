@@ -169,6 +169,18 @@ def test_a_loop_repeats_without_a_click(generate):
     # No fade to silence at the ends either.
     edge = np.sqrt(np.mean(np.concatenate([samples[-200:], samples[:200]]) ** 2))
     assert edge > 0.2 * np.sqrt(np.mean(samples**2))
+    with soundfile.SoundFile(folder / "jazz_seed0000.wav") as file:
+        told = " ".join(file.extra_info.split())  # libsndfile's notes on the chunks
+    assert f"Loop Count : 1 Cue ID : 0 Type : 0 Start : 0 End : {len(samples) - 1}" in told, told
+    (real, *_) = (folder / "real" / "jazz").glob("*.wav")
+    assert b"smpl" in (folder / "jazz_seed0000.wav").read_bytes() and b"smpl" not in real.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["flac", "ogg"])
+def test_a_loop_has_its_length_in_other_formats_too(suffix, generate):
+    folder = generate("--genre", "jazz", "--count", 1, "--seconds", 4, "--loop", "--format", suffix)
+    with soundfile.SoundFile(folder / f"jazz_seed0000.{suffix}") as file:
+        assert file.frames == len(file.read()) == round(4 * 22050 / 1024) * 1024
 
 
 def test_a_morph_is_one_row_of_its_own(generate):
@@ -216,6 +228,10 @@ def test_the_newest_run_and_its_own_folder(trained, command, tmp_path):
         (["--checkpoint", "TRAINED", "--format", "m4a"], "format: 'm4a'"),
         (["--checkpoint", "TRAINED", "--seconds", "0"], "seconds: 0"),
         (["--checkpoint", "TRAINED", "--loop"], "give --seconds too"),
+        (
+            ["--checkpoint", "TRAINED", "--loop", "--seconds", "4", "--format", "mp3"],
+            "give --format wav, flac or",
+        ),
         (["--checkpoint", "TRAINED", "--morph", "jazz", "--seconds", "4"], "write two genres"),
         (["--checkpoint", "TRAINED", "--output", "text.pt"], "cannot be made a folder"),
     ],

@@ -254,6 +254,12 @@ def _checkpoint(random: Random) -> bytes:
     return torch_cases.checkpoint(random)
 
 
+def _classifiers(random: Random) -> bytes:
+    import torch_cases
+
+    return torch_cases.classifiers(random)
+
+
 CASES: dict[str, Callable[[Random], bytes]] = {
     **{form: _audio(form) for form in SOUNDS},
     "png": _png,
@@ -262,4 +268,5 @@ CASES: dict[str, Callable[[Random], bytes]] = {
     "dataset.json": _dataset,
     "yaml": _yaml,
     "checkpoint": _checkpoint,
+    "classifiers": _classifiers,
 }

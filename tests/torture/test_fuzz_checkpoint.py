@@ -1,4 +1,5 @@
-"""Damaged and malicious checkpoints: each is refused, or read and sampled from without leaving its folder."""
+"""Damaged and malicious torch files: each checkpoint is refused, or read and sampled from without leaving its
+folder; cached classifiers are read, or trained anew."""
 
 from __future__ import annotations
 
@@ -15,6 +16,14 @@ def test_a_damaged_checkpoint_is_refused_or_read(torture, tried):
     assert not faults, "\n".join(faults)
     assert len(ended) == count
     tried("checkpoint files", count)
+
+
+def test_damaged_classifiers_are_read_or_trained_anew(torture, tried):
+    count = 1000 if torture else 20
+    faults, ended = try_cases("classifiers", 0, count)
+    assert not faults, "\n".join(faults)
+    assert len(ended) == count and "trained anew" in ended.values()
+    tried("files of classifiers", count)
 
 
 def test_genres_of_a_stranger_stay_in_the_folder_and_are_no_markup(command, tmp_path):

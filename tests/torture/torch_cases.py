@@ -16,6 +16,7 @@ import torch
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import to_plain
+from musicspectrogan.evaluation.classifier import GenreClassifier
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.settings import TrainingConfig
@@ -102,6 +103,25 @@ def checkpoint(random: Random) -> bytes:  # noqa: PLR0911
         torch.save(_contents(), file, _use_new_zipfile_serialization=False)
         return random.choice((file.getvalue(), mutations.damaged(file.getvalue(), random)))
     return saved(mutations.altered(_contents(), random))
+
+
+@cache
+def _weights() -> list[dict[str, Any]]:
+    torch.manual_seed(0)
+    return [GenreClassifier(len(GENRES), 64).state_dict() for _ in range(2)]
+
+
+def classifiers(random: Random) -> bytes:
+    """The classifiers cached beside a dataset, with something wrong with the file or with a weight."""
+    kind = random.randrange(4)
+    if kind == 0:
+        return mutations.damaged(saved(_weights()), random)
+    if kind == 1:
+        return mutations.altered_zip(saved(_weights()), random)
+    weights = copy.deepcopy(_weights())
+    if kind == 2:
+        _alter_a_tensor(random.choice(weights), random)
+    return saved(weights if kind == 2 else mutations.altered(weights, random))
 
 
 def _alter_a_tensor(tree: Any, random: Random) -> None:

@@ -153,6 +153,41 @@ def checkpoint(data: bytes, folder: Path) -> str:
     return "loaded"
 
 
+def classifiers(data: bytes, folder: Path) -> str:
+    """Read, or trained anew and kept in place of the file."""
+    import torch
+    import torch_cases
+
+    from musicspectrogan.evaluation import classifier as classifying
+    from musicspectrogan.evaluation.sets import ImageSet
+
+    trained = []
+
+    def train(*args: object, **kwargs: object) -> classifying.GenreClassifier:
+        trained.append(args)  # training takes a while, and is another matter
+        return classifying.GenreClassifier(len(torch_cases.GENRES), 64).eval()
+
+    classifying.train_classifier = train
+    pixels = np.arange(2 * 64 * 64, dtype=np.uint8).reshape(2, 64, 64)
+    parts = [ImageSet(pixels, np.arange(2), np.arange(2))] * 2
+
+    def cached() -> list[classifying.GenreClassifier]:
+        return classifying.cached_classifiers(folder, parts, len(torch_cases.GENRES), torch.device("cpu"))
+
+    cached()
+    (path,) = folder.iterdir()
+    path.write_bytes(data)
+    trained.clear()
+    for classifier in cached():
+        # Weights that are finite numbers may be absurd all the same.
+        assert classifier.probabilities(pixels).shape == (2, len(torch_cases.GENRES))
+    ended = "trained anew" if trained else "read"
+    trained.clear()
+    cached()
+    assert not trained and list(folder.iterdir()) == [path]
+    return ended
+
+
 VICTIMS: dict[str, Callable[[bytes, Path], str]] = {
     **{form: (lambda data, folder, form=form: audio(data, folder, form)) for form in SOUNDS},
     "png": png,
@@ -162,6 +197,7 @@ VICTIMS: dict[str, Callable[[bytes, Path], str]] = {
     "dataset.json": dataset,
     "yaml": yaml,
     "checkpoint": checkpoint,
+    "classifiers": classifiers,
 }
 
 

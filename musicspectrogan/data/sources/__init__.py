@@ -33,6 +33,8 @@ class Track:
     path: Path
     split: str = ""
     """training, validation or test where the dataset defines it; empty: assigned by a hash of the id."""
+    group: str = ""
+    """The folder of an album, with a slash in it; its tracks go to one split. Empty: a track by itself."""
     known_fault: str = ""
     """What is known to be wrong with this file; added to its line in the report."""
     excluded: str = ""
