@@ -214,6 +214,28 @@ def test_a_run_goes_on_from_the_checkpoint_named(uninterrupted, images, command,
 def test_a_changed_setting_is_refused_by_name(uninterrupted, command, tmp_path):
     told = command("run.py", "--resume", uninterrupted, "--lr", 0.01, cwd=tmp_path, status=2)
     assert "lr was 0.0002 and is now 0.01" in told.stderr
+    assert "log_every, snapshot_every, eval_every, keep_checkpoints; start a new run" in told.stderr
+
+
+def test_settings_that_touch_no_weight_may_change_on_the_way(uninterrupted, images, command, tmp_path):
+    """They hold from where the run goes on, and it ends with the very same weights."""
+    run = tmp_path / "run"
+    command(
+        "run.py", "--gan", "cgan", "--dataset", images, "--epochs", 3, *SMALL,
+        "--snapshot-every", 32, "--output", run, cwd=tmp_path,
+    )  # fmt: skip
+    changed = {"log_every": 5, "snapshot_every": 16, "eval_every": 0, "keep_checkpoints": 1}
+    flags = [part for name, value in changed.items() for part in (f"--{name.replace('_', '-')}", value)]
+    command("run.py", "--resume", run, "--epochs", 6, *flags, cwd=tmp_path)
+    assert_same_weights(run, uninterrupted)
+    # Until step 12 a line every 3 steps and a snapshot every 8, then every 5 and every 4.
+    assert [int(row["step"]) for row in metrics_of(run)] == [3, 6, 8, 9, 12, 15, 16, 20, 24]
+    grids = sorted(path.name for path in (run / "samples").glob("epoch_*.png"))
+    assert grids == [f"epoch_{epoch:04d}.png" for epoch in (2, 3, 4, 5, 6)]
+    kept = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert kept == ["epoch_0006.pt", "latest.pt"]
+    assert changed.items() <= yaml.safe_load((run / "config.yaml").read_text()).items()
+    assert changed.items() <= load_checkpoint(run).training.items()
 
 
 def test_a_new_run_starts_from_trained_weights(uninterrupted, command, tmp_path):
