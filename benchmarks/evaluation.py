@@ -3,7 +3,8 @@
     python benchmarks/evaluation.py DATASET RUN
 
 DATASET is a folder made by preprocess.py, RUN a training on it with checkpoints kept from its beginning on
-(--keep-checkpoints). Sabotaged sets must be caught, and real music must come out as good as real.
+(--keep-checkpoints). Sabotaged sets must be caught, and real music must come out as good as real. All are
+judged by the test tracks, as evaluate does by default.
 """
 
 from __future__ import annotations
@@ -90,8 +91,10 @@ def row(name: str, report: Report) -> str:
 def main() -> None:
     """Judge them all, and print two tables."""
     root, run = map(Path, sys.argv[1:])
-    training, held_out = load_splits(root, "held-out")
+    splits = load_splits(root)
+    training = splits.training
     genres, rng = training.genres, np.random.default_rng(0)
+    print(f"By {len(splits.held_out)} images of the {splits.split} tracks.", *splits.remarks, "\n")
     titles = (
         f"{MEASURES[n].title}{' ratio' * MEASURES[n].is_distance}{f', {f}' if f else ''}" for n, f in COLUMNS
     )
@@ -99,11 +102,12 @@ def main() -> None:
 
     for ours, theirs in (("validation", "test"), ("test", "validation")):
         judged = images_of(load_dataset(root, split=ours), genres, None, rng)
-        yardstick = make_yardstick(root, training, load_dataset(root, split=theirs), DEVICE)
+        by = replace(splits, held_out=load_dataset(root, split=theirs), split=theirs)
+        yardstick = make_yardstick(root, by, DEVICE)
         report = Judge(Subject(judged, True, {}), yardstick, 0).report()
         print(row(f"real: {ours} tracks by {theirs} tracks", report), flush=True)
 
-    yardstick = make_yardstick(root, training, held_out, DEVICE)
+    yardstick = make_yardstick(root, splits, DEVICE)
     for name, images in sabotaged(training, yardstick.training).items():
         print(row(name, Judge(Subject(images, True, {}), yardstick, 0).report()), flush=True)
 

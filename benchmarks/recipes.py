@@ -87,10 +87,10 @@ COLUMNS = (
     ("genre_accuracy", ""),
     ("copied", ""),
 )
-# The best checkpoint was chosen by the validation tracks, so test tracks know nothing of it; where these are
-# few, both together (held-out) give the narrower intervals.
-SPLITS = ("test", "held-out")
-TABLES = ["name", "width", "images", "split"]
+# The best checkpoint was chosen by the validation tracks; the test tracks know nothing of it. Older lines of
+# the CSV are by both together (held-out).
+SPLIT = "test"
+TABLES = ["name", "width", "images"]
 
 
 def measure(arguments: argparse.Namespace, row: str) -> None:
@@ -110,11 +110,10 @@ def measure(arguments: argparse.Namespace, row: str) -> None:
     is_of = {key: getattr(arguments, key) for key in ("name", "width", "images", "seed")} | {"row": row}
     metrics = pd.read_csv(run / "metrics.csv").dropna(subset="kernel_distance")
     file(CURVES, is_of, metrics[["images_seen", "kernel_distance", "coverage"]])
-    for split in SPLITS:
-        judgement = run / f"evaluation-{split}.json"
-        by = ["--dataset", arguments.dataset, "--split", split, "--samples", 1000, "--output", judgement]
-        command("-m", "musicspectrogan", "evaluate", "--checkpoint", checkpoint, *by)
-        file(FIGURES, is_of | {"split": split}, pd.DataFrame(figures_of(judgement)).assign(best=best))
+    judgement = run / f"evaluation-{SPLIT}.json"
+    by = ["--dataset", arguments.dataset, "--split", SPLIT, "--samples", 1000, "--output", judgement]
+    command("-m", "musicspectrogan", "evaluate", "--checkpoint", checkpoint, *by)
+    file(FIGURES, is_of | {"split": SPLIT}, pd.DataFrame(figures_of(judgement)).assign(best=best))
 
 
 def epochs_of(dataset: Path, images: int) -> int:
@@ -159,12 +158,12 @@ def file(path: Path, is_of: dict[str, object], lines: pd.DataFrame) -> None:
 def table() -> None:
     """Print the tables, and draw the curves."""
     figures = pd.read_csv(FIGURES).fillna({"features": ""})
-    for (name, width, images, split), rows in figures.groupby(TABLES, sort=False):
+    for (name, width, images), rows in figures[figures.split == SPLIT].groupby(TABLES, sort=False):
         titles = [
             f"{MEASURES[key].title}{', ratio' * MEASURES[key].is_distance}{f', {of}' if of else ''}"
             for key, of in COLUMNS
         ]
-        print(f"\n{name}, width {width}, {images:,} images, {split} tracks\n")
+        print(f"\n{name}, width {width}, {images:,} images, {SPLIT} tracks\n")
         print(f"| row | seed | best after | {' | '.join(titles)} |")
         print(f"|{'---|' * (len(COLUMNS) + 3)}")
         found = rows.set_index(["figure", "features"])

@@ -5,7 +5,7 @@
 
 DIR holds audio files at any depth; DIR64 and DIR128 were made of it by preprocess.py, and the runs
 were trained on them. Prints the error of real music's round trip through images of both sizes, and how far
-what was turned into sound is from held-out music: real images of the training tracks, and samples, all seen
+what was turned into sound is from the test tracks: real images of the training tracks, and samples, all seen
 again as spectrograms of 128 bands.
 """
 
@@ -73,19 +73,20 @@ def main() -> None:
     for size in (64, 128):
         print(f"| {size} | {round_trip(arguments.music, size):.2f} |", flush=True)
 
-    training, held_out = load_splits(arguments.large, "held-out")
-    yardstick = make_yardstick(arguments.large, training, held_out, DEVICE)
-    rng, seen = np.random.default_rng(0), training.spectrogram
+    splits = load_splits(arguments.large)
+    yardstick = make_yardstick(arguments.large, splits, DEVICE)
+    rng, seen = np.random.default_rng(0), splits.training.spectrogram
     reports: dict[str, Report] = {}
     for root, run in zip((arguments.small, arguments.large), arguments.runs, strict=True):
-        real, _ = load_splits(root, "held-out")
-        images = images_of(real, training.genres, None, rng)
+        real = load_splits(root).training
+        images = images_of(real, splits.training.genres, None, rng)
         path = run / "checkpoints" / "best.pt"
         samples = samples_of(load_checkpoint(path), path, real, count=COUNT, seed=0, device=DEVICE)
         for name, subject in (("real", Subject(images, True, {})), ("samples", samples)):
             sound = replace(subject, images=heard(subject.images, real.spectrogram, seen))
             reports[f"{name}, {real.image_size} pixels"] = Judge(sound, yardstick, 0).report()
 
+    print(f"\nBy {len(splits.held_out)} images of the {splits.split} tracks.", *splits.remarks)
     print(f"\n| figure | features | {' | '.join(reports)} |\n|{'---|' * (len(reports) + 2)}")
     first, *_ = reports.values()
     for figure in first.figures:

@@ -171,6 +171,8 @@ def evaluate(arguments: list[str], program: str) -> None:
     _tell(table(list(sources) if config.compare else ["samples"], reports))
     if by_genre := genre_table(reports[0]) if len(reports) == 1 else "":
         _tell(f"\n{by_genre}\n")
+    by = reports[0].dataset
+    _tell(f"Judged by {by['held_out_tracks']} {by['split']} tracks with {by['held_out_images']} images.")
     for remark in dict.fromkeys(remark for report in reports for remark in report.remarks):
         _tell(remark)
     _tell(f"Open {outcome.page}")

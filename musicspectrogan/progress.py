@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from musicspectrogan.errors import printable
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)  # of bars' lines alone, by which `is_lasting` tells them
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -40,10 +40,23 @@ class _Lines(tqdm):
             logger.info(msg or str(self))
 
 
-def progress_bar(*, total: int, description: str, unit: str, **options: Any) -> tqdm:
-    """A tqdm bar with rate and time left, which falls back to lines where stderr is no terminal."""
-    if sys.stderr.isatty():
-        return tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, **options)
+def is_lasting(record: logging.LogRecord) -> bool:
+    """Whether a line is worth keeping in a log file: a bar's holds for the moment only."""
+    return record.name != logger.name
+
+
+def progress_bar(
+    *, total: int, description: str, unit: str, only_on_terminal: bool = False, **options: Any
+) -> tqdm:
+    """A tqdm bar with rate and time left, which falls back to lines where stderr is no terminal.
+
+    Args:
+        only_on_terminal: no such lines, because the caller logs its progress itself.
+    """
+    on_terminal = sys.stderr.isatty()
+    if on_terminal or only_on_terminal:
+        options |= {"disable": not on_terminal, "dynamic_ncols": True}
+        return tqdm(total=total, desc=description, unit=unit, **options)
     return _Lines(
         total=total,
         desc=description,

@@ -30,6 +30,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
     line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()
 ]
+KINDS = ("classifier", "untrained")
 # Training in the README takes minutes to hours; here the same flags with few epochs of a tiny network.
 SHORTER = {"200": "2", "300": "3"}
 TINY = ["--width", "2", "--standing-batches", "2", "--device", "cpu"]
@@ -133,3 +134,19 @@ def test_no_figure_is_left_open():
 def test_the_pictures_are_there():
     for name in re.findall(r"!\[.*?\]\((.*?)\)", README, re.DOTALL):
         assert (ROOT / name).is_file(), name
+
+
+def test_recipes_are_told_by_the_test_tracks():
+    """The table of docs/recipes.md with a row for each ingredient has the figures of docs/recipes.csv."""
+    figures = pandas.read_csv(ROOT / "docs" / "recipes.csv")
+    figures = figures[(figures["split"] == "test") & (figures["name"] == "demo") & (figures["seed"] == 0)]
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    table = text.partition("## Row by row")[2].partition("| real music")[0]
+    cells = dict(re.findall(r"^\| ([^|]+) \| (.*) \|$", table, re.MULTILINE))
+    names = {"classic cGAN": "classic", "projection and conditional BatchNorm": "projection"}
+    for title in (*names, "windows", "Adam 0, 0.99", "R1", "relativistic", "R2"):
+        of_row = figures[figures["row"] == names.get(title, title)].set_index(["figure", "features"])
+        ratios = [of_row.loc[(name, kind), "ratio"] for name in ("frechet", "kernel") for kind in KINDS]
+        shares = [of_row.loc[("coverage", kind), "value"] for kind in KINDS]
+        told = [float(cell.partition(" ± ")[0]) for cell in cells[title].split(" | ")]
+        assert told[:6] == pytest.approx([*ratios, *shares], abs=0.05), title

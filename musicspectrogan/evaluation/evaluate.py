@@ -46,7 +46,8 @@ def evaluate(
     """
     checkpoints = {name: load_checkpoint(path) for name, path in sources.items() if not path.is_dir()}
     root = config.dataset or _dataset_of(list(checkpoints.values()))
-    training, held_out = load_splits(root, config.split)
+    splits = load_splits(root, config.split)
+    training = splits.training
     # Whatever may be wrong with any of them is found before work that takes time.
     for name, checkpoint in checkpoints.items():
         check_fits(checkpoint, sources[name], training)
@@ -61,7 +62,7 @@ def evaluate(
         )
         for name, checkpoint in checkpoints.items()
     }
-    yardstick = make_yardstick(root, training, held_out, device)
+    yardstick = make_yardstick(root, splits, device)
     judges = {name: Judge((folders | sampled)[name], yardstick, config.seed) for name in sources}
     reports = {name: judge.report() for name, judge in judges.items()}
     make_folder(output.parent)

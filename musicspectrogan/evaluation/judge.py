@@ -75,6 +75,7 @@ class Judge:
                 "genres": self.yardstick.genres,
                 "training_images": len(dataset),
                 "training_tracks": len(np.unique(dataset.tracks)),
+                "split": self.yardstick.split,
                 "held_out_images": len(self.held_out),
                 "held_out_tracks": self.held_out.n_clips,
             },
@@ -84,7 +85,7 @@ class Judge:
                 "replicates": REPLICATES,
             },
             figures=figures,
-            remarks=[*self.subject.remarks, *self._remarks(groups)],
+            remarks=[*self.subject.remarks, *self.yardstick.remarks, *self._remarks(groups)],
         )
 
     def _groups(self) -> Iterator[_Group]:

@@ -38,7 +38,7 @@ def quality_by_validation(
         None where there are too few validation tracks to judge by.
     """
     try:
-        _, validation = load_splits(root, "validation")
+        validation = load_splits(root, "validation").held_out
     except UserError as error:
         logger.info("Samples are not judged while training: %s", error)
         return None

@@ -68,27 +68,64 @@ def images_of(
     return ImageSet(np.asarray(dataset.pixels[dataset.rows[rows]]), labels[rows], dataset.tracks[rows])
 
 
-def load_splits(root: Path, held_out: str) -> tuple[ImageDataset, ImageDataset]:
-    """The training split and a held-out one of a folder made by preprocess.
+@dataclass(frozen=True)
+class Splits:
+    """The real tracks of an evaluation."""
+
+    training: ImageDataset
+    held_out: ImageDataset
+    """What is judged by."""
+    split: str
+    """Which tracks these are: test, validation, or held-out, which is both."""
+    remarks: tuple[str, ...] = ()
+    """What to keep in mind about that choice."""
+
+
+def load_splits(root: Path, split: str | None = None) -> Splits:
+    """The training split of a folder made by preprocess, and the tracks to judge by.
 
     Args:
-        held_out: validation, test or held-out, which is both.
+        split: test, validation, or held-out, which is both. None for the test tracks: the validation
+            tracks flatter a checkpoint that was chosen by them. Where the test tracks are too few, None
+            takes held-out, and there is a remark.
 
     Raises:
         UserError: nothing is held out there, or too little of it to judge by.
     """
-    if root.is_dir() and Manifest.read(root) is None:
+    manifest = Manifest.read(root) if root.is_dir() else None
+    if root.is_dir() and manifest is None:
         raise UserError(
             f"--dataset {root}: has no dataset.json, so no track of it is known to be held out; "
             "make the folder with preprocess.py"
         )
-    training, rest = (load_dataset(root, split=split) for split in ("training", held_out))
-    for part, name, least in ((training, "training", 2), (rest, held_out, 1)):
-        n_tracks = len(np.unique(part.tracks))
-        if len(part) < least * FEWEST_IMAGES or n_tracks < least * FEWEST_TRACKS:
-            raise UserError(
-                f"--dataset {root}: its {name} tracks are {n_tracks} with {len(part)} images; at "
-                f"least {least * FEWEST_TRACKS} tracks and {least * FEWEST_IMAGES} images are needed "
-                "to judge by: preprocess more music"
-            )
-    return training, rest
+    training = _enough_of(root, "training", 2)
+    if split is not None:
+        return Splits(training, _enough_of(root, split), split)
+    test = None
+    if manifest and any(track["split"] == "test" for track in manifest.tracks):
+        test = load_dataset(root, split="test")
+        if _is_enough(test):
+            return Splits(training, test, "test")
+    size = "There are no test tracks" if test is None else f"The test tracks are {_size(test)}, too few"
+    remark = f"{size} to judge by: the validation tracks, by which best.pt is chosen, were used too."
+    return Splits(training, _enough_of(root, "held-out"), "held-out", (remark,))
+
+
+def _enough_of(root: Path, split: str, times: int = 1) -> ImageDataset:
+    """A split; UserError where it is not so many times what judging needs."""
+    dataset = load_dataset(root, split=split)
+    if not _is_enough(dataset, times):
+        raise UserError(
+            f"--dataset {root}: its {split} tracks are {_size(dataset)}; at least {times * FEWEST_TRACKS} "
+            f"tracks and {times * FEWEST_IMAGES} images are needed to judge by: preprocess more music"
+        )
+    return dataset
+
+
+def _is_enough(dataset: ImageDataset, times: int = 1) -> bool:
+    n_tracks = len(np.unique(dataset.tracks))
+    return len(dataset) >= times * FEWEST_IMAGES and n_tracks >= times * FEWEST_TRACKS
+
+
+def _size(dataset: ImageDataset) -> str:
+    return f"{len(np.unique(dataset.tracks))} with {len(dataset)} images"

@@ -9,7 +9,7 @@ from musicspectrogan.config import check_at_least
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.launch import check_device
 
-HELD_OUT_SPLITS = ("held-out", "validation", "test")
+HELD_OUT_SPLITS = ("test", "validation", "held-out")
 # Fewer samples than this cannot be compared with anything.
 FEWEST_SAMPLES = 50
 
@@ -26,8 +26,9 @@ class EvaluateConfig:
     """Several runs, checkpoint files or folders of PNGs, to be shown side by side."""
     dataset: Path | None = None
     """Folder made by preprocess.py; None for the one that the checkpoint was trained on."""
-    split: str = "held-out"
-    """Real tracks to judge by: held-out (validation and test together), validation or test."""
+    split: str | None = None
+    """Real tracks to judge by: test, validation, or held-out, which is both; None for test, since best.pt is
+    chosen by the validation tracks, or for held-out where the test tracks are too few."""
     samples: int = 2000
     """Images to generate, or at most to take from a folder."""
     seed: int = 0
@@ -40,7 +41,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         check_device(self.device)
         check_at_least(self, seed=0)
-        check_choice("split", self.split, HELD_OUT_SPLITS)
+        if self.split is not None:
+            check_choice("split", self.split, HELD_OUT_SPLITS)
         if self.samples < FEWEST_SAMPLES:
             raise UserError(f"samples: {self.samples} are too few; at least {FEWEST_SAMPLES} are needed")
         if self.images is not None and not self.images.is_dir():

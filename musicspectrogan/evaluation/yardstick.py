@@ -15,7 +15,7 @@ from musicspectrogan.evaluation.bins import fit_bins
 from musicspectrogan.evaluation.classifier import GenreClassifier, cached_classifiers
 from musicspectrogan.evaluation.features import FeatureSpace, untrained_embedding
 from musicspectrogan.evaluation.memorisation import Nearness, nearness
-from musicspectrogan.evaluation.sets import ImageSet, images_of
+from musicspectrogan.evaluation.sets import ImageSet, Splits, images_of
 
 # Real images that are looked at: bounds memory and time for datasets of any size.
 MOST_TRAINING, MOST_HELD_OUT = 4000, 2000
@@ -49,6 +49,10 @@ class Yardstick:
     genres: list[str]
     training: ImageSet
     held_out: ImageSet
+    split: str
+    """Which tracks are held out: test, validation, or held-out, which is both."""
+    remarks: tuple[str, ...]
+    """What to keep in mind about these."""
     instruments: tuple[Instruments, ...]
     """One pair of halves, used both ways round; figures are means over both."""
     tracks: NDArray[np.int64]
@@ -75,17 +79,17 @@ class Yardstick:
         return np.mean(votes, axis=0).argmax(axis=1)
 
 
-def make_yardstick(root: Path, dataset: ImageDataset, rest: ImageDataset, device: torch.device) -> Yardstick:
+def make_yardstick(root: Path, splits: Splits, device: torch.device) -> Yardstick:
     """Fit the instruments. They depend on the dataset alone, not on a seed.
 
     Args:
         root: the dataset's folder, where the classifiers are kept.
-        dataset: its training split.
-        rest: real tracks to judge by.
+        splits: its real tracks.
     """
     rng = np.random.default_rng(0)
+    dataset = splits.training
     training = images_of(dataset, dataset.genres, MOST_TRAINING, rng)
-    held_out = images_of(rest, dataset.genres, MOST_HELD_OUT, rng)
+    held_out = images_of(splits.held_out, dataset.genres, MOST_HELD_OUT, rng)
     halves = split_in_halves(training)
     taught, n_classes = halves, len(dataset.genres)
     if n_classes == 1:  # tracks can always be told apart
@@ -101,6 +105,8 @@ def make_yardstick(root: Path, dataset: ImageDataset, rest: ImageDataset, device
         genres=dataset.genres,
         training=training,
         held_out=held_out,
+        split=splits.split,
+        remarks=splits.remarks,
         instruments=tuple(
             _fit(classifier, fitted, stand_in)
             for classifier, fitted, stand_in in zip(classifiers, halves, halves[::-1], strict=True)

@@ -6,6 +6,7 @@ import csv
 import logging
 import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pandas
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
@@ -51,22 +53,27 @@ SoundsOf = Callable[[np.ndarray, SpectrogramConfig], list[np.ndarray]]
 
 
 class ProgressLog(Callback):
-    """The bar over all steps, and the line that people know."""
+    """The bar over all steps on a terminal, and everywhere the line that people know."""
 
     def on_start(self, trainer: Trainer) -> None:
+        self._total = trainer.config.epochs * trainer.batches.steps_per_epoch
+        self._first, self._begun = trainer.steps_taken, time.perf_counter()
         self._bar = progress_bar(
-            total=trainer.config.epochs * trainer.batches.steps_per_epoch,
+            total=self._total,
             description="Training",
             unit="step",
+            only_on_terminal=True,  # the line at each tick says the same
             initial=trainer.steps_taken,
         )
 
     def on_tick(self, trainer: Trainer, tick: Tick) -> None:
         self._bar.update(tick.step - self._bar.n)
+        # By what a step took so far, with all that happens between steps.
+        seconds_a_step = (time.perf_counter() - self._begun) / (tick.step - self._first)
         means = tick.means
         logger.info(
             "[Epoch %d/%d] [Batch %d/%d] Loss_D: %.4f Loss_G: %.4f D(x): %.4f D(G(z)): %.4f/%.4f "
-            "(%.0f images/s)",
+            "(%.0f images/s, %s left)",
             tick.epoch,
             trainer.config.epochs,
             tick.batch,
@@ -77,6 +84,7 @@ class ProgressLog(Callback):
             means["d_fake_before"],
             means["d_fake_after"],
             tick.images_per_second,
+            tqdm.format_interval(seconds_a_step * (self._total - tick.step)),
         )
 
     def on_quality(self, trainer: Trainer, quality: dict[str, float]) -> None:

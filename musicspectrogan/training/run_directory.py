@@ -13,7 +13,7 @@ from musicspectrogan import __version__
 from musicspectrogan.config import read_yaml, to_yaml
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, named_in_errors, write_text
-from musicspectrogan.progress import OneLineFormatter
+from musicspectrogan.progress import OneLineFormatter, is_lasting
 from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, LATEST_NAME, find_newest
 from musicspectrogan.training.settings import TrainingConfig
 
@@ -125,9 +125,10 @@ def write_settings(run: Path, config: TrainingConfig) -> None:
 
 
 def log_to(run: Path) -> logging.Handler:
-    """Append the package's log to the run's log.txt from now on, with the time of day."""
+    """Append the package's log, but no bar, to the run's log.txt from now on, with the time of day."""
     handler = _LogFile(run / LOG_NAME, encoding="utf-8")
     handler.setFormatter(OneLineFormatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+    handler.addFilter(is_lasting)
     logging.getLogger("musicspectrogan").addHandler(handler)
     return handler
 

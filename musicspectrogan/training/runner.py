@@ -44,8 +44,16 @@ from musicspectrogan.training.world import ALONE, World
 
 logger = logging.getLogger(__name__)
 
-# What may differ when a run is resumed.
-CHANGEABLE = ("epochs", "device", "sync_batchnorm")
+# What may differ when a run is resumed: where it trains and for how long, and what touches no weight.
+CHANGEABLE = (
+    "epochs",
+    "device",
+    "sync_batchnorm",
+    "log_every",
+    "snapshot_every",
+    "eval_every",
+    "keep_checkpoints",
+)
 
 # The settings that are paths.
 PATHS = tuple(field.name for field in fields(TrainingConfig) if "Path" in str(field.type))

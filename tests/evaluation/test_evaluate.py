@@ -176,7 +176,7 @@ def compared(runs, copies, cache, command, tmp_path_factory):
 @pytest.fixture(scope="module")
 def yardstick(known, cache) -> Yardstick:
     """That of the known music, with the cached classifiers."""
-    return make_yardstick(known, *load_splits(known, "held-out"), CPU)
+    return make_yardstick(known, load_splits(known), CPU)
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_json_says_what_was_judged_by_what(written, runs):
     assert (subject["gan"], subject["width"], subject["epoch"], subject["samples"]) == ("cgan", 4, 2, SAMPLES)
     assert written["dataset"] == {
         "name": "gtzan", "genres": GENRES, "training_images": 90, "training_tracks": 18,
-        "held_out_images": 30, "held_out_tracks": 6,
+        "split": "held-out", "held_out_images": 30, "held_out_tracks": 6,
     }  # fmt: skip
     assert written["settings"]["seed"] == 0
     # Half of the training images stands in for samples, so that is what all sets are cut to.
@@ -287,6 +287,46 @@ def test_few_tracks_are_pooled_and_it_is_said(alone):
         "No genre has the 8 held-out tracks and 20 images that figures of a single genre need" in alone.stdout
     )
     assert "blues" not in alone.stdout
+
+
+TOO_FEW = (
+    "The test tracks are 3 with 15 images, too few to judge by: the validation tracks, by which best.pt is "
+    "chosen, were used too."
+)
+
+
+def test_where_test_tracks_are_too_few_the_validation_tracks_help_and_it_is_said(alone, written, runs):
+    assert TOO_FEW in written["remarks"]
+    assert "Judged by 6 held-out tracks with 30 images." in alone.stdout.splitlines()
+    assert TOO_FEW in alone.stdout.splitlines()
+    page = (runs["cgan"] / "evaluation.html").read_text(encoding="utf-8")
+    assert TOO_FEW in page and "<dt>split</dt><dd>held-out</dd>" in page
+
+
+def test_the_test_tracks_alone_are_judged_by_where_they_are_enough(known, copies, tmp_path, capsys):
+    root = with_splits(known, tmp_path / "dataset", training=16, validation=4)
+    output = tmp_path / "out.json"
+    line = ["--images", copies, "--dataset", root, "--output", output, "--device", "cpu"]
+    told, facts = {}, {}
+    for split in (None, "test", "held-out"):
+        flags = [] if split is None else ["--split", split]
+        with hurried(steps=2):
+            cli.evaluate([*map(str, line), *flags], "evaluate")
+        told[split] = capsys.readouterr().out.splitlines()
+        report = json.loads(output.read_text(encoding="utf-8"))
+        facts[split] = [report["dataset"][key] for key in ("split", "held_out_tracks", "held_out_images")]
+        assert not any("best.pt" in remark for remark in report["remarks"])
+    assert facts == {None: ["test", 4, 20], "test": ["test", 4, 20], "held-out": ["held-out", 8, 40]}
+    assert told[None] == told["test"] != told["held-out"]
+    assert "Judged by 4 test tracks with 20 images." in told[None]
+
+
+def test_without_test_tracks_the_validation_tracks_are_judged_by_and_it_is_said(known, tmp_path):
+    root = with_splits(known, tmp_path / "dataset", training=16, validation=8)
+    splits = load_splits(root)
+    assert splits.split == "held-out" and len(splits.held_out) == 40
+    (remark,) = splits.remarks
+    assert remark.startswith("There are no test tracks to judge by: the validation tracks, by which best.pt")
 
 
 def test_classifiers_are_trained_once_a_dataset(alone, compared, cache, known):
@@ -572,10 +612,10 @@ def test_a_damaged_cache_is_said_and_mended(cache, known, yardstick, tmp_path, c
     root = Path(shutil.copytree(known, tmp_path / "dataset"))
     (root / path.name).write_bytes(contents[: len(contents) // 2])
     with hurried(steps=2), caplog.at_level(logging.WARNING, "musicspectrogan"):
-        mended = make_yardstick(root, *load_splits(root, "held-out"), CPU)
+        mended = make_yardstick(root, load_splits(root), CPU)
         assert f"{root / path.name} is damaged; its classifiers are trained anew" in caplog.messages
         caplog.clear()
-        again = make_yardstick(root, *load_splits(root, "held-out"), CPU)
+        again = make_yardstick(root, load_splits(root), CPU)
     assert not caplog.messages
     assert [p.name for p in root.glob(".classifiers-*")] == [path.name]
     pixels = yardstick.held_out.pixels
@@ -650,12 +690,14 @@ def test_a_dataset_of_another_size_by_the_real_command(runs, music, command, tmp
     assert not (tmp_path / "out.json").exists()
 
 
-def with_splits(known: Path, root: Path, *, training: int) -> Path:
-    """A dataset with so many tracks to train on, and the others held out."""
+def with_splits(known: Path, root: Path, *, training: int, validation: int = 0) -> Path:
+    """A dataset with so many tracks to train on and to choose by, of each genre in turn, the rest to test."""
     shutil.copytree(known, root, ignore=shutil.ignore_patterns(".*"))
     contents = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
-    for number, track in enumerate(contents["tracks"]):
-        track["split"] = "training" if number < training else "test"
+    in_turn = sorted(contents["tracks"], key=lambda track: track["id"].partition(".")[2])
+    for number, track in enumerate(in_turn):
+        split = "training" if number < training else "validation"
+        track["split"] = split if number < training + validation else "test"
     (root / "dataset.json").write_text(json.dumps(contents), encoding="utf-8")
     return root
 
@@ -681,6 +723,12 @@ def test_a_dataset_with_too_little_to_judge_by(training, told, known, copies, tm
 def test_validation_alone_is_too_little_here(runs):
     message = refused("--checkpoint", runs["cgan"], "--split", "validation")
     assert "its validation tracks are 3 with 15 images" in message
+
+
+@pytest.mark.usefixtures("idle")
+def test_test_tracks_that_are_asked_for_must_be_enough(runs):
+    message = refused("--checkpoint", runs["cgan"], "--split", "test")
+    assert "its test tracks are 3 with 15 images; at least 4 tracks and 20 images are needed" in message
 
 
 @pytest.mark.usefixtures("idle")
@@ -734,7 +782,7 @@ def test_wrong_images(spoil, told, copies, known, tmp_path):
         (("--checkpoint", "RUN", "--output", "empty"), ["empty is a folder", "evaluation.json"]),
         (("--checkpoint", "RUN", "--output", "page.html"), ["page.html", ".json"]),
         (("--checkpoint", "RUN", "--split", "vaildation"), ["did you mean 'validation'?"]),
-        (("--checkpoint", "RUN", "--split", "training"), ["'training' is not one of held-out"]),
+        (("--checkpoint", "RUN", "--split", "training"), ["'training' is not one of test, validation"]),
         (("--checkpoint", "RUN", "--samples", str(FEWEST_SAMPLES - 1)), ["samples", "too few"]),
         (("--checkpoint", "RUN", "--seed", "-1"), ["seed"]),
         (("--checkpoint", "RUN", "--dataset", "nowhere"), ["nowhere", "preprocess.py"]),

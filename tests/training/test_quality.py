@@ -133,6 +133,21 @@ def test_a_resumed_run_judges_as_one_that_never_stopped(judged_run, judged_image
     assert load_checkpoint(run / "checkpoints" / "best.pt").epoch == theirs.epoch
 
 
+def test_judgements_may_begin_and_end_on_the_way(judged_run, judged_images, command, tmp_path):
+    whole, _ = judged_run
+    run, best = tmp_path / "run", tmp_path / "run" / "checkpoints" / "best.pt"
+    line = ("run.py", *SMALL, "--dataset", judged_images, "--output", run)
+    command(*line, "--epochs", 1, "--eval-every", 0, cwd=tmp_path)
+    assert not best.exists()
+    command("run.py", "--resume", run, "--epochs", 3, "--eval-every", 40, cwd=tmp_path)
+    assert judgements(run) == judgements(whole)[1:3]
+    command("run.py", "--resume", run, "--epochs", 4, "--eval-every", 0, cwd=tmp_path)
+    assert judgements(run) == judgements(whole)[1:3]
+    # What was found the best stays, though nothing is judged any more.
+    least = min(judgements(run), key=lambda row: float(row["kernel_distance"]))
+    assert load_checkpoint(best).epoch == int(least["epoch"])
+
+
 def test_nothing_is_judged_without_validation_tracks_or_unless_it_is_wanted(
     images, judged_images, command, tmp_path
 ):

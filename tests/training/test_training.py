@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import signal
+import struct
 import subprocess
+import termios
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -28,7 +33,8 @@ from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.errors import Interrupted
 from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.training import budget
+from musicspectrogan.progress import progress_bar
+from musicspectrogan.training import budget, run_directory
 from musicspectrogan.training.batches import Batches
 from musicspectrogan.training.callbacks import Metrics
 from musicspectrogan.training.checkpoint import load_checkpoint
@@ -89,6 +95,60 @@ def test_a_run_leaves_all_that_is_promised(uninterrupted):
     assert any((uninterrupted / "tensorboard").iterdir())
     log = (uninterrupted / "log.txt").read_text()
     assert "[Epoch 2/6] [Batch 4/4] Loss_D: " in log and "D(G(z)): " in log
+
+
+# A line of log.txt that tells the position.
+TICK = re.compile(
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[Epoch (\d)/2\] \[Batch (\d)/4\] Loss_D: \d+\.\d{4} Loss_G: \d+\.\d{4} "
+    r"D\(x\): 0\.\d{4} D\(G\(z\)\): 0\.\d{4}/0\.\d{4} \(\d+ images/s, \d\d:\d\d left\)"
+)
+
+
+def in_terminal(*arguments: object, cwd: Path) -> str:
+    """What a command writes that has a terminal of 120 columns for its stderr."""
+    master, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    with subprocess.Popen(command_line(*arguments), cwd=cwd, env=environment(), stderr=terminal) as process:
+        os.close(terminal)
+        written = b""
+        with suppress(OSError), open(master, "rb", buffering=0) as screen:  # Linux's way to say that it ended
+            while part := screen.read(4096):
+                written += part
+    assert process.returncode == 0, written
+    return written.decode()
+
+
+@pytest.mark.parametrize("on_terminal", [True, False], ids=["terminal", "pipe"])
+def test_the_log_holds_lines_and_the_bar_is_on_a_terminal_alone(on_terminal, images, command, tmp_path):
+    line = ("run.py", "--gan", "cgan", "--dataset", images, "--epochs", 2, *SMALL, "--output", "run")
+    told = in_terminal(*line, cwd=tmp_path) if on_terminal else command(*line, cwd=tmp_path).stderr
+    assert ("step/s]" in told, "Training: 100%" in told) == (on_terminal, on_terminal)
+    log = (tmp_path / "run" / "log.txt").read_text().splitlines()
+    assert not [entry for entry in log if "Training:" in entry or "\r" in entry]
+    ticks = [match for entry in log if (match := TICK.fullmatch(entry))]
+    # A tick every 3 of the 8 steps, and one before the snapshot.
+    assert [4 * (int(m[1]) - 1) + int(m[2]) for m in ticks] == [3, 6, 8]
+    assert ticks[-1][0].endswith(" 00:00 left)")
+    begun, *rest = [entry for entry in log if not TICK.fullmatch(entry)]
+    assert begun[20:].startswith("Training cgan on 16 images of 4 genres")
+    assert [entry[20:].split(" ")[0] for entry in rest] == ["Samples", "Done"]
+    # Every line of the log was told as well.
+    assert all(entry[20:] in told for entry in log)
+
+
+def test_work_beside_training_leaves_its_bar_out_of_the_log(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="musicspectrogan")
+    handler = run_directory.log_to(tmp_path)
+    try:
+        with progress_bar(total=3, description="Comparing", unit="set") as bar:
+            bar.update(3)
+        run_directory.logger.info("Compared")
+    finally:
+        logging.getLogger("musicspectrogan").removeHandler(handler)
+        handler.close()
+    assert [entry[20:] for entry in (tmp_path / "log.txt").read_text().splitlines()] == ["Compared"]
+    assert caplog.messages[0].startswith("Comparing: 3/3 [") and caplog.messages[-1] == "Compared"
 
 
 def test_grids_have_a_row_a_genre_that_differ(uninterrupted):
@@ -218,6 +278,28 @@ def test_a_run_goes_on_from_the_checkpoint_named(uninterrupted, images, command,
 def test_a_changed_setting_is_refused_by_name(uninterrupted, command, tmp_path):
     told = command("run.py", "--resume", uninterrupted, "--lr", 0.01, cwd=tmp_path, status=2)
     assert "lr was 0.0002 and is now 0.01" in told.stderr
+    assert "log_every, snapshot_every, eval_every, keep_checkpoints; start a new run" in told.stderr
+
+
+def test_settings_that_touch_no_weight_may_change_on_the_way(uninterrupted, images, command, tmp_path):
+    """They hold from where the run goes on, and it ends with the very same weights."""
+    run = tmp_path / "run"
+    command(
+        "run.py", "--gan", "cgan", "--dataset", images, "--epochs", 3, *SMALL,
+        "--snapshot-every", 32, "--output", run, cwd=tmp_path,
+    )  # fmt: skip
+    changed = {"log_every": 5, "snapshot_every": 16, "eval_every": 0, "keep_checkpoints": 1}
+    flags = [part for name, value in changed.items() for part in (f"--{name.replace('_', '-')}", value)]
+    command("run.py", "--resume", run, "--epochs", 6, *flags, cwd=tmp_path)
+    assert_same_weights(run, uninterrupted)
+    # Until step 12 a line every 3 steps and a snapshot every 8, then every 5 and every 4.
+    assert [int(row["step"]) for row in metrics_of(run)] == [3, 6, 8, 9, 12, 15, 16, 20, 24]
+    grids = sorted(path.name for path in (run / "samples").glob("epoch_*.png"))
+    assert grids == [f"epoch_{epoch:04d}.png" for epoch in (2, 3, 4, 5, 6)]
+    kept = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert kept == ["epoch_0006.pt", "latest.pt"]
+    assert changed.items() <= yaml.safe_load((run / "config.yaml").read_text()).items()
+    assert changed.items() <= load_checkpoint(run).training.items()
 
 
 def test_a_new_run_starts_from_trained_weights(uninterrupted, command, tmp_path):
