@@ -49,8 +49,10 @@ CHANGEABLE = (
     "epochs",
     "device",
     "sync_batchnorm",
+    "cuda_graph",
     "log_every",
     "snapshot_every",
+    "snapshot_share",
     "eval_every",
     "keep_checkpoints",
 )

@@ -278,7 +278,7 @@ def test_a_run_goes_on_from_the_checkpoint_named(uninterrupted, images, command,
 def test_a_changed_setting_is_refused_by_name(uninterrupted, command, tmp_path):
     told = command("run.py", "--resume", uninterrupted, "--lr", 0.01, cwd=tmp_path, status=2)
     assert "lr was 0.0002 and is now 0.01" in told.stderr
-    assert "log_every, snapshot_every, eval_every, keep_checkpoints; start a new run" in told.stderr
+    assert "snapshot_every, snapshot_share, eval_every, keep_checkpoints; start a new run" in told.stderr
 
 
 def test_settings_that_touch_no_weight_may_change_on_the_way(uninterrupted, images, command, tmp_path):
@@ -288,7 +288,13 @@ def test_settings_that_touch_no_weight_may_change_on_the_way(uninterrupted, imag
         "run.py", "--gan", "cgan", "--dataset", images, "--epochs", 3, *SMALL,
         "--snapshot-every", 32, "--output", run, cwd=tmp_path,
     )  # fmt: skip
-    changed = {"log_every": 5, "snapshot_every": 16, "eval_every": 0, "keep_checkpoints": 1}
+    changed = {
+        "log_every": 5,
+        "snapshot_every": 16,
+        "eval_every": 0,
+        "keep_checkpoints": 1,
+        "snapshot_share": 1.0,
+    }
     flags = [part for name, value in changed.items() for part in (f"--{name.replace('_', '-')}", value)]
     command("run.py", "--resume", run, "--epochs", 6, *flags, cwd=tmp_path)
     assert_same_weights(run, uninterrupted)
