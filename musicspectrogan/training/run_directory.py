@@ -14,7 +14,7 @@ from musicspectrogan.config import read_yaml, to_yaml
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, named_in_errors, write_text
 from musicspectrogan.progress import OneLineFormatter
-from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, LATEST_NAME, find_newest
+from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, LATEST_NAME, has_checkpoint
 from musicspectrogan.training.settings import TrainingConfig
 
 RUNS = Path("runs")
@@ -45,11 +45,6 @@ def newest_run(config: TrainingConfig, runs: Path = RUNS) -> Path:
     raise UserError(
         f"no run{which} with a checkpoint in {runs}; name a run directory or a checkpoint file, or train anew"
     )
-
-
-def has_checkpoint(run: Path) -> bool:
-    """Whether there is something in the run directory to go on from."""
-    return find_newest(run) is not None
 
 
 def is_unstarted(run: Path) -> bool:
