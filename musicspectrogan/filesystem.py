@@ -22,6 +22,8 @@ from musicspectrogan.errors import UNPRINTABLE, UserError
 # Room in a 255-byte file name for a segment number or a seed, the suffix and a temporary name around it.
 LONGEST_NAME_BYTES = 160
 _UNSAFE = re.compile(rf'\s*[/\\:*?"<>|{UNPRINTABLE}]+\s*')
+# The end of the name of a file that is being written.
+_UNFINISHED = ".tmp"
 # What Windows takes for devices, whatever suffix follows.
 _DEVICES = re.compile(r"(?i:con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)")
 
@@ -52,7 +54,7 @@ def whole_file(path: Path, *, flush: bool = True, rivals: bool = False) -> Itera
     """Yield a temporary path beside `path`; it takes that name only when the block succeeds.
 
     The temporary name is the same every time, so a killed writer leaves nothing that the next one
-    does not clear.
+    does not clear; for a file that is written once, see `clear_unfinished`.
 
     Args:
         flush: wait for the disk, so that both the file and its name outlast a power cut from then on. Without
@@ -63,9 +65,12 @@ def whole_file(path: Path, *, flush: bool = True, rivals: bool = False) -> Itera
             of it is for the caller to clear.
     """
     own = f".{secrets.token_hex(4)}" if rivals else ""
-    temporary = path.with_name(f".{path.name}{own}.tmp")
+    temporary = path.with_name(f".{path.name}{own}{_UNFINISHED}")
     try:
         with named_in_errors(path, temporary):
+            if not rivals:
+                # What is left may be the file itself under two names, when a power cut came within a rename.
+                temporary.unlink(missing_ok=True)
             yield temporary
             if flush:
                 sync_file(temporary)
@@ -76,6 +81,15 @@ def whole_file(path: Path, *, flush: bool = True, rivals: bool = False) -> Itera
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def clear_unfinished(folder: Path, names: str = "*") -> None:
+    """Remove what a kill or a power cut left of files that were being written, by a pattern of their names.
+
+    Nobody else may be writing them now.
+    """
+    for path in folder.glob(f".{names}{_UNFINISHED}"):
+        path.unlink()
 
 
 @contextmanager

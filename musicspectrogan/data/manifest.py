@@ -16,7 +16,7 @@ from typing import Any
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import from_plain
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import named_in_errors, write_text
+from musicspectrogan.filesystem import clear_unfinished, named_in_errors, write_text
 
 FORMAT_VERSION = 1
 SPLITS = ("training", "validation", "test")
@@ -132,6 +132,7 @@ class Report:
         self.path = root / REPORT_NAME
         self.outcomes: dict[str, Outcome] = {}
         columns = [f.name for f in fields(Outcome)]
+        clear_unfinished(root, REPORT_NAME)
         if not self.path.exists():
             self._write()
         contents = self.path.read_bytes()

@@ -100,7 +100,9 @@ class Metrics(Callback):
         if not self.path.exists():
             return
         with open(self.path, encoding="utf-8", errors="replace", newline="") as file:
-            header, *rows = [line for line in csv.reader(file) if line] or [[]]
+            # A power cut may leave zeros, which Python 3.10 refuses to read.
+            lines = (line.replace("\0", "") for line in file)
+            header, *rows = [row for row in csv.reader(lines) if row] or [[]]
         if "step" not in header:
             self.path.unlink()  # a kill came before its first line was written
             return

@@ -230,7 +230,6 @@ def keep_checkpoint(checkpoint: Checkpoint, run: Path, *, keep: int, best: bool 
     save_checkpoint(checkpoint, path)
     for name in (LATEST_NAME, BEST_NAME) if best else (LATEST_NAME,):
         with whole_file(folder / name) as temporary:
-            temporary.unlink(missing_ok=True)
             try:
                 os.link(path, temporary)
             except OSError:  # a file system without hard links

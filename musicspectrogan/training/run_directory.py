@@ -12,7 +12,7 @@ from pathlib import Path
 from musicspectrogan import __version__
 from musicspectrogan.config import read_yaml, to_yaml
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import make_folder, named_in_errors, write_text
+from musicspectrogan.filesystem import clear_unfinished, make_folder, named_in_errors, write_text
 from musicspectrogan.progress import OneLineFormatter
 from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, LATEST_NAME, has_checkpoint
 from musicspectrogan.training.settings import TrainingConfig
@@ -109,6 +109,12 @@ def create_run(run: Path, config: TrainingConfig) -> None:
         make_folder(run / name)
     for path in (run / SAMPLES_FOLDER).glob("*.png"):
         path.unlink()  # of an unstarted run, which may have had other settings
+
+
+def clear_unfinished_files(run: Path) -> None:
+    """Remove what a kill or a power cut left of checkpoints and samples that were being written."""
+    for name in (CHECKPOINTS_FOLDER, SAMPLES_FOLDER):
+        clear_unfinished(run / name)
 
 
 def write_settings(run: Path, config: TrainingConfig) -> None:
