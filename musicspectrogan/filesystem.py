@@ -137,7 +137,7 @@ def sync_files(files: Iterable[Path]) -> None:
 def sync_file_system(folder: Path) -> bool:
     """Wait until all that this machine wrote to the file system of a folder is on the disk.
 
-    For thousands of small files this takes a thirtieth of the time that syncing each of them takes.
+    For thousands of small files this takes a thirtieth of the time that syncing each of them takes (ext4).
 
     Returns:
         False where the system has no such call, which is Linux's syncfs. Sync each file then.

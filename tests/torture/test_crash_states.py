@@ -39,7 +39,7 @@ Tried = Callable[[str, int], None]
 
 CLIPS = 20
 PREPROCESS = ("preprocess.py", "--dataset", "folder", "--jobs", 1)
-EPOCHS = 8
+EPOCHS = 6
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ def training(images: Path, place: Path) -> list[Operation]:
         gan="cgan", dataset=images, epochs=EPOCHS, width=2, batch_size=4, standing_batches=2, log_every=3,
         snapshot_every=16, eval_every=16, keep_checkpoints=2, device="cpu",
     )  # fmt: skip
-    distances = iter((0.9, 0.5, 0.7, 0.8, 0.4, 0.6, 0.6, 0.6))
+    distances = iter((0.9, 0.5, 0.7, 0.4, 0.6, 0.6))
     run = place / "training" / "run"
     run.parent.mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -241,10 +241,19 @@ def promising(recorder: Recorder, save: Callable[..., object]) -> Callable[..., 
 
 def assert_kept(state: State, run: Path) -> None:
     """Every checkpoint can be read, and none is older than was promised."""
-    files = {path.stat().st_ino: path for path in run.glob("checkpoints/*.pt")}
-    steps = {inode: load_checkpoint(path).step for inode, path in files.items()}
+    steps = {path.stem: step_of(path.read_bytes(), path) for path in run.glob("checkpoints/*.pt")}
     for name, step in (state.promise or {}).items():
-        assert steps[(run / "checkpoints" / f"{name}.pt").stat().st_ino] >= step, name
+        assert steps[name] >= step, name
+
+
+KNOWN_STEPS: dict[bytes, int] = {}
+
+
+def step_of(contents: bytes, path: Path) -> int:
+    """Of a checkpoint file; the same contents are in hundreds of states, and read once."""
+    if contents not in KNOWN_STEPS:
+        KNOWN_STEPS[contents] = load_checkpoint(path).step
+    return KNOWN_STEPS[contents]
 
 
 def steps_of(run: Path, until: int) -> list[int]:
@@ -267,7 +276,6 @@ class TestTraining:
                 claim(run)  # the same command begins it anew
                 return
             begun = runner.begun_run(run)
-            runner.plan_resumed_run(begun, replace(begun.config, epochs=EPOCHS + 1))
             if begun.checkpoint:
                 assert steps_of(run, begun.checkpoint.step) == steps_of(whole, begun.checkpoint.step)
 
@@ -278,7 +286,7 @@ class TestTraining:
         states = drawn(training, 400 if torture else 12)
         tried("crash states", try_all(states, place / "state", recover))
         unfinished = [s for s in states if s.promise and s.promise["latest"] < 4 * EPOCHS]
-        some = random.Random(0).sample(unfinished, 8 if torture else 1)
+        some = random.Random(0).sample(unfinished, 6 if torture else 1)
         tried("crash states", try_all(some, place / "state", recover_by_command))
 
     def test_a_folder_that_is_not_synced_loses_checkpoints(
