@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 help:
 	@echo "make demo     install, compose demo music, train a small cGAN on it, make a page of new sounds"
 	@echo "make test     install and run the tests"
-	@echo "make torture  hundreds of kills, thousands of damaged files and every fault that can be staged"
+	@echo "make torture  hundreds of kills, a thousand power cuts, thousands of damaged files and every fault that can be staged"
 	@echo "make lint     check style"
 	@echo "make bench    measure how fast it is beside others, a quarter of an hour, into docs/benchmarks.md"
 	@echo "make gpu      run the tests that need a GPU, and measure there, into docs/benchmarks.md"

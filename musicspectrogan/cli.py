@@ -158,11 +158,12 @@ def evaluate(arguments: list[str], program: str) -> None:
     from musicspectrogan.evaluation.evaluate import evaluate
     from musicspectrogan.evaluation.tables import genre_table, table
     from musicspectrogan.training import run_directory
+    from musicspectrogan.training.checkpoint import has_checkpoint
 
     def is_folder_of_images(path: Path) -> bool:
         if path in (config.checkpoint, config.images):
             return path == config.images
-        return path.is_dir() and not run_directory.has_checkpoint(path)
+        return path.is_dir() and not has_checkpoint(path)
 
     sources = {str(path): path if is_folder_of_images(path) else _checkpoint_file(path) for path in named}
     output = config.output or run_directory.evaluation_file(list(sources.values()))

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath, PureWindowsPath
+import os
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musicspectrogan import filesystem
 from musicspectrogan.errors import printable
-from musicspectrogan.filesystem import LONGEST_NAME_BYTES, distinct_name, safe_name
+from musicspectrogan.filesystem import (
+    LONGEST_NAME_BYTES,
+    distinct_name,
+    make_folder,
+    safe_name,
+    sync_file_system,
+    sync_files,
+    sync_folder,
+    write_text,
+)
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=300)  # surrogates too, as in names of files
 LIKE_PATHS = st.text("./\\:~ -con\0\n\x1bé日\udcff", max_size=30)
@@ -65,3 +76,74 @@ def test_devices_of_windows_and_ways_out_are_no_names(text, name):
 )
 def test_what_is_shown_is_one_line_of_printable_letters(text, shown):
     assert printable(text) == shown
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is synced and renamed, in order: `sync NAME` and `rename NAME`."""
+    if os.name != "posix":
+        pytest.skip("a descriptor tells its name by its inode here")
+    calls: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        calls.append(f"sync {os.fstat(descriptor).st_ino}")
+        fsync(descriptor)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        calls.append(f"rename {Path(source).stat().st_ino}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    return calls
+
+
+def test_a_file_is_synced_before_it_takes_its_name_and_the_folder_after(tmp_path, synced):
+    write_text(tmp_path / "x.txt", "text")
+    file, folder = (tmp_path / "x.txt").stat().st_ino, tmp_path.stat().st_ino
+    assert synced == [f"sync {file}", f"rename {file}", f"sync {folder}"]
+
+
+def test_a_new_folder_is_synced_with_all_its_new_parents(tmp_path, synced):
+    make_folder(tmp_path / "a" / "b")
+    assert set(synced) == {f"sync {tmp_path.stat().st_ino}", f"sync {(tmp_path / 'a').stat().st_ino}"}
+    synced.clear()
+    make_folder(tmp_path / "a" / "b")  # a kill may have come just after it was created
+    assert synced == [f"sync {(tmp_path / 'a').stat().st_ino}"]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["syncfs", "no syncfs"])
+def test_many_files_are_synced_by_one_call_or_each(known, tmp_path, synced, monkeypatch):
+    files = [tmp_path / folder / name for folder in "ab" for name in "xy"]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("text")
+    called = []
+    libc = (lambda descriptor: called.append(os.fstat(descriptor).st_ino) or 0) if known else None
+    monkeypatch.setattr(filesystem, "_syncfs_of_libc", lambda: libc)
+    sync_files(files)
+    inodes = [path.stat().st_ino for path in (*files, tmp_path / "a", tmp_path / "b")]
+    assert called == ([inodes[4]] if known else [])
+    assert sorted(synced) == ([] if known else sorted(f"sync {inode}" for inode in inodes))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="nothing to refuse")
+def test_a_file_system_that_cannot_sync_folders_is_no_fault_and_a_broken_disk_is(tmp_path, monkeypatch):
+    def failing(code: int):
+        def fsync(descriptor: int) -> None:
+            raise OSError(code, os.strerror(code))
+
+        return fsync
+
+    monkeypatch.setattr(os, "fsync", failing(22))
+    sync_folder(tmp_path)
+    monkeypatch.setattr(os, "fsync", failing(5))
+    with pytest.raises(OSError, match="Input/output"):
+        sync_folder(tmp_path)
+
+
+def test_where_the_whole_file_system_can_be_synced_it_is_told(tmp_path, monkeypatch):
+    assert sync_file_system(tmp_path) == hasattr(filesystem._syncfs_of_libc(), "restype")
+    monkeypatch.setattr(filesystem, "_syncfs_of_libc", lambda: None)
+    assert not sync_file_system(tmp_path)

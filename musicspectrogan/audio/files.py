@@ -103,7 +103,7 @@ def save(path: Path, samples: np.ndarray, sample_rate: int, *, loops: bool = Fal
     """
     container, subtype = SAVED_FORMATS[path.suffix.lower().removeprefix(".")]
     form = {"channels": 1, "format": container, "subtype": subtype}
-    with whole_file(path, flush=False) as temporary:
+    with whole_file(path) as temporary:
         try:
             with soundfile.SoundFile(temporary, "w", sample_rate, **form) as file:
                 for name, value in tags.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 # What is read as an image, whatever the file is called. Pillow knows forty formats more, and starts other
 # programs for some of them.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+
+# The last chunk of every PNG.
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 # Digits of a segment's number: a track of 10 ** 9 segments would last a century.
 MOST_DIGITS = 9
@@ -80,7 +84,7 @@ def write_image(
     """Write uint8 (n_mels, T) as a grey PNG, whole or not at all.
 
     Text chunks: `spectrogram` (the settings as JSON), and each of `text` under its name, such as
-    genre, track and reference_db. For `rivals` see `whole_file`.
+    genre, track and reference_db. For `rivals` see `whole_file`. It is for the caller to sync.
     """
     chunks = PngInfo()
     chunks.add_text("spectrogram", _as_text(config))
@@ -89,6 +93,22 @@ def write_image(
     with whole_file(path, flush=False, rivals=rivals) as temporary:
         # Run lengths and Huffman codes alone: twice as fast as zlib's default, files 2 % larger.
         Image.fromarray(image).save(temporary, format="PNG", pnginfo=chunks, compress_type=zlib.Z_RLE)
+
+
+def ends_whole(path: str | Path) -> bool:
+    """Whether a file ends as a PNG does. One that is empty or was cut short does not.
+
+    This takes 6 us a file, where decoding it takes 100.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            os.lseek(descriptor, -len(PNG_END), os.SEEK_END)
+            return os.read(descriptor, len(PNG_END)) == PNG_END
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return False
 
 
 @lru_cache(maxsize=8)

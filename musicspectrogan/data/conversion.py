@@ -10,13 +10,19 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig, cut_images, enc
 from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Outcome
 from musicspectrogan.data.sources import Track
 from musicspectrogan.errors import printable
+from musicspectrogan.filesystem import sync_files
 
 # No sample above -80 dBFS.
 SILENCE = 10.0 ** (-80.0 / 20.0)
 
 
-def convert_track(track: Track, output: Path, config: SpectrogramConfig) -> Outcome:
-    """Decode, encode, cut and write one track; runs in a worker process."""
+def convert_track(track: Track, output: Path, config: SpectrogramConfig, *, sync: bool) -> Outcome:
+    """Decode, encode, cut and write one track; runs in a worker process.
+
+    Args:
+        sync: wait until the images are on the disk. Without it, that is for the caller to do before the
+            report names them.
+    """
     try:
         audio = load(track.path, config.sample_rate)
         seconds = len(audio.samples) / config.sample_rate
@@ -30,9 +36,10 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig) -> Outc
             raise AudioError("all images would be black")
     except AudioError as error:
         return outcome_of(track, SKIPPED, _joined(str(error), track.known_fault))
+    paths = {segment: output / track.genre / image_name(track.id, segment) for segment in images}
     for segment, image in images.items():
         write_image(
-            output / track.genre / image_name(track.id, segment),
+            paths[segment],
             image,
             config,
             rivals=True,
@@ -40,6 +47,8 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig) -> Outc
             track=track.id,
             reference_db=f"{reference_db:.4f}",
         )
+    if sync:
+        sync_files(paths.values())
     return outcome_of(
         track,
         CONVERTED,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import logging
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import from_plain
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import named_in_errors, write_text
+from musicspectrogan.filesystem import clear_unfinished, named_in_errors, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -123,17 +125,19 @@ class Manifest:
 
 
 class Report:
-    """preprocess_report.csv: append-only, one line an input file, the record of what is finished.
+    """preprocess_report.csv: one line an input file, the record of what is finished.
 
-    A later line about the same track replaces an earlier one. A line that a kill cut off is dropped.
+    A later line about the same track replaces an earlier one. A line that a kill cut off is dropped. Sync
+    what a line is about before it is added: a power cut may otherwise leave the line alone.
     """
 
     def __init__(self, root: Path) -> None:
         self.path = root / REPORT_NAME
         self.outcomes: dict[str, Outcome] = {}
         columns = [f.name for f in fields(Outcome)]
+        clear_unfinished(root, REPORT_NAME)
         if not self.path.exists():
-            write_text(self.path, ",".join(columns) + "\n")
+            self._write()
         contents = self.path.read_bytes()
         whole = contents[: contents.rfind(b"\n") + 1]
         if len(whole) < len(contents):
@@ -156,13 +160,34 @@ class Report:
         if sound and outcome.status in STATUSES and outcome.split in ("", *SPLITS):
             self.outcomes[outcome.track] = outcome
 
-    def append(self, outcome: Outcome) -> None:
-        """Add a line, unless it says what the last one about this track says."""
-        if self.outcomes.get(outcome.track) == outcome:
+    def append(self, *outcomes: Outcome) -> None:
+        """Add a line for each that says anything new about its track, and wait until they are on the disk."""
+        new = [outcome for outcome in outcomes if self.outcomes.get(outcome.track) != outcome]
+        if not new:
             return
-        self.outcomes[outcome.track] = outcome
+        self.outcomes |= {outcome.track: outcome for outcome in new}
         with named_in_errors(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(asdict(outcome).values())
+            file.write(_lines(new))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def forget(self, tracks: Iterable[str]) -> None:
+        """Drop the lines about tracks that are about to be done again, before their images go."""
+        known = self.outcomes.keys() & set(tracks)
+        for track in known:
+            del self.outcomes[track]
+        if known:
+            self._write()
+
+    def _write(self) -> None:
+        head = ",".join(f.name for f in fields(Outcome))
+        write_text(self.path, f"{head}\n{_lines(self.outcomes.values())}")
+
+
+def _lines(outcomes: Iterable[Outcome]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(asdict(outcome).values() for outcome in outcomes)
+    return text.getvalue()
 
 
 def assign_splits(outcomes: Iterable[Outcome], groups: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -6,16 +6,17 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import joblib
 
-from musicspectrogan.audio.images import segment_of_image, track_of_image
+from musicspectrogan.audio.images import ends_whole, segment_of_image, track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.data import sources
 from musicspectrogan.data.conversion import convert_track, outcome_of
@@ -34,13 +35,21 @@ from musicspectrogan.data.parallel import LOCAL, LOST, in_parallel
 from musicspectrogan.data.settings import DASK, PreprocessConfig
 from musicspectrogan.data.sources import Track
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import make_folder, sole_writer, visible_folders
+from musicspectrogan.filesystem import (
+    make_folder,
+    sole_writer,
+    sync_file_system,
+    sync_folder,
+    visible_folders,
+)
 from musicspectrogan.plugins import load_module, module_names
 from musicspectrogan.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
 REASONS_SHOWN = 15
+# Between two syncs, as a multiple of the time that the last one took. Workers go on meanwhile.
+REST_AFTER_SYNC = 10.0
 
 
 def preprocess(config: PreprocessConfig) -> Manifest:
@@ -202,16 +211,21 @@ def _differences(present: Manifest, wanted: Manifest) -> list[str]:
 
 
 def _clear(output: Path) -> None:
-    """Remove the images, caches and records of an earlier run, and nothing else."""
+    """Remove the images, caches and report of an earlier run, and nothing else.
+
+    The manifest stays until the new one takes its place: it tells that the folder is ours. By then the rest
+    is gone from the disk, so that a power cut cannot leave images of the old settings below the new ones.
+    """
     for folder in visible_folders(output):
         for path in folder.iterdir():
             if re.fullmatch(r".+_\d{3,}\.png|\..+\.png\..*tmp", path.name):
                 path.unlink()
+        sync_folder(folder)
         if not any(folder.iterdir()):
             folder.rmdir()
-    # The manifest goes last: as long as it is there, the folder is known to be ours.
-    for path in [*output.glob(".cache-*"), output / REPORT_NAME, output / MANIFEST_NAME]:
+    for path in [*output.glob(".cache-*"), output / REPORT_NAME]:
         path.unlink(missing_ok=True)
+    sync_folder(output)
 
 
 def _convert_all(
@@ -227,17 +241,20 @@ def _convert_all(
         make_folder(config.output / genre)
     present = _present_images(config.output)
     _drop_vanished(tracks, report, present, config.output)
-    for track in tracks:
-        if track.excluded:
-            report.append(outcome_of(track, EXCLUDED, track.excluded))
+    report.append(*(outcome_of(track, EXCLUDED, track.excluded) for track in tracks if track.excluded))
     pending = _pending(candidates, report, present, config.output)
     if len(pending) < len(candidates):
         logger.info("%d of %d tracks were converted before", len(candidates) - len(pending), len(candidates))
-    work = partial(convert_track, output=config.output, config=spectrogram)
+    # Workers on other machines sync what they write themselves.
+    together = backend == LOCAL and sync_file_system(config.output)
+    work = partial(convert_track, output=config.output, config=spectrogram, sync=not together)
     lost = partial(_lost, output=config.output)
-    with progress_bar(total=len(pending), description="Converting", unit="track") as bar:
+    with (
+        progress_bar(total=len(pending), description="Converting", unit="track") as bar,
+        _recording(report, config.output if together else None) as record,
+    ):
         for outcome in in_parallel(work, pending, lost=lost, backend=backend):
-            report.append(outcome)
+            record(outcome)
             bar.update()
     if pending and config.input and not _holds_anything(config.input):
         raise UserError(
@@ -247,6 +264,38 @@ def _convert_all(
         _image_names(folder)  # workers that died have left something half-written
         if not any(folder.iterdir()):
             folder.rmdir()  # ImageFolder refuses a class without images
+
+
+@contextmanager
+def _recording(report: Report, unsynced: Path | None) -> Iterator[Callable[[Outcome], None]]:
+    """Yield a function that takes outcomes for the report. They are added some at a time.
+
+    Args:
+        unsynced: the folder of their images, which are synced before; None for images that are already.
+    """
+    taken: list[Outcome] = []
+    due = 0.0
+
+    def add() -> None:
+        nonlocal due
+        begun = monotonic()
+        if unsynced is not None:
+            sync_file_system(unsynced)
+        report.append(*taken)
+        taken.clear()
+        ended = monotonic()
+        due = ended + REST_AFTER_SYNC * (ended - begun)
+
+    def take(outcome: Outcome) -> None:
+        taken.append(outcome)
+        if monotonic() >= due:
+            add()
+
+    try:
+        yield take
+    finally:  # also when interrupted: what is finished need not be done again
+        if taken:
+            add()
 
 
 def _lost(track: Track, output: Path) -> Outcome:
@@ -291,30 +340,44 @@ def _drop_vanished(tracks: Iterable[Track], report: Report, present: Present, ou
     """Remove the images of tracks that were converted before and are no longer wanted."""
     wanted = {(track.genre, track.id) for track in tracks if not track.excluded}
     ids = {track.id for track in tracks}
-    for outcome in list(report.outcomes.values()):
-        if outcome.status == CONVERTED and (outcome.genre, outcome.track) not in wanted:
-            for name in present.pop((outcome.genre, outcome.track), []):
-                (output / outcome.genre / name).unlink()
-            if outcome.track not in ids:
-                gone = replace(outcome, status=EXCLUDED, reason="no longer in the input", segments=0)
-                report.append(gone)
+    dropped = [
+        outcome
+        for outcome in report.outcomes.values()
+        if outcome.status == CONVERTED and (outcome.genre, outcome.track) not in wanted
+    ]
+    for outcome in dropped:
+        for name in present.pop((outcome.genre, outcome.track), []):
+            (output / outcome.genre / name).unlink()
+    for genre in {outcome.genre for outcome in dropped if (output / outcome.genre).is_dir()}:
+        sync_folder(output / genre)  # or the images may come back, and nothing knows of them any more
+    gone = {"status": EXCLUDED, "reason": "no longer in the input", "segments": 0}
+    report.append(*(replace(outcome, **gone) for outcome in dropped if outcome.track not in ids))
 
 
 def _pending(tracks: Iterable[Track], report: Report, present: Present, output: Path) -> list[Track]:
     """Tracks that are still to be done, with whatever an interrupted attempt left of them removed.
 
-    A track is done when its line says so and its images are all there. Those skipped before are
+    A track is done when its line says so and its images are all there and whole. Those skipped before are
     tried again: the file may have been mended, or a decoder installed.
     """
-    pending = []
+    pending, undone, leftover, n_cut = [], [], [], 0
     for track in tracks:
+        folder = f"{output}/{track.genre}/"  # and no Path, for there may be millions of images
+        images = [folder + name for name in present.get((track.genre, track.id), [])]
         done = report.outcomes.get(track.id)
-        images = present.get((track.genre, track.id), [])
-        if done and done.status == CONVERTED and len(images) == done.segments:
-            continue
-        for name in images:
-            (output / track.genre / name).unlink()
+        if done and done.status == CONVERTED:
+            cut = [path for path in images if not ends_whole(path)]
+            if len(images) == done.segments and not cut:
+                continue
+            n_cut += len(cut)
+            undone.append(track.id)
+        leftover += images
         pending.append(track)
+    if n_cut:
+        logger.warning("%d images are empty or cut short; their tracks are converted again", n_cut)
+    report.forget(undone)
+    for path in leftover:
+        Path(path).unlink()
     return pending
 
 

@@ -23,7 +23,7 @@ from musicspectrogan.config import to_plain
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.data.grids import save_grid
 from musicspectrogan.errors import UserError, printable
-from musicspectrogan.filesystem import named_in_errors, whole_file
+from musicspectrogan.filesystem import named_in_errors, sync_file, whole_file
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.tensors import as_pixels, generator_at
@@ -108,7 +108,9 @@ class Metrics(Callback):
         if not self.path.exists():
             return
         with open(self.path, encoding="utf-8", errors="replace", newline="") as file:
-            header, *rows = [line for line in csv.reader(file) if line] or [[]]
+            # A power cut may leave zeros, which Python 3.10 refuses to read.
+            lines = (line.replace("\0", "") for line in file)
+            header, *rows = [row for row in csv.reader(lines) if row] or [[]]
         if "step" not in header:
             self.path.unlink()  # a kill came before its first line was written
             return
@@ -136,6 +138,10 @@ class Metrics(Callback):
 
     def on_snapshot(self, trainer: Trainer) -> None:
         draw_curves(pandas.read_csv(self.path), self.curves)
+        self.on_interrupt(trainer)
+
+    def on_interrupt(self, trainer: Trainer) -> None:
+        sync_file(self.path)  # before the checkpoint that its rows lead to
 
     def _append(self, row: dict[str, float]) -> None:
         """Add a row; what it does not know stays empty, and what is new becomes a column."""
@@ -263,9 +269,13 @@ class Checkpoints(Callback):
         self.dataset = dataset
         self._quality: dict[str, float] = {}
         self._best: tuple[float, int] | None = None
+        self._given_up: Path | None = None
 
     def on_start(self, trainer: Trainer) -> None:
-        """A resumed run knows its best; one from a future that was given up is none."""
+        """A resumed run knows its best; one from a future that was given up is none.
+
+        Its file stays until this run has a checkpoint: up to then that future may still be gone back to.
+        """
         path = self.run / CHECKPOINTS_FOLDER / BEST_NAME
         if not path.is_file():
             return
@@ -275,7 +285,7 @@ class Checkpoints(Callback):
             logger.warning("%s; the next best will replace it", error)
             return
         if best.step > trainer.steps_taken:
-            path.unlink()
+            self._given_up = path
         elif DECIDING in best.quality:
             self._best = best.quality[DECIDING], best.epoch
 
@@ -289,10 +299,14 @@ class Checkpoints(Callback):
             self._best = distance, trainer.epochs_done
         keep = trainer.config.keep_checkpoints
         keep_checkpoint(self._checkpoint(trainer), self.run, keep=keep, best=is_best)
+        if is_best:
+            self._given_up = None
+        self._drop_given_up()
         self._quality = {}
 
     def on_interrupt(self, trainer: Trainer) -> None:
         save_checkpoint(self._checkpoint(trainer), self.run / CHECKPOINTS_FOLDER / LATEST_NAME)
+        self._drop_given_up()
 
     def on_end(self, trainer: Trainer) -> None:
         if self._best:
@@ -303,6 +317,11 @@ class Checkpoints(Callback):
                 self._best[0],
                 self.run / CHECKPOINTS_FOLDER / BEST_NAME,
             )
+
+    def _drop_given_up(self) -> None:
+        if self._given_up:
+            self._given_up.unlink(missing_ok=True)
+            self._given_up = None
 
     def _checkpoint(self, trainer: Trainer) -> Checkpoint:
         step = trainer.step

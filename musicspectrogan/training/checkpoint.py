@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ from musicspectrogan.filesystem import whole_file
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.torchfiles import TorchFileError, check_weights, read_torch_file, write_torch_file
 from musicspectrogan.training.settings import TrainingConfig
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -76,12 +79,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU. It is data: nothing in it is executed.
 
     Args:
-        path: a checkpoint file, or a run directory, whose newest checkpoint is then taken.
+        path: a checkpoint file, or a run directory, whose newest sound checkpoint is then taken.
 
     Raises:
         UserError: nothing there, damaged, or not a checkpoint of this format.
     """
-    path = newest_checkpoint(path) if path.is_dir() else path
+    if path.is_dir():
+        return _load_newest(path)[1]
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
@@ -124,38 +128,61 @@ def _check(checkpoint: Checkpoint) -> None:
 
 
 def newest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run directory.
+    """The newest sound checkpoint of a run directory; those that are damaged are passed over with a warning.
 
     Raises:
         UserError: it has none.
     """
-    newest = find_newest(run)
-    if newest is None:
-        raise UserError(f"{run}: no checkpoint in it; name a run directory or a checkpoint file")
-    return newest
+    return _load_newest(run)[0]
 
 
-def find_newest(run: Path) -> Path | None:
-    """The newest checkpoint of a run directory, None where it has none."""
+def _load_newest(run: Path) -> tuple[Path, Checkpoint]:
+    damaged: list[Path] = []
+    for path in _newest_first(run):
+        try:
+            checkpoint = load_checkpoint(path)
+        except UserError:
+            damaged.append(path)
+            continue
+        if damaged:
+            logger.warning(
+                "%s cannot be read; taking %s of epoch %d instead",
+                ", ".join(map(str, damaged)),
+                path,
+                checkpoint.epoch,
+            )
+        return path, checkpoint
+    if damaged:
+        raise UserError(f"{run}: none of its {len(damaged)} checkpoints can be read; start a new run")
+    raise UserError(f"{run}: no checkpoint in it; name a run directory or a checkpoint file")
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether there is a checkpoint in a run directory, sound or not."""
+    return bool(_newest_first(run))
+
+
+def _newest_first(run: Path) -> list[Path]:
     folder = run / CHECKPOINTS_FOLDER
-    if (folder / LATEST_NAME).is_file():
-        return folder / LATEST_NAME
-    # A kill may come when the first one is there and latest.pt is not.
-    epochs = _saved_epochs(folder) if folder.is_dir() else []
-    return folder / f"epoch_{max(epochs):04d}.pt" if epochs else None
+    if not folder.is_dir():
+        return []
+    # A kill may come when the first of a number is there and latest.pt is not.
+    epochs = [f"epoch_{number:04d}.pt" for number in sorted(_saved_epochs(folder), reverse=True)]
+    paths = [folder / name for name in (LATEST_NAME, *epochs, BEST_NAME)]
+    return [path for path in paths if path.is_file()]
 
 
 def keep_checkpoint(checkpoint: Checkpoint, run: Path, *, keep: int, best: bool = False) -> Path:
     """Save as epoch_NNNN.pt, and drop all but the newest `keep` of these.
 
-    latest.pt is the same file under another name, and where it is the `best` so far, best.pt too.
+    latest.pt is the same file under another name, and where it is the `best` so far, best.pt too. All of them
+    are on the disk before an older one goes.
     """
     folder = run / CHECKPOINTS_FOLDER
     path = folder / f"epoch_{checkpoint.epoch:04d}.pt"
     save_checkpoint(checkpoint, path)
     for name in (LATEST_NAME, BEST_NAME) if best else (LATEST_NAME,):
-        with whole_file(folder / name, flush=False) as temporary:
-            temporary.unlink(missing_ok=True)
+        with whole_file(folder / name) as temporary:
             try:
                 os.link(path, temporary)
             except OSError:  # a file system without hard links

@@ -12,9 +12,9 @@ from pathlib import Path
 from musicspectrogan import __version__
 from musicspectrogan.config import read_yaml, to_yaml
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import make_folder, named_in_errors, write_text
+from musicspectrogan.filesystem import clear_unfinished, make_folder, named_in_errors, write_text
 from musicspectrogan.progress import OneLineFormatter, is_lasting
-from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, LATEST_NAME, find_newest
+from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, LATEST_NAME, has_checkpoint
 from musicspectrogan.training.settings import TrainingConfig
 
 RUNS = Path("runs")
@@ -45,11 +45,6 @@ def newest_run(config: TrainingConfig, runs: Path = RUNS) -> Path:
     raise UserError(
         f"no run{which} with a checkpoint in {runs}; name a run directory or a checkpoint file, or train anew"
     )
-
-
-def has_checkpoint(run: Path) -> bool:
-    """Whether there is something in the run directory to go on from."""
-    return find_newest(run) is not None
 
 
 def is_unstarted(run: Path) -> bool:
@@ -114,6 +109,12 @@ def create_run(run: Path, config: TrainingConfig) -> None:
         make_folder(run / name)
     for path in (run / SAMPLES_FOLDER).glob("*.png"):
         path.unlink()  # of an unstarted run, which may have had other settings
+
+
+def clear_unfinished_files(run: Path) -> None:
+    """Remove what a kill or a power cut left of checkpoints and samples that were being written."""
+    for name in (CHECKPOINTS_FOLDER, SAMPLES_FOLDER):
+        clear_unfinished(run / name)
 
 
 def write_settings(run: Path, config: TrainingConfig) -> None:

@@ -248,6 +248,7 @@ def _run_directory(plan: Plan) -> Iterator[None]:
     with sole_writer(plan.run, "training"):
         if not plan.resumed:
             run_directory.create_run(plan.run, plan.config)
+        run_directory.clear_unfinished_files(plan.run)
         handler = run_directory.log_to(plan.run)
         try:
             run_directory.write_settings(plan.run, plan.config)

@@ -255,6 +255,17 @@ def test_a_later_line_replaces_an_earlier_one(tmp_path: Path) -> None:
     assert len(read) == 2
 
 
+def test_tracks_that_are_done_again_are_forgotten_for_good(tmp_path: Path) -> None:
+    report = Report(tmp_path)
+    report.append(outcome("a"), outcome("b"), outcome("c"))
+    report.forget(["a", "never seen"])
+    report.append(outcome("d"))
+    assert list(Report(tmp_path).outcomes) == list(report.outcomes) == ["b", "c", "d"]
+    before = report.path.stat()
+    report.forget(["a"])
+    assert report.path.stat() == before
+
+
 def test_a_line_that_says_nothing_new_is_not_repeated(tmp_path: Path) -> None:
     Report(tmp_path).append(outcome("a", reason="file is empty"))
     before = (tmp_path / "preprocess_report.csv").read_bytes()

@@ -255,6 +255,22 @@ class TestGoingOn:
         assert "15 of 16 tracks were converted before" in done.stderr
         assert dataset_bytes(output) == before
 
+    @pytest.mark.parametrize("damage", ["empty", "start", "half", "zeros"])
+    def test_an_image_that_is_not_whole_is_made_again(self, damage: str, again: Again) -> None:
+        output, run = again
+        before, lines = dataset_bytes(output), report(output)
+        damaged = output / "jazz" / "jazz.00001_000.png"
+        whole = damaged.read_bytes()
+        half = whole[: len(whole) // 2]
+        left = {"empty": b"", "start": whole[:8], "half": half, "zeros": bytes(len(whole))}
+        damaged.write_bytes(left[damage])
+        done = run()
+        assert "1 images are empty or cut short; their tracks are converted again" in done.stderr
+        assert "15 of 16 tracks were converted before" in done.stderr
+        assert dataset_bytes(output) == before
+        assert report(output) == lines
+        assert "16 of 16 tracks were converted before" in run().stderr
+
     def test_files_that_are_no_images_of_ours_are_left_alone(self, again: Again) -> None:
         output, run = again
         for name in ("jazz.00001_notes.txt", "jazz.00001_cover.png", "jazz.00001_000.txt"):

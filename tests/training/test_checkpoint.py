@@ -20,6 +20,7 @@ from musicspectrogan.training.checkpoint import (
     Checkpoint,
     keep_checkpoint,
     load_checkpoint,
+    newest_checkpoint,
     save_checkpoint,
 )
 from musicspectrogan.training.settings import TrainingConfig
@@ -100,6 +101,36 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert load_checkpoint(path).epoch == 1
     assert [p.name for p in tmp_path.iterdir()] == ["x.pt"]
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "zeros", "gone"])
+def test_a_run_goes_on_from_its_newest_sound_checkpoint(tmp_path, caplog, damage):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for epoch in (1, 2, 3):
+        keep_checkpoint(a_checkpoint(epoch), tmp_path, keep=3)
+    whole = (folder / "latest.pt").read_bytes()
+    kinds = {"empty": b"", "cut": whole[: len(whole) // 2], "zeros": bytes(len(whole)), "gone": None}
+    damaged = kinds[damage]
+    for name in ("latest.pt", "epoch_0003.pt"):
+        (folder / name).unlink()
+        if damaged is not None:
+            (folder / name).write_bytes(damaged)
+    assert load_checkpoint(tmp_path).epoch == 2
+    assert newest_checkpoint(tmp_path) == folder / "epoch_0002.pt"
+    told = f"{folder / 'latest.pt'}, {folder / 'epoch_0003.pt'} cannot be read; taking"
+    assert all(told in message for message in caplog.messages)
+    assert bool(caplog.messages) == (damage != "gone")
+    if damage != "gone":
+        with pytest.raises(UserError, match="is damaged"):  # what is named is not passed over
+            load_checkpoint(folder / "latest.pt")
+
+
+def test_a_run_without_any_sound_checkpoint_is_refused(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "latest.pt").touch()
+    with pytest.raises(UserError, match="none of its 1 checkpoints can be read; start a new run"):
+        load_checkpoint(tmp_path)
 
 
 class Harmful:

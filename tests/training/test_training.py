@@ -36,7 +36,7 @@ from musicspectrogan.models import ModelConfig
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training import budget, run_directory
 from musicspectrogan.training.batches import Batches
-from musicspectrogan.training.callbacks import Metrics
+from musicspectrogan.training.callbacks import Checkpoints, Metrics
 from musicspectrogan.training.checkpoint import load_checkpoint
 from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.losses import LOSSES
@@ -435,6 +435,25 @@ def test_a_best_checkpoint_that_says_nothing_is_no_reason_not_to_go_on(
     assert ("the next best will replace it" in told.stderr) == (contents is not None)
 
 
+def test_the_best_of_a_future_that_is_given_up_goes_only_when_there_is_another(tmp_path):
+    """A run that goes back to epoch 1, and is ended before or after its next checkpoint."""
+    trainer = a_trainer(tmp_path, [], epochs=3)
+    checkpoints = Checkpoints(tmp_path, ModelConfig(64, 1, 100, 1), four_images())
+    best = tmp_path / "checkpoints" / "best.pt"
+    best.parent.mkdir()
+    trainer.steps_taken = 6
+    checkpoints.on_quality(trainer, {"kernel_distance": 0.5})
+    checkpoints.on_snapshot(trainer)
+    trainer.steps_taken = 2
+    for again in range(2):
+        resumed = Checkpoints(tmp_path, checkpoints.model, checkpoints.dataset)
+        resumed.on_start(trainer)
+        assert load_checkpoint(best).step == load_checkpoint(tmp_path).step == 6, again
+    resumed.on_snapshot(trainer)
+    assert load_checkpoint(tmp_path).step == 2
+    assert not best.exists()
+
+
 def test_a_checkpoint_that_lies_in_no_run_is_not_resumed(uninterrupted, command, tmp_path):
     (tmp_path / "sub").mkdir()
     shutil.copy(uninterrupted / "checkpoints" / "latest.pt", tmp_path / "sub" / "mine.pt")
@@ -459,14 +478,17 @@ def test_a_dataset_that_has_changed_is_not_resumed_on(images, command, tmp_path)
     assert "are not those that the run began with" in told.stderr
 
 
-def a_trainer(folder: Path, callbacks: list[Callback], epochs: int, **settings) -> Trainer:
-    """Four images, two steps an epoch; the network is as small as can be."""
-    config = TrainingConfig(
-        width=1, batch_size=2, epochs=epochs, snapshot_every=1, standing_batches=1, **settings
-    )
+def four_images() -> ImageDataset:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64), dtype=np.uint8)
     zeros, rows = np.zeros(4, np.int64), np.arange(4)
-    dataset = ImageDataset("x", pixels, rows, zeros, ["a"], rows, zeros, SpectrogramConfig(), "")
+    return ImageDataset("x", pixels, rows, zeros, ["a"], rows, zeros, SpectrogramConfig(), "")
+
+
+def a_trainer(folder: Path, callbacks: list[Callback], epochs: int, **settings) -> Trainer:
+    """Four images, two steps an epoch; the network is as small as can be."""
+    settings = {"dataset": folder, "snapshot_every": 1, **settings}
+    config = TrainingConfig(width=1, batch_size=2, epochs=epochs, standing_batches=1, **settings)
+    dataset = four_images()
     generator, discriminator = models.build("dcgan", ModelConfig(64, 1, 100, 1))
     step = AdversarialStep(generator, discriminator, LOSSES["bce"], lr=1e-4, betas=(0.5, 0.9))
     ema = AveragedGenerator(generator, 10)
