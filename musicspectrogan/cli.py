@@ -272,7 +272,7 @@ def doctor(arguments: list[str], program: str) -> None:
         _tell(line)
         sys.stdout.flush()
         failed += not is_sound
-    _tell(f"\n{failed} failed: paste all of this into a bug report" if failed else "\nAll is as it should be")
+    _tell(f"\n{failed} failed: paste all of this into a bug report" if failed else "\nNothing failed")
     if failed:
         sys.exit(EXIT_BUG)
 

@@ -17,15 +17,24 @@ from musicspectrogan.launch import check_device
 
 logger = logging.getLogger(__name__)
 
+# Without it `repeatable` matrix products on CUDA are refused. It is read once, at the first product of the
+# process, whatever that is for, so that it must be there from the beginning.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 # The newest PyTorch with kernels for NVIDIA's cards before Turing (2018), and where it is
 # (https://github.com/pytorch/pytorch/blob/main/RELEASE.md).
 FOR_OLD_CARDS = 'pip install "torch<2.15" torchvision --index-url https://download.pytorch.org/whl/cu126'
 OLDEST_IN_CUDA_13 = (7, 5)
+# The first that computes in bfloat16.
+AMPERE = (8, 0)
 
 # What PyTorch says when a device has no memory left, apart from OutOfMemoryError.
 _FULL = re.compile(r"out of memory|_ALLOC_FAILED", re.IGNORECASE)
 _HOST_FULL = re.compile(r"you tried to allocate \d+ bytes")
-_FROM_DEVICE = re.compile(r"(cuda|cudnn|cublas|cufft)( driver)? (error|failure)|CU\w+_STATUS", re.IGNORECASE)
+_FROM_DEVICE = re.compile(
+    r"(cuda|cudnn|cublas|cufft)( driver)? (error|failure)|CU\w+_STATUS|unable to find an engine",
+    re.IGNORECASE,
+)
 # Says that a kernel was given wrong indices: a bug of ours, which wants its traceback.
 _ASSERTION = "device-side assert"
 
@@ -116,6 +125,17 @@ def _runs_on(kernel: str, capability: tuple[int, int]) -> bool:
     return capability[0] == built_for[0] and capability >= built_for
 
 
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise UserError for bfloat16 on an NVIDIA GPU that has no convolutions in it."""
+    if precision != "bfloat16" or device.type != "cuda" or torch.version.cuda is None:
+        return
+    if torch.cuda.get_device_capability(device) < AMPERE:
+        raise UserError(
+            f"--precision bfloat16: the {torch.cuda.get_device_name(device)} is older than Ampere, which "
+            "brought it; give --precision float32"
+        )
+
+
 @contextmanager
 def arithmetic(precision: str = "float32") -> Iterator[None]:
     """Compute on CUDA with that precision, by the fastest kernels for shapes that stay the same.
@@ -141,8 +161,6 @@ def repeatable() -> Iterator[None]:
 
     https://docs.pytorch.org/docs/stable/notes/randomness.html
     """
-    # Without it matrix products on CUDA are refused as not repeatable. cuBLAS reads it when it starts.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
     with (
         arithmetic(),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,11 @@ GENRES = 10
 WIDTH = 16
 AUGMENT = 0.3
 FULL_WIDTH = 64
+# What a device is tried by: the step itself, on a GPU a recorded one too, and that at the width that a GPU is
+# there for, which would take a CPU minutes to compare.
+PLAIN, RECORDED, FULL = "plain", "recorded", f"width {FULL_WIDTH}"
+# After so many no trial is begun: who writes a bug report has two minutes.
+LONGEST_SECONDS = 90
 # Largest differences from the CPU. Before the first update only sums are rounded differently. Later Adam
 # makes much of little: on one CPU another memory layout, or weights changed by a millionth, give up to 0.05.
 BEFORE_UPDATE = ("loss_d", "d_real", "d_fake_before", "r1", "r2")
@@ -144,13 +150,16 @@ def _gpus() -> Iterator[tuple[str, bool]]:
         return
     yield f"{built}, with kernels for {' '.join(torch.cuda.get_arch_list())}; driver {_driver()}", True
     for number in range(torch.cuda.device_count()):
-        trouble = missing_kernels(number)
         capability = ".".join(map(str, torch.cuda.get_device_capability(number)))
         told = f"cuda:{number} {torch.cuda.get_device_name(number)}, compute capability {capability}"
-        if trouble:
+        if trouble := missing_kernels(number):
             yield f"{told}: {trouble}", False
             continue
-        free, whole = (size / 2**30 for size in torch.cuda.mem_get_info(number))
+        try:
+            free, whole = (size / 2**30 for size in torch.cuda.mem_get_info(number))
+        except Exception as error:  # others have all of it, or nobody may use it: what the report is for
+            yield f"{told}: {_reason(error)}", False
+            continue
         yield f"{told}, {free:.1f} of {whole:.1f} GiB of memory free", True
 
 
@@ -215,38 +224,40 @@ def _trials(devices: list[str]) -> Iterator[tuple[str, bool]]:
         f"{'device':8} {'recipe':8} {'step':9} {'first':>9} {'largest':>9} {'images/s':>9} {'memory':>9}",
         True,
     )
-    for recipe, config in RECIPES.items():
-        expected = try_steps(config, torch.device("cpu")).values
-        for name in devices:
-            on_gpu = name.startswith("cuda")
-            for recorded in (False, True) if on_gpu else (False,):
-                head = f"{name:8} {recipe:8} {'recorded' if recorded else 'plain':9}"
-                yield _told(head, config, name, recorded, partial(_compared, expected, same=name == "cpu"))
-            if on_gpu:  # at the width that it is there for; a CPU would take minutes to compare
-                head = f"{name:8} {recipe:8} {f'width {FULL_WIDTH}':9}"
-                yield _told(head, replace(config, width=FULL_WIDTH, lr=2e-4), name, True, _finite)
+    begun = time.monotonic()
+    # Before any GPU is tried, for an error there may outlast its trial; so after one no other is tried.
+    expected = {recipe: try_steps(config, torch.device("cpu")).values for recipe, config in RECIPES.items()}
+    gpu_failed = False
+    for device, (recipe, config), kind in product(devices, RECIPES.items(), (PLAIN, RECORDED, FULL)):
+        on_gpu = device.startswith("cuda")
+        if not on_gpu and kind != PLAIN:
+            continue
+        head = f"{device:8} {recipe:8} {kind:9}"
+        if time.monotonic() - begun > LONGEST_SECONDS or (gpu_failed and on_gpu):
+            why = "a GPU has failed; --device tries one" if gpu_failed else "that would take too long"
+            yield f"{head} not tried: {why}", True
+            continue
+        tried = replace(config, width=FULL_WIDTH, lr=2e-4) if kind == FULL else config
+        try:
+            trial = try_steps(tried, torch.device(device), recorded=kind != PLAIN)
+        except Exception as error:  # told, so that the other devices are seen too
+            gpu_failed |= on_gpu
+            yield f"{head} FAIL: {_reason(error)}", False
+            continue
+        figures, sound = (
+            _finite(trial) if kind == FULL else _compared(trial, expected[recipe], same=device == "cpu")
+        )
+        memory = "" if trial.peak_bytes is None else f"{trial.peak_bytes / 2**20:.0f} MiB"
+        rate = f"{trial.images_per_second:9,.0f}"
+        yield f"{head} {figures:19} {rate} {memory:>9} {'pass' if sound else 'FAIL'}", sound
 
 
-def _told(
-    head: str,
-    config: TrainingConfig,
-    device: str,
-    recorded: bool,
-    verdict: Callable[[Trial], tuple[str, bool]],
-) -> tuple[str, bool]:
-    """A line of the table."""
-    try:
-        trial = try_steps(config, torch.device(device), recorded=recorded)
-    except Exception as error:  # told, so that the other trials are seen too
-        told = str(error) if isinstance(error, UserError) else told_in_one_line(error)
-        return f"{head} FAIL: {told or f'{type(error).__name__}: {error}'.splitlines()[0]}", False
-    figures, sound = verdict(trial)
-    memory = "" if trial.peak_bytes is None else f"{trial.peak_bytes / 2**20:.0f} MiB"
-    rate = f"{trial.images_per_second:9,.0f}"
-    return f"{head} {figures:19} {rate} {memory:>9} {'pass' if sound else 'FAIL'}", sound
+def _reason(error: Exception) -> str:
+    told = str(error) if isinstance(error, UserError) else told_in_one_line(error)
+    return told or f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _compared(expected: Values, trial: Trial, *, same: bool) -> tuple[str, bool]:
+def _compared(trial: Trial, expected: Values, *, same: bool) -> tuple[str, bool]:
     """Whether a trial is as it should be beside the CPU's values, or the very same."""
     first = largest_difference(trial.values[:1], expected[:1], BEFORE_UPDATE)
     largest = largest_difference(trial.values, expected)
@@ -287,6 +298,8 @@ def try_steps(config: TrainingConfig, device: torch.device, *, recorded: bool = 
     with arithmetic():
         if device.type == "cuda":
             torch.cuda.set_device(device)
+            gc.collect()  # what another trial has left is none of this one's memory
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         step = build_step(config, build_networks(config, model), device, augment=augment, recorded=recorded)
         take_step = RecordedStep(step) if recorded else step
@@ -297,8 +310,9 @@ def try_steps(config: TrainingConfig, device: torch.device, *, recorded: bool = 
                 told[-1]["loss_d"].item()  # the device has done what it was given
                 begun = time.perf_counter()
             told.append(take_step(*batch))
+        told[-1]["loss_g"].item()
+        rate = (STEPS - STEPS // 2) * BATCH_SIZE / (time.perf_counter() - begun)
         values = [{name: value.item() for name, value in row.items()} for row in told]
-    rate = (STEPS - STEPS // 2) * BATCH_SIZE / (time.perf_counter() - begun)
     peak = torch.cuda.max_memory_reserved() if device.type == "cuda" else None
     return Trial(values, rate, peak)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -80,6 +83,17 @@ def pytest_configure() -> None:
     """One thread for each test: they run in parallel, and more threads than cores wait for each other."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture(autouse=True)
+def command_line_undone() -> Iterator[None]:
+    """A command that is run in this process sets up logging and signals; put them back as they were."""
+    package, on_signal, on_thread = logging.getLogger("musicspectrogan"), signal.SIGTERM, threading.excepthook
+    before = package.handlers[:], package.propagate, package.level, signal.getsignal(on_signal)
+    yield
+    package.handlers[:], package.propagate, package.level, handler = before
+    signal.signal(on_signal, handler)
+    threading.excepthook = on_thread
 
 
 @pytest.fixture

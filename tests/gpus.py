@@ -96,11 +96,15 @@ def act_gpus(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
     monkeypatch.setattr(torch.cuda, "get_arch_list", kernels.split)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: capabilities[number])
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"Card {number}")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda gpu: capabilities[_number(gpu)])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda gpu: f"Card {_number(gpu)}")
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     for name in ("_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"):
         # Adam asks the driver whether its step is recorded.
         monkeypatch.setattr(torch.optim.Optimizer, name, lambda optimizer: None, raising=False)
     return chosen
+
+
+def _number(gpu: int | torch.device) -> int:
+    return gpu if isinstance(gpu, int) else gpu.index

@@ -88,14 +88,15 @@ class GenreClassifier(nn.Module):
 def train_classifier(
     images: ImageSet, n_genres: int, device: torch.device, *, seed: int = 0, description: str
 ) -> GenreClassifier:
-    """Train a classifier for a fixed number of steps; the same images and seed give the same one.
+    """Train a classifier for a fixed number of steps; the same images and seed give the same one on a device.
 
     Genres are drawn equally often, whatever their sizes.
 
     Args:
         description: what the progress bar says.
     """
-    with torch.random.fork_rng(devices=[]):  # for the initial weights and the dropout
+    # For the initial weights and the dropout.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         classifier = GenreClassifier(n_genres, images.pixels.shape[1])
         classifier = classifier.to(device, memory_format=torch.channels_last)

@@ -22,7 +22,7 @@ def build_networks(config: TrainingConfig, model: ModelConfig) -> tuple[nn.Modul
         UserError: the settings ask for gradient penalties on a discriminator with BatchNorm.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)  # torch.manual_seed is for every device's
         generator, discriminator = models.build(config.gan, model)
     mixes_images = any(isinstance(module, nn.BatchNorm2d) for module in discriminator.modules())
     if mixes_images and (config.r1 or config.r2):

@@ -6,8 +6,6 @@ Python between them. https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-g
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
@@ -57,9 +55,7 @@ class RecordedStep:
     def _warm_up(self, *batch: Tensor) -> dict[str, Tensor]:
         """Take the step itself, on the stream that it will be recorded on."""
         self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream), warnings.catch_warnings():
-            # Adam wonders why it is capturable and not captured.
-            warnings.filterwarnings("ignore", message=".*capturable=True")
+        with torch.cuda.stream(self._stream):
             values = self.step(*batch)
         torch.cuda.current_stream().wait_stream(self._stream)
         return values
@@ -75,20 +71,17 @@ class RecordedStep:
                 values = self.step(*self._inputs)
                 self._names, self._values = list(values), torch.stack(list(values.values()))
         except RuntimeError as error:
-            cause = _first_of(error)
-            if isinstance(cause, torch.OutOfMemoryError):
-                raise cause from None
-            reason = str(cause).strip().splitlines()[0]
-            raise UserError(
-                f"the training step cannot be recorded as a CUDA graph ({reason}); give --no-cuda-graph"
-            ) from None
+            raise _explained(error) from None
         finally:
             torch.cuda.set_stream(before)  # a capture that fails to end leaves its own current
         return graph
 
 
-def _first_of(error: RuntimeError) -> RuntimeError:
-    """What went wrong first: ending a capture that is broken fails once more."""
+def _explained(error: RuntimeError) -> Exception:
+    """What to raise for what went wrong first: ending a capture that is broken fails once more."""
     while isinstance(error.__context__, RuntimeError):
         error = error.__context__
-    return error
+    if isinstance(error, torch.OutOfMemoryError):
+        return torch.OutOfMemoryError(str(error))
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UserError(f"the training step cannot be recorded as a CUDA graph ({reason}); give --no-cuda-graph")

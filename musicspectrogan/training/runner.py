@@ -14,7 +14,7 @@ from torch import nn
 from musicspectrogan import models
 from musicspectrogan.config import from_plain, read_yaml, to_plain, to_yaml
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
-from musicspectrogan.device import arithmetic
+from musicspectrogan.device import arithmetic, check_precision
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import sole_writer
 from musicspectrogan.models import ModelConfig
@@ -119,6 +119,7 @@ def plan_run(config: TrainingConfig, output: Path | None = None, world: World = 
     _check_shares(config, world.size)
     config = with_resolved_paths(config)
     device = world.device(config.device)
+    check_precision(config.precision, device)
     dataset = load_dataset(config.dataset, split=config.split, image_size=config.image_size)
     model = ModelConfig(
         dataset.image_size,

@@ -108,6 +108,7 @@ class AdversarialStep:
         """The learning rate, on the device where a recorded step must see it change."""
         return torch.tensor(self.lr, device=self.device) if self._kind["capturable"] else self.lr
 
+    @torch.no_grad()
     def load_optimizers(self, state_d: dict[str, Any], state_g: dict[str, Any]) -> None:
         """Go on with the optimizers' state_dicts, which may come from a run on another device.
 
@@ -118,6 +119,10 @@ class AdversarialStep:
             _check_moments(optimizer, state.get("state"))
             groups = [{**group, "lr": self._rate()} for group in optimizer.state_dict()["param_groups"]]
             optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+            for weight, of_weight in optimizer.state.items():
+                for name in ("exp_avg", "exp_avg_sq"):
+                    # The fused update goes through memory, and other devices lay weights out otherwise.
+                    of_weight[name] = torch.empty_like(weight).copy_(of_weight[name])
         self._annealed_to = 1.0
         self._annealing.fill_(1.0)
 
