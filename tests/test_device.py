@@ -164,7 +164,7 @@ FULL = "musicspectrogan: the GPU's memory is full; close other programs that use
 @pytest.mark.parametrize(
     ("place", "command_name"),
     [
-        ("musicspectrogan.training.runner.AdversarialStep", "train"),
+        ("musicspectrogan.training.building.AdversarialStep", "train"),
         ("musicspectrogan.training.batches.Batches.__init__", "train"),
         ("musicspectrogan.training.batches.Batches.epoch", "train"),
         ("musicspectrogan.training.trainer.Trainer._snapshot", "train"),

@@ -121,9 +121,9 @@ def test_every_flag_that_the_readme_names_exists():
         for settings in (TrainingConfig, PreprocessConfig, Selection, GenerateConfig, EvaluateConfig)
         for field in config.to_plain(settings())
     }
-    known |= {"--config", "--resume", "--dry-run", "--help"}
+    known |= {"--config", "--resume", "--dry-run", "--help", "--no-cuda-graph"}
     foreign = {"--logdir", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint"}
-    foreign |= {"--nworkers", "--nthreads"}
+    foreign |= {"--nworkers", "--nthreads", "--index-url"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README)) <= known | foreign
 
 

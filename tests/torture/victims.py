@@ -30,7 +30,7 @@ def audio(data: bytes, folder: Path, suffix: str) -> str:
     path = folder / f"case.{suffix}"
     path.write_bytes(data)
     (folder / "genre").mkdir()
-    outcome = convert_track(Track("case", "genre", path), folder, SpectrogramConfig())
+    outcome = convert_track(Track("case", "genre", path), folder, SpectrogramConfig(), sync=True)
     assert outcome.status in (CONVERTED, SKIPPED)
     assert outcome.reason or outcome.status == CONVERTED
     assert outcome.reason == printable(outcome.reason), outcome.reason
