@@ -306,14 +306,17 @@ class TestGoingOn:
             start_new_session=True,
         )
         give_up = time.monotonic() + 60
-        while lines_in_report(killed) < 4 and process.poll() is None:
+        # Lines come some at a time, each time after the images are synced, which may take a while.
+        while process.poll() is None and (
+            lines_in_report(killed) < 1 or len(images_in(killed)) < 4 * images_of_a_clip
+        ):
             assert time.monotonic() < give_up, "nothing is converted"
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait(timeout=30) == -signal.SIGKILL
         assert manifest(killed)["tracks"] == []
         finished = report(killed).keys()
-        assert 3 <= len(finished) < clips
+        assert 1 <= len(finished) < clips
 
         unfinished = max(report(whole).keys() - finished)
         genre = report(whole)[unfinished]["genre"]

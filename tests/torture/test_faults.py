@@ -87,9 +87,13 @@ def finished(process: subprocess.Popen, status: int = 2) -> str:
 
 
 def converting(place: Path, tracks: int = 3) -> subprocess.Popen:
-    """Preprocessing in the background, in its midst."""
+    """Preprocessing in the background, in its midst: images of so many tracks are there.
+
+    By images and not by lines of the report, which come many at a time, perhaps at the end.
+    """
     process = in_background(*PREPROCESS, cwd=place)
-    wait_until(lambda: lines_in_report(place / "out") >= tracks or process.poll() is not None, "no progress")
+    enough = tracks * 20
+    wait_until(lambda: len(images_in(place / "out")) >= enough or process.poll() is not None, "no progress")
     assert process.poll() is None, process.communicate()[1]
     return process
 
