@@ -48,11 +48,11 @@ them; blocks of 128 frames and more leave the cache (half as fast again); a dens
 alone (0.5 ms more); the other strategies and levels of zlib; writing without the renaming that keeps files
 whole (within the noise).
 
-A second run took 1.4 s over 10,000 clips at first: names are listed without making paths of them, and nothing
-is walked through twice. It looks at the end of every image, so that one that is empty or was cut short is made
-again. Images are synced before the report names them, once for many tracks; with that a first run takes 0.96
-of the time that it took on a disk and 0.97 in memory (300 clips, medians of 9 and 6 pairs of runs; the
-difference is noise).
+A second run took 1.4 s over 10,000 clips at first: names are listed without making paths of them, and
+nothing is walked through twice. It looks at the end of every image, so that one that is empty or was cut
+short is made again. Images are synced before the report names them, once for many tracks; with that a first
+run takes 0.96 of the time that it took on a disk and 0.97 in memory (300 clips, medians of 9 and 6 pairs of
+runs; the difference is noise).
 
 To reach 60 % of the limit the PNGs would have to be written by code of our own instead of Pillow's. MP3s of
 320 kbit/s, the commonest in FMA, are bounded by their decoder; what remains is the same spectrogram and ten
