@@ -91,7 +91,8 @@ def command_line_undone() -> Iterator[None]:
     package, on_signal, on_thread = logging.getLogger("musicspectrogan"), signal.SIGTERM, threading.excepthook
     before = package.handlers[:], package.propagate, package.level, signal.getsignal(on_signal)
     yield
-    package.handlers[:], package.propagate, package.level, handler = before
+    package.handlers[:], package.propagate, level, handler = before
+    package.setLevel(level)  # which also makes loggers forget what they found enabled
     signal.signal(on_signal, handler)
     threading.excepthook = on_thread
 
