@@ -207,4 +207,4 @@ def told_in_one_line(error: BaseException) -> str | None:
             "the GPU's memory is full; close other programs that use it, lower --batch-size or --width, "
             "or give --device cpu"
         )
-    return f"the GPU failed ({reason}); try again, or give --device cpu; `musicspectrogan doctor` tries every device"
+    return f"the GPU failed ({reason}); give --device cpu, or see what `musicspectrogan doctor` says of it"
