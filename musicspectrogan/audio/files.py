@@ -14,11 +14,12 @@ import numpy as np
 import soundfile
 import soxr
 
+from musicspectrogan.audio.streams import Stream, streams_of
 from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import whole_file
 
-SOUNDFILE_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .au .snd .aif .aiff .aifc".split())
-FALLBACK_SUFFIXES = frozenset(".m4a .mp4 .aac .wma .webm .ape .wv .mka .3gp .mp2".split())
+SOUNDFILE_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .mp2 .au .snd .aif .aiff .aifc".split())
+FALLBACK_SUFFIXES = frozenset(".m4a .mp4 .aac .wma .webm .ape .wv .mka .3gp".split())
 AUDIO_SUFFIXES = SOUNDFILE_SUFFIXES | FALLBACK_SUFFIXES
 
 # Format and subtype by suffix.
@@ -29,9 +30,20 @@ SAVED_FORMATS = {
     "mp3": ("MP3", "MPEG_LAYER_III"),
 }
 
+# Hz of MP3; and the most that libvorbis writes, and FLAC has in steps of 1 Hz and of 10 Hz.
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+HIGHEST_OGG_RATE = 200_000
+HIGHEST_FLAC_RATE, HIGHEST_ROUND_FLAC_RATE = 65_535, 655_350
+
 # Frames read at a time; and where a damaged file breaks off, for all of that block is lost.
 BLOCK_FRAMES = 65536
 DAMAGED_BLOCK_FRAMES = 8192
+
+# An MP3 header counts the encoder's padding, up to a few frames of 1152 samples.
+PADDING_FRAMES = 4 * 1152
+
+# More is libsndfile's way to say that it does not know.
+UNKNOWN_FRAMES = 2**62
 
 # What music has. Beyond that a file of some bytes may become any amount of samples; who has longer recordings
 # cuts them.
@@ -41,6 +53,14 @@ LONGEST_HOURS = 4
 
 # Above any float file that means its samples; squares of such numbers are still finite.
 LOUDEST = 1e9
+
+# Channels cancel each other where their sum has less than a tenth of the energy that it has if unrelated,
+# and they are above -80 dBFS. One of them is taken where that is so in more than a tenth of the time. Every
+# so many frames one is looked at: that is enough to know an energy.
+CANCELLED_ENERGY = 0.1
+MOST_CANCELLED = 0.1
+SILENT_ENERGY = 1e-8
+COMPARED_FRAMES = 61
 
 # MIDI note at which samplers play a file as it is.
 MIDDLE_C = 60
@@ -54,6 +74,14 @@ _SHORT_CHUNK = re.compile(r"(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+
 
 class AudioError(Exception):
     """This file gives no usable audio; the text is the reason, fit for a report."""
+
+
+class _RefusalError(Exception):
+    """libsndfile finds no sound in this file, for the reason in the text; another decoder may."""
+
+
+class _DamageError(Exception):
+    """Decoding broke off within a block, all of which is lost."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +104,8 @@ def is_audio(name: str) -> bool:
 def load(path: Path, sample_rate: int) -> Audio:
     """Decode a file, mix it down to mono and resample it with soxr.
 
-    A file that ends before its header says is decoded as far as it goes, with a warning.
+    A file that ends before its header says is decoded as far as it goes, and one whose channels cancel each
+    other by one of them; both with a warning.
 
     Raises:
         AudioError: missing, undecodable, empty, or with samples that are not finite.
@@ -85,9 +114,19 @@ def load(path: Path, sample_rate: int) -> Audio:
         raise AudioError("file is missing")
     if path.stat().st_size == 0:
         raise AudioError("file is empty")
-    decode = _decode if path.suffix.lower() in SOUNDFILE_SUFFIXES else _decode_by_audioread
     with _native_messages_silenced():
-        return decode(path, sample_rate)
+        intake, warning = _decoded(path, sample_rate)
+        if intake.cancelled_share > MOST_CANCELLED:
+            channel = intake.loudest_channel
+            remark = (
+                f"its channels cancel each other in {intake.cancelled_share:.0%} of it; "
+                f"channel {channel + 1} was taken alone"
+            )
+            intake, warning = _decoded(path, sample_rate, channel)
+            warning = _joined(warning, remark)
+    if not intake.seconds:
+        raise AudioError(_joined("no audio in it", warning))
+    return Audio(intake.samples(), intake.peak, warning)
 
 
 def save(path: Path, samples: np.ndarray, sample_rate: int, *, loops: bool = False, **tags: str) -> None:
@@ -99,8 +138,9 @@ def save(path: Path, samples: np.ndarray, sample_rate: int, *, loops: bool = Fal
         tags: such as title, genre and comment, where the format has room for them.
 
     Raises:
-        UserError: it cannot be written, for want of room for instance.
+        UserError: the format has no such rate, or it cannot be written, for want of room for instance.
     """
+    check_rate(path.suffix.lower().removeprefix("."), sample_rate)
     container, subtype = SAVED_FORMATS[path.suffix.lower().removeprefix(".")]
     form = {"channels": 1, "format": container, "subtype": subtype}
     with whole_file(path) as temporary:
@@ -113,6 +153,24 @@ def save(path: Path, samples: np.ndarray, sample_rate: int, *, loops: bool = Fal
                 _append_loop_points(temporary, len(samples), sample_rate)
         except soundfile.LibsndfileError:
             raise UserError(f"{path}: cannot be written; is the disk full?") from None
+
+
+def check_rate(suffix: str, sample_rate: int) -> None:
+    """Raise UserError unless the format of this suffix, one of SAVED_FORMATS, has this rate in Hz."""
+    round_flac = sample_rate % 10 == 0 and sample_rate <= HIGHEST_ROUND_FLAC_RATE
+    has_it, rates = {
+        "mp3": (sample_rate in MP3_RATES, f"only {', '.join(map(str, MP3_RATES))}"),
+        "ogg": (sample_rate <= HIGHEST_OGG_RATE, f"only up to {HIGHEST_OGG_RATE}"),
+        "flac": (
+            sample_rate <= HIGHEST_FLAC_RATE or round_flac,
+            f"above {HIGHEST_FLAC_RATE} only multiples of 10 up to {HIGHEST_ROUND_FLAC_RATE}",
+        ),
+    }.get(suffix, (True, ""))
+    if not has_it:
+        raise UserError(
+            f"--format {suffix}: has no sample rate of {sample_rate} Hz, {rates}; give --format wav, "
+            "or one of those rates"
+        )
 
 
 def _append_loop_points(path: Path, frames: int, sample_rate: int) -> None:
@@ -137,40 +195,87 @@ class _Intake:
     """Takes a file in block by block: checks it, mixes it down and resamples it.
 
     So hours of music need no more memory than their result, and a clip's blocks stay in the cache.
+
+    Args:
+        channel: taken alone, in place of the mean of all.
     """
 
-    def __init__(self, source_rate: int, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, channel: int | None = None) -> None:
+        self.seconds = 0.0
+        self.peak = 0.0
+        self._sample_rate, self._channel = sample_rate, channel
+        self._source_rate = 0
+        self._resampler: soxr.ResampleStream | None = None
+        self._cancelled = 0.0
+        self._energies = np.zeros(1)
+        self._parts: list[np.ndarray] = []
+
+    def begin(self, source_rate: int, channels: int) -> None:
+        """Expect blocks of this kind from here on; AudioError for a kind that music has not."""
+        if channels > MOST_CHANNELS:
+            raise AudioError(f"{channels} channels are too many")
         if not LOWEST_RATE <= source_rate <= HIGHEST_RATE:
             raise AudioError(f"its sample rate of {source_rate} Hz is none of music")
-        self.frames = 0
-        self.peak = 0.0
-        self._most_frames = LONGEST_HOURS * 3600 * source_rate
-        self._resampler = None
-        if source_rate != sample_rate:
-            self._resampler = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32", quality="HQ")
-        self._parts: list[np.ndarray] = []
+        if source_rate == self._source_rate:
+            return
+        self._flush()
+        self._source_rate = source_rate
+        if source_rate != self._sample_rate:
+            self._resampler = soxr.ResampleStream(
+                source_rate, self._sample_rate, 1, dtype="float32", quality="HQ"
+            )
 
     def add(self, block: np.ndarray) -> None:
         """Take in (n, channels), float32 or int16; AudioError for samples that are no music."""
-        if self.frames + len(block) > self._most_frames:
+        seconds = len(block) / self._source_rate
+        if self.seconds + seconds > LONGEST_HOURS * 3600:
             raise AudioError(f"longer than {LONGEST_HOURS} hours; cut it into pieces")
-        mono = _mixed_down(block)
+        channel = None if self._channel is None else min(self._channel, block.shape[1] - 1)
+        mono = _mixed_down(block if channel is None else block[:, channel : channel + 1])
         peak = float(max(mono.max(), -mono.min()))
         if not np.isfinite(peak):
             raise AudioError("samples that are not finite numbers")
         if peak > LOUDEST:
             raise AudioError("samples far beyond full scale")
-        self.frames += len(mono)
+        if channel is None and block.shape[1] > 1:
+            self._compare_channels(block, seconds)
+        self.seconds += seconds
         self.peak = max(self.peak, peak)
         self._parts.append(self._resampler.resample_chunk(mono) if self._resampler else mono)
 
-    def audio(self, warning: str = "") -> Audio:
-        """All that was taken in; AudioError when that is nothing."""
-        if not self.frames:
-            raise AudioError("no audio in it")
+    @property
+    def cancelled_share(self) -> float:
+        """How much of the time the mean of the channels had far less energy than they."""
+        return self._cancelled / self.seconds if self.seconds else 0.0
+
+    @property
+    def loudest_channel(self) -> int:
+        """The one with most energy, counted from 0."""
+        return int(self._energies.argmax())
+
+    def samples(self) -> np.ndarray:
+        """All that was taken in, float32 (n,)."""
+        self._flush()
+        return np.concatenate(self._parts)
+
+    def _flush(self) -> None:
+        """Take what the resampler still holds, which ends it."""
         if self._resampler:
             self._parts.append(self._resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
-        return Audio(np.concatenate(self._parts), self.peak, warning)
+        self._resampler = None
+
+    def _compare_channels(self, block: np.ndarray, seconds: float) -> None:
+        """Note the energy of each channel, and whether they cancel each other."""
+        some = block[::COMPARED_FRAMES].astype(np.float32)
+        products = some.T @ some / len(some)
+        if block.dtype == np.int16:
+            products /= FULL_SCALE**2
+        energies = products.diagonal()
+        if products.sum() < CANCELLED_ENERGY * energies.sum() > CANCELLED_ENERGY * SILENT_ENERGY:
+            self._cancelled += seconds
+        if len(energies) > len(self._energies):
+            self._energies = np.pad(self._energies, (0, len(energies) - len(self._energies)))
+        self._energies[: len(energies)] += energies * seconds
 
 
 def _mixed_down(block: np.ndarray) -> np.ndarray:
@@ -186,54 +291,92 @@ def _mixed_down(block: np.ndarray) -> np.ndarray:
     return total
 
 
-def _decode(path: Path, sample_rate: int, block_frames: int = BLOCK_FRAMES) -> Audio:
-    """By libsndfile."""
+def _decoded(path: Path, sample_rate: int, channel: int | None = None) -> tuple[_Intake, str]:
+    """A file taken in, and what is amiss with it; by libsndfile if that can, else by another decoder."""
     try:
-        with soundfile.SoundFile(path) as file:
-            if file.format == "RAW":  # libsndfile's guess about an .au or .snd without a header
-                raise AudioError("does not decode: no header of a known format")
-            if file.channels > MOST_CHANNELS:
-                raise AudioError(f"{file.channels} channels are too many")
-            rate, declared = file.samplerate, file.frames
-            chunk = _SHORT_CHUNK.search(file.extra_info)
-            if chunk and int(chunk[1]) > int(chunk[2]) > 0:
-                declared = declared * int(chunk[1]) // int(chunk[2])
-            # 16-bit samples come as they are: much faster than libsndfile's way to float, to the same values.
-            dtype = "int16" if file.subtype == "PCM_16" else "float32"
-            intake = _Intake(rate, sample_rate)
-            place = np.empty((block_frames, file.channels), dtype=dtype)
-            try:
-                while len(block := file.read(out=place)):
-                    intake.add(block)
-            except soundfile.LibsndfileError:
-                if block_frames > DAMAGED_BLOCK_FRAMES:
-                    return _decode(path, sample_rate, DAMAGED_BLOCK_FRAMES)
-                if not intake.frames:
-                    raise
-                declared = max(declared, 1 + intake.frames)
-    except soundfile.LibsndfileError as error:
-        reason = " ".join(error.error_string.split())
-        if not reason or "does not exist" in reason:  # what it says of an MP3 without a single frame
-            reason = "damaged from its start"
-        raise AudioError(f"does not decode: {reason}") from None
-    # An MP3 header counts the encoder's padding, up to a few frames of 1152 samples.
-    if intake.frames >= declared - 4 * 1152:
-        return intake.audio()
-    return intake.audio(
-        f"ends after {intake.frames / rate:.1f} s of the {declared / rate:.1f} s "
-        "that its header says; converted as far as it goes"
-    )
+        try:
+            return _by_libsndfile(path, _Intake(sample_rate, channel), BLOCK_FRAMES)
+        except _DamageError:
+            return _by_libsndfile(path, _Intake(sample_rate, channel), DAMAGED_BLOCK_FRAMES)
+    except _RefusalError as refusal:
+        return _by_audioread(path, _Intake(sample_rate, channel), str(refusal))
+    except OSError as error:
+        raise AudioError(f"cannot be read: {error.strerror or error}") from None
 
 
-def _decode_by_audioread(path: Path, sample_rate: int) -> Audio:
-    """The same, for formats that libsndfile does not read, mostly by ffmpeg."""
+def _by_libsndfile(path: Path, intake: _Intake, block_frames: int) -> tuple[_Intake, str]:
+    """Raises _RefusalError for a file without any sound, _DamageError where smaller blocks give more."""
+    streams, remark = streams_of(path)
+    remarks = [remark]
+    declared, short, broken = 0.0, False, False
+    for number, stream in enumerate(streams, start=1):
+        before = intake.seconds
+        try:
+            with stream.opened() as source, soundfile.SoundFile(source) as file:
+                if file.format == "RAW":  # libsndfile's guess about an .au or .snd without a header
+                    raise _RefusalError("no header of a known format")
+                intake.begin(file.samplerate, file.channels)
+                expected = _declared_frames(file, stream) / file.samplerate
+                declared += expected
+                broken |= not _take_in(file, intake, block_frames)
+                short |= intake.seconds - before < expected - PADDING_FRAMES / file.samplerate
+        except soundfile.LibsndfileError as error:
+            reason = " ".join(error.error_string.split()).rstrip(".")
+            if not reason or "does not exist" in reason:  # what it says of an MP3 without a single frame
+                reason = "damaged from its start"
+            if len(streams) == 1:
+                raise _RefusalError(reason) from None
+            remarks.append(f"recording {number} of {len(streams)} does not decode: {reason}")
+    if len(streams) > 1:
+        if not intake.seconds:
+            raise _RefusalError(remarks[-1])
+        remarks.append(f"{len(streams)} recordings one after another, taken as one")
+    if short:
+        taken = f"{intake.seconds:.1f} s of the {declared:.1f} s"
+        remarks.append(
+            f"ends after {taken} that its header says; converted as far as it goes"
+            if len(streams) == 1
+            else f"only {taken} that their headers say decode"
+        )
+    elif broken:
+        remarks.append(f"damaged; {intake.seconds:.1f} s of it decode")
+    return intake, _joined(*remarks)
+
+
+def _declared_frames(file: soundfile.SoundFile, stream: Stream) -> int:
+    """Frames by the header, also of a file that does not hold them."""
+    declared = file.frames if file.frames < UNKNOWN_FRAMES else 0
+    chunk = _SHORT_CHUNK.search(file.extra_info)
+    if chunk and int(chunk[1]) > int(chunk[2]) > 0:
+        declared = declared * int(chunk[1]) // int(chunk[2])
+    return max(declared, stream.frames)
+
+
+def _take_in(file: soundfile.SoundFile, intake: _Intake, block_frames: int) -> bool:
+    """Take in all that decodes; False where it breaks off."""
+    # 16-bit samples come as they are: much faster than libsndfile's way to float, to the same values.
+    dtype = "int16" if file.subtype == "PCM_16" else "float32"
+    place = np.empty((block_frames, file.channels), dtype=dtype)
+    before = intake.seconds
+    try:
+        while len(block := file.read(out=place)):
+            intake.add(block)
+    except soundfile.LibsndfileError:
+        if block_frames > DAMAGED_BLOCK_FRAMES:
+            raise _DamageError from None
+        if intake.seconds == before:
+            raise
+        return False
+    return True
+
+
+def _by_audioread(path: Path, intake: _Intake, refusal: str) -> tuple[_Intake, str]:
+    """For what libsndfile refuses, mostly by ffmpeg."""
     import audioread  # librosa's own fallback, which few datasets need
 
     try:
         with audioread.audio_open(str(path)) as file:
-            if file.channels > MOST_CHANNELS:
-                raise AudioError(f"{file.channels} channels are too many")
-            intake = _Intake(file.samplerate, sample_rate)
+            intake.begin(file.samplerate, file.channels)
             rest = b""
             for block in file:
                 rest += block
@@ -244,14 +387,36 @@ def _decode_by_audioread(path: Path, sample_rate: int) -> Audio:
     except AudioError:
         raise
     except audioread.NoBackendError:
-        if audioread.ffdec.available():
-            raise AudioError("does not decode: damaged, or no audio in it") from None
-        raise AudioError(
-            f"no decoder for {path.suffix.lower()} files here; install ffmpeg, or convert them to WAV"
-        ) from None
+        remedy = "; ffmpeg does not decode it either"
+        if not audioread.ffdec.available():
+            remedy = (
+                "; ffmpeg, which reads more formats, is not installed here: install it, or convert to WAV"
+            )
+        raise AudioError(f"does not decode: {refusal}{remedy}") from None
     except Exception as error:  # decoders behind audioread raise whatever they like
         raise AudioError(f"does not decode: {type(error).__name__}: {error}") from None
-    return intake.audio()
+    remarks = []
+    if path.suffix.lower() not in FALLBACK_SUFFIXES:
+        name = "ffmpeg" if isinstance(file, audioread.ffdec.FFmpegAudioFile) else type(file).__name__
+        remarks.append(f"decoded by {name}, because libsndfile does not: {refusal}")
+    duration = getattr(file, "duration", 0) or 0
+    if intake.seconds < 0.98 * duration - 0.2 and not _is_without_container(path):
+        remarks.append(
+            f"ends after {intake.seconds:.1f} s of the {duration:.1f} s that its header says; "
+            "converted as far as it goes"
+        )
+    return intake, _joined(*remarks)
+
+
+def _is_without_container(path: Path) -> bool:
+    """Whether a file is frame after frame of AAC or MPEG: ffmpeg then only guesses how long it is."""
+    with open(path, "rb") as file:
+        head = file.read(2)
+    return (head[:1] == b"\xff" and head[1:] >= b"\xe0") or head == b"ID"
+
+
+def _joined(*remarks: str) -> str:
+    return "; ".join(remark for remark in remarks if remark)
 
 
 @contextmanager

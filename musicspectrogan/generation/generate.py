@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from musicspectrogan import __version__
-from musicspectrogan.audio.files import save
+from musicspectrogan.audio.files import check_rate, save
 from musicspectrogan.audio.images import check_frames, read_image, write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.errors import UserError
@@ -59,11 +59,12 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
         source: the checkpoint's file, for its hash and the page.
 
     Raises:
-        UserError: an unknown genre, or one for a model without genres.
+        UserError: an unknown genre, one for a model without genres, or a rate that the format has not.
     """
     sampler = Sampler(checkpoint, device)
     rows = _rows(config, sampler)
     settings = checkpoint.spectrogram
+    check_rate(config.format, settings.sample_rate)
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
     output = config.output or _new_folder(source)
     make_folder(output)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from musicspectrogan.audio.fidelity import round_trip_error
-from musicspectrogan.audio.files import AudioError, load, save
+from musicspectrogan.audio.files import AudioError, check_rate, load, save
 from musicspectrogan.audio.finishing import finished
 from musicspectrogan.audio.images import (
     check_frames,
@@ -40,7 +40,8 @@ def invert_images(
         fallback: settings of images that do not carry their own.
 
     Raises:
-        UserError: no PNG there, one that is no spectrogram, or two of one name.
+        UserError: no PNG there, one that is no spectrogram or of a rate that the format has not, or two of
+            one name.
     """
     folders = _all_images(paths)
     groups = consecutive(list(folders))
@@ -54,6 +55,7 @@ def invert_images(
                 raise UserError(
                     f"{path}: has other settings than {group[0].name}, the same track's; make it again"
                 )
+        check_rate(suffix, images[0][1].sample_rate)
         check_frames(sum(pixels.shape[1] for pixels, _ in images), images[0][1], f"{group[0]} and on")
     with progress_bar(total=len(groups), description="Inverting", unit="file") as bar:
         for target, images in zip(targets, loaded, strict=True):
@@ -90,12 +92,16 @@ def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, suffix: st
     """Write `audio` as one PNG and as the sound of that PNG; returns the round trip's error in dB.
 
     Raises:
-        UserError: it cannot be decoded.
+        UserError: it cannot be decoded, or the format has not the rate of `config`.
     """
+    check_rate(suffix, config.sample_rate)
     try:
-        samples = load(audio, config.sample_rate).samples
+        read = load(audio, config.sample_rate)
     except AudioError as error:
         raise UserError(f"{audio}: {error}") from None
+    if read.warning:
+        logger.warning("%s: %s", audio, read.warning)
+    samples = read.samples
     grey, _ = encode(samples, config)
     image = np.ascontiguousarray(grey[::-1])
     if not image.any():

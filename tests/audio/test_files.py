@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+import sys
 from pathlib import Path
 
 import audioread
@@ -15,6 +17,7 @@ import soundfile
 from musicspectrogan.audio import files
 from musicspectrogan.audio.files import AudioError, is_audio, load, save
 from musicspectrogan.data import composer
+from musicspectrogan.errors import UserError
 
 RATE = composer.SAMPLE_RATE
 
@@ -170,27 +173,107 @@ def test_samples_that_are_no_numbers_are_refused(music: np.ndarray, tmp_path: Pa
         load(path, RATE)
 
 
-def test_a_format_without_a_decoder_is_refused_with_the_remedy(
-    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+# Stands in for ffmpeg: announces AAC of four seconds, and gives what follows the first line of the file.
+FFMPEG = """#!{python}
+import sys
+if "-version" in sys.argv:
+    sys.exit()
+with open(sys.argv[sys.argv.index("-i") + 1], "rb") as file:
+    if not file.readline().rstrip().endswith(b"AAC"):
+        sys.exit("x: Invalid data found when processing input")
+    sys.stderr.write("  Duration: 00:00:04.00, start: 0.0\\n  Stream #0: Audio: aac, 22050 Hz, mono, x\\n")
+    sys.stderr.flush()
+    sys.stdout.buffer.write(file.read())
+"""
+
+
+@pytest.fixture(params=[True, False], ids=["ffmpeg", "no ffmpeg"])
+def has_ffmpeg(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the commands that can be found have ffmpeg among them."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    if request.param:
+        (folder / "ffmpeg").write_text(FFMPEG.format(python=sys.executable))
+        (folder / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(audioread, "BACKENDS", [])
-    path = tmp_path / "song.m4a"
-    path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(500))
-    with pytest.raises(AudioError, match=r"^no decoder for \.m4a files here; install ffmpeg, or convert"):
+    return request.param
+
+
+@pytest.mark.parametrize("name", ["x.mp3", "x.wav", "x.flac", "x.ogg", "x.au", "x.m4a", "x.MP2"])
+def test_what_libsndfile_refuses_goes_to_ffmpeg_whatever_its_suffix(
+    music: np.ndarray, tmp_path: Path, name: str, has_ffmpeg: bool
+) -> None:
+    path = tmp_path / name
+    samples = (music * 32767).astype("<i2")
+    path.write_bytes(b"\xff\xf1 AAC\n" + samples.tobytes())
+    if has_ffmpeg:
+        audio = load(path, RATE)
+        np.testing.assert_array_equal(audio.samples, samples / np.float32(32768))
+        plain = "" if name == "x.m4a" else "decoded by ffmpeg, because libsndfile does not: "
+        assert audio.warning.startswith(plain) and bool(audio.warning) is bool(plain)
+    else:
+        told = (
+            r"^does not decode: .+; ffmpeg, which reads more formats, is not installed here: install it, or "
+        )
+        with pytest.raises(AudioError, match=told):
+            load(path, RATE)
+
+
+@pytest.mark.parametrize("has_ffmpeg", [True], indirect=True)
+def test_what_ffmpeg_reads_in_part_or_not_at_all_is_told(
+    music: np.ndarray, tmp_path: Path, has_ffmpeg: bool
+) -> None:
+    path = tmp_path / "x.m4a"
+    path.write_bytes(b"MP4 AAC\n" + (music[: 2 * RATE] * 32767).astype("<i2").tobytes())
+    audio = load(path, RATE)
+    assert len(audio.samples) == 2 * RATE
+    assert audio.warning == "ends after 2.0 s of the 4.0 s that its header says; converted as far as it goes"
+    path.write_bytes(b"text\n" * 200)
+    with pytest.raises(AudioError, match=r"^does not decode: .+; ffmpeg does not decode it either$"):
         load(path, RATE)
 
 
-def test_what_libsndfile_does_not_read_is_decoded_block_by_block(music: np.ndarray, tmp_path: Path) -> None:
-    """By audioread, whose own reader stands in for ffmpeg here."""
-    parts = np.stack([music, np.roll(music, 5000), np.roll(music, 9000)], axis=1)
-    for suffix in ("wav", "m4a"):
-        with open(tmp_path / f"song.{suffix}", "wb") as file:
-            soundfile.write(file, parts, 44100, subtype="PCM_16", format="WAV")
-    expected, found = (load(tmp_path / f"song.{suffix}", RATE) for suffix in ("wav", "m4a"))
-    assert len(found.samples) == len(expected.samples)
-    np.testing.assert_allclose(found.samples, expected.samples, atol=1e-6)
-    assert found.peak == expected.peak
+CANCELLING = {
+    "antiphase": lambda x: ([x, -x], x),
+    "nearly": lambda x: ([0.8 * x, -x], -x),
+    "with a little else": lambda x: ([x, -x + 0.05 * np.roll(x, 5000)], x),
+    "four channels": lambda x: ([x, -x, 0.5 * x, -0.5 * x], x),
+    "for a third of the time": lambda x: ([x, np.where(np.arange(len(x)) < len(x) // 3, -x, x)], x),
+    "very softly": lambda x: ([x / 3000, -x / 3000], x / 3000),
+}
+
+
+@pytest.mark.parametrize("case", CANCELLING)
+def test_channels_that_cancel_each_other_are_not_mixed(music: np.ndarray, tmp_path: Path, case: str) -> None:
+    channels, expected = CANCELLING[case](np.tile(music, 3))
+    soundfile.write(tmp_path / "x.wav", np.stack(channels, axis=1), RATE, subtype="FLOAT")
+    audio = load(tmp_path / "x.wav", RATE)
+    assert correlation(audio.samples, expected) > 0.99
+    assert audio.peak == pytest.approx(np.abs(expected).max(), rel=0.1)
+    assert re.fullmatch(
+        r"its channels cancel each other in \d+% of it; channel [12] was taken alone", audio.warning
+    )
+
+
+MIXING = {
+    "mono as stereo": lambda x: [x, x],
+    "one silent": lambda x: [x, 0 * x],
+    "unrelated": lambda x: [x, x[::-1]],
+    "opposed in part": lambda x: [x, -0.5 * x],
+    "wide": lambda x: [x + 0.8 * x[::-1], x - 0.8 * x[::-1]],
+    "antiphase noise at the last bit": lambda x: [x * 0 + 2**-15, x * 0 - 2**-15],
+    "six": lambda x: [np.roll(x, 3000 * k) * (-1) ** k for k in range(6)],
+}
+
+
+@pytest.mark.parametrize("case", MIXING)
+def test_other_channels_are(music: np.ndarray, tmp_path: Path, case: str) -> None:
+    channels = MIXING[case](music)
+    soundfile.write(tmp_path / "x.wav", np.stack(channels, axis=1), RATE, subtype="FLOAT")
+    audio = load(tmp_path / "x.wav", RATE)
+    np.testing.assert_allclose(audio.samples, np.mean(channels, axis=0), atol=1e-6)
+    assert audio.warning == ""
 
 
 class Ragged:
@@ -242,6 +325,28 @@ def test_saving_and_loading_gives_the_samples_back(music: np.ndarray, tmp_path: 
         assert file.comment == "made by a test"
     np.testing.assert_allclose(load(path, RATE).samples, music, atol=1.0 / 32767)
     assert [p.name for p in tmp_path.iterdir()] == ["saved.wav"]
+
+
+RATES = {
+    "mp3": (30000, 16000, "only 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000"),
+    "ogg": (200_001, 200_000, "only up to 200000"),
+    "flac": (96_001, 96_010, "above 65535 only multiples of 10 up to 655350"),
+}
+
+
+@pytest.mark.parametrize("suffix", RATES)
+def test_a_rate_that_a_format_has_not_is_refused_with_those_it_has(
+    music: np.ndarray, tmp_path: Path, suffix: str
+) -> None:
+    wrong, right, rates = RATES[suffix]
+    told = f"--format {suffix}: has no sample rate of {wrong} Hz, {rates}; give --format wav, or one of "
+    with pytest.raises(UserError, match=re.escape(told)):
+        save(tmp_path / f"x.{suffix}", music, wrong)
+    assert not list(tmp_path.iterdir())
+    save(tmp_path / f"x.{suffix}", music, right)
+    with soundfile.SoundFile(tmp_path / f"x.{suffix}") as file:
+        assert (file.samplerate, len(file.read())) == (right, len(music))
+    save(tmp_path / "x.wav", music, wrong)
 
 
 def chunks(data: bytes) -> list[tuple[bytes, bytes]]:

@@ -327,6 +327,28 @@ class TestGoingOn:
         assert files_in(killed) == files_in(whole)
         assert report(killed) == report(whole)
 
+    def test_what_is_read_otherwise_than_plainly_is_told(self, tmp_path: Path, command: Command) -> None:
+        folder = tmp_path / "music" / "rock"
+        clip = soundfile.read(write_music(folder / "plain.wav"))[0]
+        wav = (folder / "plain.wav").read_bytes()
+        (folder / "pipe.wav").write_bytes(wav[:4] + b"\xff" * 4 + wav[8:40] + b"\xff" * 4 + wav[44:])
+        (folder / "two.wav").write_bytes(wav + wav)
+        (folder / "text.mp3").write_text("text\n" * 100)
+        soundfile.write(folder / "antiphase.wav", np.stack([clip, -clip], axis=1), RATE)
+        command(*FOLDER_LINE, cwd=tmp_path)
+        told = {track: (line["status"], line["reason"]) for track, line in report(tmp_path / "out").items()}
+        assert told.pop("text")[0] == "skipped"
+        assert told == {
+            "plain": ("converted", ""),
+            "pipe": ("converted", ""),
+            "two": ("converted", "2 recordings one after another, taken as one"),
+            "antiphase": (
+                "converted",
+                "its channels cancel each other in 100% of it; channel 1 was taken alone",
+            ),
+        }
+        assert float(report(tmp_path / "out")["two"]["seconds"]) == 8.0
+
     def test_a_mended_file_is_converted_on_the_next_run(self, tmp_path: Path, command: Command) -> None:
         write_music(tmp_path / "music" / "rock" / "good.wav")
         mended = tmp_path / "music" / "rock" / "mended.wav"

@@ -321,6 +321,15 @@ class TestInvert:
         assert told in done.stderr
         assert not (tmp_path / "out").exists()
 
+    def test_a_rate_that_the_format_has_not_is_refused_before_any_is_written(self, command, tmp_path):
+        pixels = np.random.default_rng(0).integers(1, 255, (64, 64), dtype=np.uint8)
+        write_image(tmp_path / "a.png", pixels, SpectrogramConfig())
+        write_image(tmp_path / "b.png", pixels, SpectrogramConfig(sample_rate=30000))
+        line = ("-m", "musicspectrogan", "invert", "a.png", "b.png", "--output", "out", "--format", "mp3")
+        told = command(*line, cwd=tmp_path, status=2).stderr
+        assert "has no sample rate of 30000 Hz, only 8000, 11025, 12000, 16000, 22050, " in told
+        assert "disk" not in told and not (tmp_path / "out").exists()
+
 
 def test_reconstruct_prints_the_round_trips_error(command, tmp_path):
     save(tmp_path / "clip.wav", composer.compose("chords", 0, seed=0, seconds=5.0), composer.SAMPLE_RATE)
