@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
+from musicspectrogan.audio.intake import LEAST_TOLD, MOST_CANCELLED, AudioError, Intake
 from musicspectrogan.audio.streams import Stream, streams_of
 from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import whole_file
@@ -45,35 +45,11 @@ PADDING_FRAMES = 4 * 1152
 # More is libsndfile's way to say that it does not know.
 UNKNOWN_FRAMES = 2**62
 
-# What music has. Beyond that a file of some bytes may become any amount of samples; who has longer recordings
-# cuts them.
-LOWEST_RATE, HIGHEST_RATE = 1000, 3_000_000
-MOST_CHANNELS = 64
-LONGEST_HOURS = 4
-
-# Above any float file that means its samples; squares of such numbers are still finite.
-LOUDEST = 1e9
-
-# Channels cancel each other where their sum has less than a tenth of the energy that it has if unrelated,
-# and they are above -80 dBFS. One of them is taken where that is so in more than a tenth of the time. Every
-# so many frames one is looked at: that is enough to know an energy.
-CANCELLED_ENERGY = 0.1
-MOST_CANCELLED = 0.1
-SILENT_ENERGY = 1e-8
-COMPARED_FRAMES = 61
-
 # MIDI note at which samplers play a file as it is.
 MIDDLE_C = 60
 
-# The 16-bit sample that full scale, 1, stands for.
-FULL_SCALE = 32768.0
-
 # libsndfile notes a chunk that its file cannot hold: "data : 441000 (should be 220478)".
 _SHORT_CHUNK = re.compile(r"(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)")
-
-
-class AudioError(Exception):
-    """This file gives no usable audio; the text is the reason, fit for a report."""
 
 
 class _RefusalError(Exception):
@@ -116,13 +92,12 @@ def load(path: Path, sample_rate: int) -> Audio:
         raise AudioError("file is empty")
     with _native_messages_silenced():
         intake, warning = _decoded(path, sample_rate)
-        if intake.cancelled_share > MOST_CANCELLED:
-            channel = intake.loudest_channel
-            remark = (
-                f"its channels cancel each other in {intake.cancelled_share:.0%} of it; "
-                f"channel {channel + 1} was taken alone"
-            )
-            intake, warning = _decoded(path, sample_rate, channel)
+        if (share := intake.cancelled_share) >= LEAST_TOLD:
+            remark = f"its channels cancel each other in {share:.0%} of it"
+            if share > MOST_CANCELLED:
+                channel = intake.loudest_channel
+                intake, warning = _decoded(path, sample_rate, channel)
+                remark += f"; channel {channel + 1} was taken alone"
             warning = _joined(warning, remark)
     if not intake.seconds:
         raise AudioError(_joined("no audio in it", warning))
@@ -191,120 +166,20 @@ def _append_loop_points(path: Path, frames: int, sample_rate: int) -> None:
         file.write(struct.pack("<I", size + len(chunk) - 8))
 
 
-class _Intake:
-    """Takes a file in block by block: checks it, mixes it down and resamples it.
-
-    So hours of music need no more memory than their result, and a clip's blocks stay in the cache.
-
-    Args:
-        channel: taken alone, in place of the mean of all.
-    """
-
-    def __init__(self, sample_rate: int, channel: int | None = None) -> None:
-        self.seconds = 0.0
-        self.peak = 0.0
-        self._sample_rate, self._channel = sample_rate, channel
-        self._source_rate = 0
-        self._resampler: soxr.ResampleStream | None = None
-        self._cancelled = 0.0
-        self._energies = np.zeros(1)
-        self._parts: list[np.ndarray] = []
-
-    def begin(self, source_rate: int, channels: int) -> None:
-        """Expect blocks of this kind from here on; AudioError for a kind that music has not."""
-        if channels > MOST_CHANNELS:
-            raise AudioError(f"{channels} channels are too many")
-        if not LOWEST_RATE <= source_rate <= HIGHEST_RATE:
-            raise AudioError(f"its sample rate of {source_rate} Hz is none of music")
-        if source_rate == self._source_rate:
-            return
-        self._flush()
-        self._source_rate = source_rate
-        if source_rate != self._sample_rate:
-            self._resampler = soxr.ResampleStream(
-                source_rate, self._sample_rate, 1, dtype="float32", quality="HQ"
-            )
-
-    def add(self, block: np.ndarray) -> None:
-        """Take in (n, channels), float32 or int16; AudioError for samples that are no music."""
-        seconds = len(block) / self._source_rate
-        if self.seconds + seconds > LONGEST_HOURS * 3600:
-            raise AudioError(f"longer than {LONGEST_HOURS} hours; cut it into pieces")
-        channel = None if self._channel is None else min(self._channel, block.shape[1] - 1)
-        mono = _mixed_down(block if channel is None else block[:, channel : channel + 1])
-        peak = float(max(mono.max(), -mono.min()))
-        if not np.isfinite(peak):
-            raise AudioError("samples that are not finite numbers")
-        if peak > LOUDEST:
-            raise AudioError("samples far beyond full scale")
-        if channel is None and block.shape[1] > 1:
-            self._compare_channels(block, seconds)
-        self.seconds += seconds
-        self.peak = max(self.peak, peak)
-        self._parts.append(self._resampler.resample_chunk(mono) if self._resampler else mono)
-
-    @property
-    def cancelled_share(self) -> float:
-        """How much of the time the mean of the channels had far less energy than they."""
-        return self._cancelled / self.seconds if self.seconds else 0.0
-
-    @property
-    def loudest_channel(self) -> int:
-        """The one with most energy, counted from 0."""
-        return int(self._energies.argmax())
-
-    def samples(self) -> np.ndarray:
-        """All that was taken in, float32 (n,)."""
-        self._flush()
-        return np.concatenate(self._parts)
-
-    def _flush(self) -> None:
-        """Take what the resampler still holds, which ends it."""
-        if self._resampler:
-            self._parts.append(self._resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
-        self._resampler = None
-
-    def _compare_channels(self, block: np.ndarray, seconds: float) -> None:
-        """Note the energy of each channel, and whether they cancel each other."""
-        some = block[::COMPARED_FRAMES].astype(np.float32)
-        products = some.T @ some / len(some)
-        if block.dtype == np.int16:
-            products /= FULL_SCALE**2
-        energies = products.diagonal()
-        if products.sum() < CANCELLED_ENERGY * energies.sum() > CANCELLED_ENERGY * SILENT_ENERGY:
-            self._cancelled += seconds
-        if len(energies) > len(self._energies):
-            self._energies = np.pad(self._energies, (0, len(energies) - len(self._energies)))
-        self._energies[: len(energies)] += energies * seconds
-
-
-def _mixed_down(block: np.ndarray) -> np.ndarray:
-    """The mean (n,) of channels (n, channels), as float32 of full scale 1.
-
-    Channel by channel: numpy's mean over so short an axis takes as long as decoding.
-    """
-    total = block[:, 0].astype(np.float32)
-    for channel in range(1, block.shape[1]):
-        total += block[:, channel]
-    full_scale = FULL_SCALE if block.dtype == np.int16 else 1.0
-    total *= np.float32(1.0 / (full_scale * block.shape[1]))
-    return total
-
-
-def _decoded(path: Path, sample_rate: int, channel: int | None = None) -> tuple[_Intake, str]:
+def _decoded(path: Path, sample_rate: int, channel: int | None = None) -> tuple[Intake, str]:
     """A file taken in, and what is amiss with it; by libsndfile if that can, else by another decoder."""
     try:
         try:
-            return _by_libsndfile(path, _Intake(sample_rate, channel), BLOCK_FRAMES)
+            return _by_libsndfile(path, Intake(sample_rate, channel), BLOCK_FRAMES)
         except _DamageError:
-            return _by_libsndfile(path, _Intake(sample_rate, channel), DAMAGED_BLOCK_FRAMES)
+            return _by_libsndfile(path, Intake(sample_rate, channel), DAMAGED_BLOCK_FRAMES)
     except _RefusalError as refusal:
-        return _by_audioread(path, _Intake(sample_rate, channel), str(refusal))
+        return _by_audioread(path, Intake(sample_rate, channel), str(refusal))
     except OSError as error:
         raise AudioError(f"cannot be read: {error.strerror or error}") from None
 
 
-def _by_libsndfile(path: Path, intake: _Intake, block_frames: int) -> tuple[_Intake, str]:
+def _by_libsndfile(path: Path, intake: Intake, block_frames: int) -> tuple[Intake, str]:
     """Raises _RefusalError for a file without any sound, _DamageError where smaller blocks give more."""
     streams, remark = streams_of(path)
     remarks = [remark]
@@ -352,7 +227,7 @@ def _declared_frames(file: soundfile.SoundFile, stream: Stream) -> int:
     return max(declared, stream.frames)
 
 
-def _take_in(file: soundfile.SoundFile, intake: _Intake, block_frames: int) -> bool:
+def _take_in(file: soundfile.SoundFile, intake: Intake, block_frames: int) -> bool:
     """Take in all that decodes; False where it breaks off."""
     # 16-bit samples come as they are: much faster than libsndfile's way to float, to the same values.
     dtype = "int16" if file.subtype == "PCM_16" else "float32"
@@ -370,12 +245,15 @@ def _take_in(file: soundfile.SoundFile, intake: _Intake, block_frames: int) -> b
     return True
 
 
-def _by_audioread(path: Path, intake: _Intake, refusal: str) -> tuple[_Intake, str]:
+def _by_audioread(path: Path, intake: Intake, refusal: str) -> tuple[Intake, str]:
     """For what libsndfile refuses, mostly by ffmpeg."""
     import audioread  # librosa's own fallback, which few datasets need
+    from audioread.rawread import RawAudioFile
 
+    # Not its reader of WAV, AIFF and AU, whose errors keep the others from trying; libsndfile reads these.
+    decoders = [each for each in audioread.available_backends() if not issubclass(each, RawAudioFile)]
     try:
-        with audioread.audio_open(str(path)) as file:
+        with audioread.audio_open(str(path.absolute()), decoders) as file:  # "a:b.mp3" would be an address
             intake.begin(file.samplerate, file.channels)
             rest = b""
             for block in file:

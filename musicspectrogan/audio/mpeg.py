@@ -196,7 +196,8 @@ def _is_start(file: BinaryIO, place: int, frame: Frame) -> bool:
 def _next_place(file: BinaryIO, place: int, end: int) -> tuple[int, int]:
     """Behind the tag here; or where a frame or tag comes next, and how many bytes before it are not zero."""
     file.seek(place)
-    if length := tag_bytes(file.read(_TAG_HEAD_BYTES)):
+    length = tag_bytes(file.read(_TAG_HEAD_BYTES))
+    if 0 < length <= end - place:
         return place + length, 0
     lost, place = 1, place + 1
     while place < end:
@@ -207,7 +208,7 @@ def _next_place(file: BinaryIO, place: int, end: int) -> tuple[int, int]:
             file.seek(at)
             head = file.read(_TAG_HEAD_BYTES)
             frame = frame_of(head[:4])
-            if tag_bytes(head) or (frame and _is_start(file, at, frame)):
+            if 0 < tag_bytes(head) <= end - at or (frame and _is_start(file, at, frame)):
                 return at, lost + match.start() - piece.count(0, 0, match.start())
         # What begins with the last bytes may go on in the next piece.
         passed = len(piece) - 7 if place + len(piece) < end else len(piece)

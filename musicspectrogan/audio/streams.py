@@ -209,8 +209,9 @@ def _chunks_end(file: BinaryIO, start: int, size: int, order: str) -> tuple[int,
                 field, form = long_sizes_at + 8, "<Q"
                 length = int.from_bytes(_at(file, field, 8), "little")
             rest = min(size - place - 8, _MOST_IN_32_BITS if form != "<Q" else size)
-            another_follows = length < rest and _CHUNK.match(_at(file, place + 8 + length, 8))
-            if _is_unknown(length, rest) and not another_follows:
+            following = place + 8 + length
+            is_empty = following < size and _is_chunk(_at(file, following, 8), order, size - following - 8)
+            if _is_unknown(length, rest) and not is_empty:
                 mends = {field: struct.pack(form, rest)}
                 if form == "<Q":
                     mends[long_sizes_at] = struct.pack("<Q", size - start - 8)
@@ -221,6 +222,11 @@ def _chunks_end(file: BinaryIO, start: int, size: int, order: str) -> tuple[int,
         if length % 2 and place < size and not _CHUNK.match(_at(file, place, 8)):
             place += 1
     return min(place, size), {}
+
+
+def _is_chunk(head: bytes, order: str, rest: int) -> bool:
+    """Whether a chunk of the `rest` of the file begins so."""
+    return bool(_CHUNK.match(head)) and struct.unpack_from(f"{order}I", head, 4)[0] <= rest
 
 
 def _au_end(file: BinaryIO, start: int, size: int, order: str) -> tuple[int, dict[int, bytes]]:

@@ -14,7 +14,7 @@ import pytest
 import scipy.io.wavfile
 import soundfile
 
-from musicspectrogan.audio import files
+from musicspectrogan.audio import intake
 from musicspectrogan.audio.files import AudioError, is_audio, load, save
 from musicspectrogan.data import composer
 from musicspectrogan.errors import UserError
@@ -178,7 +178,10 @@ FFMPEG = """#!{python}
 import sys
 if "-version" in sys.argv:
     sys.exit()
-with open(sys.argv[sys.argv.index("-i") + 1], "rb") as file:
+name = sys.argv[sys.argv.index("-i") + 1]
+if ":" in name.split("/")[0]:
+    sys.exit(name + ": Protocol not found")
+with open(name, "rb") as file:
     if not file.readline().rstrip().endswith(b"AAC"):
         sys.exit("x: Invalid data found when processing input")
     sys.stderr.write("  Duration: 00:00:04.00, start: 0.0\\n  Stream #0: Audio: aac, 22050 Hz, mono, x\\n")
@@ -221,6 +224,19 @@ def test_what_libsndfile_refuses_goes_to_ffmpeg_whatever_its_suffix(
 
 
 @pytest.mark.parametrize("has_ffmpeg", [True], indirect=True)
+@pytest.mark.parametrize(
+    "head", [b"RIFF\0\0\0\0WAVE AAC\n", b".snd AAC\n", b"FORM\0\0\0\x08AIFF AAC\n", b"fLaC AAC\n"]
+)
+def test_a_file_that_begins_as_another_format_does_goes_there_too(
+    music: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_ffmpeg: bool, head: bytes
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    samples = (music * 32767).astype("<i2")
+    Path("a:b.wav").write_bytes(head + samples.tobytes())
+    np.testing.assert_array_equal(load(Path("a:b.wav"), RATE).samples, samples / np.float32(32768))
+
+
+@pytest.mark.parametrize("has_ffmpeg", [True], indirect=True)
 def test_what_ffmpeg_reads_in_part_or_not_at_all_is_told(
     music: np.ndarray, tmp_path: Path, has_ffmpeg: bool
 ) -> None:
@@ -240,6 +256,7 @@ CANCELLING = {
     "with a little else": lambda x: ([x, -x + 0.05 * np.roll(x, 5000)], x),
     "four channels": lambda x: ([x, -x, 0.5 * x, -0.5 * x], x),
     "for a third of the time": lambda x: ([x, np.where(np.arange(len(x)) < len(x) // 3, -x, x)], x),
+    "between silences": lambda x: ([np.pad(x, 10**6), np.pad(-x, 10**6)], np.pad(x, 10**6)),
     "very softly": lambda x: ([x / 3000, -x / 3000], x / 3000),
 }
 
@@ -265,6 +282,17 @@ MIXING = {
     "antiphase noise at the last bit": lambda x: [x * 0 + 2**-15, x * 0 - 2**-15],
     "six": lambda x: [np.roll(x, 3000 * k) * (-1) ** k for k in range(6)],
 }
+
+
+def test_channels_that_cancel_each_other_for_a_moment_are_mixed_and_told(
+    music: np.ndarray, tmp_path: Path
+) -> None:
+    clip = np.tile(music, 10)
+    channels = [clip, np.where(np.arange(len(clip)) < 70_000, -clip, clip)]
+    soundfile.write(tmp_path / "x.wav", np.stack(channels, axis=1), RATE, subtype="FLOAT")
+    audio = load(tmp_path / "x.wav", RATE)
+    np.testing.assert_allclose(audio.samples, np.mean(channels, axis=0), atol=1e-6)
+    assert audio.warning == "its channels cancel each other in 7% of it"
 
 
 @pytest.mark.parametrize("case", MIXING)
@@ -297,12 +325,12 @@ class Ragged:
 
 def test_blocks_that_end_within_a_frame_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = np.random.default_rng(0).integers(-9000, 9000, (5000, 3))
-    monkeypatch.setattr(audioread, "audio_open", lambda path: Ragged(samples))
+    monkeypatch.setattr(audioread, "audio_open", lambda path, decoders: Ragged(samples))
     (tmp_path / "x.m4a").write_bytes(b"x")
     np.testing.assert_allclose(
         load(tmp_path / "x.m4a", RATE).samples, samples.mean(axis=1) / 32768, atol=1e-6
     )
-    monkeypatch.setattr(audioread, "audio_open", lambda path: Ragged(np.zeros((10, 65))))
+    monkeypatch.setattr(audioread, "audio_open", lambda path, decoders: Ragged(np.zeros((10, 65))))
     with pytest.raises(AudioError, match="65 channels are too many"):
         load(tmp_path / "x.m4a", RATE)
 
@@ -424,7 +452,7 @@ def test_rates_and_channels_that_music_has_not_are_refused(tmp_path, rate, chann
 def test_more_hours_than_fit_into_memory_are_refused(music, tmp_path, monkeypatch):
     path = tmp_path / "x.flac"
     save(path, music, RATE)
-    monkeypatch.setattr(files, "LONGEST_HOURS", 1 / 3600)
+    monkeypatch.setattr(intake, "LONGEST_HOURS", 1 / 3600)
     with pytest.raises(AudioError, match=r"longer than .* hours; cut it into pieces"):
         load(path, RATE)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicspectrogan.audio import files
+from musicspectrogan.audio import intake
 from musicspectrogan.audio.files import AudioError, load
 from musicspectrogan.data import composer
 
@@ -66,7 +66,7 @@ def heard(samples: np.ndarray, expected: np.ndarray) -> float:
 
 
 class TestLengthsThatADecoderEstimates:
-    @pytest.mark.parametrize("form", ["bare", "tagged", "cut at both ends", "broken"])
+    @pytest.mark.parametrize("form", ["bare", "tagged", "cut at both ends", "broken", "a tag cut out"])
     def test_an_mp3_of_variable_bit_rate_without_counts_is_read_to_its_end(
         self, mp3: list[bytes], music: np.ndarray, tmp_path: Path, form: str
     ) -> None:
@@ -76,6 +76,7 @@ class TestLengthsThatADecoderEstimates:
             "bare": sound,
             "tagged": ID3 + sound + b"TAG" + bytes(125),
             "cut at both ends": sound[100:-100],
+            "a tag cut out": ID3[:6] + b"\x7f\x7f\x7f\x7f" + sound,
             "broken": sound[:half] + b"\xaa" * 5000 + sound[half:],
         }[form]
         (tmp_path / "x.mp3").write_bytes(contents)
@@ -126,7 +127,7 @@ class TestLengthsThatADecoderEstimates:
         self, mp3: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "x.mp3").write_bytes(b"".join(mp3[1:]))
-        monkeypatch.setattr(files, "LONGEST_HOURS", 5 / 3600)
+        monkeypatch.setattr(intake, "LONGEST_HOURS", 5 / 3600)
         with pytest.raises(AudioError, match=r"longer than .* hours; cut it into pieces"):
             load(tmp_path / "x.mp3", RATE)
 
