@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 # What is read as an image, whatever the file is called. Pillow knows forty formats more, and starts other
 # programs for some of them.
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 
 # The last chunk of every PNG.
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
