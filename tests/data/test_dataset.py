@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Command
 from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -18,6 +20,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.data.listing import IMAGE_SUFFIXES, list_pictures
 from musicspectrogan.errors import UserError
+from musicspectrogan.information import describe
 
 GENRES = ["blues", "jazz", "metal", "rock"]
 
@@ -336,14 +339,14 @@ def test_a_number_beyond_any_segment_does_not_stop_the_others(root: Path) -> Non
 
 
 # Grey levels of every kind, as a picture that a mode is made from.
-RAMP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16 % 65536
+RAMP = (np.arange(64 * 64, dtype=np.uint32).reshape(64, 64) * 16).astype(np.uint16)
 RAMP8 = np.rint(RAMP / 257.0).astype(np.uint8)
 GREY = Image.fromarray(RAMP8)
 
 
 def shown(path: Path, picture: Image.Image, **options: object) -> np.ndarray:
     """The pixels that training sees of a picture."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, **options)
     (pixels,) = load_dataset(path.parent.parent).pixels
     return np.asarray(pixels).astype(int)
@@ -537,16 +540,21 @@ def test_classes_with_such_names_stay_classes(tmp_path: Path, names: dict[str, i
     assert len(dataset) == sum(names.values())
 
 
-def test_a_folder_that_may_not_be_read_is_told_and_passed_over(foreign: Path, messages) -> None:
+def test_a_folder_that_may_not_be_read_is_told_and_passed_over(
+    foreign: Path, messages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No mode keeps out who runs these tests as root."""
     (foreign / "lost+found").mkdir()
-    (foreign / "lost+found").chmod(0)
-    try:
-        if os.access(foreign / "lost+found", os.R_OK):
-            pytest.skip("nothing is unreadable for this user")
-        assert len(load_dataset(foreign)) == 5
-        assert "lost+found cannot be read (Permission denied) and is passed over" in messages.text
-    finally:
-        (foreign / "lost+found").chmod(0o755)
+    scan = os.scandir
+
+    def scandir(folder: Path) -> object:
+        if Path(folder).name == "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert len(load_dataset(foreign)) == 5
+    assert f"{foreign / 'lost+found'} cannot be read (Permission denied) and is passed over" in messages.text
 
 
 def test_caches_alone_are_cleared(foreign: Path) -> None:
@@ -559,3 +567,17 @@ def test_caches_alone_are_cleared(foreign: Path) -> None:
     assert not list(foreign.glob("*0000*"))
     assert (foreign / "my.cache-64-notes.txt").read_text() == "mine"
     assert (foreign / "..cache-64-x.npy").read_text() == "mine"
+
+
+def test_commands_say_what_a_folder_is_taken_for(tmp_path: Path, command: Command) -> None:
+    root = splits_of_pictures(tmp_path / "pictures", {"train/jazz": 2, "train/rock": 2, "test/rock": 1})
+    (root / "dataset.json").write_text('{"labels": null}')
+    done = command("run.py", "--dataset", "pictures", "--dry-run", "--device", "cpu", cwd=tmp_path)
+    assert "has a dataset.json of another tool: training on test/ as test, train/ as training;" in done.stderr
+    assert describe(root).splitlines() == [
+        f"dataset      {root} (class folders of pictures, with another tool's dataset.json)",
+        "images       5",
+        "genres       jazz 2, rock 3",
+        "splits       test 1 images, training 4 images",
+        "passed over  0",
+    ]
