@@ -7,7 +7,7 @@ from pathlib import Path
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.listing import list_pictures
-from musicspectrogan.data.manifest import MANIFEST_NAME, Manifest, is_foreign
+from musicspectrogan.data.manifest import MANIFEST_NAME, SPLITS, Manifest, is_foreign
 from musicspectrogan.errors import UserError, printable
 
 
@@ -60,13 +60,13 @@ def _picture_rows(path: Path) -> list[tuple[str, str]]:
     if not listing.names:
         return []
     genres = Counter(map(listing.genre_of, listing.names))
-    splits = Counter(map(listing.split_of, listing.names)) if listing.splits else {}
+    splits = Counter(map(listing.split_of, listing.names))
     beside = f", with another tool's {MANIFEST_NAME}" if is_foreign(path) else ""
     return [
         ("dataset", f"{path} (class folders of pictures{beside})"),
         ("images", str(len(listing.names))),
         ("genres", ", ".join(f"{genre} {count}" for genre, count in sorted(genres.items()))),
-        ("splits", ", ".join(f"{name} {count} images" for name, count in splits.items()) or "none"),
+        ("splits", ", ".join(f"{name} {splits[name]} images" for name in SPLITS if splits[name]) or "none"),
         ("passed over", str(len(listing.passed_over) + len(listing.beside))),
     ]
 

@@ -14,6 +14,7 @@ from musicspectrogan.audio.spectrogram import IMAGE_SIZES, SpectrogramConfig
 from musicspectrogan.data.listing import Listing, list_pictures
 from musicspectrogan.data.manifest import MANIFEST_NAME, SPLITS, Manifest, is_foreign
 from musicspectrogan.data.pixels import read_pixels
+from musicspectrogan.data.splits import SPLIT_FOLDERS
 from musicspectrogan.errors import UserError, check_choice
 
 logger = logging.getLogger(__name__)
@@ -81,12 +82,7 @@ def load_dataset(root: Path, *, split: str = "training", image_size: int | None 
     listing.report(root)
     if manifest is None:
         spectrogram = SpectrogramConfig.for_image_size(image_size or _own_size(root / names[0]))
-        logger.info(
-            "%s %s: training on %s; audio settings are the defaults",
-            root,
-            f"has a {MANIFEST_NAME} of another tool" if is_foreign(root) else f"has no {MANIFEST_NAME}",
-            _told(listing) or "all of its images",
-        )
+        _say_how_taken(root, listing)
     else:
         spectrogram = manifest.spectrogram
         if not manifest.tracks:
@@ -125,9 +121,20 @@ def _check_folder(root: Path) -> None:
         raise UserError(f"--dataset {root}: {what}; name a folder made by preprocess.py")
 
 
-def _told(listing: Listing) -> str:
-    """What the split folders are taken for; empty where there are none."""
-    return ", ".join(f"{name}/ as {split}" for name, split in listing.splits.items())
+def _say_how_taken(root: Path, listing: Listing) -> None:
+    """Log what a folder that preprocess did not make is taken for."""
+    has = f"has a {MANIFEST_NAME} of another tool" if is_foreign(root) else f"has no {MANIFEST_NAME}"
+    splits = sorted(listing.splits.items(), key=lambda item: SPLITS.index(item[1]))
+    taken = ", ".join(f"{name}/ for {split}" for name, split in splits)
+    how = f"taking {taken}" if splits else "training on all of its images"
+    logger.info("%s %s: %s; audio settings are the defaults", root, has, how)
+    classes = {} if splits else dict.fromkeys(map(listing.genre_of, listing.names))
+    for name in classes:
+        if SPLIT_FOLDERS.get(name.lower()) == "training":
+            logger.warning(
+                "%s is taken for a class, beside %d others; if it is a split, give --dataset %s",
+                root / name, len(classes) - 1, root / name,
+            )  # fmt: skip
 
 
 def _own_size(path: Path) -> int:

@@ -13,10 +13,8 @@ from musicspectrogan.errors import printable
 # The text chunks of an image come first, and take some 400 bytes.
 _HEAD_BYTES = 4096
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# No PNG is smaller.
-_SMALLEST_PNG = 67
-# An image of ours that was cut off within its text.
-_CUT_OFF = re.compile(rb'\x89PNG\r\n\x1a\n\0{3}\rIHDR.{17}.{4}tEXtspectrogram\0\{"sample_rate"', re.DOTALL)
+# Where the second chunk of a PNG has its type, and what follows there in an image of ours.
+_SECOND_CHUNK, _OUR_TEXT = 37, b'tEXtspectrogram\0{"sample_rate"'
 _UNFINISHED = re.compile(r"\.(.+\.png)(\.[0-9a-f]{8})?\.tmp")
 
 
@@ -34,11 +32,12 @@ def is_own_image(path: str | Path, track: str) -> bool:
     except OSError:
         return False
     text = _texts(head)
-    if "track" in text:
-        return "spectrogram" in text and text["track"] == printable(track)
+    if "spectrogram" in text and text.get("track") == printable(track):
+        return True
     left = head.rstrip(b"\0")
-    nothing_left = len(left) < _SMALLEST_PNG and _SIGNATURE.startswith(left[: len(_SIGNATURE)])
-    return nothing_left or ("IDAT" not in text and _CUT_OFF.match(head) is not None)
+    as_far_as_it_goes = left[_SECOND_CHUNK : _SECOND_CHUNK + len(_OUR_TEXT)]
+    begins_as_ours = _SIGNATURE.startswith(left[:8]) and _OUR_TEXT.startswith(as_far_as_it_goes)
+    return begins_as_ours and "IDAT" not in text
 
 
 def own_images(folder: Path) -> list[Path]:

@@ -514,7 +514,7 @@ def test_split_folders_above_the_classes_are_splits(tmp_path: Path, messages) ->
     assert training.genres == ["jazz", "rock"]
     assert training.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert [image[0] for image in as_bytes(training)] == [1, 2, 3, 4, 5, 6, 7]
-    assert "training on Train/ as training, test/ as test, val/ as validation" in messages.text
+    assert ": taking Train/ for training, val/ for validation, test/ for test;" in messages.text
     assert [image[0] for image in as_bytes(load_dataset(root, split="validation"))] == [8, 9]
     assert [image[0] for image in as_bytes(load_dataset(root, split="test"))] == [10, 11]
     assert load_dataset(root, split="test").genres == ["jazz", "rock"]
@@ -533,11 +533,13 @@ def test_split_folders_above_the_classes_are_splits(tmp_path: Path, messages) ->
         {"val/rock": 2, "test/rock": 2},
     ],
 )
-def test_classes_with_such_names_stay_classes(tmp_path: Path, names: dict[str, int]) -> None:
+def test_classes_with_such_names_stay_classes(tmp_path: Path, names: dict[str, int], messages) -> None:
     root = splits_of_pictures(tmp_path / "pictures", names)
     dataset = load_dataset(root)
     assert dataset.genres == sorted({name.partition("/")[0] for name in names})
     assert len(dataset) == sum(names.values())
+    told = "if it is a split, give --dataset" in messages.text
+    assert told == any(name.lower().startswith("train") for name in names)
 
 
 def test_a_folder_that_may_not_be_read_is_told_and_passed_over(
@@ -573,11 +575,11 @@ def test_commands_say_what_a_folder_is_taken_for(tmp_path: Path, command: Comman
     root = splits_of_pictures(tmp_path / "pictures", {"train/jazz": 2, "train/rock": 2, "test/rock": 1})
     (root / "dataset.json").write_text('{"labels": null}')
     done = command("run.py", "--dataset", "pictures", "--dry-run", "--device", "cpu", cwd=tmp_path)
-    assert "has a dataset.json of another tool: training on test/ as test, train/ as training;" in done.stderr
+    assert "has a dataset.json of another tool: taking train/ for training, test/ for test;" in done.stderr
     assert describe(root).splitlines() == [
         f"dataset      {root} (class folders of pictures, with another tool's dataset.json)",
         "images       5",
         "genres       jazz 2, rock 3",
-        "splits       test 1 images, training 4 images",
+        "splits       training 4 images, test 1 images",
         "passed over  0",
     ]
