@@ -138,11 +138,13 @@ def is_foreign(root: Path) -> bool:
     path = root / MANIFEST_NAME
     if not path.is_file():
         return False
-    text = path.read_text(encoding="utf-8", errors="replace")
+    with open(path, encoding="utf-8", errors="replace") as file:
+        if re.match(r'\{\s*"format_version": \d+,\s*"source": ', file.read(100)):
+            return False
     try:
-        contents = json.loads(text)
+        contents = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        return not re.match(r'\{\s*"format_version": \d+,\s*"source": ', text) and not Report.is_in(root)
+        return not Report.is_in(root)
     return not (isinstance(contents, dict) and {"format_version", "spectrogram"} <= contents.keys())
 
 

@@ -712,6 +712,19 @@ class TestFilesThatCannotBeConverted:
         assert stray["status"] == "excluded"
         assert stray["reason"] == "lies beside the class folders, not in one"
 
+    def test_a_track_may_be_called_like_an_image_of_another(self, tmp_path: Path, caplog) -> None:
+        caplog.set_level(logging.INFO, logger="musicspectrogan")
+        for name in ("a", "a_000", "a_001", "a_000_000", "7"):
+            write_music(tmp_path / "music" / "0" / f"{name}.wav", seconds=7.0)
+        config = PreprocessConfig("folder", tmp_path / "music", tmp_path / "out", jobs=1)
+        preprocess(config)
+        assert {t["id"]: t["segments"] for t in manifest(tmp_path / "out")["tracks"]} == {
+            "7": 2, "a": 2, "a_000": 2, "a_000_000": 2, "a_001": 2
+        }  # fmt: skip
+        assert len(images_in(tmp_path / "out")) == 10
+        preprocess(config)
+        assert "5 of 5 tracks were converted before" in caplog.text
+
     def test_no_two_tracks_share_an_image(self, tmp_path: Path, command: Command) -> None:
         write_music(tmp_path / "music" / "rock" / "live" / "one.wav", style="bass")
         write_music(tmp_path / "music" / "rock" / "live-one.wav", style="drums")
