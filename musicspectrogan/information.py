@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.data.manifest import Manifest
+from musicspectrogan.data.listing import list_pictures
+from musicspectrogan.data.manifest import MANIFEST_NAME, SPLITS, Manifest, is_foreign
 from musicspectrogan.errors import UserError, printable
 
 
@@ -19,7 +20,7 @@ def describe(path: Path) -> str:
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder")
     manifest = Manifest.read(path) if path.is_dir() else None
-    rows = _dataset_rows(path, manifest) if manifest else _checkpoint_rows(path)
+    rows = _dataset_rows(path, manifest) if manifest else _other_rows(path)
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:{width}}  {printable(value)}" for name, value in rows)
 
@@ -40,6 +41,33 @@ def _dataset_rows(path: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("genres", ", ".join(f"{genre} {count}" for genre, count in sorted(images.items()))),
         ("splits", ", ".join(f"{name} {count} tracks" for name, count in splits.items())),
         *_spectrogram_rows(manifest.spectrogram),
+    ]
+
+
+def _other_rows(path: Path) -> list[tuple[str, str]]:
+    try:
+        return _checkpoint_rows(path)
+    except UserError:
+        is_run = (path / "checkpoints").exists()  # whose samples are no dataset
+        if not path.is_dir() or is_run or not (rows := _picture_rows(path)):
+            raise
+        return rows
+
+
+def _picture_rows(path: Path) -> list[tuple[str, str]]:
+    """Of class folders that preprocess did not make; nothing where there are none."""
+    listing = list_pictures(path)
+    if not listing.names:
+        return []
+    genres = Counter(map(listing.genre_of, listing.names))
+    splits = Counter(map(listing.split_of, listing.names))
+    beside = f", with another tool's {MANIFEST_NAME}" if is_foreign(path) else ""
+    return [
+        ("dataset", f"{path} (class folders of pictures{beside})"),
+        ("images", str(len(listing.names))),
+        ("genres", ", ".join(f"{genre} {count}" for genre, count in sorted(genres.items()))),
+        ("splits", ", ".join(f"{name} {splits[name]} images" for name in SPLITS if splits[name]) or "none"),
+        ("passed over", str(len(listing.passed_over) + len(listing.beside))),
     ]
 
 

@@ -26,7 +26,7 @@ ALLOWED = {
     "generation": {"training.checkpoint", "models", "audio"},
     "evaluation": {"generation", "data", "training.checkpoint", "audio.spectrogram", "audio.images"},
     "doctor": {"training", "models", "audio"},
-    "information": {"data.manifest", "training.checkpoint", "audio.spectrogram"},
+    "information": {"data.listing", "data.manifest", "training.checkpoint", "audio.spectrogram"},
 }
 TOP = {"cli", "__main__", "__init__"}
 

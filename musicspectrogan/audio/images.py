@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from musicspectrogan.audio.spectrogram import IMAGE_SIZES, LARGEST, SpectrogramConfig
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 # What is read as an image, whatever the file is called. Pillow knows forty formats more, and starts other
 # programs for some of them.
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 
 # The last chunk of every PNG.
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
@@ -58,6 +58,8 @@ def opened_image(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Ima
                 yield image
     except (UserError, ImageError):
         raise
+    except UnidentifiedImageError:
+        raise ImageError("no picture of a known format") from None
     except Exception as error:  # damaged bytes lead Pillow's readers into errors of any kind
         raise ImageError(f"{type(error).__name__}: {error}") from None
 

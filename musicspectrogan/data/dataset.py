@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +11,14 @@ import numpy as np
 
 from musicspectrogan.audio.images import ImageError, opened_image, segment_of_image, track_of_image
 from musicspectrogan.audio.spectrogram import IMAGE_SIZES, SpectrogramConfig
-from musicspectrogan.data.manifest import SPLITS, Manifest
+from musicspectrogan.data.listing import Listing, list_pictures
+from musicspectrogan.data.manifest import MANIFEST_NAME, SPLITS, Manifest, is_foreign
 from musicspectrogan.data.pixels import read_pixels
+from musicspectrogan.data.splits import SPLIT_FOLDERS
 from musicspectrogan.errors import UserError, check_choice
-from musicspectrogan.filesystem import visible_folders
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 # Names for several splits together.
 ALL_SPLITS, HELD_OUT = "all", "held-out"
 GROUPS = {split: {split} for split in SPLITS} | {ALL_SPLITS: set(SPLITS), HELD_OUT: {*SPLITS[1:]}}
@@ -62,7 +61,8 @@ def load_dataset(root: Path, *, split: str = "training", image_size: int | None 
 
     Args:
         split: training, validation, test, held-out (the latter two together) or all. A folder without
-            dataset.json is used whole.
+            dataset.json, or with another tool's, is used whole, unless it has train/ and test/ above its
+            classes.
         image_size: pixels a side for foreign images; None for their own where it is one of
             IMAGE_SIZES, else 64.
 
@@ -71,13 +71,18 @@ def load_dataset(root: Path, *, split: str = "training", image_size: int | None 
             or an empty split.
     """
     check_choice("--split", split, GROUPS)
-    names = _list_images(root)
+    _check_folder(root)
     manifest = Manifest.read(root)
+    listing = list_pictures(root, with_splits=manifest is None)
+    names = listing.names
+    if not names:
+        raise UserError(
+            f"--dataset {root}: no class folders with images in it; give a folder made by preprocess.py"
+        )
+    listing.report(root)
     if manifest is None:
         spectrogram = SpectrogramConfig.for_image_size(image_size or _own_size(root / names[0]))
-        logger.info(
-            "%s has no dataset.json: training on all of its images; audio settings are the defaults", root
-        )
+        _say_how_taken(root, listing)
     else:
         spectrogram = manifest.spectrogram
         if not manifest.tracks:
@@ -89,17 +94,18 @@ def load_dataset(root: Path, *, split: str = "training", image_size: int | None 
                 f"--image-size {image_size}: the images of {root} have {spectrogram.n_mels} pixels a side; "
                 f"leave the flag away, or preprocess with --image-size {image_size}"
             )
-    pixels, damaged = read_pixels(root, names, spectrogram.n_mels)
-    rows = [row for row in _rows_of_split(names, manifest, split) if row not in damaged]
+    remedy = "mend them" if manifest is None else "delete them and preprocess again for new ones"
+    pixels, damaged = read_pixels(root, names, spectrogram.n_mels, remedy)
+    rows = [row for row in _rows_of_split(listing, manifest, split) if row not in damaged]
     if not rows:
         raise UserError(f"--dataset {root}: no readable image in the split {split}")
     chosen = [names[row] for row in rows]
-    genre_of = [name.partition("/")[0] for name in chosen]  # sorted, as the names are
+    genre_of = [listing.genre_of(name) for name in chosen]  # sorted, as the names are
     genres, labels = list(dict.fromkeys(genre_of)), _numbered(genre_of)
     if manifest is None:  # names that mean nothing: each image is a track of its own
         tracks, segments = np.arange(len(rows)), np.zeros(len(rows), dtype=np.int64)
     else:
-        tracks = _numbered([track_of_image(name) for name in chosen])
+        tracks = _numbered([_track_of(name) for name in chosen])
         segments = np.array([segment_of_image(name) or 0 for name in chosen], dtype=np.int64)
     named_after_source = manifest is not None and manifest.source != "folder"
     name = manifest.source if named_after_source else root.resolve().name
@@ -109,22 +115,26 @@ def load_dataset(root: Path, *, split: str = "training", image_size: int | None 
     )
 
 
-def _list_images(root: Path) -> list[str]:
-    """`<genre>/<file>` of every image, sorted by genre and file."""
+def _check_folder(root: Path) -> None:
     if not root.is_dir():
         what = "is a file" if root.exists() else "there is no such folder"
         raise UserError(f"--dataset {root}: {what}; name a folder made by preprocess.py")
-    names = [
-        f"{folder.name}/{name}"
-        for folder in visible_folders(root)
-        for name in sorted(os.listdir(folder))
-        if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-    ]
-    if not names:
-        raise UserError(
-            f"--dataset {root}: no class folders with images in it; give a folder made by preprocess.py"
-        )
-    return names
+
+
+def _say_how_taken(root: Path, listing: Listing) -> None:
+    """Log what a folder that preprocess did not make is taken for."""
+    has = f"has a {MANIFEST_NAME} of another tool" if is_foreign(root) else f"has no {MANIFEST_NAME}"
+    splits = sorted(listing.splits.items(), key=lambda item: SPLITS.index(item[1]))
+    taken = ", ".join(f"{name}/ for {split}" for name, split in splits)
+    how = f"taking {taken}" if splits else "training on all of its images"
+    logger.info("%s %s: %s; audio settings are the defaults", root, has, how)
+    classes = {} if splits else dict.fromkeys(map(listing.genre_of, listing.names))
+    for name in classes:
+        if SPLIT_FOLDERS.get(name.lower()) == "training":
+            logger.warning(
+                "%s is taken for a class, beside %d others; if it is a split, give --dataset %s",
+                root / name, len(classes) - 1, root / name,
+            )  # fmt: skip
 
 
 def _own_size(path: Path) -> int:
@@ -135,15 +145,24 @@ def _own_size(path: Path) -> int:
         return IMAGE_SIZES[0]
 
 
-def _rows_of_split(names: list[str], manifest: Manifest | None, split: str) -> list[int]:
-    if manifest is None:
-        return list(range(len(names)))
-    splits = {f"{genre}/{track}": part for (genre, track), part in manifest.split_of_track().items()}
-    found = [splits.get(track_of_image(name)) for name in names]
-    strangers = found.count(None)
-    if strangers:
-        logger.warning("%d images belong to no track of dataset.json and are left out", strangers)
+def _rows_of_split(listing: Listing, manifest: Manifest | None, split: str) -> list[int]:
+    if manifest is not None:
+        splits = {f"{genre}/{track}": part for (genre, track), part in manifest.split_of_track().items()}
+        found = [splits.get(_track_of(name)) for name in listing.names]
+        strangers = found.count(None)
+        if strangers:
+            logger.warning("%d images belong to no track of dataset.json and are left out", strangers)
+    elif listing.splits:
+        found = [listing.split_of(name) for name in listing.names]
+    else:
+        return list(range(len(listing.names)))
     return [row for row, part in enumerate(found) if part in GROUPS[split]]
+
+
+def _track_of(name: str) -> str:
+    """`<genre>/<track id>` of an image that preprocess made, in whatever folder of its class it lies now."""
+    genre, _, below = name.partition("/")
+    return f"{genre}/{track_of_image(below.rpartition('/')[2])}"
 
 
 def _numbered(keys: list[str]) -> np.ndarray:

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -47,6 +48,10 @@ class Outcome:
     reference_db: float
     """Mel power in dB that white stands for."""
     path: str
+    bytes: int | None = None
+    """Size of the input file when it was converted; None where that is not known."""
+    modified_ns: int | None = None
+    """And its modification time, since 1970."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +99,13 @@ class Manifest:
 
     @classmethod
     def read(cls, root: Path) -> Manifest | None:
-        """Read dataset.json; None when there is none.
+        """Read dataset.json; None when there is none, or only another tool's (see `is_foreign`).
 
         Raises:
             UserError: it is damaged, or of a later format.
         """
         path = root / MANIFEST_NAME
-        if not path.is_file():
+        if not path.is_file() or is_foreign(root):
             return None
         try:
             contents = json.loads(path.read_text(encoding="utf-8"))
@@ -124,6 +129,30 @@ class Manifest:
         return {(t["genre"], t["id"]): t["split"] for t in self.tracks}
 
 
+def is_foreign(root: Path) -> bool:
+    """Whether the dataset.json of a folder is another tool's: several write a file of this name.
+
+    Ours has a format version and the spectrogram's settings. Where a power cut or a disk has damaged it, its
+    first lines tell, or a report of ours beside it.
+    """
+    path = root / MANIFEST_NAME
+    if not path.is_file():
+        return False
+    with open(path, encoding="utf-8", errors="replace") as file:
+        if re.match(r'\{\s*"format_version": \d+,\s*"source": ', file.read(100)):
+            return False
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return not Report.is_in(root)
+    return not (isinstance(contents, dict) and {"format_version", "spectrogram"} <= contents.keys())
+
+
+COLUMNS = [f.name for f in fields(Outcome)]
+# Those of versions that did not note the input's size and time.
+EARLIER_COLUMNS = COLUMNS[:-2]
+
+
 class Report:
     """preprocess_report.csv: one line an input file, the record of what is finished.
 
@@ -134,7 +163,6 @@ class Report:
     def __init__(self, root: Path) -> None:
         self.path = root / REPORT_NAME
         self.outcomes: dict[str, Outcome] = {}
-        columns = [f.name for f in fields(Outcome)]
         clear_unfinished(root, REPORT_NAME)
         if not self.path.exists():
             self._write()
@@ -144,16 +172,29 @@ class Report:
             with open(self.path, "r+b") as file:
                 file.truncate(len(whole))
         head, *lines = whole.decode("utf-8", "replace").replace("\0", "").split("\n")
-        if head.rstrip("\r") != ",".join(columns):
-            raise UserError(f"{self.path} is not a report of this tool; run with --overwrite")
+        if not _is_head(head):
+            raise UserError(f"{self.path} is not a report of this tool; move it away")
         for line in filter(None, lines):
             self._remember(line)
+        if head.rstrip("\r") != ",".join(COLUMNS):
+            self._write()
+
+    @staticmethod
+    def is_in(root: Path) -> bool:
+        """Whether there is a report of this tool."""
+        try:
+            with open(root / REPORT_NAME, encoding="utf-8", errors="replace") as file:
+                return _is_head(file.readline(1000).rstrip("\n"))
+        except OSError:
+            return False
 
     def _remember(self, line: str) -> None:
         # Line by line, for none has a line break in it: a stray quote then damages no other.
         try:
-            ((*texts, segments, seconds, reference_db, path),) = csv.reader([line])
-            outcome = Outcome(*texts, int(segments), float(seconds), float(reference_db), path)
+            (values,) = csv.reader([line])
+            texts, (segments, seconds, reference_db, path, *source) = values[:5], values[5:]
+            known = [int(value) if value else None for value in source]
+            outcome = Outcome(*texts, int(segments), float(seconds), float(reference_db), path, *known)
         except (TypeError, ValueError, csv.Error):
             return  # damaged: the track counts as not done
         sound = outcome.segments >= 0 and math.isfinite(outcome.seconds + outcome.reference_db)
@@ -180,8 +221,11 @@ class Report:
             self._write()
 
     def _write(self) -> None:
-        head = ",".join(f.name for f in fields(Outcome))
-        write_text(self.path, f"{head}\n{_lines(self.outcomes.values())}")
+        write_text(self.path, f"{','.join(COLUMNS)}\n{_lines(self.outcomes.values())}")
+
+
+def _is_head(line: str) -> bool:
+    return line.rstrip("\r") in (",".join(COLUMNS), ",".join(EARLIER_COLUMNS))
 
 
 def _lines(outcomes: Iterable[Outcome]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,8 +17,9 @@ import numpy as np
 from PIL import Image
 
 from musicspectrogan.audio.images import ImageError, opened_image
+from musicspectrogan.data.grey import as_grey
 from musicspectrogan.data.parallel import LOST, in_parallel
-from musicspectrogan.filesystem import one_at_a_time, reserve, visible_folders, whole_file, write_text
+from musicspectrogan.filesystem import one_at_a_time, reserve, whole_file, write_text
 from musicspectrogan.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -24,22 +27,32 @@ logger = logging.getLogger(__name__)
 IMAGES_PER_TASK = 512
 # Below this many images, starting worker processes takes longer than decoding.
 WORTH_PROCESSES = 8 * IMAGES_PER_TASK
-DAMAGED_SHOWN = 5
+DAMAGED_SHOWN, REASONS_SHOWN = 5, 5
 # Files whose size and time are looked at to tell whether the cache is stale. In a larger set they are spread
 # over it: whoever replaces a few of its files without adding or removing one is noticed by the folder's time,
 # and if they are written in place, when one of these is among them.
 FILES_STAMPED = 4096
+# Part of the key: what earlier versions read otherwise (pictures of 16 bits) is read anew.
+READING = 2
+_CACHE_NAME = re.compile(r"\.?\.cache-(\d+)-[0-9a-f]{16}\.(npy|json)((\.[0-9a-f]{8})?\.tmp)?")
 
 
-def read_pixels(root: Path, names: list[str], size: int) -> tuple[np.ndarray, set[int]]:
+def is_cache(path: Path, size: int | None = None) -> bool:
+    """Whether this is a cache in a dataset root, of images of one size or of any, whole or unfinished."""
+    match = _CACHE_NAME.fullmatch(path.name)
+    return match is not None and size in (None, int(match[1])) and not path.is_dir()
+
+
+def read_pixels(root: Path, names: list[str], size: int, remedy: str = "") -> tuple[np.ndarray, set[int]]:
     """Grey pixels of images, and the rows of those that cannot be read.
 
     They are kept in a cache file in `root`, keyed by the files' names, sizes and times. What was damaged is
     noted beside it, and said again every time.
 
     Args:
-        names: `<genre>/<file>` below root, in the order of the rows.
+        names: paths below root, with slashes, in the order of the rows.
         size: pixels a side; images of other sizes are resized.
+        remedy: what to do about those that cannot be read.
 
     Returns:
         uint8 (M, size, size), memory-mapped: take rows, never all of it.
@@ -50,7 +63,7 @@ def read_pixels(root: Path, names: list[str], size: int) -> tuple[np.ndarray, se
         with one_at_a_time(root / ".cache.lock"):
             cached = _read_cache(cache, notes, len(names), size)
             if cached is None:
-                for stale in root.glob(f"*.cache-{size}-*"):
+                for stale in [path for path in root.glob(".*") if is_cache(path, size)]:
                     stale.unlink()
                 write_text(notes, json.dumps(_decode_all(root, names, size, cache)))
                 cached = np.load(cache, mmap_mode="r"), json.loads(notes.read_text("utf-8"))
@@ -61,7 +74,7 @@ def read_pixels(root: Path, names: list[str], size: int) -> tuple[np.ndarray, se
             cache = Path(folder) / cache.name
             problems = _decode_all(root, names, size, cache)
             pixels = np.load(cache, mmap_mode="r")  # what is mapped stays there without its name
-    return pixels, _report_problems(problems, size, len(names))
+    return pixels, _report_problems(problems, size, len(names), remedy)
 
 
 def _read_cache(cache: Path, notes: Path, count: int, size: int) -> tuple[np.ndarray, dict[str, Any]] | None:
@@ -81,12 +94,20 @@ def _read_cache(cache: Path, notes: Path, count: int, size: int) -> tuple[np.nda
 
 def _key(root: Path, names: list[str], size: int) -> str:
     """A hash of what tells one state of the folder from another."""
-    stamps = [folder.stat().st_mtime_ns for folder in visible_folders(root)]
-    for position in range(0, len(names), -(-len(names) // FILES_STAMPED)):
-        status = (root / names[position]).stat()
-        stamps += [status.st_size, status.st_mtime_ns]
-    contents = "\n".join([str((size, stamps)), *names])
+    folders = sorted({name.rpartition("/")[0] for name in names})
+    stamped = names[:: -(-len(names) // FILES_STAMPED)]
+    stamps = [_stamp(root / folder)[1:] for folder in folders] + [_stamp(root / name) for name in stamped]
+    contents = "\n".join([str((READING, size, stamps)), *names])
     return hashlib.sha256(contents.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and modification time; zeros for a link that leads nowhere, which is one more damaged image."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _decode_all(root: Path, names: list[str], size: int, cache: Path) -> dict[str, Any]:
@@ -143,19 +164,19 @@ def _decode_some(task: Task, *, root: Path, cache: Path) -> Decoded:
     for row, name in enumerate(names, start):
         try:
             with opened_image(root / name) as image:
-                if image.mode != "L" or image.size != (size, size):
-                    resized += 1
-                    image.draft("L", (size, size))
-                    grey = image.convert("L").resize((size, size), Image.Resampling.LANCZOS)
-                else:
-                    grey = image
+                changed = image.mode != "L" or image.size != (size, size)
+                image.draft("L", (size, size))
+                grey = as_grey(image)
+                if grey.size != (size, size):
+                    grey = grey.resize((size, size), Image.Resampling.LANCZOS)
                 pixels[row] = np.asarray(grey)
+                resized += changed
         except ImageError as error:
             failures.append((row, name, str(error)))
     return len(names), failures, resized
 
 
-def _report_problems(problems: dict[str, Any], size: int, total: int) -> set[int]:
+def _report_problems(problems: dict[str, Any], size: int, total: int, remedy: str) -> set[int]:
     if problems["resized"]:
         logger.info(
             "%d of %d images were made grey or resized to %dx%d", problems["resized"], total, size, size
@@ -163,9 +184,13 @@ def _report_problems(problems: dict[str, Any], size: int, total: int) -> set[int
     damaged = [name for _, name, _ in problems["damaged"]]
     if damaged:
         named = ", ".join(damaged[:DAMAGED_SHOWN]) + (", …" if len(damaged) > DAMAGED_SHOWN else "")
+        reasons = Counter(reason for *_, reason in problems["damaged"]).most_common(REASONS_SHOWN)
         logger.warning(
-            "%d images cannot be read and are left out: %s; delete them and preprocess again for new ones",
+            "%d images cannot be read and are left out: %s%s",
             len(damaged),
             named,
+            f"; {remedy}" if remedy else "",
         )
+        for reason, count in reasons:
+            logger.warning("  %d: %s", count, reason)
     return {row for row, _, _ in problems["damaged"]}

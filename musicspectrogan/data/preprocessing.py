@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -30,8 +29,11 @@ from musicspectrogan.data.manifest import (
     Outcome,
     Report,
     assign_splits,
+    is_foreign,
 )
+from musicspectrogan.data.ownership import is_own_image, is_own_unfinished, own_images
 from musicspectrogan.data.parallel import LOCAL, LOST, in_parallel
+from musicspectrogan.data.pixels import is_cache
 from musicspectrogan.data.settings import DASK, PreprocessConfig
 from musicspectrogan.data.sources import Track
 from musicspectrogan.errors import UserError
@@ -159,13 +161,27 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
             taken[track.genre] += 1
             if selection.limit and taken[track.genre] > selection.limit:
                 continue
-        chosen.append(track)
+        chosen.append(_beside_own_names(track))
     return chosen
+
+
+def _beside_own_names(track: Track) -> Track:
+    """A class that is called like a file of ours beside the class folders gets another name."""
+    if track.genre.lower() in (MANIFEST_NAME, REPORT_NAME):
+        return replace(track, genre=f"_{track.genre}")
+    return track
 
 
 def _refuse_foreign(output: Path) -> None:
     """Raise UserError for a folder with files that are not ours; nothing of it is touched."""
-    if not output.is_dir() or (output / MANIFEST_NAME).exists():
+    if not output.is_dir():
+        return
+    if is_foreign(output):
+        raise UserError(f"--output {output}: its {MANIFEST_NAME} is another tool's; give another --output")
+    report = output / REPORT_NAME
+    if os.path.lexists(report) and not Report.is_in(output):
+        raise UserError(f"{report} is not a report of this tool; move it away, or give another --output")
+    if (output / MANIFEST_NAME).is_file():
         return
     if any(not name.startswith(".") for name in os.listdir(output)):
         raise UserError(f"--output {output} holds files that preprocess did not write; give another folder")
@@ -211,19 +227,22 @@ def _differences(present: Manifest, wanted: Manifest) -> list[str]:
 
 
 def _clear(output: Path) -> None:
-    """Remove the images, caches and report of an earlier run, and nothing else.
+    """Remove the images, caches and report of an earlier run, by what they say themselves, and nothing else.
 
     The manifest stays until the new one takes its place: it tells that the folder is ours. By then the rest
     is gone from the disk, so that a power cut cannot leave images of the old settings below the new ones.
     """
     for folder in visible_folders(output):
-        for path in folder.iterdir():
-            if re.fullmatch(r".+_\d{3,}\.png|\..+\.png\..*tmp", path.name):
-                path.unlink()
+        removed = own_images(folder)
+        for path in removed:
+            path.unlink()
         sync_folder(folder)
-        if not any(folder.iterdir()):
+        left = sum(1 for _ in folder.iterdir())
+        if removed and not left:
             folder.rmdir()
-    for path in [*output.glob(".cache-*"), output / REPORT_NAME]:
+        elif left:
+            logger.warning("%s: %d files in it are not of preprocess, and stay", folder, left)
+    for path in [*filter(is_cache, output.iterdir()), output / REPORT_NAME]:
         path.unlink(missing_ok=True)
     sync_folder(output)
 
@@ -242,7 +261,8 @@ def _convert_all(
     present = _present_images(config.output)
     _drop_vanished(tracks, report, present, config.output)
     report.append(*(outcome_of(track, EXCLUDED, track.excluded) for track in tracks if track.excluded))
-    pending = _pending(candidates, report, present, config.output)
+    files = {track.id: _file_facts(track.path) for track in candidates}
+    pending = _pending(candidates, files, report, present, config.output)
     if len(pending) < len(candidates):
         logger.info("%d of %d tracks were converted before", len(candidates) - len(pending), len(candidates))
     # Workers on other machines sync what they write themselves.
@@ -254,16 +274,29 @@ def _convert_all(
         _recording(report, config.output if together else None) as record,
     ):
         for outcome in in_parallel(work, pending, lost=lost, backend=backend):
-            record(outcome)
+            record(replace(outcome, **files[outcome.track]))
             bar.update()
     if pending and config.input and not _holds_anything(config.input):
         raise UserError(
             f"--input {config.input}: vanished while it was read; give the same command again when it is back"
         )
+    ours = {track.genre for track in tracks} | {outcome.genre for outcome in report.outcomes.values()}
     for folder in visible_folders(config.output):
         _image_names(folder)  # workers that died have left something half-written
-        if not any(folder.iterdir()):
+        if folder.name in ours and not any(folder.iterdir()):
             folder.rmdir()  # ImageFolder refuses a class without images
+
+
+def _file_facts(path: Path) -> dict[str, int | None]:
+    """What tells one state of an input file from another, as the report has it.
+
+    Taken before it is read, so that a file that changes meanwhile is converted once more.
+    """
+    try:
+        status = path.stat()
+    except OSError:  # gone; what was made of it is kept
+        return {"bytes": None, "modified_ns": None}
+    return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
 @contextmanager
@@ -302,7 +335,7 @@ def _lost(track: Track, output: Path) -> Outcome:
     """A track that killed its worker, and may have had some images by then."""
     folder = output / track.genre
     for name in _image_names(folder):
-        if track_of_image(name) == track.id:
+        if track_of_image(name) == track.id and is_own_image(folder / name, track.id):
             (folder / name).unlink()
     return outcome_of(track, SKIPPED, LOST)
 
@@ -326,11 +359,12 @@ def _present_images(output: Path) -> Present:
 
 
 def _image_names(folder: Path) -> list[str]:
-    """Names of the images in a class folder, once what is half-written is removed; no other file is ours."""
+    """Names as images of ours have them in a class folder, once what we left half-written is removed."""
     names = []
     for name in os.listdir(folder):
-        if name.startswith(".") and ".png." in name and name.endswith(".tmp"):
-            (folder / name).unlink(missing_ok=True)
+        if name.startswith("."):
+            if is_own_unfinished(folder, name):
+                (folder / name).unlink(missing_ok=True)
         elif name.endswith(".png") and segment_of_image(name) is not None:
             names.append(name)
     return names
@@ -347,32 +381,54 @@ def _drop_vanished(tracks: Iterable[Track], report: Report, present: Present, ou
     ]
     for outcome in dropped:
         for name in present.pop((outcome.genre, outcome.track), []):
-            (output / outcome.genre / name).unlink()
+            if is_own_image(output / outcome.genre / name, outcome.track):
+                (output / outcome.genre / name).unlink()
     for genre in {outcome.genre for outcome in dropped if (output / outcome.genre).is_dir()}:
         sync_folder(output / genre)  # or the images may come back, and nothing knows of them any more
     gone = {"status": EXCLUDED, "reason": "no longer in the input", "segments": 0}
     report.append(*(replace(outcome, **gone) for outcome in dropped if outcome.track not in ids))
 
 
-def _pending(tracks: Iterable[Track], report: Report, present: Present, output: Path) -> list[Track]:
+def _pending(
+    tracks: Iterable[Track],
+    files: Mapping[str, dict[str, int | None]],
+    report: Report,
+    present: Present,
+    output: Path,
+) -> list[Track]:
     """Tracks that are still to be done, with whatever an interrupted attempt left of them removed.
 
-    A track is done when its line says so and its images are all there and whole. Those skipped before are
-    tried again: the file may have been mended, or a decoder installed.
+    A track is done when its line says so, of the file as it is now, and its images are all there and whole.
+    Those skipped before are tried again: the file may have been mended, or a decoder installed.
+
+    Args:
+        files: size and time of each track's file, by its id.
     """
-    pending, undone, leftover, n_cut = [], [], [], 0
+    pending, undone, leftover, unknown, n_cut, n_changed = [], [], [], [], 0, 0
     for track in tracks:
         folder = f"{output}/{track.genre}/"  # and no Path, for there may be millions of images
         images = [folder + name for name in present.get((track.genre, track.id), [])]
         done = report.outcomes.get(track.id)
         if done and done.status == CONVERTED:
+            facts = files[track.id]
+            noted = {name: getattr(done, name) for name in facts}
+            changed = None not in (*noted.values(), *facts.values()) and noted != facts
+            all_there = len(images) == done.segments and all(map(ends_whole, images))
+            if not all_there:  # or others' files have names like ours: that takes a closer look
+                images = [path for path in images if is_own_image(path, track.id)]
             cut = [path for path in images if not ends_whole(path)]
-            if len(images) == done.segments and not cut:
+            if len(images) == done.segments and not cut and not changed:
+                if noted != facts and None not in facts.values():  # noted by no earlier version
+                    unknown.append(replace(done, **facts))
                 continue
             n_cut += len(cut)
+            n_changed += changed
             undone.append(track.id)
-        leftover += images
+        leftover += [path for path in images if is_own_image(path, track.id)]
         pending.append(track)
+    report.append(*unknown)
+    if n_changed:
+        logger.info("%d files have changed since they were converted; they are converted again", n_changed)
     if n_cut:
         logger.warning("%d images are empty or cut short; their tracks are converted again", n_cut)
     report.forget(undone)

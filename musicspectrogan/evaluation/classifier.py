@@ -169,7 +169,7 @@ def cached_classifiers(
     ]
     try:
         write_torch_file([classifier.state_dict() for classifier in classifiers], path)
-        for stale in set(root.glob(".classifiers-*.pt")) - {path}:
+        for stale in set(root.glob(f".classifiers-{'[0-9a-f]' * 16}.pt")) - {path}:
             stale.unlink()
     except OSError as error:
         logger.warning("%s cannot keep the classifiers (%s): trained again each time", root, error.strerror)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
-from musicspectrogan.data.manifest import Manifest
+from musicspectrogan.data.manifest import MANIFEST_NAME, Manifest, is_foreign
+from musicspectrogan.data.splits import split_folders
 from musicspectrogan.errors import UserError
 
 # Fewer images, from fewer tracks, say nothing: each image is asked for its five nearest neighbours, and
@@ -82,7 +83,7 @@ class Splits:
 
 
 def load_splits(root: Path, split: str | None = None) -> Splits:
-    """The training split of a folder made by preprocess, and the tracks to judge by.
+    """The training split of a folder made by preprocess, or with train/ and test/, and what to judge by.
 
     Args:
         split: test, validation, or held-out, which is both. None for the test tracks: the validation
@@ -92,23 +93,33 @@ def load_splits(root: Path, split: str | None = None) -> Splits:
     Raises:
         UserError: nothing is held out there, or too little of it to judge by.
     """
-    manifest = Manifest.read(root) if root.is_dir() else None
-    if root.is_dir() and manifest is None:
-        raise UserError(
-            f"--dataset {root}: has no dataset.json, so no track of it is known to be held out; "
-            "make the folder with preprocess.py"
-        )
+    known = _splits_of(root) if root.is_dir() else set()
     training = _enough_of(root, "training", 2)
     if split is not None:
         return Splits(training, _enough_of(root, split), split)
     test = None
-    if manifest and any(track["split"] == "test" for track in manifest.tracks):
+    if "test" in known:
         test = load_dataset(root, split="test")
         if _is_enough(test):
             return Splits(training, test, "test")
     size = "There are no test tracks" if test is None else f"The test tracks are {_size(test)}, too few"
     remark = f"{size} to judge by: the validation tracks, by which best.pt is chosen, were used too."
     return Splits(training, _enough_of(root, "held-out"), "held-out", (remark,))
+
+
+def _splits_of(root: Path) -> set[str]:
+    """The splits that a dataset has; UserError where it has none."""
+    manifest = Manifest.read(root)
+    if manifest is not None:
+        return {track["split"] for track in manifest.tracks}
+    folders = split_folders(root)
+    if folders is None:
+        what = f"has no {MANIFEST_NAME}" + (" but another tool's" if is_foreign(root) else "")
+        raise UserError(
+            f"--dataset {root}: {what}, so no track of it is known to be held out; "
+            "make the folder with preprocess.py, or put the classes below folders train and test"
+        )
+    return set(folders.values())
 
 
 def _enough_of(root: Path, split: str, times: int = 1) -> ImageDataset:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,16 @@ import torch
 
 from musicspectrogan.audio.images import ImageError, opened_image
 from musicspectrogan.data.dataset import ImageDataset
+from musicspectrogan.data.grey import as_grey
+from musicspectrogan.data.listing import list_pictures
 from musicspectrogan.errors import UserError
 from musicspectrogan.evaluation.sets import ImageSet
 from musicspectrogan.evaluation.settings import FEWEST_SAMPLES
 from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.checkpoint import Checkpoint
+
+logger = logging.getLogger(__name__)
 
 SAMPLES_AT_ONCE = 64
 
@@ -108,7 +114,7 @@ def _remarks(checkpoint: Checkpoint, training: ImageDataset) -> list[str]:
 
 
 def images_in(folder: Path, training: ImageDataset, count: int, seed: int) -> Subject:
-    """Read the PNGs of a folder, or a random choice of them.
+    """Read the pictures of a folder, or a random choice of them: whatever training would take.
 
     They have genres where they lie in class folders of the dataset's names, or where each says its own,
     as generate writes it.
@@ -118,29 +124,51 @@ def images_in(folder: Path, training: ImageDataset, count: int, seed: int) -> Su
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder")
-    paths = _pngs(folder, training.genres)
-    if len(paths) < FEWEST_SAMPLES:
+    found = _pictures(folder, training.genres)
+    if len(found) < FEWEST_SAMPLES:
         raise UserError(
-            f"{folder}: {len(paths)} PNGs in it; at least {FEWEST_SAMPLES} are needed, "
+            f"{folder}: {len(found)} pictures in it; at least {FEWEST_SAMPLES} are needed, "
             "flat or in class folders named like the dataset's"
         )
-    if len(paths) > count:
-        chosen = np.random.default_rng(seed).choice(len(paths), count, replace=False)
-        paths = [paths[number] for number in np.sort(chosen)]
-    pixels = np.empty((len(paths), *training.pixels.shape[1:]), dtype=np.uint8)
+    if len(found) > count:
+        chosen = np.random.default_rng(seed).choice(len(found), count, replace=False)
+        found = [found[number] for number in np.sort(chosen)]
+    pixels = np.empty((len(found), *training.pixels.shape[1:]), dtype=np.uint8)
     genres = []
-    for number, path in enumerate(paths):
-        pixels[number], genre = _read(path, training.image_size)
-        genres.append(path.parent.name if path.parent != folder else genre)
+    for number, (path, genre) in enumerate(found):
+        pixels[number], own = _read(path, training.image_size)
+        genres.append(genre or own)
     conditional = set(genres) <= set(training.genres)
     labels = [training.genres.index(genre) if conditional else 0 for genre in genres]
-    facts = {"images": str(folder), "samples": len(paths)}
-    return Subject(ImageSet(pixels, np.array(labels), np.arange(len(paths))), conditional, facts)
+    facts = {"images": str(folder), "samples": len(found)}
+    return Subject(ImageSet(pixels, np.array(labels), np.arange(len(found))), conditional, facts)
 
 
-def _pngs(folder: Path, genres: list[str]) -> list[Path]:
-    folders = [folder, *(folder / genre for genre in genres)]
-    return [p for f in folders for p in sorted(f.glob("*.png")) if not p.name.startswith(".")]
+def _pictures(folder: Path, genres: list[str]) -> list[tuple[Path, str]]:
+    """Pictures with their genres by the class folders that they lie in; no genre for those in none.
+
+    A folder is a class by its exact name, else by one that differs in case alone and stands for one class.
+    """
+    listing = list_pictures(folder, with_splits=False)
+    folders = {name.partition("/")[0] for name in listing.names}
+    alike = Counter(genre.casefold() for genre in genres)
+    written = Counter(name.casefold() for name in folders)
+    classes = {genre: genre for genre in genres if genre in folders}
+    for genre in genres:
+        for name in folders - classes.keys():
+            key = genre.casefold()
+            if name.casefold() == key and alike[key] == written[key] == 1:
+                classes[name] = genre
+    inside = [(folder / name, classes.get(name.partition("/")[0], "")) for name in listing.names]
+    known = sorted(((path, genre) for path, genre in inside if genre), key=lambda found: found[1])
+    unknown = sorted(folders - classes.keys())
+    if unknown:
+        count = len(inside) - len(known)
+        logger.warning(
+            "%s: %d pictures lie in folders that are no classes of the dataset (%s) and are left out",
+            folder, count, ", ".join(unknown),
+        )  # fmt: skip
+    return [*((folder / name, "") for name in listing.beside), *known]
 
 
 def _read(path: Path, size: int) -> tuple[np.ndarray, str]:
@@ -152,6 +180,6 @@ def _read(path: Path, size: int) -> tuple[np.ndarray, str]:
                     f"{size}x{size}; resize them, or preprocess with another --image-size"
                 )
             genre = getattr(image, "text", {}).get("genre", "")
-            return np.asarray(image.convert("L")), genre
-    except ImageError:
-        raise UserError(f"{path}: cannot be read as an image; remove it") from None
+            return np.asarray(as_grey(image)), genre
+    except ImageError as error:
+        raise UserError(f"{path}: cannot be read as an image ({error}); mend it, or move it away") from None

@@ -21,6 +21,8 @@ RUNS = Path("runs")
 CONFIG_NAME = "config.yaml"
 LOG_NAME = "log.txt"
 SAMPLES_FOLDER = "samples"
+# What a run draws there; other pictures are the user's.
+_GRID_NAME = re.compile(r"(real|epoch_\d+(_images_\d+)?)\.png")
 
 logger = logging.getLogger(__name__)
 
@@ -107,14 +109,15 @@ def create_run(run: Path, config: TrainingConfig) -> None:
     write_settings(run, config)
     for name in (CHECKPOINTS_FOLDER, SAMPLES_FOLDER):
         make_folder(run / name)
-    for path in (run / SAMPLES_FOLDER).glob("*.png"):
-        path.unlink()  # of an unstarted run, which may have had other settings
+    for path in (run / SAMPLES_FOLDER).iterdir():
+        if _GRID_NAME.fullmatch(path.name):
+            path.unlink()  # of an unstarted run, which may have had other settings
 
 
 def clear_unfinished_files(run: Path) -> None:
     """Remove what a kill or a power cut left of checkpoints and samples that were being written."""
-    for name in (CHECKPOINTS_FOLDER, SAMPLES_FOLDER):
-        clear_unfinished(run / name)
+    clear_unfinished(run / CHECKPOINTS_FOLDER, "*.pt")
+    clear_unfinished(run / SAMPLES_FOLDER, "*.png")
 
 
 def write_settings(run: Path, config: TrainingConfig) -> None:

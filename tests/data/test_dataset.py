@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -10,11 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Command
 from PIL import Image
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
+from musicspectrogan.data.listing import IMAGE_SUFFIXES, list_pictures
 from musicspectrogan.errors import UserError
+from musicspectrogan.information import describe
 
 GENRES = ["blues", "jazz", "metal", "rock"]
 
@@ -330,3 +336,250 @@ def test_a_number_beyond_any_segment_does_not_stop_the_others(root: Path) -> Non
     image = next((root / "rock").glob("*.png"))
     shutil.copy(image, image.with_name("x_" + "9" * 100 + ".png"))
     assert len(load_dataset(root)) == count
+
+
+# Grey levels of every kind, as a picture that a mode is made from.
+RAMP = (np.arange(64 * 64, dtype=np.uint32).reshape(64, 64) * 16).astype(np.uint16)
+RAMP8 = np.rint(RAMP / 257.0).astype(np.uint8)
+GREY = Image.fromarray(RAMP8)
+
+
+def shown(path: Path, picture: Image.Image, **options: object) -> np.ndarray:
+    """The pixels that training sees of a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, **options)
+    (pixels,) = load_dataset(path.parent.parent).pixels
+    return np.asarray(pixels).astype(int)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_16_bits_are_scaled_and_not_clipped(tmp_path: Path, suffix: str) -> None:
+    picture = Image.fromarray(RAMP)
+    assert picture.mode == "I;16"
+    if suffix == "pgm":
+        picture = picture.convert("I")
+    np.testing.assert_array_equal(shown(tmp_path / "a" / f"x.{suffix}", picture), RAMP8)
+
+
+def test_a_tiff_of_16_bits_whose_zero_is_white(tmp_path: Path) -> None:
+    white_is_zero = shown(tmp_path / "w" / "a" / "x.tif", Image.fromarray(RAMP), tiffinfo={262: 0})
+    np.testing.assert_array_equal(white_is_zero, 255 - RAMP8.astype(int))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"])
+@pytest.mark.parametrize("level", [0, 255])
+def test_black_and_white_are_that_in_every_mode(tmp_path: Path, mode: str, level: int) -> None:
+    picture = Image.new("L", (64, 64), level)
+    picture = picture.convert("P").convert("PA") if mode == "PA" else picture.convert("RGB").convert(mode)
+    seen = shown(tmp_path / "a" / ("x.tif" if mode in ("PA", "CMYK", "YCbCr") else "x.png"), picture)
+    assert (seen.min(), seen.max()) == (level, level)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bits_reach_from_black_to_white(tmp_path: Path, bits: int) -> None:
+    levels = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64) % 2**bits
+    picture = Image.fromarray(levels).convert("P")
+    picture.putpalette([round(k * 255 / (2**bits - 1)) for k in range(2**bits) for _ in range(3)])
+    seen = shown(tmp_path / "a" / "x.png", picture, bits=bits)
+    np.testing.assert_array_equal(seen, np.rint(levels * (255 / (2**bits - 1))))
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0, 0), (128, 100), (255, 200)])
+def test_what_is_transparent_lies_on_black(tmp_path: Path, alpha: int, expected: int) -> None:
+    assert (
+        shown(tmp_path / "a" / "x.png", Image.new("RGBA", (64, 64), (200, 200, 200, alpha))) == expected
+    ).all()
+
+
+def test_a_transparent_colour_of_a_palette_is_black(tmp_path: Path) -> None:
+    picture = GREY.convert("P")
+    seen = shown(tmp_path / "a" / "x.png", picture, transparency=200)
+    np.testing.assert_array_equal(seen, np.where(RAMP8 == 200, 0, RAMP8))
+
+
+def test_a_picture_is_taken_upright_and_of_several_frames_the_first(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    np.testing.assert_array_equal(shown(tmp_path / "t" / "a" / "x.png", GREY, exif=exif), np.rot90(RAMP8, -1))
+    frames = [Image.new("L", (64, 64), level) for level in (50, 200)]
+    seen = shown(tmp_path / "f" / "a" / "x.png", frames[0], save_all=True, append_images=frames[1:])
+    assert (seen == 50).all()
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason"),
+    [
+        (Image.fromarray(np.full((64, 64), 0.5, np.float32)), "floating-point pixels (mode F)"),
+        (Image.fromarray(np.full((64, 64), 500, np.int32)), "32-bit integer pixels (mode I)"),
+        (Image.new("LAB", (64, 64)), "its colours are CIELAB (mode LAB)"),
+    ],
+    ids=["float", "int32", "lab"],
+)
+def test_pixels_that_could_mean_anything_are_left_out_by_name(
+    picture: Image.Image, reason: str, foreign: Path, messages: pytest.LogCaptureFixture
+) -> None:
+    picture.save(foreign / "cats" / "odd.tif")
+    assert len(load_dataset(foreign)) == 5
+    assert "1 images cannot be read and are left out: cats/odd.tif; mend them" in messages.text
+    assert reason in messages.text
+    assert "delete" not in messages.text
+
+
+def test_training_finds_what_image_folder_finds(foreign: Path, messages: pytest.LogCaptureFixture) -> None:
+    """Nested folders, links, all suffixes in any case; and in the same order."""
+    assert set(IMAGE_SUFFIXES) == set(IMG_EXTENSIONS)
+    (foreign / "dogs" / ".hidden.png").unlink()
+    for number, name in enumerate(
+        ("cats/b/c/deep.PGM", "cats/b/x.Ppm", "cats/b-a/y.BMP", "cats/a.TIFF", "birds/1/...and justice.webp")
+    ):
+        path = foreign / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        form = {".pgm": "PPM", ".ppm": "PPM"}.get(path.suffix.lower())
+        Image.new("RGB" if path.suffix == ".Ppm" else "L", (64, 64), number).save(path, format=form)
+    elsewhere = foreign.parent / "elsewhere"
+    shutil.copytree(foreign / "dogs", elsewhere)
+    (foreign / "cats" / "linked").symlink_to(elsewhere)
+    (foreign / "cats" / "linked file.jpg").symlink_to(foreign / "cats" / "colour.jpg")
+    expected = ImageFolder(str(foreign))
+    names = list_pictures(foreign).names
+    assert names == [Path(path).relative_to(foreign).as_posix() for path, _ in expected.samples]
+    dataset = load_dataset(foreign)
+    assert dataset.genres == expected.classes == ["birds", "cats", "dogs"]
+    assert dataset.labels.tolist() == expected.targets
+    assert f"{foreign}: 2 files are no pictures and are passed over: cats/linked/notes.txt" in messages.text
+
+
+def test_a_change_deep_inside_renews_the_cache(foreign: Path) -> None:
+    (foreign / "cats" / "deep").mkdir()
+    Image.new("L", (64, 64), 7).save(foreign / "cats" / "deep" / "x.png")
+    before = as_bytes(load_dataset(foreign))
+    Image.new("L", (64, 64), 8).save(foreign / "cats" / "deep" / "x.png")
+    assert set(as_bytes(load_dataset(foreign))) ^ set(before) == {bytes([level]) * 4096 for level in (7, 8)}
+
+
+def test_links_that_lead_nowhere_or_round_in_circles(foreign: Path, messages) -> None:
+    (foreign / "cats" / "circle").symlink_to(foreign / "cats")
+    (foreign / "cats" / "gone.png").symlink_to(foreign / "nowhere.png")
+    for _ in range(2):
+        messages.clear()
+        assert len(load_dataset(foreign)) == 5
+        assert "1 images cannot be read and are left out: cats/gone.png" in messages.text
+    assert caches(foreign) == [".json", ".npy"]
+    assert "no cache" not in messages.text
+
+
+def test_pictures_beside_the_class_folders_are_told(foreign: Path, messages) -> None:
+    Image.new("L", (64, 64)).save(foreign / "cover.png")
+    assert len(load_dataset(foreign)) == 5
+    assert "1 pictures lie beside the class folders and are passed over: cover.png" in messages.text
+
+
+def test_our_images_in_folders_of_their_class_stay_their_tracks(root: Path) -> None:
+    before = load_dataset(root)
+    for path in list((root / "jazz").glob("*.png")):
+        (root / "jazz" / "sorted").mkdir(exist_ok=True)
+        path.rename(root / "jazz" / "sorted" / path.name)
+    after = load_dataset(root)
+    assert as_bytes(after) == as_bytes(before)
+    assert after.tracks.tolist() == before.tracks.tolist()
+    assert after.segments.tolist() == before.segments.tolist()
+
+
+@pytest.mark.parametrize("contents", ['{"labels": [["cats/red.png", 0]]}', "[]", "not JSON", ""])
+def test_the_dataset_json_of_another_tool_is_no_hindrance(
+    contents: str, foreign: Path, messages: pytest.LogCaptureFixture
+) -> None:
+    (foreign / "dataset.json").write_text(contents)
+    dataset = load_dataset(foreign)
+    assert (len(dataset), dataset.genres, dataset.name) == (5, ["cats", "dogs"], "pictures")
+    assert "has a dataset.json of another tool: training on all of its images" in messages.text
+    assert (foreign / "dataset.json").read_text() == contents
+
+
+def splits_of_pictures(root: Path, names: dict[str, int]) -> Path:
+    """`<split>/<class>` folders of so many pictures each, every one of another grey."""
+    level = 0
+    for name, count in names.items():
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            level += 1
+            Image.new("L", (64, 64), level).save(root / name / f"{number}.png")
+    return root
+
+
+def test_split_folders_above_the_classes_are_splits(tmp_path: Path, messages) -> None:
+    names = {"Train/jazz": 3, "Train/rock": 4, "val/rock": 2, "test/jazz": 1, "test/rock": 1}
+    root = splits_of_pictures(tmp_path / "pictures", names)
+    training = load_dataset(root)
+    assert training.genres == ["jazz", "rock"]
+    assert training.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert [image[0] for image in as_bytes(training)] == [1, 2, 3, 4, 5, 6, 7]
+    assert ": taking Train/ for training, val/ for validation, test/ for test;" in messages.text
+    assert [image[0] for image in as_bytes(load_dataset(root, split="validation"))] == [8, 9]
+    assert [image[0] for image in as_bytes(load_dataset(root, split="test"))] == [10, 11]
+    assert load_dataset(root, split="test").genres == ["jazz", "rock"]
+    every = load_dataset(root, split="all")
+    assert every.labels.tolist() == sorted(every.labels.tolist())
+    assert len(every) == 11
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"Train/album 1": 1, "Test/album 2": 1},  # two bands
+        {"train": 2, "test": 2},
+        {"train/rock": 2, "test/rock": 2, "bus/red": 1},
+        {"train/rock": 2},
+        {"val/rock": 2, "test/rock": 2},
+    ],
+)
+def test_classes_with_such_names_stay_classes(tmp_path: Path, names: dict[str, int], messages) -> None:
+    root = splits_of_pictures(tmp_path / "pictures", names)
+    dataset = load_dataset(root)
+    assert dataset.genres == sorted({name.partition("/")[0] for name in names})
+    assert len(dataset) == sum(names.values())
+    told = "if it is a split, give --dataset" in messages.text
+    assert told == any(name.lower().startswith("train") for name in names)
+
+
+def test_a_folder_that_may_not_be_read_is_told_and_passed_over(
+    foreign: Path, messages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No mode keeps out who runs these tests as root."""
+    (foreign / "lost+found").mkdir()
+    scan = os.scandir
+
+    def scandir(folder: Path) -> object:
+        if Path(folder).name == "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert len(load_dataset(foreign)) == 5
+    assert f"{foreign / 'lost+found'} cannot be read (Permission denied) and is passed over" in messages.text
+
+
+def test_caches_alone_are_cleared(foreign: Path) -> None:
+    for name in ("my.cache-64-notes.txt", ".cache-64-notes", "..cache-64-x.npy"):
+        (foreign / name).write_text("mine")
+    (foreign / f"..cache-64-{'0' * 16}.npy.tmp").touch()
+    (foreign / f".cache-64-{'0' * 16}.npy").touch()
+    load_dataset(foreign)
+    assert caches(foreign) == ["", ".json", ".npy"]
+    assert not list(foreign.glob("*0000*"))
+    assert (foreign / "my.cache-64-notes.txt").read_text() == "mine"
+    assert (foreign / "..cache-64-x.npy").read_text() == "mine"
+
+
+def test_commands_say_what_a_folder_is_taken_for(tmp_path: Path, command: Command) -> None:
+    root = splits_of_pictures(tmp_path / "pictures", {"train/jazz": 2, "train/rock": 2, "test/rock": 1})
+    (root / "dataset.json").write_text('{"labels": null}')
+    done = command("run.py", "--dataset", "pictures", "--dry-run", "--device", "cpu", cwd=tmp_path)
+    assert "has a dataset.json of another tool: taking train/ for training, test/ for test;" in done.stderr
+    assert describe(root).splitlines() == [
+        f"dataset      {root} (class folders of pictures, with another tool's dataset.json)",
+        "images       5",
+        "genres       jazz 2, rock 3",
+        "splits       training 4 images, test 1 images",
+        "passed over  0",
+    ]

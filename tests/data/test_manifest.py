@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Manifest, Outcome, Report, assign_splits
+from musicspectrogan.data.manifest import (
+    CONVERTED,
+    SKIPPED,
+    Manifest,
+    Outcome,
+    Report,
+    assign_splits,
+    is_foreign,
+)
 from musicspectrogan.errors import UserError
 
 
@@ -221,6 +229,25 @@ def test_the_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert [row[0] for row in rows[1:]] == ["plain", "quoted", "ü-日本", "skipped"]
 
 
+def test_a_report_without_size_and_time_is_read_and_continued(tmp_path: Path) -> None:
+    path = tmp_path / "preprocess_report.csv"
+    path.write_text(
+        "track,genre,split,status,reason,segments,seconds,reference_db,path\n"
+        'a,rock,,converted,"one, two",10,30.013,31.4159,music/rock/a.wav\n'
+    )
+    report = Report(tmp_path)
+    assert report.outcomes == {"a": outcome("a", reason="one, two")}
+    assert (report.outcomes["a"].bytes, report.outcomes["a"].modified_ns) == (None, None)
+    report.append(outcome("b", bytes=123, modified_ns=1_700_000_000_123_456_789))
+    assert Report(tmp_path).outcomes == report.outcomes
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["track"], row["bytes"], row["modified_ns"]) for row in rows] == [
+        ("a", "", ""),
+        ("b", "123", "1700000000123456789"),
+    ]
+
+
 def test_a_line_that_was_cut_off_is_dropped_and_the_next_one_is_whole(tmp_path: Path) -> None:
     report = Report(tmp_path)
     for line in tracks(3):
@@ -276,7 +303,7 @@ def test_a_line_that_says_nothing_new_is_not_repeated(tmp_path: Path) -> None:
 @pytest.mark.parametrize("contents", ["", "something,else\n1,2\n"])
 def test_another_file_in_the_place_of_the_report_is_refused(tmp_path: Path, contents: str) -> None:
     (tmp_path / "preprocess_report.csv").write_text(contents)
-    with pytest.raises(UserError, match="is not a report of this tool; run with --overwrite"):
+    with pytest.raises(UserError, match="is not a report of this tool; move it away"):
         Report(tmp_path)
 
 
@@ -342,11 +369,8 @@ def damaged(**changes: object) -> str:
 @pytest.mark.parametrize(
     "contents",
     [
-        "",
-        "not json",
-        "[]",
-        "{}",
         damaged()[:-30],
+        damaged()[:45],
         damaged(spectrogram={"sample_rate": 22050, "bands": 3}),
         damaged(spectrogram=None),
         damaged(tracks=[{"id": "a", "genre": "rock", "segments": 1}]),
@@ -359,6 +383,27 @@ def test_a_damaged_dataset_json_is_refused(tmp_path: Path, contents: str) -> Non
     (tmp_path / "dataset.json").write_text(contents)
     with pytest.raises(UserError, match=r"is damaged .*; run preprocess with --overwrite"):
         Manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    ["", "not json", "[]", "{}", "7", "[" * 100_000, '{"labels": [["a.png", 0]]}', '{"format_version": 1}'],
+)
+def test_the_dataset_json_of_another_tool_is_none_of_ours(tmp_path: Path, contents: str) -> None:
+    (tmp_path / "dataset.json").write_text(contents)
+    assert is_foreign(tmp_path)
+    assert Manifest.read(tmp_path) is None
+    assert (tmp_path / "dataset.json").read_text() == contents
+
+
+@pytest.mark.parametrize("left", [b"", bytes(900), b'{\n "format', b"\xff\xfe"])
+def test_what_is_left_of_a_dataset_json_is_ours_beside_our_report(tmp_path: Path, left: bytes) -> None:
+    Report(tmp_path)
+    (tmp_path / "dataset.json").write_bytes(left)
+    with pytest.raises(UserError, match=r"is damaged .*; run preprocess with --overwrite"):
+        Manifest.read(tmp_path)
+    (tmp_path / "dataset.json").write_text('{"labels": null}')  # whole, and so it is another tool's
+    assert Manifest.read(tmp_path) is None
 
 
 def test_the_example_of_damage_is_itself_sound(tmp_path: Path) -> None:

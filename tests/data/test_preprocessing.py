@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -20,7 +23,10 @@ from PIL import Image
 
 from musicspectrogan.audio.files import load, save
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, cut_images, encode
-from musicspectrogan.data import composer
+from musicspectrogan.data import composer, conversion
+from musicspectrogan.data.preprocessing import preprocess
+from musicspectrogan.data.settings import PreprocessConfig
+from musicspectrogan.errors import UserError
 
 RATE = composer.SAMPLE_RATE
 Again = tuple[Path, Command]
@@ -320,7 +326,9 @@ class TestGoingOn:
 
         unfinished = max(report(whole).keys() - finished)
         genre = report(whole)[unfinished]["genre"]
-        (killed / genre / f".{unfinished}_{images_of_a_clip:03d}.png.tmp").write_bytes(b"half an image")
+        whole_image = (whole / genre / f"{unfinished}_000.png").read_bytes()
+        half = whole_image[: len(whole_image) // 2]
+        (killed / genre / f".{unfinished}_{images_of_a_clip:03d}.png.0123abcd.tmp").write_bytes(half)
         done = command(*line, killed, cwd=tmp_path)
         assert f"{len(finished)} of {clips} tracks were converted before" in done.stderr
         assert dataset_bytes(killed) == dataset_bytes(whole)
@@ -365,6 +373,62 @@ class TestGoingOn:
         assert images_in(output) == ["rock/good_000.png", "rock/mended_000.png"]
         assert [track["id"] for track in manifest(output)["tracks"]] == ["good", "mended"]
         assert (output / "rock" / "good_000.png").stat().st_mtime_ns == good
+
+    @pytest.mark.parametrize("change", ["contents", "time alone", "shorter"])
+    def test_a_replaced_file_is_converted_again(
+        self, change: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Its old images make room, also those of segments that it has no longer."""
+        caplog.set_level(logging.INFO, logger="musicspectrogan")
+        for name in ("same", "changed"):
+            write_music(tmp_path / "music" / "rock" / f"{name}.wav", seconds=7.0)
+        config = PreprocessConfig("folder", tmp_path / "music", tmp_path / "out", jobs=1)
+        preprocess(config)
+        clip, output = tmp_path / "music" / "rock" / "changed.wav", tmp_path / "out"
+        facts = clip.stat()
+        line = report(output)["changed"]
+        assert (line["bytes"], line["modified_ns"]) == (str(facts.st_size), str(facts.st_mtime_ns))
+        same = (output / "rock" / "same_000.png").stat().st_mtime_ns
+        before = (output / "rock" / "changed_000.png").stat().st_mtime_ns
+        if change == "contents":
+            write_music(clip, style="drums", seconds=7.0)
+        elif change == "shorter":
+            write_music(clip, style="drums", seconds=4.0)
+            os.utime(clip, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        else:
+            os.utime(clip, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
+        caplog.clear()
+        preprocess(config)
+        assert "1 files have changed since they were converted" in caplog.text
+        assert "1 of 2 tracks were converted before" in caplog.text
+        expected = expected_images(clip, SpectrogramConfig())
+        assert len(expected) == (1 if change == "shorter" else 2)
+        names = [f"rock/changed_{k:03d}.png" for k in range(len(expected))]
+        assert images_in(output) == [*names, "rock/same_000.png", "rock/same_001.png"]
+        for name, pixels in zip(names, expected, strict=True):
+            with Image.open(output / name) as image:
+                np.testing.assert_array_equal(np.asarray(image), pixels)
+        assert (output / "rock" / "same_000.png").stat().st_mtime_ns == same
+        assert (output / "rock" / "changed_000.png").stat().st_mtime_ns > before
+        caplog.clear()
+        preprocess(config)
+        assert "2 of 2 tracks were converted before" in caplog.text
+
+    def test_a_report_of_an_earlier_version_counts_as_unchanged_until_a_file_changes(
+        self, again: Again, gtzan_tree: Path, tmp_path: Path
+    ) -> None:
+        output, run = again
+        path = output / "preprocess_report.csv"
+        rows = [line.rsplit(",", 2)[0] for line in path.read_text().splitlines()]
+        path.write_text("".join(f"{row}\n" for row in rows))
+        before = dataset_bytes(output)
+        assert "16 of 16 tracks were converted before" in run().stderr
+        assert dataset_bytes(output) == before
+        line = report(output)["rock.00000"]
+        assert int(line["bytes"]) == Path(line["path"]).stat().st_size
+        path.write_text(path.read_text().replace(f",{line['bytes']},{line['modified_ns']}\n", ",5,7\n"))
+        assert "files have changed since" in run().stderr
+        assert dataset_bytes(output) == before
 
     def test_what_was_taken_and_is_excluded_now_leaves_the_dataset(
         self, tmp_path: Path, command: Command
@@ -434,6 +498,99 @@ class TestAnOutputInUse:
         assert (output / "mine" / "picture.png").read_bytes() == b"mine too"
 
     @pytest.mark.parametrize("flags", [[], ["--overwrite"]])
+    @pytest.mark.parametrize(
+        "contents", ['{"labels": [["rock/a_001.png", 0]]}', "[1, 2]", "no JSON", "", '{"format_version": 3}']
+    )
+    def test_the_dataset_json_of_another_tool_is_refused_and_nothing_is_touched(
+        self, contents: str, flags: list[str], tmp_path: Path
+    ) -> None:
+        write_music(tmp_path / "music" / "rock" / "a.wav")
+        output = tmp_path / "out"
+        (output / "rock").mkdir(parents=True)
+        Image.new("RGB", (64, 64), "red").save(output / "rock" / "a_001.png")
+        (output / "dataset.json").write_text(contents)
+        before = {name: (output / name).read_bytes() for name in files_in(output)}
+        config = PreprocessConfig("folder", tmp_path / "music", output, jobs=1, overwrite=bool(flags))
+        with pytest.raises(UserError, match=r"is another tool's; give another --output$") as refused:
+            preprocess(config)
+        assert "--overwrite" not in str(refused.value)
+        assert {name: (output / name).read_bytes() for name in files_in(output)} == before
+
+    def test_a_report_of_another_tool_is_refused_before_anything_is_removed(self, again: Again) -> None:
+        output, run = again
+        (output / "preprocess_report.csv").write_text("mine,alone\n")
+        before = dataset_bytes(output)
+        assert "is not a report of this tool; move it away" in run("--overwrite", status=2).stderr
+        assert dataset_bytes(output) == before
+        assert (output / "preprocess_report.csv").read_text() == "mine,alone\n"
+
+    def test_files_with_names_like_ours_outlast_everything(self, again: Again, gtzan_tree: Path) -> None:
+        """Pictures without our text, a copy under another name, texts, caches, and an empty folder."""
+        output, run = again
+        picture = io.BytesIO()
+        Image.new("RGB", (64, 64), "red").save(picture, "PNG")
+        ours = (output / "rock" / "rock.00000_000.png").read_bytes()
+        foreign = {
+            "rock/rock.00000_007.png": picture.getvalue(),
+            "rock/holiday_001.png": picture.getvalue(),
+            "rock/favourite_001.png": ours,
+            "rock/rock.00000_008.png": b"a text",
+            "rock/.rock.00000_009.png.tmp": b"half a text",
+            "rock/.drawing.png.12345678.tmp": picture.getvalue(),
+            "rock/.rock.00001_000.png.bak.tmp": ours,
+            "jazz/jazz.00001_000.png": picture.getvalue(),  # in the place of one of ours
+            ".cache-thumbs": b"thumbs",
+            "my.cache-64-notes.txt": b"notes",
+            ".cache-64-0123456789abcdef.npy.txt": b"notes",
+        }
+        for name, contents in foreign.items():
+            (output / name).write_bytes(contents)
+        (output / "empty").mkdir()
+
+        def assert_all_there() -> None:
+            assert {name: (output / name).read_bytes() for name in foreign} == foreign
+            assert (output / "empty").is_dir()
+
+        assert "16 of 16 tracks were converted before" in run().stderr
+        assert_all_there()
+        (output / "rock" / "rock.00000_000.png").unlink()
+        (output / "jazz" / "jazz.00001_001.png").unlink()
+        told = run().stderr
+        assert_all_there()
+        assert report(output)["rock.00000"]["status"] == "converted"
+        assert (output / "rock" / "rock.00000_000.png").read_bytes() == ours
+        assert report(output)["jazz.00001"]["status"] == "skipped"
+        reason = "jazz.00001_000.png is there and not of preprocess; move it away"
+        assert report(output)["jazz.00001"]["reason"] == reason and reason in told
+        told = run("--limit", 1, "--overwrite").stderr
+        assert_all_there()
+        assert "rock: 7 files in it are not of preprocess, and stay" in told
+        kept = set(images_in(output)) - set(foreign)
+        assert kept == {f"{genre}/{genre}.00000_{k:03d}.png" for genre in GENRES for k in range(2)}
+
+    def test_a_foreign_picture_outlasts_a_track_that_leaves(self, tmp_path: Path) -> None:
+        for name in ("kept", "taken"):
+            write_music(tmp_path / "music" / "rock" / f"{name}.wav")
+        config = PreprocessConfig("folder", tmp_path / "music", tmp_path / "out", jobs=1)
+        preprocess(config)
+        mine = tmp_path / "out" / "rock" / "taken_005.png"
+        Image.new("L", (64, 64), 7).save(mine)
+        (tmp_path / "music" / "rock" / "taken.wav").unlink()
+        preprocess(config)
+        assert images_in(tmp_path / "out") == ["rock/kept_000.png", "rock/taken_005.png"]
+
+    def test_a_class_with_the_name_of_a_file_of_ours_gets_another(self, tmp_path: Path) -> None:
+        for genre in ("dataset.json", "Preprocess_Report.csv", "rock"):
+            write_music(tmp_path / "music" / genre / f"{genre}.wav")
+        preprocess(PreprocessConfig("folder", tmp_path / "music", tmp_path / "out", jobs=1))
+        assert manifest(tmp_path / "out")["genres"] == ["_Preprocess_Report.csv", "_dataset.json", "rock"]
+        assert images_in(tmp_path / "out") == [
+            "_Preprocess_Report.csv/Preprocess_Report.csv_000.png",
+            "_dataset.json/dataset.json_000.png",
+            "rock/rock_000.png",
+        ]
+
+    @pytest.mark.parametrize("flags", [[], ["--overwrite"]])
     def test_a_folder_with_other_files_is_refused_and_left_as_it_is(
         self, flags: list[str], gtzan_tree: Path, tmp_path: Path, command: Command
     ) -> None:
@@ -493,6 +650,57 @@ class TestFilesThatCannotBeConverted:
         assert lines["cut off"]["reason"].startswith("ends after 4.")
         assert "of the 7.0 s that its header says" in lines["cut off"]["reason"]
 
+    def test_what_nobody_foresaw_in_a_track_costs_that_track(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for name in ("a", "b", "c", "d", "e"):
+            write_music(tmp_path / "music" / "rock" / f"{name}.wav")
+        real_load, real_write = conversion.load, conversion.write_image
+
+        def load(path: Path, rate: int) -> object:
+            errors = {
+                "a": ZeroDivisionError("an odd\nthing"),
+                "b": OSError(5, "I/O error"),
+                "c": MemoryError(),
+            }
+            if path.stem in errors:
+                raise errors[path.stem]
+            return real_load(path, rate)
+
+        def write(path: Path, *rest: object, **text: object) -> None:
+            real_write(path, *rest, **text)
+            if path.name.startswith("d"):
+                raise ValueError("no such colour")
+
+        monkeypatch.setattr(conversion, "load", load)
+        monkeypatch.setattr(conversion, "write_image", write)
+        caplog.set_level(logging.DEBUG, logger="musicspectrogan")
+        preprocess(PreprocessConfig("folder", tmp_path / "music", tmp_path / "out", jobs=1))
+        lines = report(tmp_path / "out")
+        assert {name: line["status"] for name, line in lines.items()} == {
+            **dict.fromkeys("abcd", "skipped"),
+            "e": "converted",
+        }
+        bug = "(a bug of this tool; please report it)"
+        assert lines["a"]["reason"].startswith("ZeroDivisionError at test_preprocessing.py:")
+        assert lines["a"]["reason"].endswith(f": an odd thing {bug}")
+        assert lines["b"]["reason"] == "OSError: I/O error"
+        assert lines["c"]["reason"] == "not enough memory for it; cut it into pieces"
+        assert lines["d"]["reason"].startswith("ValueError at ") and lines["d"]["reason"].endswith(bug)
+        assert images_in(tmp_path / "out") == ["rock/e_000.png"]
+        assert "Traceback" in caplog.text
+
+    def test_a_full_disk_ends_the_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_music(tmp_path / "music" / "rock" / "a.wav")
+
+        def write(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(conversion, "write_image", write)
+        with pytest.raises(OSError, match="No space left"):
+            preprocess(PreprocessConfig("folder", tmp_path / "music", tmp_path / "out", jobs=1))
+        assert report(tmp_path / "out") == {}
+
     def test_a_class_without_images_is_no_class(self, mixed: Path) -> None:
         assert manifest(mixed / "out")["genres"] == ["good"]
         assert not (mixed / "out" / "bad").exists()
@@ -525,6 +733,19 @@ class TestFilesThatCannotBeConverted:
         stray = report(tmp_path / "out")["stray"]
         assert stray["status"] == "excluded"
         assert stray["reason"] == "lies beside the class folders, not in one"
+
+    def test_a_track_may_be_called_like_an_image_of_another(self, tmp_path: Path, caplog) -> None:
+        caplog.set_level(logging.INFO, logger="musicspectrogan")
+        for name in ("a", "a_000", "a_001", "a_000_000", "7"):
+            write_music(tmp_path / "music" / "0" / f"{name}.wav", seconds=7.0)
+        config = PreprocessConfig("folder", tmp_path / "music", tmp_path / "out", jobs=1)
+        preprocess(config)
+        assert {t["id"]: t["segments"] for t in manifest(tmp_path / "out")["tracks"]} == {
+            "7": 2, "a": 2, "a_000": 2, "a_000_000": 2, "a_001": 2
+        }  # fmt: skip
+        assert len(images_in(tmp_path / "out")) == 10
+        preprocess(config)
+        assert "5 of 5 tracks were converted before" in caplog.text
 
     def test_no_two_tracks_share_an_image(self, tmp_path: Path, command: Command) -> None:
         write_music(tmp_path / "music" / "rock" / "live" / "one.wav", style="bass")

@@ -607,6 +607,71 @@ def test_images_may_say_their_genre_themselves(genres, conditional, known, tmp_p
     assert set(subject.images.labels) == {GENRES.index("metal") if conditional else 0}
 
 
+@pytest.fixture
+def of_three_classes(tmp_path) -> ImageDataset:
+    """Of the classes C, Jazz and c; nothing but their names matters."""
+    for genre in ("C", "Jazz", "c"):
+        put_images(tmp_path / "dataset" / genre, np.zeros((1, 64, 64), np.uint8))
+    return load_dataset(tmp_path / "dataset")
+
+
+def test_whatever_training_takes_is_judged(of_three_classes, tmp_path, caplog):
+    """Any suffix in any case, 16 bits, nested folders, and class folders in capitals."""
+    folder = tmp_path / "samples"
+    names = [
+        f"{genre}/{k}{suffix}" for genre in ("JAZZ", "C") for k, suffix in enumerate((".PNG", ".jpg", ".tif"))
+    ]
+    names += [f"JAZZ/deep/{number}.jpeg" for number in range(FEWEST_SAMPLES)]
+    for name in [*names, "polka/x.png", "JAZZ/notes.txt"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        grey = np.full((64, 64), 127 * 257, np.uint16)
+        picture = Image.fromarray(
+            grey if name.lower().endswith(("png", "tif")) else (grey // 257).astype(np.uint8)
+        )
+        if name.endswith("txt"):
+            (folder / name).write_text("no picture")
+        else:
+            picture.save(folder / name)
+    subject = images_in(folder, of_three_classes, 500, seed=0)
+    assert subject.conditional
+    assert of_three_classes.genres == ["C", "Jazz", "c"]
+    assert np.bincount(subject.images.labels).tolist() == [3, 3 + FEWEST_SAMPLES]
+    assert (subject.images.pixels == 127).all()
+    told = "1 pictures lie in folders that are no classes of the dataset (polka) and are left out"
+    assert told in caplog.text
+
+
+@pytest.mark.parametrize(("name", "genre"), [("C", "C"), ("c", "c"), ("jazz", "Jazz"), ("Jazz", "Jazz")])
+def test_a_class_folder_is_matched_exactly_first(name, genre, of_three_classes, tmp_path):
+    put_images(tmp_path / "samples" / name, np.zeros((FEWEST_SAMPLES, 64, 64), np.uint8))
+    labels = images_in(tmp_path / "samples", of_three_classes, 500, seed=0).images.labels
+    assert {of_three_classes.genres[label] for label in labels} == {genre}
+
+
+def test_two_folders_for_one_class_are_ambiguous(of_three_classes, tmp_path, caplog):
+    for name in ("JAZZ", "jazz"):
+        put_images(tmp_path / "samples" / name, np.zeros((FEWEST_SAMPLES, 64, 64), np.uint8))
+    with pytest.raises(UserError, match="0 pictures in it"):
+        images_in(tmp_path / "samples", of_three_classes, 500, seed=0)
+    assert "no classes of the dataset (JAZZ, jazz)" in caplog.text
+
+
+def test_split_folders_are_enough_to_judge_by(tmp_path):
+    for split, count in (("train", 40), ("test", 24)):
+        for number, genre in enumerate(("jazz", "rock")):
+            pixels = np.arange(count, dtype=np.uint8)[:, None, None] * np.ones((1, 64, 64), np.uint8)
+            put_images(tmp_path / split / genre, pixels + np.uint8(100 * number))
+    splits = load_splits(tmp_path)
+    assert (splits.split, len(splits.training), len(splits.held_out), splits.remarks) == ("test", 80, 48, ())
+    with pytest.raises(UserError, match="no readable image in the split validation"):
+        load_splits(tmp_path, "validation")
+    (tmp_path / "dataset.json").write_text('{"labels": null}')
+    assert len(load_splits(tmp_path).held_out) == 48
+    shutil.rmtree(tmp_path / "test")
+    with pytest.raises(UserError, match=r"has no dataset\.json but another tool's, .*folders train and test"):
+        load_splits(tmp_path)
+
+
 def test_a_damaged_cache_is_said_and_mended(cache, known, yardstick, tmp_path, caplog):
     path, contents = cache
     root = Path(shutil.copytree(known, tmp_path / "dataset"))
@@ -744,16 +809,16 @@ def test_a_dataset_without_splits(known, copies, tmp_path):
     [
         (
             lambda folder: [p.unlink() for p in sorted(folder.iterdir())[21:]],
-            ["21 PNGs", f"at least {FEWEST_SAMPLES} are needed"],
+            ["21 pictures", f"at least {FEWEST_SAMPLES} are needed"],
         ),
         (
             lambda folder: Image.new("L", (128, 64)).save(folder / "005.png"),
             ["005.png is 128x64 pixels", "64x64", "resize", "--image-size"],
         ),
-        (lambda folder: (folder / "007.png").write_bytes(b"no picture"), ["007.png", "remove it"]),
+        (lambda folder: (folder / "007.png").write_bytes(b"no picture"), ["007.png", "move it away"]),
         (
             lambda folder: (folder / "007.png").write_bytes((folder / "007.png").read_bytes()[:900]),
-            ["007.png", "cannot be read as an image", "remove it"],
+            ["007.png", "cannot be read as an image", "mend it, or move it away"],
         ),
         (shutil.rmtree, ["there is no such folder"]),
     ],
@@ -778,7 +843,7 @@ def test_wrong_images(spoil, told, copies, known, tmp_path):
         (("--checkpoint", "RUN", "--images", "empty"), ["one of --checkpoint, --images and --compare"]),
         (("--checkpoint", "RUN", "--compare", "RUN", "RUN"), ["--checkpoint, --images and --compare"]),
         (("--compare", "RUN", "nowhere"), ["nowhere", "no such checkpoint"]),
-        (("--compare", "RUN", "empty"), ["empty", "0 PNGs"]),
+        (("--compare", "RUN", "empty"), ["empty", "0 pictures"]),
         (("--checkpoint", "RUN", "--output", "empty"), ["empty is a folder", "evaluation.json"]),
         (("--checkpoint", "RUN", "--output", "page.html"), ["page.html", ".json"]),
         (("--checkpoint", "RUN", "--split", "vaildation"), ["did you mean 'validation'?"]),

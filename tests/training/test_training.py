@@ -733,3 +733,17 @@ def test_the_share_is_a_setting(command, images, tmp_path):
     common = ("run.py", "--dataset", images, "--snapshot-every", 1, "--epochs", 4, *SMALL)
     command(*common, "--snapshot-share", 1, "--keep-checkpoints", 9, "--output", "all", cwd=tmp_path)
     assert len(list((tmp_path / "all" / "samples").glob("epoch_*.png"))) == 4
+
+
+def test_an_unstarted_run_gives_up_its_own_grids_alone(tmp_path: Path) -> None:
+    """Its folder may be the user's, with a copy of our settings and pictures and files of theirs."""
+    config = TrainingConfig(dataset=tmp_path)
+    names = ("real.png", "epoch_0001.png", "epoch_0001_images_00000064.png")
+    mine = ("holiday.png", "real.png.jpg", "epoch_one.png", ".notes.tmp", ".a.txt.tmp")
+    (tmp_path / "samples").mkdir()
+    for name in (*names, *mine):
+        (tmp_path / "samples" / name).write_text("a picture")
+    run_directory.create_run(tmp_path, config)
+    (tmp_path / "samples" / ".real.png.tmp").touch()
+    run_directory.clear_unfinished_files(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == sorted(mine)
