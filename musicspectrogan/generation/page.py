@@ -93,8 +93,7 @@ def write_page(
         items: shown in this order within their genre, the real ones after the generated ones; genres in
             the order of their first item.
         config: how the images were made; gives the axes, and how high the sounds reach.
-        facts: shown at the top, in this order: settings, checkpoint and the like. Favourites that a
-            listener marks belong to pages of the same facts in the same place.
+        facts: shown at the top, in this order: settings, checkpoint and the like.
     """
     rows: dict[str, list[PageItem]] = {}
     for item in items:
@@ -108,7 +107,6 @@ def write_page(
         quietest=f"{config.top_db:g}",
         highest=f"{config.f_max / 1000:g}",
         facts=facts,
-        page_key=hashlib.sha256(repr(list(facts.items())).encode()).hexdigest()[:16],
         loops=any(item.loops for item in items),
         preload="metadata" if len(items) <= MOST_PRELOADED else "none",
         hertz=[(f"{hz:g}", f"{at:.2%}") for hz, at in hertz_marks(config)],
@@ -116,8 +114,8 @@ def write_page(
         rows=[
             {
                 "name": genre or "Samples",
-                "generated": [_figure(item, config) for item in row if not item.real],
-                "real": [_figure(item, config) for item in row if item.real],
+                "generated": [_figure(item, config, folder) for item in row if not item.real],
+                "real": [_figure(item, config, folder) for item in row if item.real],
             }
             for genre, row in rows.items()
         ],
@@ -183,7 +181,7 @@ def _magma_channels() -> list[str]:
     return [" ".join(f"{stop[channel] / 255:.4f}" for stop in stops) for channel in range(3)]
 
 
-def _figure(item: PageItem, config: SpectrogramConfig) -> dict[str, Any]:
+def _figure(item: PageItem, config: SpectrogramConfig, folder: Path) -> dict[str, Any]:
     """What the template says of one item."""
     columns = item.columns or config.n_frames
     seconds = _seconds(columns, config)
@@ -193,6 +191,7 @@ def _figure(item: PageItem, config: SpectrogramConfig) -> dict[str, Any]:
     times[-1] += " s"
     files = ((item.audio, _kind(item.audio, "Sound")), (item.image, _kind(item.image, "Image")))
     return {
+        "identity": _identity(folder, item),
         "what": what,
         "spoken": f"Spectrogram: {what}; {seconds:.1f} s, {config.f_min:g} to {config.f_max:g} Hz",
         "caption": item.caption,
@@ -209,6 +208,15 @@ def _figure(item: PageItem, config: SpectrogramConfig) -> dict[str, Any]:
         "natural_width": max(_least_width(seconds), round(columns / config.n_frames * IMAGE_WIDTH)),
         "least_width": _least_width(seconds),
     }
+
+
+def _identity(folder: Path, item: PageItem) -> str:
+    """By what a favourite is known again: never the mark of one sound for another that has its name later."""
+    try:
+        contents = (folder / item.image).read_bytes()
+    except (OSError, ValueError):  # not there yet, or no name that a file can have
+        contents = b""
+    return hashlib.sha256(os.fsencode(item.audio) + contents).hexdigest()[:16]
 
 
 def _kind(name: str, otherwise: str) -> str:

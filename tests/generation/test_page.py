@@ -130,9 +130,8 @@ def test_hostile_names_are_only_text(tmp_path):
     assert only_script(page)
     assert [attributes for tag, attributes in elements.found if tag == "b"] == [{"class": "badge"}]
     assert not [a for _, attributes in elements.found for a in attributes if a.startswith("on")]
-    assert [a for _, attributes in elements.found for a in attributes if a.startswith("data-")] == [
-        "data-page"
-    ]
+    data = [a for _, attributes in elements.found for a in attributes if a.startswith("data-")]
+    assert data == ["data-sound"] * 3
     assert {HOSTILE, quote_out, "$title ${style}", f"</title>{HOSTILE}", "?"} <= set(elements.text)
     assert unquote(elements.all("img", "src")[0]) == f"./{HOSTILE_FILE}"
     for address in elements.all("img", "src") + elements.all("audio", "src") + elements.all("a", "href"):
@@ -464,12 +463,16 @@ def test_two_pages_do_not_share_favourites(browser, listed):
     copy = listed.with_name("copy.html")
     copy.write_bytes(listed.read_bytes())
     assert watched(browser, copy, beside=tab).js("starred()") == []
-    # Another checkpoint's page in the same place.
-    items = [PageItem("rock", "0", "0 0.png", "0 0.wav")]
-    write_page(listed.parent, "A list", items, CONFIG, {"checkpoint": "b.pt"})
-    assert watched(browser, listed, beside=tab).js("starred()") == []
-    # More of the same checkpoint's.
-    write_page(listed.parent, "Another title", items, CONFIG, {"checkpoint": "a.pt"})
+
+
+def test_favourites_are_those_sounds_and_not_their_names(browser, listed):
+    tab = watched(browser, listed)
+    tab.js("stars()[0].click(), stars()[1].click()")
+    items = [
+        PageItem("rock", caption, f"{caption} {caption}.png", f"{caption} {caption}.wav") for caption in "01"
+    ]
+    Image.fromarray(np.full((64, 64), 99, np.uint8)).save(listed.parent / "1 1.png")
+    write_page(listed.parent, "More was made, by other settings", items, CONFIG, {"checkpoint": "b.pt"})
     assert watched(browser, listed, beside=tab).js("starred()") == [0]
 
 

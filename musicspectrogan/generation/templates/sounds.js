@@ -14,7 +14,7 @@
 
   // Favourites. The browser may deny its storage, or another program may have written to it: then the
   // marks last as long as the page is open.
-  const storage = `musicspectrogan ${main.dataset.page} ${location.pathname.replace(/index\.html$/, "")}`;
+  const storage = `musicspectrogan favourites ${location.pathname.replace(/index\.html$/, "")}`;
   const favourites = new Set(stored());
 
   function stored() {
@@ -27,9 +27,9 @@
   }
 
   function mark(figure, star) {
-    const name = nameOf(figure);
-    if (!favourites.delete(name)) favourites.add(name);
-    press(star, favourites.has(name));
+    const { sound } = figure.dataset;
+    if (!favourites.delete(sound)) favourites.add(sound);
+    press(star, favourites.has(sound));
     try {
       localStorage.setItem(storage, JSON.stringify([...favourites]));
       choose();
@@ -40,16 +40,12 @@
     if (figure.hidden) onlyFavourites.focus();
   }
 
-  function nameOf(figure) {
-    return figure.querySelector("audio").getAttribute("src");
-  }
-
   // What is shown. What is folded away is not, and nothing that is not shown makes a sound.
   const isShown = figure => !figure.closest("[hidden], details:not([open])");
 
   function choose() {
     const wanted = genre ? genre.value : "";
-    for (const figure of figures) figure.hidden = isPressed(onlyFavourites) && !favourites.has(nameOf(figure));
+    for (const figure of figures) figure.hidden = isPressed(onlyFavourites) && !favourites.has(figure.dataset.sound);
     sections.forEach((section, number) => {
       const folded = section.querySelector("details");
       if (folded) {
@@ -150,7 +146,7 @@
   main.addEventListener("toggle", silenceHidden, true);
   for (const figure of figures) {
     const star = figure.querySelector(".star");
-    press(star, favourites.has(nameOf(figure)));
+    press(star, favourites.has(figure.dataset.sound));
     star.addEventListener("click", () => mark(figure, star));
   }
   // Folded away on a phone, side by side elsewhere.
