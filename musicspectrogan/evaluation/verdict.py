@@ -33,7 +33,8 @@ def verdict(report: Report) -> str:
         )
     opening = "By the Fréchet distance these samples are"
     if not farther:
-        opening = "The Fréchet distance cannot tell these samples from real music: they are"
+        tells = "does not clearly tell" if any(map(_may_be_farther, figures.values())) else "cannot tell"
+        opening = f"The Fréchet distance {tells} these samples from real music: they are"
     return f"{opening} {' and '.join(parts)}{_genres(report)}{_tricks(report)}."
 
 
@@ -87,12 +88,16 @@ def _is_farther(figure: Figure) -> bool:
     return _exceeds(figure.value, figure.real)
 
 
+def _may_be_farther(figure: Figure) -> bool:
+    """Whether the interval, which is that of the samples' distance alone, is above 1, and that is all."""
+    return _low(figure.ratio) > 1.0 and not _is_farther(figure)
+
+
 def _doubt(figure: Figure) -> str:
     if _is_vague(figure):
         return "; too few tracks to tell"
-    # The interval is that of the samples' distance alone.
-    if _low(figure.ratio) > 1.0 and not _is_farther(figure):
-        return "; may be chance, for real music's own distance is uncertain too"
+    if _may_be_farther(figure):
+        return "; may be chance"
     return ""
 
 

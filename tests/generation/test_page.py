@@ -540,9 +540,9 @@ def test_everything_has_a_name_for_screen_readers(tmp_path):
 @pytest.mark.parametrize(
     ("f_max", "reach"), [(8000.0, "8"), (11025.0, "11.025"), (4500.0, "4.5")], ids=["8", "11.025", "4.5"]
 )
-def test_the_page_says_how_high_the_sounds_reach(tmp_path, f_max, reach):
+def test_the_page_says_how_high_the_images_reach(tmp_path, f_max, reach):
     path = write_page(tmp_path, "A run", ITEMS, replace(CONFIG, f_max=f_max), {})
-    assert f"{reach}&nbsp;kHz at the top: the sounds reach no higher." in path.read_text(encoding="utf-8")
+    assert f"{reach}&nbsp;kHz at the top." in path.read_text(encoding="utf-8")
 
 
 def test_a_page_of_many_opens_no_file_before_it_is_played(browser, tmp_path):
