@@ -160,7 +160,9 @@ def _write(
     write_image(output / image, sound.image, settings, genre=sound.genre, comment=about)
     tags = {"genre": sound.genre, "comment": about}
     save(output / audio, sound.samples, settings.sample_rate, loops=config.loop, **tags)
-    return PageItem(sound.genre, f"seed {sound.seed}", image, audio, columns=sound.image.shape[1])
+    return PageItem(
+        sound.genre, f"seed {sound.seed}", image, audio, columns=sound.image.shape[1], loops=config.loop
+    )
 
 
 def _real_items(checkpoint: Checkpoint, genre: str, config: GenerateConfig, output: Path) -> list[PageItem]:

@@ -93,6 +93,13 @@ def test_every_genre_gets_a_pair_a_seed_and_real_ones_beside(generate):
     assert all(f"{name}.wav" in page and f"{name}.png" in page for name in made)
 
 
+def test_loops_loop_on_the_page_and_real_ones_do_not(generate):
+    folder = generate("--genre", "jazz", "--count", 1, "--seconds", 4, "--loop")
+    players = (folder / "index.html").read_text().split("<audio ")[1:]
+    assert len(players) == 1 + 4
+    assert ["controls loop " in player for player in players] == [True, *[False] * 4]
+
+
 @pytest.mark.parametrize(
     ("flags", "title"),
     [
