@@ -15,7 +15,7 @@ import soundfile
 import soxr
 
 from musicspectrogan.errors import UserError, printable
-from musicspectrogan.filesystem import whole_file
+from musicspectrogan.filesystem import is_clutter, whole_file
 
 SOUNDFILE_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .au .snd .aif .aiff .aifc".split())
 FALLBACK_SUFFIXES = frozenset(".m4a .mp4 .aac .wma .webm .ape .wv .mka .3gp .mp2".split())
@@ -69,8 +69,20 @@ class Audio:
 
 
 def is_audio(name: str) -> bool:
-    """True for file names that this module would try to decode; dot files (AppleDouble) are not audio."""
-    return name.lower().endswith(tuple(AUDIO_SUFFIXES)) and not name.startswith(".")
+    """True for file names that this module would try to decode; AppleDouble and the like are not audio."""
+    return name.lower().endswith(tuple(AUDIO_SUFFIXES)) and not is_clutter(name)
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """What a file says of itself, such as title, artist, album, license, copyright and comment.
+
+    Empty for formats that soundfile does not read.
+    """
+    try:
+        with _native_messages_silenced(), soundfile.SoundFile(_for_soundfile(path)) as file:
+            return file.copy_metadata()
+    except (soundfile.LibsndfileError, OSError, ValueError):
+        return {}
 
 
 def load(path: Path, sample_rate: int) -> Audio:
@@ -105,7 +117,7 @@ def save(path: Path, samples: np.ndarray, sample_rate: int, *, loops: bool = Fal
     form = {"channels": 1, "format": container, "subtype": subtype}
     with whole_file(path) as temporary:
         try:
-            with soundfile.SoundFile(temporary, "w", sample_rate, **form) as file:
+            with soundfile.SoundFile(_for_soundfile(temporary), "w", sample_rate, **form) as file:
                 for name, value in tags.items():
                     setattr(file, name, printable(value))
                 file.write(samples)
@@ -113,6 +125,11 @@ def save(path: Path, samples: np.ndarray, sample_rate: int, *, loops: bool = Fal
                 _append_loop_points(temporary, len(samples), sample_rate)
         except soundfile.LibsndfileError:
             raise UserError(f"{path}: cannot be written; is the disk full?") from None
+
+
+def _for_soundfile(path: Path) -> str | bytes:
+    """The path as soundfile takes it where a name is not UTF-8, as those from old discs are."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _append_loop_points(path: Path, frames: int, sample_rate: int) -> None:
@@ -189,7 +206,7 @@ def _mixed_down(block: np.ndarray) -> np.ndarray:
 def _decode(path: Path, sample_rate: int, block_frames: int = BLOCK_FRAMES) -> Audio:
     """By libsndfile."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(_for_soundfile(path)) as file:
             if file.format == "RAW":  # libsndfile's guess about an .au or .snd without a header
                 raise AudioError("does not decode: no header of a known format")
             if file.channels > MOST_CHANNELS:
