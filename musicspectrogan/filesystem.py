@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -22,16 +23,42 @@ from musicspectrogan.errors import UNPRINTABLE, UserError
 # Room in a 255-byte file name for a segment number or a seed, the suffix and a temporary name around it.
 LONGEST_NAME_BYTES = 160
 _UNSAFE = re.compile(rf'\s*[/\\:*?"<>|{UNPRINTABLE}]+\s*')
+# A byte that is no UTF-8, as Python tells of it.
+_NO_UTF8 = re.compile(r"[\udc80-\udcff]")
 # The end of the name of a file that is being written.
 _UNFINISHED = ".tmp"
 # What Windows takes for devices, whatever suffix follows.
 _DEVICES = re.compile(r"(?i:con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)")
 
+# What systems, tools and this package itself leave in folders, in lower case, whatever is in it. All else is
+# the user's, also where its name begins with a dot.
+CLUTTER = frozenset(
+    {
+        ".ds_store", ".localized", ".fseventsd", ".spotlight-v100", ".temporaryitems", ".apdisk", "__macosx",
+        ".appledouble", ".documentrevisions-v100",  # macOS
+        "$recycle.bin", "recycler", "system volume information", "desktop.ini", "thumbs.db",  # Windows
+        "lost+found", ".directory", ".thumbnails", ".gvfs",  # Linux
+        "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", ".@__thumb", ".recycle",
+        ".snapshot", ".snapshots", ".zfs", ".stfolder", ".stversions", ".dropbox", ".sync",  # storage
+        ".git", ".svn", ".hg", ".ipynb_checkpoints", ".venv", "__pycache__", ".idea", ".vscode",  # programs
+        ".lock",
+    }
+)  # fmt: skip
+_CLUTTER = re.compile(
+    r"\._.*|\.(trash|cache|dropbox\.cache|nfs[0-9a-f]{8}|fuse_hidden|~lock).*|\..+\.(tmp|sw[op])"
+)
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder of this name is of a system or a tool, and no music or image of the user's."""
+    name = name.lower()
+    return name in CLUTTER or bool(_CLUTTER.fullmatch(name))
+
 
 def safe_name(text: str) -> str:
     """A name that is one folder or file name on every system, as near to `text` as that allows."""
-    name = _UNSAFE.sub("-", text.encode("utf-8", "replace").decode("utf-8")).strip(" .-")
-    if _DEVICES.match(name):
+    name = _UNSAFE.sub("-", _NO_UTF8.sub(_as_windows_wrote_it, text)).strip(" .-")
+    if _DEVICES.match(name) or is_clutter(name):
         name = f"_{name}"
     if len(name.encode("utf-8")) > LONGEST_NAME_BYTES:
         kept = name.encode("utf-8")[: LONGEST_NAME_BYTES - 9].decode("utf-8", "ignore")
@@ -39,10 +66,44 @@ def safe_name(text: str) -> str:
     return name or f"unnamed-{_tag(text)}"
 
 
+def _as_windows_wrote_it(escaped: re.Match) -> str:
+    """The letter that such a byte most likely is: names that are no UTF-8 are from old Windows discs."""
+    return bytes([ord(escaped[0]) - 0xDC00]).decode("cp1252", "replace")
+
+
 def distinct_name(text: str) -> str:
     """The same, and where that is not `text` itself, another name for every text."""
     name = safe_name(text)
     return name if name == text else f"{name}-{_tag(text)}"
+
+
+def distinct_names(texts: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """A safe name for each text; different texts have names that differ on every file system.
+
+    So they differ in more than case. A text that is its own safe name keeps it; another that would get the
+    same has a hash at its end. Two Unicode forms of a text, composed and decomposed, are one text.
+
+    Args:
+        taken: names that are not to be given.
+    """
+    forms: dict[str, list[str]] = {}
+    for text in sorted(set(texts)):
+        forms.setdefault(unicodedata.normalize("NFC", text), []).append(text)
+    # The form that is there: HFS+ would decompose another one.
+    chosen = {(text if text in same else same[0]): same for text, same in forms.items()}
+    used, names = {caseless(name) for name in taken}, {}
+    for text in sorted(chosen, key=lambda text: (safe_name(text) != text, text)):
+        name = safe_name(text)
+        if caseless(name) in used:
+            name = f"{name}-{_tag(text)}"
+        used.add(caseless(name))
+        names |= dict.fromkeys(chosen[text], name)
+    return names
+
+
+def caseless(name: str) -> str:
+    """What is equal for names that are one file's where case and Unicode's forms are ignored."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _tag(text: str) -> str:
@@ -194,8 +255,16 @@ def make_folder(path: Path) -> None:
 
 
 def visible_folders(folder: Path) -> list[Path]:
-    """Sub-folders without the hidden ones, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """Sub-folders without those of systems and tools, sorted by name."""
+    return sorted(p for p in folder.iterdir() if not is_clutter(p.name) and p.is_dir())
+
+
+def expanded(path: Path) -> Path:
+    """The path with the home directory in place of a leading `~`, which shells leave in `--input=~/music`."""
+    try:
+        return path.expanduser()
+    except RuntimeError:  # no such user
+        return path
 
 
 def reserve(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
@@ -14,6 +15,8 @@ from musicspectrogan.errors import printable
 from musicspectrogan.filesystem import (
     LONGEST_NAME_BYTES,
     distinct_name,
+    distinct_names,
+    is_clutter,
     make_folder,
     safe_name,
     sync_file_system,
@@ -62,6 +65,53 @@ def test_distinct_names_are_distinct(texts):
 )  # fmt: skip
 def test_devices_of_windows_and_ways_out_are_no_names(text, name):
     assert safe_name(text) == name
+
+
+@given(st.lists(LIKE_PATHS | st.sampled_from(["Rock", "rock", "ROCK?", "é", "e\u0301", ".lock"]), max_size=8))
+@settings(derandomize=True, max_examples=200, deadline=None)
+def test_names_of_different_texts_differ_on_every_file_system(texts):
+    names = distinct_names(texts, taken=["rock", "con"])
+    forms = {unicodedata.normalize("NFC", text) for text in texts}
+    used = {unicodedata.normalize("NFC", name).casefold() for name in names.values()}
+    assert names.keys() == set(texts) and len(used) == len(forms) and not used & {"rock", "con"}
+    assert not any(outside(name) for name in names.values())
+
+
+@pytest.mark.parametrize(
+    ("texts", "names"),
+    [
+        (["AC:DC", "AC-DC"], ["AC-DC-782c8b5a", "AC-DC"]),
+        (["AC:DC"], ["AC-DC"]),
+        (["Rock", "rock"], ["Rock", "rock-3749bba2"]),
+        (["M\u00fasica", "Mu\u0301sica"], ["M\u00fasica", "M\u00fasica"]),
+        (["Mu\u0301sica"], ["Mu\u0301sica"]),
+        (["M\udcfasica", "M\udce1sica"], ["M\u00fasica", "M\u00e1sica"]),
+        (["M\udcfasica", "M\u00fasica"], ["M\u00fasica-b1aed9ac", "M\u00fasica"]),
+    ],
+)
+def test_only_what_would_get_the_same_name_is_renamed(texts, names):
+    assert list(map(distinct_names(texts).get, texts)) == names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "._a.wav", ".DS_Store", ".git", ".Trash", ".Trash-1000", ".cache", ".cache-64-0f.npy", "lost+found",
+        ".ipynb_checkpoints", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information",
+        ".lock", ".dataset.json.tmp", ".a_000.png.5f.tmp", ".nfs0000000001",
+    ],
+)  # fmt: skip
+def test_what_systems_and_tools_leave_is_clutter_and_no_class(name):
+    assert is_clutter(name)
+    assert not is_clutter(safe_name(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["...And Justice for All", ".hidden", ".5 The Gray Chapter", "..", "cache", "trash", ".lockdown", "_"],
+)
+def test_a_leading_dot_alone_is_no_clutter(name):
+    assert not is_clutter(name)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def home(gtzan_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         noise = np.random.default_rng(number).integers(0, 256, (64, 64), dtype=np.uint8)
         Image.fromarray(noise).save(home / "samples_of_another_model" / f"{number}.png")
     columns = [("set", "split"), ("set", "subset"), ("track", "genre_top"), ("track", "license")]
-    rows = [["training", "small", "Hip-Hop", "Attribution-NonCommercial"]] * len(numbers)
+    rows = [["training", "small", "Hip-Hop", "Attribution"]] * len(numbers)
     table = pandas.DataFrame(
         rows, pandas.Index(numbers, name="track_id"), pandas.MultiIndex.from_tuples(columns)
     )

@@ -14,9 +14,9 @@ import numpy as np
 import soundfile
 
 from musicspectrogan.audio.intake import LEAST_TOLD, MOST_CANCELLED, AudioError, Intake
-from musicspectrogan.audio.streams import Stream, streams_of
+from musicspectrogan.audio.streams import Stream, for_soundfile, streams_of
 from musicspectrogan.errors import UserError, printable
-from musicspectrogan.filesystem import whole_file
+from musicspectrogan.filesystem import is_clutter, whole_file
 
 SOUNDFILE_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .mp2 .au .snd .aif .aiff .aifc".split())
 FALLBACK_SUFFIXES = frozenset(".m4a .mp4 .aac .wma .webm .ape .wv .mka .3gp".split())
@@ -73,8 +73,20 @@ class Audio:
 
 
 def is_audio(name: str) -> bool:
-    """True for file names that this module would try to decode; dot files (AppleDouble) are not audio."""
-    return name.lower().endswith(tuple(AUDIO_SUFFIXES)) and not name.startswith(".")
+    """True for file names that this module would try to decode; AppleDouble and the like are not audio."""
+    return name.lower().endswith(tuple(AUDIO_SUFFIXES)) and not is_clutter(name)
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """What a file says of itself, such as title, artist, album, license, copyright and comment.
+
+    Empty for formats that soundfile does not read.
+    """
+    try:
+        with _native_messages_silenced(), soundfile.SoundFile(for_soundfile(path)) as file:
+            return file.copy_metadata()
+    except (soundfile.LibsndfileError, OSError, ValueError):
+        return {}
 
 
 def load(path: Path, sample_rate: int) -> Audio:
@@ -120,7 +132,7 @@ def save(path: Path, samples: np.ndarray, sample_rate: int, *, loops: bool = Fal
     form = {"channels": 1, "format": container, "subtype": subtype}
     with whole_file(path) as temporary:
         try:
-            with soundfile.SoundFile(temporary, "w", sample_rate, **form) as file:
+            with soundfile.SoundFile(for_soundfile(temporary), "w", sample_rate, **form) as file:
                 for name, value in tags.items():
                     setattr(file, name, printable(value))
                 file.write(samples)

@@ -7,6 +7,7 @@ by its own frames, pages and chunks. What libsndfile reads whole is left to it a
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,11 @@ _MOST_IN_32_BITS = 2**32 - 1
 _ROUNDED = 1 << 16
 
 
+def for_soundfile(path: Path) -> str | bytes:
+    """The path as soundfile takes it where a name is not UTF-8, as those from old discs are."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
 @dataclass(frozen=True)
 class Stream:
     """One stream, as the whole file or as pieces of it."""
@@ -55,10 +61,10 @@ class Stream:
     """Samples a channel by the file's own frames, where libsndfile only estimates them."""
 
     @contextmanager
-    def opened(self) -> Iterator[Path | BinaryIO]:
+    def opened(self) -> Iterator[str | bytes | BinaryIO]:
         """What soundfile opens."""
         if self.pieces is None:
-            yield self.path
+            yield for_soundfile(self.path)
             return
         with open(self.path, "rb") as file:
             yield io.BufferedReader(_Splice(file, self.pieces), _BUFFER_BYTES)

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -234,7 +234,9 @@ def _lines(outcomes: Iterable[Outcome]) -> str:
     return text.getvalue()
 
 
-def assign_splits(outcomes: Iterable[Outcome], groups: Mapping[str, str] | None = None) -> dict[str, str]:
+def assign_splits(
+    outcomes: Iterable[Outcome], groups: Mapping[str, str] | None = None, own: Collection[str] = ()
+) -> dict[str, str]:
     """The split of each converted track: the dataset's own, or else 80/10/10 within each genre.
 
     Tracks of one group, such as an album, go to one split, and the sizes are as near to 80/10/10 as that
@@ -244,7 +246,9 @@ def assign_splits(outcomes: Iterable[Outcome], groups: Mapping[str, str] | None 
 
     Args:
         groups: the group of a track, by its id; a track without one is a group by itself.
+        own: splits that the dataset has itself; for these no tracks are drawn.
     """
+    missing = [split for split in ("test", "validation") if split not in own]
     splits: dict[str, str] = {}
     unassigned: dict[str, list[str]] = {}
     for outcome in outcomes:
@@ -254,7 +258,8 @@ def assign_splits(outcomes: Iterable[Outcome], groups: Mapping[str, str] | None 
             unassigned.setdefault(outcome.genre, []).append(outcome.track)
     for genre, tracks in unassigned.items():
         rest = _grouped(tracks, groups or {})
-        if len(rest) < 3 <= len(tracks):
+        enough = 1 + len(missing)
+        if len(rest) < enough <= len(tracks):
             logger.warning(
                 "%s: its %d tracks lie in too few folders to hold out whole ones; they are split one by one, "
                 "and an album may be in training and in test",
@@ -262,10 +267,10 @@ def assign_splits(outcomes: Iterable[Outcome], groups: Mapping[str, str] | None 
                 len(tracks),
             )
             rest = _grouped(tracks, {})
-        if len(rest) >= 3:
+        if len(rest) >= enough:
             held_out = max(1, round(0.1 * len(tracks)))
-            for split in ("test", "validation"):
-                drawn, rest = _draw(rest, held_out, len(rest) - (2 if split == "test" else 1))
+            for number, split in enumerate(missing):
+                drawn, rest = _draw(rest, held_out, len(rest) - (len(missing) - number))
                 splits |= {track: split for group in drawn for track in group}
         splits |= {track: "training" for group in rest for track in group}
     return splits

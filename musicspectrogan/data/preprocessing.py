@@ -19,6 +19,7 @@ from musicspectrogan.audio.images import ends_whole, segment_of_image, track_of_
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.data import sources
 from musicspectrogan.data.conversion import convert_track, outcome_of
+from musicspectrogan.data.credits import CREDITS_NAME, Credit, credit_of_file, read_credits, write_credits
 from musicspectrogan.data.manifest import (
     CONVERTED,
     EXCLUDED,
@@ -38,6 +39,7 @@ from musicspectrogan.data.settings import DASK, PreprocessConfig
 from musicspectrogan.data.sources import Track
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import (
+    is_clutter,
     make_folder,
     sole_writer,
     sync_file_system,
@@ -92,8 +94,10 @@ def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Man
     with _workers(config, tracks) as backend, sole_writer(config.output, "preprocessing"):
         _claim(config.output, wanted, overwrite=config.overwrite)
         report = Report(config.output)
+        before = dict(report.outcomes)
         _convert_all(tracks, report, config, spectrogram, backend)
-        outcomes = [report.outcomes[track.id] for track in tracks]
+        # The split is the source's of today: folders may have been moved since.
+        outcomes = [replace(report.outcomes[track.id], split=track.split) for track in tracks]
         converted = sorted((o for o in outcomes if o.status == CONVERTED), key=lambda o: (o.genre, o.track))
         _summarise(outcomes, config.output)
         if not converted:
@@ -102,7 +106,8 @@ def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Man
                 f"nothing converted: all {len(outcomes)} files were left out, most of them for: "
                 f"{common}; see {config.output / REPORT_NAME}"
             )
-        splits = assign_splits(converted, {track.id: track.group for track in tracks})
+        own = {track.split for track in tracks}
+        splits = assign_splits(converted, {track.id: track.group for track in tracks}, own)
         wanted.genres = sorted({outcome.genre for outcome in converted})
         wanted.tracks = [
             {
@@ -115,6 +120,8 @@ def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Man
             }
             for outcome in converted
         ]
+        unchanged = {name for name, outcome in report.outcomes.items() if before.get(name) == outcome}
+        _write_credits(config.output, tracks, {outcome.track for outcome in converted}, unchanged)
         wanted.write(config.output)
     skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
     if config.strict and skipped:
@@ -123,6 +130,23 @@ def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Man
             f"{config.output / REPORT_NAME} names, or leave --strict away"
         )
     return wanted
+
+
+def _write_credits(output: Path, tracks: Iterable[Track], converted: set[str], unchanged: set[str]) -> None:
+    """Write the credits of what was converted; no file where the source knows that there are none.
+
+    Where the tags of files tell, an unchanged track keeps its line, and with it what was added by hand.
+    """
+    known = read_credits(output) or {}
+    credits = {name: known[name] for name in known.keys() & unchanged}
+    taken = sorted((t for t in tracks if t.id in converted), key=lambda track: (track.genre, track.id))
+    for track in taken:
+        if track.credit is not None:
+            credits[track.id] = track.credit
+        elif track.id not in credits:
+            credits[track.id] = credit_of_file(track.path)
+    uncredited = all(track.credit == Credit() for track in taken)
+    write_credits(output, {} if uncredited else {track.id: credits[track.id] for track in taken})
 
 
 @contextmanager
@@ -167,7 +191,7 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
 
 def _beside_own_names(track: Track) -> Track:
     """A class that is called like a file of ours beside the class folders gets another name."""
-    if track.genre.lower() in (MANIFEST_NAME, REPORT_NAME):
+    if track.genre.lower() in (MANIFEST_NAME, REPORT_NAME, CREDITS_NAME):
         return replace(track, genre=f"_{track.genre}")
     return track
 
@@ -183,7 +207,7 @@ def _refuse_foreign(output: Path) -> None:
         raise UserError(f"{report} is not a report of this tool; move it away, or give another --output")
     if (output / MANIFEST_NAME).is_file():
         return
-    if any(not name.startswith(".") for name in os.listdir(output)):
+    if any(not name.startswith(".") and not is_clutter(name) for name in os.listdir(output)):
         raise UserError(f"--output {output} holds files that preprocess did not write; give another folder")
 
 
@@ -227,11 +251,12 @@ def _differences(present: Manifest, wanted: Manifest) -> list[str]:
 
 
 def _clear(output: Path) -> None:
-    """Remove the images, caches and report of an earlier run, by what they say themselves, and nothing else.
+    """Remove the images, caches, credits and report of an earlier run, by what they say, and no more.
 
     The manifest stays until the new one takes its place: it tells that the folder is ours. By then the rest
     is gone from the disk, so that a power cut cannot leave images of the old settings below the new ones.
     """
+    write_credits(output, {})
     for folder in visible_folders(output):
         removed = own_images(folder)
         for path in removed:
@@ -260,7 +285,7 @@ def _convert_all(
         make_folder(config.output / genre)
     present = _present_images(config.output)
     _drop_vanished(tracks, report, present, config.output)
-    report.append(*(outcome_of(track, EXCLUDED, track.excluded) for track in tracks if track.excluded))
+    report.append(*(_left_out(track) for track in tracks if track.excluded))
     files = {track.id: _file_facts(track.path) for track in candidates}
     pending = _pending(candidates, files, report, present, config.output)
     if len(pending) < len(candidates):
@@ -297,6 +322,11 @@ def _file_facts(path: Path) -> dict[str, int | None]:
     except OSError:  # gone; what was made of it is kept
         return {"bytes": None, "modified_ns": None}
     return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+
+
+def _left_out(track: Track) -> Outcome:
+    """The report's line about a track that is not tried."""
+    return outcome_of(track, SKIPPED if track.unreadable else EXCLUDED, track.excluded)
 
 
 @contextmanager

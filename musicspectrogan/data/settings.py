@@ -10,6 +10,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import check_at_least
 from musicspectrogan.data.sources import Selection
 from musicspectrogan.errors import UserError, check_choice
+from musicspectrogan.filesystem import expanded
 
 LOKY, DASK = "loky", "dask"
 
@@ -52,6 +53,8 @@ class PreprocessConfig:
     """dB from white to black; None for 80."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "input", self.input and expanded(self.input))
+        object.__setattr__(self, "output", expanded(self.output))
         check_at_least(self, jobs=1)
         check_choice("--backend", self.backend, (LOKY, DASK))
         if self.backend == DASK and not re.fullmatch(r"tcp://.+:\d{1,5}", self.scheduler or ""):

@@ -335,13 +335,15 @@ def test_blocks_that_end_within_a_frame_are_joined(tmp_path: Path, monkeypatch: 
         load(tmp_path / "x.m4a", RATE)
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.WAV", "a.Mp3", "a.b.flac", "a.m4a", "a.aif"])
+@pytest.mark.parametrize(
+    "name", ["a.wav", "a.WAV", "a.Mp3", "a.b.flac", "a.m4a", "a.aif", ".a.mp3", "...And.wav"]
+)
 def test_audio_is_known_by_its_suffix(name: str) -> None:
     assert is_audio(name)
 
 
-@pytest.mark.parametrize("name", ["._a.wav", ".a.mp3", "a.png", "wav", "a.wav.txt", ".wav"])
-def test_other_names_and_hidden_files_are_no_audio(name: str) -> None:
+@pytest.mark.parametrize("name", ["._a.wav", ".a.wav.tmp", "a.png", "wav", "a.wav.txt"])
+def test_other_names_and_files_of_systems_are_no_audio(name: str) -> None:
     assert not is_audio(name)
 
 

@@ -206,6 +206,19 @@ def test_the_splits_of_the_source_are_kept() -> None:
     assert splits == {"000000": "test", "000001": "test", "000002": "validation", "000003": "test"}
 
 
+@pytest.mark.parametrize(
+    ("own", "drawn"),
+    [
+        ({"test"}, {"training": 8, "validation": 1}),
+        ({"validation"}, {"training": 8, "test": 1}),
+        ({"test", "validation"}, {"training": 9}),
+    ],
+)
+def test_no_track_is_drawn_for_a_split_that_the_dataset_has(own: set[str], drawn: dict[str, int]) -> None:
+    assert Counter(assign_splits(tracks(9), own=own).values()) == drawn
+    assert Counter(assign_splits(tracks(2), own=own).values()).keys() == drawn.keys()
+
+
 def test_tracks_without_a_split_are_split_beside_those_that_have_one() -> None:
     splits = assign_splits([*tracks(3), outcome("own", split="test")])
     assert splits.pop("own") == "test"

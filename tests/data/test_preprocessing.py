@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from PIL import Image
 from musicspectrogan.audio.files import load, save
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, cut_images, encode
 from musicspectrogan.data import composer, conversion
+from musicspectrogan.data.dataset import load_dataset
 from musicspectrogan.data.preprocessing import preprocess
 from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.errors import UserError
@@ -818,7 +820,7 @@ class TestDatasets:
         assert written["selection"] == {
             "input": str(tmp_path / "fma"),
             "subset": "medium",
-            "license": "attribution",
+            "license": "by",
         }
         assert {track["id"]: track["split"] for track in written["tracks"]} == {
             "000002": "training",
@@ -827,7 +829,7 @@ class TestDatasets:
         assert {name: (line["status"], line["reason"]) for name, line in report(output).items()} == {
             "000002": ("converted", ""),
             "000005": ("converted", ""),
-            "000010": ("excluded", "licence is CC0 1.0 (--license attribution)"),
+            "000010": ("excluded", "licence is CC0 1.0 (--license by)"),
             "098565": ("skipped", "file is missing; known to be shorter than a clip should be"),
         }
         with Image.open(output / "Hip-Hop" / "000002_000.png") as image:
@@ -843,6 +845,134 @@ class TestDatasets:
         assert images_in(output) == [
             f"{style}/{style}.00000_{segment:03d}.png" for style in composer.STYLES for segment in range(10)
         ]
+
+
+class TestNamesAndCredits:
+    @pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")
+    def test_names_of_bytes_and_dots_cost_nothing(self, tmp_path: Path, command: Command) -> None:
+        classes = ("M\udcfasica", "...And Justice for All")
+        clip = write_music(tmp_path / "clip.wav")
+        for name in classes:
+            for number in range(4):
+                track = tmp_path / "disc \udce9" / name / f"caf\udce9 {number}.wav"
+                track.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(clip, track)
+        line = (
+            "preprocess.py",
+            "--dataset",
+            "folder",
+            "--input",
+            "disc \udce9",
+            "--output",
+            "out",
+            "--jobs",
+            2,
+        )
+        command(*line, cwd=tmp_path)
+        output = tmp_path / "out"
+        genres = ["And Justice for All", "Música"]
+        assert manifest(output)["genres"] == genres
+        assert len(images_in(output)) == len(report(output)) == 8
+        for name in ("preprocess_report.csv", "dataset.json", "credits.csv"):
+            (output / name).read_text(encoding="utf-8", errors="strict")
+        assert "8 of 8 tracks were converted before" in command(*line, cwd=tmp_path).stderr
+        assert load_dataset(output, split="all").genres == genres
+
+    def test_the_credits_of_what_was_converted_lie_beside_dataset_json(
+        self, tmp_path: Path, command: Command
+    ) -> None:
+        tags = {
+            "title": "Song, of A",
+            "artist": "Anna",
+            "copyright": "CC BY 3.0",
+            "comment": "http://a.example/1",
+        }
+        clip = write_music(tmp_path / "music" / "rock" / "a.flac")
+        save(clip, composer.compose("bass", 0, seed=1, seconds=4.0), RATE, **tags)
+        write_music(tmp_path / "music" / "rock" / "b.wav")
+        write_music(tmp_path / "music" / "rock" / "short.wav", seconds=1.0)
+        command(*FOLDER_LINE, cwd=tmp_path)
+        credits = tmp_path / "out" / "credits.csv"
+        head, known, unknown = (
+            "track,artist,title,album,license,url",
+            'Anna,"Song, of A",,CC BY 3.0',
+            "b,,,,,",
+        )
+        assert credits.read_text(encoding="utf-8").splitlines() == [
+            head, f"a,{known},http://a.example/1", unknown
+        ]  # fmt: skip
+
+        by_hand = "b,Bert,Song of B,,CC0,"
+        credits.write_text(credits.read_text(encoding="utf-8").replace(unknown, by_hand), encoding="utf-8")
+        write_music(tmp_path / "music" / "rock" / "c.wav")
+        command(*FOLDER_LINE[:-1], 2, cwd=tmp_path)
+        assert credits.read_text(encoding="utf-8").splitlines()[2:] == [by_hand, "c,,,,,"]
+        (tmp_path / "music" / "rock" / "b.wav").unlink()
+        command(*FOLDER_LINE, cwd=tmp_path)
+        assert credits.read_text(encoding="utf-8").splitlines()[2:] == ["c,,,,,"]
+
+        from torchvision.datasets import ImageFolder
+
+        assert ImageFolder(str(tmp_path / "out")).classes == ["rock"]
+
+    def test_a_class_called_like_the_credits_leaves_them_their_name(
+        self, tmp_path: Path, command: Command
+    ) -> None:
+        write_music(tmp_path / "music" / "credits.csv" / "a.wav")
+        command(*FOLDER_LINE, cwd=tmp_path)
+        (name,) = images_in(tmp_path / "out")
+        assert name.startswith("credits.csv-") and (tmp_path / "out" / "credits.csv").is_file()
+
+    def test_split_folders_are_the_splits_and_validation_is_drawn(
+        self, tmp_path: Path, command: Command
+    ) -> None:
+        clip = write_music(tmp_path / "clip.wav")
+        for place, count in (("train/rock", 4), ("test/rock", 2), ("train/jazz", 1)):
+            for number in range(count):
+                (tmp_path / "music" / place).mkdir(parents=True, exist_ok=True)
+                shutil.copy(clip, tmp_path / "music" / place / f"{place[:2]}{number}.wav")
+
+        def splits() -> dict[tuple[str, str], set[str]]:
+            assert "train/ for training, test/ for test: taken for the splits; tracks for validation" in (
+                command(*FOLDER_LINE, cwd=tmp_path).stderr
+            )
+            found: dict[tuple[str, str], set[str]] = {}
+            for track in manifest(tmp_path / "out")["tracks"]:
+                found.setdefault((track["genre"], track["split"]), set()).add(track["id"].partition("-")[0])
+            return found
+
+        first = splits()
+        assert first.pop(("rock", "test")) == {"te0", "te1"} and first.pop(("jazz", "training")) == {"tr0"}
+        assert {split: len(ids) for (_, split), ids in first.items()} == {"training": 3, "validation": 1}
+        shutil.move(tmp_path / "music" / "train" / "rock" / "tr3.wav", tmp_path / "music" / "test" / "rock")
+        assert splits()["rock", "test"] == {"te0", "te1", "tr3"}
+
+    def test_a_home_that_the_shell_leaves_alone_is_found(
+        self, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        write_music(tmp_path / "home" / "music" / "rock" / "a.wav")
+        line = ("--dataset", "folder", "--input=~/music", "--output=~/images", "--jobs", 1)
+        command("preprocess.py", *line, cwd=tmp_path)
+        assert images_in(tmp_path / "home" / "images") == ["rock/a_000.png"]
+        assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+    def test_strict_takes_a_folder_that_cannot_be_read_for_an_error(
+        self, tmp_path: Path, command: Command
+    ) -> None:
+        write_music(tmp_path / "music" / "rock" / "a.wav")
+        (tmp_path / "music" / "loop").symlink_to("loop")
+        told = command(*FOLDER_LINE, cwd=tmp_path).stderr
+        (line,) = [line for line in report(tmp_path / "out").values() if line["status"] == "skipped"]
+        assert (line["path"], line["reason"]) == (
+            "music/loop",
+            "cannot be read: Too many levels of symbolic links",
+        )
+        assert line["reason"] in told
+        assert (
+            "1 files were skipped (--strict)"
+            in command(*FOLDER_LINE, "--strict", cwd=tmp_path, status=2).stderr
+        )
 
 
 class TestWhatIsRefused:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import random
 import re
 import shutil
-from collections.abc import Iterable
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +19,7 @@ import pandas
 import pytest
 
 from musicspectrogan.data import composer, sources
+from musicspectrogan.data.credits import Credit
 from musicspectrogan.data.sources import (
     Selection,
     Track,
@@ -49,6 +54,28 @@ def touch(root: Path, *names: str) -> Path:
 
 def by_id(tracks: Iterable[Track]) -> dict[str, Track]:
     return {track.id: track for track in tracks}
+
+
+def taken(tracks: Iterable[Track]) -> list[Track]:
+    return [track for track in tracks if not track.excluded]
+
+
+def reasons(tracks: Iterable[Track], root: Path) -> dict[str, str]:
+    """Why files and folders below root are left out."""
+    return {track.path.relative_to(root).as_posix(): track.excluded for track in tracks if track.excluded}
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
+    """Let every folder of this name be one that cannot be listed; permissions mean nothing to root."""
+    for function in ("scandir", "listdir"):
+        real = getattr(os, function)
+
+        def refusing(path: str | Path, real: Callable = real) -> object:
+            if Path(path).name == name:
+                raise OSError(code, os.strerror(code), str(path))
+            return real(path)
+
+        monkeypatch.setattr(os, function, refusing)
 
 
 def is_safe(name: str) -> bool:
@@ -202,7 +229,7 @@ class TestGtzan:
         tracks = by_id(gtzan.find_tracks(touch(tmp_path, *self.NAMES), ALL))
         assert tracks.keys() == self.IDS
         assert tracks["blues.00000"] == Track(
-            "blues.00000", "blues", tmp_path / "blues" / "blues.00000.wav", split=""
+            "blues.00000", "blues", tmp_path / "blues" / "blues.00000.wav", split="", credit=Credit()
         )
 
     @pytest.mark.parametrize("above", ["", "Data", "Data/genres_original"])
@@ -228,20 +255,37 @@ class TestGtzan:
         with pytest.raises(UserError, match=r"named like blues or rock .*--dataset folder"):
             gtzan.find_tracks(touch(tmp_path, "techno/a.wav"), ALL)
 
-    def test_appledouble_and_dot_files_are_skipped(self, tmp_path: Path) -> None:
+    def test_what_systems_leave_is_excluded_with_the_reason(self, tmp_path: Path) -> None:
         touch(
             tmp_path, *self.NAMES, "blues/._blues.00000.wav", "blues/.hidden.wav", "rock/.git/rock.00002.wav"
         )
         touch(tmp_path, "__MACOSX/blues/._blues.00000.wav", "blues/notes.txt", ".jazz/jazz.00001.wav")
-        assert by_id(gtzan.find_tracks(tmp_path, ALL)).keys() == self.IDS
+        found = gtzan.find_tracks(tmp_path, ALL)
+        assert by_id(taken(found)).keys() == self.IDS | {"hidden"}
+        assert reasons(found, tmp_path) == {
+            "blues/._blues.00000.wav": "a file of the system, not audio",
+            "rock/.git/rock.00002.wav": "in a folder of the system",
+            "__MACOSX/blues/._blues.00000.wav": "a file of the system, not audio",
+            ".jazz/jazz.00001.wav": ".jazz is no genre of GTZAN",
+        }
 
     def test_au_files_are_accepted(self, tmp_path: Path) -> None:
         (track,) = gtzan.find_tracks(touch(tmp_path, "pop/pop.00000.au"), ALL)
         assert (track.id, track.genre, track.path.suffix) == ("pop.00000", "pop", ".au")
 
     def test_a_folder_that_is_no_genre_of_gtzan_is_left_alone(self, tmp_path: Path) -> None:
-        tracks = gtzan.find_tracks(touch(tmp_path, *self.NAMES, "techno/techno.00000.wav"), ALL)
-        assert by_id(tracks).keys() == self.IDS
+        touch(tmp_path, *self.NAMES, "techno/techno.00000.wav", "loose.wav")
+        found = gtzan.find_tracks(tmp_path, ALL)
+        assert by_id(taken(found)).keys() == self.IDS
+        assert reasons(found, tmp_path) == {
+            "techno/techno.00000.wav": "techno is no genre of GTZAN",
+            "loose.wav": "lies beside the genre folders, not in one",
+        }
+
+    def test_copies_in_split_folders_are_the_splits(self, tmp_path: Path) -> None:
+        touch(tmp_path, "train/blues/a.wav", "test/blues/b.wav", "test/rock/c.wav")
+        splits = {track.id: (track.genre, track.split) for track in gtzan.find_tracks(tmp_path, ALL)}
+        assert splits == {"a": ("blues", ""), "b": ("blues", "test"), "c": ("rock", "test")}
 
     def test_known_faults_are_noted_and_converted_all_the_same(self, tmp_path: Path) -> None:
         tracks = by_id(gtzan.find_tracks(touch(tmp_path, *self.NAMES), ALL))
@@ -339,13 +383,70 @@ class TestFma:
             "004001": "no genre_top in tracks.csv"
         }
 
-    def test_the_license_filter_excludes_with_the_reason(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("asked", "kept"),
+        [
+            ("by", {"000005", "001486", "098565", "107535", "133297"}),
+            ("Attribution", {"000005", "001486", "098565", "107535", "133297"}),
+            ("by-nc-sa", {"000002"}),
+            ("CC0, Public Domain", {"000010", "003000"}),
+            ("CC BY-NC-SA 4.0,public-domain", {"000002", "003000"}),
+        ],
+    )
+    def test_licences_are_chosen_exactly(self, tmp_path: Path, asked: str, kept: set[str]) -> None:
         root = fma_tree(tmp_path, "fma_large")
-        tracks = by_id(fma.find_tracks(root, Selection(subset="large", license="attribution")))
-        kept = {name for name, track in tracks.items() if not track.excluded}
-        assert kept == {"000002", "000005", "001486", "098565", "107535", "133297"}
-        assert tracks["000010"].excluded == "licence is CC0 1.0 Universal (--license attribution)"
-        assert tracks["004000"].excluded == "licence is not stated (--license attribution)"
+        tracks = fma.find_tracks(root, Selection(subset="large", license=asked))
+        assert by_id(taken(tracks)).keys() == kept
+
+    def test_other_licences_are_excluded_with_the_reason(self, tmp_path: Path) -> None:
+        root = fma_tree(tmp_path, "fma_large")
+        tracks = by_id(fma.find_tracks(root, Selection(subset="large", license="cc0, Attribution")))
+        given = "(--license by,cc0)"
+        assert tracks["000002"].excluded == (
+            f"licence is Attribution-NonCommercial-ShareAlike 3.0 International {given}"
+        )
+        assert tracks["004000"].excluded == f"licence is not stated {given}"
+
+    @pytest.mark.parametrize("asked", ["by-nd", "by,by-sn", "anything"])
+    def test_a_licence_that_is_not_there_is_refused_with_what_is(self, tmp_path: Path, asked: str) -> None:
+        root = fma_tree(tmp_path)
+        there = r"there are by \(4\), by-nc-sa \(1\), cc0 \(1\)$"
+        wrong = asked.removeprefix("by,")
+        with pytest.raises(
+            UserError, match=f"--license {wrong}: no track of the subset small has it; {there}"
+        ):
+            fma.find_tracks(root, Selection(license=asked))
+
+    def test_one_of_several_licences_may_be_absent(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tracks = fma.find_tracks(fma_tree(tmp_path), Selection(license="cc0,by-nd"))
+        assert by_id(taken(tracks)).keys() == {"000010"}
+        assert "--license: no track of the subset small is by-nd" in caplog.text
+
+    def test_credits_are_those_of_the_tables(self, tmp_path: Path) -> None:
+        root = fma_tree(tmp_path)
+        table = FMA_TABLE.copy()
+        table["artist", "name"], table["artist", "website"] = "AWOL", "http://awol.example"
+        write_tracks_csv(root / "fma_metadata" / "tracks.csv", table)
+        known = ("AWOL", "NA", 'Greatest "Hits", Vol. 1', "Attribution")
+        tracks = by_id(fma.find_tracks(root, ALL))
+        assert tracks["000005"].credit == Credit(*known, "http://awol.example")
+
+        (root / "fma_metadata" / "raw_tracks.csv").write_text(
+            'track_id,album_title,track_url\n5,"two\nlines",http://fma.example/5\n', encoding="utf-8"
+        )
+        tracks = by_id(fma.find_tracks(root, ALL))
+        assert tracks["000005"].credit == Credit(*known, "http://fma.example/5")
+        assert tracks["000010"].credit.url == "http://awol.example"
+
+    def test_addresses_that_cannot_be_read_cost_the_addresses(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        root = fma_tree(tmp_path)
+        (root / "fma_metadata" / "raw_tracks.csv").write_bytes(bytes(range(256)))
+        assert by_id(fma.find_tracks(root, ALL)).keys() == SMALL
+        assert "raw_tracks.csv: no addresses in the credits" in caplog.text
 
     def test_known_bad_tracks_are_noted(self, tmp_path: Path) -> None:
         tracks = by_id(fma.find_tracks(fma_tree(tmp_path, "fma_medium"), Selection(subset="medium")))
@@ -370,11 +471,14 @@ class TestFma:
     def test_fields_with_commas_quotes_and_newlines_do_not_shift_the_columns(self, tmp_path: Path) -> None:
         write_tracks_csv(tmp_path / "tracks.csv")
         table = fma.read_tracks(tmp_path / "tracks.csv")
-        assert sorted(table.columns) == ["genre", "license", "split", "subset"]
+        assert sorted(table.columns) == [
+            "album", "artist", "genre", "kind", "license", "split", "subset", "title", "website"
+        ]  # fmt: skip
         expected = FMA_TABLE.fillna("").sort_index()
         assert list(table.index) == list(expected.index)
         assert list(table["genre"]) == list(expected["track", "genre_top"])
         assert list(table["license"]) == list(expected["track", "license"])
+        assert set(table["album"]) == {'Greatest "Hits", Vol. 1'} and set(table["title"]) == {"NA"}
         assert list(table["split"]) == list(expected["set", "split"])
         assert list(table["subset"]) == list(expected["set", "subset"])
 
@@ -462,13 +566,13 @@ class TestFolder:
     def test_folders_without_audio_are_no_classes(self, tmp_path: Path) -> None:
         touch(tmp_path, "rock/a.wav", "covers/front.jpg", ".cache/rock/b.wav")
         (tmp_path / "empty").mkdir()
-        assert {track.genre for track in self.find(tmp_path).values()} == {"rock"}
+        assert {track.genre for track in taken(self.find(tmp_path).values())} == {"rock"}
 
     def test_audio_without_class_folders_is_one_class(self, tmp_path: Path) -> None:
         tracks = self.find(touch(tmp_path / "My Music", "a.wav", "b.ogg", "._a.wav"))
-        assert {name: (track.genre, track.excluded) for name, track in tracks.items()} == {
-            "a": ("My Music", ""),
-            "b": ("My Music", ""),
+        assert {track.id: track.genre for track in taken(tracks.values())} == {
+            "a": "My Music",
+            "b": "My Music",
         }
 
     def test_files_beside_class_folders_are_excluded_with_a_reason(self, tmp_path: Path) -> None:
@@ -509,6 +613,178 @@ class TestFolder:
     def test_a_folder_without_audio_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no audio in it; expected one folder a class"):
             folder.find_tracks(touch(tmp_path, "rock/readme.txt"), ALL)
+
+
+class TestNames:
+    """Classes are told apart by what they are, and what is passed over is told."""
+
+    def find(self, root: Path) -> list[Track]:
+        return folder.find_tracks(root, ALL)
+
+    def test_a_class_whose_name_begins_with_dots_is_a_class(self, tmp_path: Path) -> None:
+        touch(tmp_path, "...And Justice for All/One.mp3", "rock/.hidden.wav", "rock/...live/a.wav")
+        assert [(track.genre, track.id) for track in taken(self.find(tmp_path))] == [
+            ("And Justice for All", "One"),
+            ("rock", "live-a"),
+            ("rock", "hidden"),
+        ]
+
+    def test_different_names_are_different_classes(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        touch(tmp_path, "AC:DC/a.wav", "AC-DC/b.wav", "Rock/c.wav", "rock/d.wav", "credits.csv/e.wav")
+        genres = {track.id: track.genre for track in self.find(tmp_path)}
+        assert len({genre.casefold() for genre in genres.values()} | {"credits.csv"}) == 6
+        assert (genres["b"], genres["c"]) == ("AC-DC", "Rock")
+        assert f"AC:DC: becomes the class {genres['a']}, for another name is too much like it" in caplog.text
+        assert f"rock: becomes the class {genres['d']}" in caplog.text
+
+    def test_one_name_in_two_unicode_forms_is_one_class(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        tracks = self.find(touch(tmp_path, "Mu\u0301sica/a.wav", "M\u00fasica/a.wav", "M\u00fasica/b.wav"))
+        assert [track.genre for track in tracks] == ["M\u00fasica"] * 3
+        assert len(by_id(with_unique_ids(tracks, tmp_path))) == 3
+        assert caplog.text.count("differ in their Unicode form alone are one class") == 1
+
+    def test_ids_that_differ_in_their_unicode_form_alone_get_a_hash(self, tmp_path: Path) -> None:
+        touch(tmp_path, "rock/e\u0301.wav", "rock/\u00e9.wav")
+        ids = by_id(with_unique_ids(self.find(tmp_path), tmp_path))
+        assert len({unicodedata.normalize("NFC", name) for name in ids}) == 2
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")
+    def test_names_that_are_no_utf_8_are_taken_as_windows_wrote_them(self, tmp_path: Path) -> None:
+        touch(tmp_path, "M\udcfasica/caf\udce9.wav", "M\udce1sica/caf\udce8.wav")
+        tracks = with_unique_ids(self.find(tmp_path), tmp_path)
+        assert {(track.genre, track.id) for track in tracks} == {("Música", "café"), ("Másica", "cafè")}
+
+    def test_what_looks_like_audio_and_is_passed_over_is_in_the_report(self, tmp_path: Path) -> None:
+        touch(tmp_path, "rock/a.wav", "rock/._a.wav", "rock/#recycle/b.mp3", ".Trash-1000/files/c.ogg")
+        touch(tmp_path, "__MACOSX/rock/._a.wav", "rock/song.mid", "rock/cover.jpg", "@eaDir/x.jpg", "d.wav")
+        tracks = self.find(tmp_path)
+        assert [track.id for track in taken(tracks)] == ["a"]
+        assert reasons(tracks, tmp_path) == {
+            "rock/._a.wav": "a file of the system, not audio",
+            "rock/#recycle/b.mp3": "in a folder of the system",
+            ".Trash-1000/files/c.ogg": "in a folder of the system",
+            "__MACOSX/rock/._a.wav": "a file of the system, not audio",
+            "rock/song.mid": ".mid is not read; convert it to WAV",
+            "d.wav": "lies beside the class folders, not in one",
+        }
+        assert not any(track.unreadable for track in tracks)
+
+    def test_what_is_passed_over_changes_no_id(self, tmp_path: Path) -> None:
+        before = self.find(touch(tmp_path, "rock/a.wav"))
+        after = self.find(touch(tmp_path, "#recycle/a.wav", "rock/._a.wav"))
+        assert taken(with_unique_ids(after, tmp_path)) == before
+
+    @pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ELOOP])
+    def test_a_folder_that_cannot_be_read_is_passed_over(
+        self, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        touch(tmp_path, "rock/a.wav", "rock/locked/b.wav", "locked/c.wav", "#recycle/locked/d.wav")
+        refuse(monkeypatch, "locked", code)
+        tracks = self.find(tmp_path)
+        assert [track.id for track in taken(tracks)] == ["a"]
+        reason = f"cannot be read: {os.strerror(code)}"
+        assert reasons(tracks, tmp_path) == dict.fromkeys(
+            ("rock/locked", "locked", "#recycle/locked"), reason
+        )
+        assert [track.path.parent.name for track in tracks if not track.unreadable] == ["rock", "#recycle"]
+
+    def test_where_nothing_can_be_read_that_is_an_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        touch(tmp_path / "music", "rock/a.wav", "jazz/b.wav")
+        for name in ("jazz", "rock", "music"):
+            refuse(monkeypatch, name, errno.EACCES)
+            if name != "jazz":
+                with pytest.raises(UserError, match=r"no audio in it .*cannot be read: Permission denied"):
+                    self.find(tmp_path / "music")
+
+    def test_a_link_to_itself_is_passed_over(self, tmp_path: Path) -> None:
+        touch(tmp_path, "rock/a.wav")
+        (tmp_path / "rock" / "loop").symlink_to("loop")
+        tracks = self.find(tmp_path)
+        assert [track.id for track in taken(tracks)] == ["a"]
+        assert reasons(tracks, tmp_path) == {"rock/loop": f"cannot be read: {os.strerror(errno.ELOOP)}"}
+
+    @pytest.mark.parametrize("name", ["gtzan", "fma"])
+    def test_a_locked_folder_beside_a_dataset_is_no_hindrance(
+        self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = SAMPLES[name](tmp_path / "input")
+        above = root.parent if name == "gtzan" else root
+        expected = taken(source(name).find_tracks(above, ALL))
+        (above / "locked").mkdir()
+        refuse(monkeypatch, "locked", errno.EACCES)
+        assert taken(source(name).find_tracks(above, ALL)) == expected
+
+
+class TestSplitFolders:
+    def splits(self, root: Path, *names: str) -> dict[str, tuple[str, str]]:
+        tracks = with_unique_ids(folder.find_tracks(touch(root, *names), ALL), root)
+        return {track.id: (track.genre, track.split) for track in taken(tracks)}
+
+    def test_they_are_the_splits(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO")
+        found = self.splits(
+            tmp_path, "Train/rock/a.wav", "Train/jazz/live/b.wav", "VAL/rock/c.wav", "testing/rock/d.wav"
+        )
+        assert found == {
+            "a": ("rock", "training"),
+            "live-b": ("jazz", "training"),
+            "c": ("rock", "validation"),
+            "d": ("rock", "test"),
+        }
+        assert (
+            "Train/ for training, VAL/ for validation, testing/ for test: taken for the splits" in caplog.text
+        )
+
+    @pytest.mark.parametrize(
+        ("names", "splits", "told"),
+        [
+            (("train", "test"), ["", "test"], "; tracks for validation are drawn"),
+            (("train", "eval"), ["", "test"], "; tracks for validation are drawn"),
+            (("training", "dev"), ["", "validation"], "; tracks for test are drawn"),
+            (("train", "eval", "test"), ["training", "validation", "test"], ""),
+            (("train",), [""], "; tracks for validation and test are drawn"),
+        ],
+    )
+    def test_a_missing_one_is_drawn(
+        self,
+        names: tuple[str, ...],
+        splits: list[str],
+        told: str,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        caplog.set_level("INFO")
+        files = [f"{name}/rock/{number}.wav" for number, name in enumerate(names)]
+        found = self.splits(tmp_path, *files)
+        assert found == {str(number): ("rock", split) for number, split in enumerate(splits)}
+        assert "taken for the splits" in caplog.text and told in caplog.text
+
+    @pytest.mark.parametrize(
+        "files",
+        [
+            ("train/a.wav", "test/b.wav"),
+            ("train/rock/a.wav", "test/rock/b.wav", "jazz/c.wav"),
+            ("train/locomotive/a.wav", "test/tones/b.wav"),
+            ("test/rock/a.wav", "val/rock/b.wav"),
+        ],
+    )
+    def test_other_folders_are_classes(self, files: tuple[str, ...], tmp_path: Path) -> None:
+        genres = [genre for genre, _ in self.splits(tmp_path, *files).values()]
+        assert sorted(genres) == sorted(name.partition("/")[0] for name in files)
+
+    def test_files_beside_their_class_folders_are_excluded(self, tmp_path: Path) -> None:
+        touch(tmp_path, "train/rock/a.wav", "test/rock/b.wav", "test/c.wav", "d.wav")
+        assert reasons(folder.find_tracks(tmp_path, ALL), tmp_path) == {
+            "test/c.wav": "lies beside the class folders, not in one",
+            "d.wav": "lies beside the class folders, not in one",
+        }
 
 
 class TestDemo:

@@ -10,16 +10,31 @@ and nothing else: decoding, encoding, splits, reports and parallel work are shar
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from zlib import crc32
 
-from musicspectrogan.audio.files import is_audio
+from musicspectrogan.audio.files import AUDIO_SUFFIXES, is_audio
 from musicspectrogan.config import check_at_least
+from musicspectrogan.data.credits import Credit
+from musicspectrogan.data.licences import kinds_asked_for
+from musicspectrogan.data.manifest import SPLITS
+from musicspectrogan.data.splits import SPLIT_FOLDERS
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import safe_name, visible_folders
+from musicspectrogan.filesystem import caseless, is_clutter, safe_name
+
+logger = logging.getLogger(__name__)
+
+# Kinds of audio that are not read; where one lies among the music, the report says so.
+UNREAD_SUFFIXES = frozenset(
+    ".mid .midi .mod .xm .it .m4b .m4p .caf .w64 .rf64 .tta .mpc .dsf .dff .spx .amr .ac3 .dts .ra".split()
+)
+# Folders for validation where there is one for tests too, and otherwise for tests.
+EVALUATION_FOLDERS = ("eval", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,11 @@ class Track:
     known_fault: str = ""
     """What is known to be wrong with this file; added to its line in the report."""
     excluded: str = ""
-    """Why it is left out by choice, before any attempt; empty: it is converted."""
+    """Why it is left out, before any attempt; empty: it is converted."""
+    unreadable: bool = False
+    """It is left out because it cannot be read, not by choice."""
+    credit: Credit | None = None
+    """What the dataset says about whose it is; None: the tags of the file tell, if anything does."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +69,7 @@ class Selection:
     subset: str | None = None
     """FMA only: small, medium, large or full; None for small."""
     license: str | None = None
-    """FMA only: keep tracks whose licence contains this text; None for all."""
+    """FMA only: keep tracks with these licences, such as by or by,cc0, and with no other; None for all."""
     exclude_faults: bool = False
     """GTZAN only: leave out the clips that are known to be replicas or mislabelled."""
     tracks_per_genre: int | None = None
@@ -60,61 +79,148 @@ class Selection:
 
     def __post_init__(self) -> None:
         check_at_least(self, limit=1, tracks_per_genre=1, seed=0)
+        if self.license is not None:  # one spelling, which dataset.json is compared by
+            object.__setattr__(self, "license", ",".join(kinds_asked_for(self.license)))
 
     def asked_for(self) -> dict[str, str | int | bool]:
         """The options that were given, by name."""
         return {k: v for k, v in asdict(self).items() if v not in (None, False)}
 
 
-def audio_files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """All audio files below a folder, sorted within each level; nothing hidden is entered.
+@dataclass(frozen=True)
+class Found:
+    """An audio file below a folder, or what is passed over there."""
+
+    path: Path
+    passed_over: str = ""
+    """Why; empty for a file that is taken."""
+    unreadable: bool = False
+    """It is passed over because the system does not let it be read."""
+
+
+def audio_files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Found]:
+    """All audio files below a folder, sorted within each level, also those that are not taken.
 
     Args:
         above: the real folders on the way down to this one, which no link leads into again.
     """
-    above |= {folder.resolve()}
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
+    above |= {os.path.realpath(folder)}
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        yield _unreadable(folder, error)
+        return
     for entry in found:
-        if entry.name.startswith("."):
+        path = folder / entry.name
+        try:
+            is_folder = entry.is_dir()
+        except OSError as error:
+            yield _unreadable(path, error)
             continue
-        if entry.is_dir():
-            path = folder / entry.name
-            if entry.is_symlink() and path.resolve() in above:
+        if is_folder:
+            if entry.is_symlink() and os.path.realpath(path) in above:
                 continue  # without end
-            yield from audio_files(path, above)
+            inside = audio_files(path, above)
+            yield from map(_in_clutter, inside) if is_clutter(entry.name) else inside
         elif is_audio(entry.name):
-            yield folder / entry.name
+            yield Found(path)
+        elif reason := _why_no_audio(entry.name):
+            yield Found(path, reason)
+
+
+def _unreadable(path: Path, error: OSError) -> Found:
+    return Found(path, f"cannot be read: {error.strerror}", unreadable=True)
+
+
+def _in_clutter(found: Found) -> Found:
+    """The same, found in the folder of a system or a tool, where no music is missed."""
+    return replace(found, passed_over=found.passed_over or "in a folder of the system", unreadable=False)
+
+
+def _why_no_audio(name: str) -> str:
+    """Why a file that looks like audio is not taken; empty for one that does not."""
+    suffix = f".{name.lower().rpartition('.')[2]}"
+    if suffix in AUDIO_SUFFIXES:
+        return "a file of the system, not audio"
+    return f"{suffix} is not read; convert it to WAV" if suffix in UNREAD_SUFFIXES else ""
 
 
 def holds_audio(folder: Path) -> bool:
-    """True when there is an audio file anywhere below."""
-    return next(audio_files(folder), None) is not None
+    """True when an audio file that would be taken is anywhere below."""
+    return any(not found.passed_over for found in audio_files(folder))
 
 
-def tracks_of_class_folder(folder: Path, genre: str) -> list[Track]:
-    """One track a file below a class folder; the id is the path inside it, joined by hyphens."""
-    below = len(str(folder)) + 1
-    return [
-        Track(safe_name(str(path.with_suffix(""))[below:].replace(os.sep, "-")), genre, path)
-        for path in audio_files(folder)
-    ]
+def left_out(found: Found, root: Path, reason: str = "") -> Track:
+    """The track that stands in the report for what is passed over below `root`."""
+    below = os.path.relpath(found.path, root)
+    name = safe_name(f"{below.replace(os.sep, '-')}-{crc32(os.fsencode(below)):08x}")
+    return Track(name, "", found.path, excluded=found.passed_over or reason, unreadable=found.unreadable)
+
+
+def id_below(path: Path, folder: Path) -> str:
+    """A track's id: the path below its class folder, joined by hyphens, without the suffix."""
+    return safe_name(str(path.with_suffix(""))[len(str(folder)) + 1 :].replace(os.sep, "-"))
+
+
+def splits_of_folders(classes: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """The split that each folder stands for, such as `train` and `test`, as in `Track.split`.
+
+    Args:
+        classes: the names of the class folders in each.
+
+    Returns:
+        Empty unless all are named after splits, one is for training, and each has a class of it: two classes
+        called Train and Test do not. The split of training tracks is empty where others are drawn from them.
+    """
+    kinds = {name: name.casefold() for name in classes}
+    known = SPLIT_FOLDERS | dict.fromkeys(EVALUATION_FOLDERS, "test")
+    if "test" in {SPLIT_FOLDERS.get(kind) for kind in kinds.values()}:
+        known |= dict.fromkeys(EVALUATION_FOLDERS, "validation")
+    splits = {name: known.get(kind, "") for name, kind in kinds.items()}
+    present = set(splits.values())
+    trained = {each for name, split in splits.items() if split == "training" for each in classes[name]}
+    if not trained or "" in present or any(trained.isdisjoint(inside) for inside in classes.values()):
+        return {}
+    drawn = [split for split in ("validation", "test") if split not in present]
+    logger.info(
+        "%s: taken for the splits%s",
+        ", ".join(f"{name}/ for {split}" for split in SPLITS for name in splits if splits[name] == split),
+        f"; tracks for {' and '.join(drawn)} are drawn from those for training" if drawn else "",
+    )
+    return {name: "" if drawn and split == "training" else split for name, split in splits.items()}
 
 
 def with_unique_ids(tracks: Iterable[Track], root: Path) -> list[Track]:
     """Tracks whose ids collide (also where case is ignored) get a short hash of their path below `root`."""
     tracks = list(tracks)
-    seen: dict[str, int] = {}
-    for track in tracks:
-        seen[track.id.lower()] = seen.get(track.id.lower(), 0) + 1
+    seen = Counter(caseless(track.id) for track in tracks)
 
     def unique(track: Track) -> Track:
-        if seen[track.id.lower()] == 1:
+        if seen[caseless(track.id)] == 1:
             return track
         tag = crc32(os.fsencode(os.path.relpath(track.path, root)))
         return replace(track, id=f"{track.id}-{tag:08x}")
 
     return [unique(track) for track in tracks]
+
+
+def readable_folders(folder: Path) -> list[Path]:
+    """Its sub-folders that are not clutter, sorted; none, with a warning, where it cannot be read."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        logger.warning("%s: cannot be read and is passed over: %s", folder, error.strerror)
+        return []
+    return [folder / name for name in names if not is_clutter(name) and is_folder(folder / name)]
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; False where the system does not say."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def require_folder(root: Path | None, dataset: str) -> Path:
@@ -142,7 +248,7 @@ def one_root(
         if is_root(folder):
             found.append(folder)
         elif levels:
-            for child in visible_folders(folder):
+            for child in readable_folders(folder):
                 look(child, levels - 1)
 
     look(start, depth)

@@ -8,8 +8,9 @@ import soundfile
 
 from musicspectrogan.audio.files import save
 from musicspectrogan.data import composer
+from musicspectrogan.data.credits import Credit
 from musicspectrogan.data.parallel import LOST, in_parallel
-from musicspectrogan.data.sources import Selection, Track, tracks_of_class_folder
+from musicspectrogan.data.sources import Selection, Track
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, sole_writer
 from musicspectrogan.progress import progress_bar
@@ -39,13 +40,7 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     ):
         for _ in in_parallel(_compose, missing, lost=_lost):
             bar.update()
-    wanted = {path for path, *_ in clips}
-    return [
-        track
-        for style in composer.STYLES
-        for track in tracks_of_class_folder(root / style, style)
-        if track.path in wanted
-    ]
+    return [Track(path.stem, style, path, credit=Credit()) for path, style, *_ in clips]
 
 
 def _comment(style: str, index: int, seed: int) -> str:

@@ -2,50 +2,92 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import logging
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
-from musicspectrogan.audio.files import is_audio
+from musicspectrogan.data.credits import CREDITS_NAME
 from musicspectrogan.data.sources import (
     Selection,
     Track,
-    holds_audio,
+    audio_files,
+    id_below,
+    left_out,
     require_folder,
-    tracks_of_class_folder,
+    splits_of_folders,
 )
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import safe_name, visible_folders
+from musicspectrogan.filesystem import caseless, distinct_names, safe_name
+
+logger = logging.getLogger(__name__)
 
 OPTIONS = ("limit",)
 
+# What stands beside the class folders of a dataset.
+TAKEN_NAMES = (CREDITS_NAME,)
+
 
 def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
-    """A class for each folder that has audio anywhere below it.
+    """A class for each folder that has audio anywhere below it; what is passed over is excluded.
 
-    Tracks below a class folder are grouped by the folder that they lie in: an album, or a disc of one.
+    Where all of these folders are named after splits (`train`, `test`) and hold class folders, they are taken
+    for the splits. Tracks below a class folder are grouped by the folder that they lie in: an album, or one
+    disc of it.
     """
     root = require_folder(root, "class folders of audio")
-    classes = [folder for folder in visible_folders(root) if holds_audio(folder)]
-    tracks = [
-        replace(track, group=_album(track.path, folder, root))
-        for folder in classes
-        for track in tracks_of_class_folder(folder, safe_name(folder.name))
+    found = list(audio_files(root))
+    left = [left_out(one, root) for one in found if one.passed_over]
+    music = [(one.path, one.path.parts[len(root.parts) :]) for one in found if not one.passed_over]
+    if not music:
+        raise UserError(f"--input {root}: {_why_nothing(left)}")
+    splits = _split_folders([parts for _, parts in music])
+    depth = 2 if splits else 1
+    inside = [(path, parts) for path, parts in music if len(parts) > depth]
+    if not inside:
+        name = root.resolve().name
+        return left + [Track(safe_name(path.stem), _class_names([name])[name], path) for path, _ in music]
+    beside = [
+        Track(safe_name(path.stem), "", path, excluded="lies beside the class folders, not in one")
+        for path, parts in music
+        if len(parts) <= depth
     ]
-    beside = sorted(path for path in root.iterdir() if is_audio(path.name) and path.is_file())
-    if not tracks and not beside:
-        raise UserError(
-            f"--input {root}: no audio in it; expected one folder a class, "
-            f"each with WAV, FLAC, OGG, MP3, AU or AIFF files"
+    names = _class_names({parts[depth - 1] for _, parts in inside})
+    return [
+        Track(
+            id_below(path, root.joinpath(*parts[:depth])),
+            names[parts[depth - 1]],
+            path,
+            split=splits.get(parts[0], ""),
+            group="/".join(parts[:-1]) if len(parts) > depth + 1 else "",
         )
-    if classes:
-        return tracks + [
-            Track(safe_name(path.stem), "", path, excluded="lies beside the class folders, not in one")
-            for path in beside
-        ]
-    name = safe_name(root.resolve().name)
-    return [Track(safe_name(path.stem), name, path) for path in beside]
+        for path, parts in inside
+    ] + [*beside, *left]
 
 
-def _album(path: Path, class_folder: Path, root: Path) -> str:
-    """The folder of a file, below the root; empty where that is the class folder."""
-    return "" if path.parent == class_folder else path.parent.relative_to(root).as_posix()
+def _split_folders(music: Iterable[tuple[str, ...]]) -> dict[str, str]:
+    """The split of each top folder, where they are split folders that hold class folders; else empty."""
+    classes: dict[str, set[str]] = {}
+    for parts in music:
+        if len(parts) > 1:
+            classes.setdefault(parts[0], set()).update(map(caseless, parts[1:-1][:1]))
+    return splits_of_folders(classes)
+
+
+def _class_names(folders: Iterable[str]) -> dict[str, str]:
+    """The name of the class of each folder; says so where that is not the folder's."""
+    names = distinct_names(folders, TAKEN_NAMES)
+    forms = Counter(names.values())
+    for name in (name for name, count in forms.items() if count > 1):
+        logger.info("%s: two folders whose names differ in their Unicode form alone are one class", name)
+    for folder, name in names.items():
+        if forms[name] == 1 and name != safe_name(folder):
+            logger.warning("%s: becomes the class %s, for another name is too much like it", folder, name)
+    return names
+
+
+def _why_nothing(left: list[Track]) -> str:
+    if left:
+        reason, count = Counter(track.excluded for track in left).most_common(1)[0]
+        return f"no audio in it that can be taken; {count} of {len(left)} are left out for: {reason}"
+    return "no audio in it; expected one folder a class, each with WAV, FLAC, OGG, MP3, AU or AIFF files"

@@ -7,19 +7,24 @@ Its faults: B. Sturm, The GTZAN dataset: its contents, its faults, arXiv:1306.14
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
+from musicspectrogan.data.credits import Credit
 from musicspectrogan.data.sources import (
     Selection,
     Track,
     audio_files,
+    holds_audio,
+    id_below,
+    left_out,
     one_root,
+    readable_folders,
     require_folder,
-    tracks_of_class_folder,
+    splits_of_folders,
 )
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import visible_folders
 
 logger = logging.getLogger(__name__)
 
@@ -47,19 +52,39 @@ REMOVED_IDS = frozenset(
 
 
 def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
-    """The clips below the folder that holds the genre folders, or below a parent of just one such."""
+    """The clips below the folder that holds the genre folders, or below a parent of just one such.
+
+    Where there are several in folders named after splits (`train`, `test`), they are taken for the splits.
+    """
     start = require_folder(root, "GTZAN's genre folders")
     genres_root, candidates = one_root(start, _holds_genres)
-    if genres_root is None:
+    if genres_root is not None:
+        if genres_root != start:
+            logger.info("GTZAN's genre folders found in %s", genres_root)
+        return _tracks_below(genres_root, "", selection)
+    one_parent = len({folder.parent for folder in candidates}) == 1
+    splits = splits_of_folders({folder.name: GENRES for folder in candidates}) if one_parent else {}
+    if not splits:
         raise UserError(_what_is_wrong(start, candidates))
-    if genres_root != start:
-        logger.info("GTZAN's genre folders found in %s", genres_root)
-    tracks = []
-    for folder in visible_folders(genres_root):
-        if folder.name not in GENRES:
-            logger.warning("%s is no genre of GTZAN and is left alone", folder)
-            continue
-        tracks += [_annotated(t, selection) for t in tracks_of_class_folder(folder, folder.name)]
+    return [track for folder in candidates for track in _tracks_below(folder, splits[folder.name], selection)]
+
+
+def _tracks_below(genres_root: Path, split: str, selection: Selection) -> list[Track]:
+    tracks, strangers = [], set()
+    for found in audio_files(genres_root):
+        genre, *inside = found.path.parts[len(genres_root.parts) :] or [""]
+        if found.passed_over:
+            tracks.append(left_out(found, genres_root))
+        elif not inside:
+            tracks.append(left_out(found, genres_root, "lies beside the genre folders, not in one"))
+        elif genre not in GENRES:
+            strangers.add(genre)
+            tracks.append(left_out(found, genres_root, f"{genre} is no genre of GTZAN"))
+        else:
+            track = Track(id_below(found.path, genres_root / genre), genre, found.path, split)
+            tracks.append(_annotated(track, selection))
+    for genre in sorted(strangers):
+        logger.warning("%s is no genre of GTZAN and is left alone", genres_root / genre)
     return tracks
 
 
@@ -68,12 +93,17 @@ def _annotated(track: Track, selection: Selection) -> Track:
     return replace(
         track,
         known_fault=KNOWN_FAULTS.get(track.id, ""),
+        credit=Credit(),
         excluded="on the list of faulty clips (--exclude-faults)" if removed else "",
     )
 
 
 def _holds_genres(folder: Path) -> bool:
-    return any(child.name in GENRES and next(audio_files(child), None) for child in visible_folders(folder))
+    return any(child.name in GENRES and holds_audio(child) for child in readable_folders(folder))
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return any(name.endswith(".png") for _, _, names in os.walk(folder) for name in names)
 
 
 def _what_is_wrong(start: Path, candidates: list[Path]) -> str:
@@ -82,7 +112,7 @@ def _what_is_wrong(start: Path, candidates: list[Path]) -> str:
             f"--input {start}: holds more than one copy of GTZAN "
             f"({', '.join(str(p) for p in candidates)}); name one of them"
         )
-    if start.name == "images_original" or next(start.rglob("*.png"), None):
+    if start.name == "images_original" or _holds_pictures(start):
         return (
             f"--input {start}: holds pictures, not audio; "
             "GTZAN's clips are in genres_original, beside images_original"

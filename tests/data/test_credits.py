@@ -1,0 +1,66 @@
+"""credits.csv, which goes with a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from musicspectrogan.data.credits import Credit, credit_of_file, read_credits, write_credits
+
+FOOD = Credit("AWOL", 'The "Food", live', "AWOL", "Attribution", "http://fma.example/2")
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    write_credits(tmp_path, {"000002": FOOD, "b": Credit(title="two\nlines\x1b")})
+    assert read_credits(tmp_path) == {"000002": FOOD, "b": Credit(title="two lines\\x1b")}
+    assert (tmp_path / "credits.csv").read_text(encoding="utf-8").splitlines() == [
+        "track,artist,title,album,license,url",
+        '000002,AWOL,"The ""Food"", live",AWOL,Attribution,http://fma.example/2',
+        "b,,two lines\\x1b,,,",
+    ]
+
+
+def test_lines_from_a_spreadsheet_are_understood(tmp_path: Path) -> None:
+    write_credits(tmp_path, {"000002": FOOD})
+    text = (tmp_path / "credits.csv").read_text(encoding="utf-8") + "by hand,me,,,,,,\n\n"
+    (tmp_path / "credits.csv").write_text(text, encoding="utf-8-sig", newline="\r\n")
+    assert read_credits(tmp_path) == {"000002": FOOD, "by hand": Credit(artist="me")}
+
+
+def test_without_credits_there_is_no_file(tmp_path: Path) -> None:
+    write_credits(tmp_path, {"000002": FOOD})
+    write_credits(tmp_path, {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("contents", [b"who,what\nme,this\n", b"track,artist,title,album,license,url\n\xff"])
+@pytest.mark.parametrize("credits", [{}, {"000002": FOOD}], ids=["none", "some"])
+def test_a_file_of_others_stays(
+    contents: bytes, credits: dict[str, Credit], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "credits.csv").write_bytes(contents)
+    write_credits(tmp_path, credits)
+    assert (tmp_path / "credits.csv").read_bytes() == contents
+    assert "move it away" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_tags_of_files_are_credits(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    with soundfile.SoundFile(path, "w", 22050, 1) as file:
+        file.title, file.artist, file.album = "Vibe Ace", "Kevin MacLeod", "Jazz"
+        file.comment = "URL: http://fma.example/Vibe_Ace\r\nCurator: "
+        file.write(np.zeros(4000))
+    known = credit_of_file(path)
+    assert (known.artist, known.title) == ("Kevin MacLeod", "Vibe Ace")
+    assert known.url == "http://fma.example/Vibe_Ace"
+
+
+def test_a_file_without_tags_or_that_cannot_be_read_has_none(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(4000), 22050)
+    (tmp_path / "b.mp3").write_bytes(b"no music")
+    for name in ("a.wav", "b.mp3", "missing.wav"):
+        assert credit_of_file(tmp_path / name) == Credit()
