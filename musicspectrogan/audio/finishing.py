@@ -12,6 +12,7 @@ FADE_SECONDS = 0.005
 
 # Seconds that BS.1770 measures at a time, with some to spare for rounding; shorter sounds are repeated.
 MEASURED_SECONDS = 0.41
+PART_SECONDS = 300
 # Samples of a loop's other end beside it while it is resampled: more than the filter is long.
 RESAMPLING_REACH = 8192
 
@@ -49,10 +50,9 @@ def finished(samples: np.ndarray, sample_rate: int, *, loops: bool = False) -> n
     """
     peak = float(np.abs(samples).max(initial=0.0))
     if peak > 0:
-        ceiling = 10.0 ** (PEAK_DBFS / 20.0) / peak
-        # At this level, for there is a loudness below which BS.1770 does not measure.
-        gain = 10.0 ** ((LOUDNESS_LUFS - loudness(samples * ceiling, sample_rate)) / 20.0)
-        samples = samples * (ceiling * min(gain, 1.0))
+        # First to the ceiling, for there is a loudness below which BS.1770 does not measure.
+        samples = samples * (10.0 ** (PEAK_DBFS / 20.0) / peak)
+        samples *= min(1.0, 10.0 ** ((LOUDNESS_LUFS - loudness(samples, sample_rate)) / 20.0))
     else:
         samples = samples.copy()
     length = min(round(FADE_SECONDS * sample_rate), len(samples) // 2)
@@ -66,11 +66,17 @@ def finished(samples: np.ndarray, sample_rate: int, *, loops: bool = False) -> n
 def loudness(samples: np.ndarray, sample_rate: int) -> float:
     """Integrated loudness in LUFS by ITU-R BS.1770 of mono samples (n,), n > 0; -inf for silence.
 
-    What is shorter than the 0.4 s that are measured at a time counts as if it were repeated.
+    What is shorter than the 0.4 s that are measured at a time counts as if it were repeated. What is longer
+    than five minutes is measured part by part, which takes less memory, and has the mean power of its parts.
     """
     import pyloudnorm  # brings scipy.signal, which takes a while to import
 
     least = round(MEASURED_SECONDS * sample_rate)
     if len(samples) < least:
         samples = np.resize(samples, least)
-    return float(pyloudnorm.Meter(sample_rate).integrated_loudness(samples))
+    meter = pyloudnorm.Meter(sample_rate)
+    count = -(-len(samples) // (PART_SECONDS * sample_rate))
+    parts = np.array_split(samples, count)
+    powers = [10.0 ** (meter.integrated_loudness(part) / 10.0) for part in parts]
+    with np.errstate(divide="ignore"):
+        return float(10.0 * np.log10(np.mean(powers)))

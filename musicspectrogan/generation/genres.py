@@ -128,7 +128,8 @@ def _parts(text: str, genres: Sequence[str]) -> list[str]:
     while pieces:
         for length in range(len(pieces), 0, -1):
             part = ",".join(pieces[:length]).strip()
-            if length == 1 or part in genres or part.rpartition("=")[0] in genres:
+            name, _, weight = part.rpartition("=")
+            if length == 1 or part in genres or (name in genres and "," not in weight):
                 break
         parts.append(part)
         pieces = pieces[length:]
