@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 import shutil
 import subprocess
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data import composer
 from musicspectrogan.errors import UserError
 from musicspectrogan.generation import generate as generating
+from musicspectrogan.generation import invert as inverting
 from musicspectrogan.generation.invert import invert_images
 from musicspectrogan.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -357,6 +360,51 @@ class TestInvert:
             with soundfile.SoundFile((tmp_path / "out" / path.split("/")[-1]).with_suffix(".wav")) as file:
                 assert file.frames == 64 * hop
 
+    def test_the_images_of_one_track_are_in_memory_at_a_time(self, images, tmp_path, monkeypatch):
+        read: list[weakref.ref[np.ndarray]] = []
+        alive: list[int] = []
+        read_image, sounds_of = inverting.read_image, inverting.sounds_of
+
+        def counting(*arguments):
+            pixels, config = read_image(*arguments)
+            read.append(weakref.ref(pixels))
+            return pixels, config
+
+        def counted(joined, *arguments, **options):
+            gc.collect()
+            alive.append(sum(reference() is not None for reference in read))
+            return sounds_of(joined, *arguments, **options)
+
+        monkeypatch.setattr(inverting, "read_image", counting)
+        monkeypatch.setattr(inverting, "sounds_of", counted)
+        assert len(invert_images([images], tmp_path / "out")) == 16
+        assert len(read) == 2 * 32  # to see that all are right, and to make them into sound
+        assert len(alive) == 16 and max(alive) <= 2
+
+    def test_a_later_image_that_is_wrong_is_told_before_anything_is_written(self, images, tmp_path):
+        shutil.copytree(images, tmp_path / "set")
+        torn = tmp_path / "set" / "rock" / "rock.00003_001.png"
+        torn.write_bytes(torn.read_bytes()[:-200])
+        with pytest.raises(UserError, match=r"rock\.00003_001\.png: cannot be read"):
+            invert_images([tmp_path / "set"], tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_names_in_capitals_are_taken_too(self, images, tmp_path):
+        shutil.copy(images / "jazz" / "jazz.00000_000.png", tmp_path / "A.PNG")
+        assert invert_images([tmp_path], tmp_path / "out") == [tmp_path / "out" / "A.wav"]
+
+    def test_only_its_own_files_are_written_over(self, images, tmp_path):
+        image = images / "jazz" / "jazz.00000_000.png"
+        (made,) = invert_images([image], tmp_path)
+        assert invert_images([image], tmp_path) == [made]
+        save(made, composer.compose("chords", 0, seed=0, seconds=1.0), composer.SAMPLE_RATE)
+        before = made.read_bytes()
+        with pytest.raises(
+            UserError, match=r"jazz\.00000_000\.wav: is there already, and not by this command"
+        ):
+            invert_images([image], tmp_path)
+        assert made.read_bytes() == before
+
     @pytest.mark.parametrize(
         ("path", "told"),
         [
@@ -387,6 +435,12 @@ def test_reconstruct_prints_the_round_trips_error(command, tmp_path):
             "clip.png", "clip.wav", "clip_original.wav",
         }  # fmt: skip
     assert 0 < errors[256] < errors[64] < 10
+    music = (tmp_path / "clip.wav").read_bytes()
+    beside = command(
+        "-m", "musicspectrogan", "reconstruct", "clip.wav", "--output", ".", cwd=tmp_path, status=2
+    )
+    assert "clip.wav: is there already, and not by this command" in beside.stderr
+    assert (tmp_path / "clip.wav").read_bytes() == music
     assert "does not decode" in reconstruct_text(command, tmp_path)
 
 
