@@ -70,7 +70,7 @@ def write_sound(folder: Path, stem: str, sound: Sound, form: SoundConfig, reques
 def _free_name(folder: Path, stem: str, request: str) -> str:
     for number in itertools.count(1):
         name = stem if number == 1 else f"{stem}-{number}"
-        text = _text_of(folder / f"{name}.png")
+        text = text_of(folder / f"{name}.png")
         if text is not None and text.get("request") == request:
             return name
         taken = [f"{name}.{suffix}" for suffix in ("png", *FORMATS) if (folder / f"{name}.{suffix}").exists()]
@@ -133,7 +133,7 @@ def _sounds_in(folder: Path) -> Iterator[tuple[Path, SpectrogramConfig]]:
     real = folder / REAL_FOLDER
     for place in (folder, *(visible_folders(real) if real.is_dir() else ())):
         for path in sorted(place.glob("*.png")):
-            text = _text_of(path)
+            text = text_of(path)
             is_ours = (
                 text is not None and "genre" in text and (place != folder or BY in text.get("comment", ""))
             )
@@ -144,7 +144,7 @@ def _sounds_in(folder: Path) -> Iterator[tuple[Path, SpectrogramConfig]]:
                     continue
 
 
-def _text_of(path: Path) -> dict[str, str] | None:
+def text_of(path: Path) -> dict[str, str] | None:
     """The text chunks of a PNG; None where it is none, or there is none."""
     try:
         with opened_image(path, formats=("PNG",)) as image:

@@ -47,25 +47,23 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
         Interrupted: by Ctrl-C.
     """
     sampler = Sampler(checkpoint, device)
-    conditional = sampler.conditional
-    rows, takes = (
-        rows_of(config.genre, config.morph, sampler.genres, conditional=conditional),
-        takes_of(config),
-    )
+    rows = rows_of(config.genre, config.morph, sampler.genres, conditional=sampler.conditional)
+    takes = takes_of(config)
     total = len(rows) * len(takes)
     if total > MOST_SOUNDS:
         raise UserError(
             f"{len(takes)} sounds of each of {len(rows)} genres are more than {MOST_SOUNDS}; give a lower "
             "--count, fewer --seeds, or one --genre at a time"
         )
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    digest = _digest(source.read_bytes())
+    form = config.sound.describe(sampler.spectrogram.sample_rate, sampler.spectrogram.f_max)
     output = config.output or _new_folder(source)
     check_folder(output, sampler.spectrogram)
     made: list[str] = []
 
     def page() -> Path:
         items = items_in(output, made)
-        facts = _facts(config, checkpoint, f"{source.name} ({digest})")
+        facts = _facts(config, checkpoint, f"{source.name} ({digest})", form)
         return write_page(output, _title(rows, len(made)), items, sampler.spectrogram, facts)
 
     try:
@@ -73,7 +71,7 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
             for row in rows:
                 for take, sound in _sounds(config, sampler, row, takes, digest):
                     stem = _stem(row, take, config)
-                    request = _request(config, row, take, digest)
+                    request = _request(config, row, take, digest, form)
                     made.append(write_sound(output, stem, sound, config.sound, request))
                     bar.update()
                 _write_real(checkpoint, row, config, output)
@@ -105,14 +103,13 @@ def _new_folder(checkpoint: Path) -> Path:
             return folder
 
 
-def _facts(config: GenerateConfig, checkpoint: Checkpoint, source: str) -> dict[str, str]:
-    settings = checkpoint.spectrogram
+def _facts(config: GenerateConfig, checkpoint: Checkpoint, source: str, form: str) -> dict[str, str]:
     return {
         "checkpoint": source,
         "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, {checkpoint.epoch} epochs, "
         f"{checkpoint.images_seen:,} images",
         "truncation": f"{config.truncation:g}",
-        "audio": config.sound.describe(settings.sample_rate, settings.f_max),
+        "audio": form,
         "made with": f"musicspectrogan {__version__}",
     }
 
@@ -136,11 +133,14 @@ def _stem(row: Row, take: Take, config: GenerateConfig) -> str:
     return "_".join(parts)
 
 
-def _request(config: GenerateConfig, row: Row, take: Take, checkpoint: str) -> str:
+def _request(config: GenerateConfig, row: Row, take: Take, checkpoint: str, form: str) -> str:
     """A digest of all that a sound's bytes depend on."""
-    length = (config.seconds, config.loop)
-    whole = (checkpoint, row, take.start, take.end, take.part, config.truncation, length, config.sound)
-    return hashlib.sha256(repr(whole).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    place = (take.start, take.end, take.part, config.truncation, config.seconds, config.loop)
+    return _digest(repr((checkpoint, row, place, form)).encode("utf-8", "backslashreplace"))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _sounds(
@@ -210,6 +210,7 @@ def _write_real(checkpoint: Checkpoint, row: Row, config: GenerateConfig, output
         )  # other genres have files of this name
         make_folder(folder)
         (samples,) = sounds_of(image[None], settings, sample_rate=config.sound.sample_rate)
-        request = hashlib.sha256(image.tobytes() + repr((settings, config.sound)).encode()).hexdigest()[:16]
+        form = config.sound.describe(settings.sample_rate, settings.f_max)
+        request = _digest(image.tobytes() + repr((settings, form)).encode())
         sound = Sound(row.name, path.stem, image, samples, settings)
         write_sound(folder, path.stem, sound, config.sound, request)

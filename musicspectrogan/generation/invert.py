@@ -23,6 +23,7 @@ from musicspectrogan.audio.images import (
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, safe_name
+from musicspectrogan.generation.folder import text_of
 from musicspectrogan.generation.settings import SoundConfig
 from musicspectrogan.generation.sound import sounds_of
 from musicspectrogan.progress import progress_bar
@@ -121,7 +122,7 @@ def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, form: Soun
     check_frames(image.shape[1], config, audio)
     name = safe_name(audio.stem)
     restored_to, original_to = (output / f"{stem}.{form.format}" for stem in (name, f"{name}_original"))
-    for target in (restored_to, original_to):
+    for target in (output / f"{name}.png", restored_to, original_to):
         refuse_foreign(target)
     (restored,) = sounds_of(image[None], config, sample_rate=form.sample_rate)
     rate = form.sample_rate or config.sample_rate
@@ -138,7 +139,11 @@ def refuse_foreign(path: Path) -> None:
 
     The user's own music may lie in the folder, under the very name that its round trip takes.
     """
-    if path.exists() and not comment_of(path).startswith(OURS):
+    if path.suffix == ".png":
+        is_ours = "spectrogram" in (text_of(path) or {})
+    else:
+        is_ours = comment_of(path).startswith(OURS)
+    if path.exists() and not is_ours:
         raise UserError(
             f"{path}: is there already, and not by this command; move it away, or give another --output"
         )

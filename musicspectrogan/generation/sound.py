@@ -8,12 +8,8 @@ import numpy as np
 import torch
 
 from musicspectrogan.audio.finishing import finished, resampled
-from musicspectrogan.audio.images import MOST_BINS
-from musicspectrogan.audio.inversion import invert
+from musicspectrogan.audio.inversion import BLOCK_BINS, invert
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-
-# Images inverted at a time, unless they are long: bounds memory, some 20 MB each.
-BATCH = 32
 
 
 def sounds_of(
@@ -31,7 +27,7 @@ def sounds_of(
     """
     rate = sample_rate or config.sample_rate
     seconds = images.shape[2] * config.hop_length / config.sample_rate if seconds is None else seconds
-    batch = max(1, min(BATCH, MOST_BINS // (images.shape[2] * (1 + config.n_fft // 2))))
+    batch = max(1, BLOCK_BINS // (images.shape[2] * (1 + config.n_fft // 2)))
     sounds = []
     for start in range(0, len(images), batch):
         for wave in invert(torch.from_numpy(images[start : start + batch]), config).numpy():
