@@ -74,7 +74,7 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
                     request = _request(config, row, take, digest, form)
                     made.append(write_sound(output, stem, sound, config.sound, request))
                     bar.update()
-                _write_real(checkpoint, row, config, output)
+                _write_real(checkpoint, row, config, form, output)
     except KeyboardInterrupt:
         told = f"; {page()} lists the {len(made)} that were made" if made else ""
         raise Interrupted(f"interrupted after {len(made)} of {total} sounds{told}") from None
@@ -148,12 +148,8 @@ def _sounds(
 ) -> Iterator[tuple[Take, Sound]]:
     """The takes of a row, made as they are asked for: a batch of images, or one piece, at a time."""
     extra = [f"truncation {config.truncation:g}"] * (config.truncation != 1) + ["loop"] * config.loop
-    made = (
-        _images(config, sampler, row, takes)
-        if config.seconds is None
-        else _pieces(config, sampler, row, takes)
-    )
-    for take, image, samples, settings in made:
+    make = _images if config.seconds is None else _pieces
+    for take, image, samples, settings in make(config, sampler, row, takes):
         caption = ", ".join([take.caption, *extra])
         yield take, Sound(row.name, caption, image, samples, settings, checkpoint, config.loop)
 
@@ -167,9 +163,8 @@ def _images(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[
         batch = takes[start : start + BATCH]
         latents = torch.stack([sampler.latent(take) for take in batch]) * config.truncation
         images = sampler.images(latents, sampler.mixture(row.start).expand(len(batch), -1))
-        for take, image, samples in zip(
-            batch, images, sounds_of(images, settings, sample_rate=rate), strict=True
-        ):
+        sounds = sounds_of(images, settings, sample_rate=rate)
+        for take, image, samples in zip(batch, images, sounds, strict=True):
             yield take, image, samples, settings
 
 
@@ -189,7 +184,7 @@ def _pieces(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[
         yield take, image, samples, settings
 
 
-def _write_real(checkpoint: Checkpoint, row: Row, config: GenerateConfig, output: Path) -> None:
+def _write_real(checkpoint: Checkpoint, row: Row, config: GenerateConfig, form: str, output: Path) -> None:
     """Some images of a row's genre that the model was trained on, and their sound, where they are at hand."""
     dataset = Path(checkpoint.training["dataset"])
     wanted = {row.genre} if row.start else None  # a model without genres has learned from all of them
@@ -205,12 +200,13 @@ def _write_real(checkpoint: Checkpoint, row: Row, config: GenerateConfig, output
         except UserError as error:
             logger.warning("%s", error)
             continue
-        folder = (
-            output / REAL_FOLDER / distinct_name(path.parent.name)
-        )  # other genres have files of this name
+        if settings != checkpoint.spectrogram:
+            logger.warning("%s: was made with other settings than the checkpoint's; leaving it out", path)
+            continue
+        # A folder a genre, for other genres may have files of this name.
+        folder = output / REAL_FOLDER / distinct_name(path.parent.name)
         make_folder(folder)
         (samples,) = sounds_of(image[None], settings, sample_rate=config.sound.sample_rate)
-        form = config.sound.describe(settings.sample_rate, settings.f_max)
-        request = _digest(image.tobytes() + repr((settings, form)).encode())
+        request = _digest(image.tobytes() + form.encode())
         sound = Sound(row.name, path.stem, image, samples, settings)
         write_sound(folder, path.stem, sound, config.sound, request)
