@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -24,7 +24,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import parse_flags, read_yaml
 from musicspectrogan.errors import Interrupted, UserError, check_choice, printable
 from musicspectrogan.evaluation.settings import EvaluateConfig
-from musicspectrogan.generation.settings import FORMATS, GenerateConfig
+from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
 from musicspectrogan.launch import check_device, this_process
 from musicspectrogan.progress import ConsoleHandler, OneLineFormatter
 from musicspectrogan.training.settings import TrainingConfig
@@ -135,7 +135,6 @@ def generate(arguments: list[str], program: str) -> None:
     config = parse_flags(GenerateConfig, arguments, program=program)
     if config.checkpoint is None:
         raise UserError("--checkpoint is missing: name a run directory, a checkpoint file, or latest")
-    config.seed_list()
     # torch takes seconds to import; a wrong flag is told before.
     from musicspectrogan.device import choose_device
     from musicspectrogan.generation.generate import generate
@@ -204,14 +203,12 @@ class InvertCommand:
     """PNGs, or folders of them."""
     output: Path = Path("inverted")
     """Folder for the audio files."""
-    format: str = "wav"
-    """wav, flac, ogg or mp3."""
+    sound: SoundConfig = field(default_factory=SoundConfig)
 
 
 def invert(arguments: list[str], program: str) -> None:
     """spectrogram PNGs -> audio files"""
     command = parse_flags(InvertCommand, arguments, program=program)
-    check_choice("format", command.format, FORMATS)
     if not command.paths:
         raise UserError("name a spectrogram PNG, or a folder of them")
     from musicspectrogan.data.manifest import Manifest
@@ -220,7 +217,7 @@ def invert(arguments: list[str], program: str) -> None:
     roots = [root for path in command.paths for root in (path, *path.resolve().parents[:2]) if root.is_dir()]
     manifests = (Manifest.read(root) for root in roots)
     fallback = next((manifest.spectrogram for manifest in manifests if manifest), None)
-    written = invert_images(command.paths, command.output, command.format, fallback)
+    written = invert_images(command.paths, command.output, command.sound, fallback)
     _tell(f"{len(written)} files in {command.output}")
 
 
@@ -234,18 +231,16 @@ class ReconstructCommand:
     """Folder for the PNG, the restored sound, and the original at the same level."""
     image_size: int = 64
     """Mel bands: 64, 128 or 256."""
-    format: str = "wav"
-    """wav, flac, ogg or mp3."""
+    sound: SoundConfig = field(default_factory=SoundConfig)
 
 
 def reconstruct(arguments: list[str], program: str) -> None:
     """audio -> image -> audio, and how far off it is"""
     command = parse_flags(ReconstructCommand, arguments, program=program)
-    check_choice("format", command.format, FORMATS)
     config = SpectrogramConfig.for_image_size(command.image_size)
     from musicspectrogan.generation.invert import reconstruct
 
-    error = reconstruct(command.audio, command.output, config, command.format)
+    error = reconstruct(command.audio, command.output, config, command.sound)
     _tell(f"round-trip error {error:.2f} dB (mean absolute difference of 128-band log-mel, 60 dB window)")
     _tell(f"image, restored sound and original are in {command.output}")
 

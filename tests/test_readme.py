@@ -23,7 +23,7 @@ from musicspectrogan.data import composer
 from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.data.sources import Selection
 from musicspectrogan.evaluation.settings import EvaluateConfig
-from musicspectrogan.generation.settings import GenerateConfig
+from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
 from musicspectrogan.training.settings import TrainingConfig
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -118,7 +118,14 @@ def test_there_are_commands_for_every_kind_of_dataset_and_gan():
 def test_every_flag_that_the_readme_names_exists():
     known = {
         f"--{field.replace('_', '-')}"
-        for settings in (TrainingConfig, PreprocessConfig, Selection, GenerateConfig, EvaluateConfig)
+        for settings in (
+            TrainingConfig,
+            PreprocessConfig,
+            Selection,
+            GenerateConfig,
+            SoundConfig,
+            EvaluateConfig,
+        )
         for field in config.to_plain(settings())
     }
     known |= {"--config", "--resume", "--dry-run", "--help", "--no-cuda-graph"}

@@ -116,11 +116,20 @@ def load(path: Path, sample_rate: int) -> Audio:
     return Audio(intake.samples(), intake.peak, warning)
 
 
-def save(path: Path, samples: np.ndarray, sample_rate: int, *, loops: bool = False, **tags: str) -> None:
+def save(
+    path: Path,
+    samples: np.ndarray,
+    sample_rate: int,
+    *,
+    bit_depth: int = 16,
+    loops: bool = False,
+    **tags: str,
+) -> None:
     """Write mono float samples (n,) in [-1, 1], whole or not at all, in the format of the suffix.
 
     Args:
-        path: ends in one of SAVED_FORMATS; wav and flac hold 16 bits a sample.
+        path: ends in one of SAVED_FORMATS.
+        bit_depth: 16 or 24, in wav and flac.
         loops: all of it is one loop. A wav file then has loop points, which samplers read.
         tags: such as title, genre and comment, where the format has room for them.
 
@@ -129,6 +138,7 @@ def save(path: Path, samples: np.ndarray, sample_rate: int, *, loops: bool = Fal
     """
     check_rate(path.suffix.lower().removeprefix("."), sample_rate)
     container, subtype = SAVED_FORMATS[path.suffix.lower().removeprefix(".")]
+    subtype = f"PCM_{bit_depth}" if subtype.startswith("PCM") else subtype
     form = {"channels": 1, "format": container, "subtype": subtype}
     with whole_file(path) as temporary:
         try:
@@ -160,6 +170,15 @@ def check_rate(suffix: str, sample_rate: int) -> None:
         )
 
 
+def comment_of(path: Path) -> str:
+    """The comment in a sound file that `save` may have written; empty where there is none."""
+    try:
+        with _native_messages_silenced(), soundfile.SoundFile(for_soundfile(path)) as file:
+            return file.comment
+    except soundfile.LibsndfileError:
+        return ""
+
+
 def _append_loop_points(path: Path, frames: int, sample_rate: int) -> None:
     """Add a `smpl` chunk to a WAV file: one forward loop over all frames, without end.
 
@@ -172,7 +191,9 @@ def _append_loop_points(path: Path, frames: int, sample_rate: int) -> None:
     loop = struct.pack("<6I", 0, 0, 0, frames - 1, 0, 0)  # number, forward, first, last, fraction, times
     chunk = b"smpl" + struct.pack("<I", len(sampler + loop)) + sampler + loop
     with open(path, "r+b") as file:
-        size = file.seek(0, os.SEEK_END)  # even, as 16-bit samples are, so that a chunk may begin there
+        size = file.seek(0, os.SEEK_END)
+        if size % 2:  # chunks begin at even places, and 24-bit samples may end at an odd one
+            size += file.write(b"\0")
         file.write(chunk)
         file.seek(4)
         file.write(struct.pack("<I", size + len(chunk) - 8))

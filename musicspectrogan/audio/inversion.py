@@ -6,6 +6,8 @@ docs/inversion.md has the measurements behind the defaults.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,10 @@ POWER_STEPS = 5
 PHASE_ITERATIONS = 8
 MOMENTUM = 0.99
 PHASE_SEED = 0
+# Frames after which the phases that Griffin-Lim starts from come again.
+PHASE_FRAMES = 1024
+# Frames times Fourier bins that are inverted at a time; each takes some 50 bytes.
+BLOCK_BINS = 2**21
 
 # Stands in for a divisor of zero, where the numerator is zero too.
 TINY = 1e-20
@@ -24,22 +30,42 @@ def invert(
     images: Tensor,
     config: SpectrogramConfig,
     *,
+    loops: bool = False,
     power_steps: int = POWER_STEPS,
     phase_iterations: int = PHASE_ITERATIONS,
 ) -> Tensor:
     """Sound of spectrogram images.
 
+    Long images are inverted block by block, so that hours take the memory of minutes. A sample depends on the
+    frames within a fixed reach alone, and each block is computed with that many beside it: the blocks join as
+    if they had been one. A loop is inverted in the same way, with its own other end on either side, so that
+    its sound is periodic.
+
     Args:
         images: grey levels (B, n_mels, T) from 0 to 255, uint8 or float, low frequencies at the bottom;
             T is free.
         config: how the images were made.
+        loops: the last frame goes on at the first.
 
     Returns:
         Samples (B, T * hop_length), float32, at no particular level: the images say nothing of it.
     """
-    mel = mel_power_of(images, config)
-    power = linear_power(mel, config, steps=power_steps)
-    return griffin_lim(power.sqrt(), config, iterations=phase_iterations)
+    frames, hop = images.shape[2], config.hop_length
+    # Each transform there and back mixes neighbours, as far as windows overlap.
+    reach = (phase_iterations + 1) * -(-config.n_fft // hop)
+    block = max(reach, BLOCK_BINS // (1 + config.n_fft // 2))
+    waves = []
+    for start in range(0, frames, block):
+        stop = min(start + block, frames)
+        first, last = start - reach, stop + reach
+        if not loops:
+            first, last = max(0, first), min(frames, last)
+        columns = torch.arange(first, last) % frames
+        mel = mel_power_of(images[:, :, columns.to(images.device)], config)
+        power = linear_power(mel, config, steps=power_steps)
+        wave = griffin_lim(power.sqrt(), config, iterations=phase_iterations, positions=columns)
+        waves.append(wave[:, (start - first) * hop : (stop - first) * hop])
+    return torch.cat(waves, dim=1)
 
 
 def mel_power_of(images: Tensor, config: SpectrogramConfig) -> Tensor:
@@ -74,19 +100,29 @@ def linear_power(mel: Tensor, config: SpectrogramConfig, *, steps: int = POWER_S
 
 
 def griffin_lim(
-    magnitude: Tensor, config: SpectrogramConfig, *, iterations: int = PHASE_ITERATIONS
+    magnitude: Tensor,
+    config: SpectrogramConfig,
+    *,
+    iterations: int = PHASE_ITERATIONS,
+    positions: Tensor | None = None,
 ) -> Tensor:
     """Samples (B, T * hop_length) whose Fourier magnitude is near `magnitude` (B, F, T).
 
     Fast Griffin-Lim: N. Perraudin, P. Balazs, P. Søndergaard, A fast Griffin-Lim algorithm, WASPAA
     2013. The random phase that it starts from is the same for every item and every call.
+
+    Args:
+        positions: int64 (T,), where these frames lie in a longer piece; None for 0 to T - 1. A frame's
+            starting phase is that of its position.
     """
+    if positions is None:
+        positions = torch.arange(magnitude.shape[2])
     # One frame more, so that T frames give T hops and not T - 1.
     magnitude = _frame_by_frame(torch.cat([magnitude, magnitude[:, :, -1:]], dim=2))
     window = torch.hann_window(config.n_fft, device=magnitude.device)
     transform = {"n_fft": config.n_fft, "hop_length": config.hop_length, "window": window}
-    generator = torch.Generator().manual_seed(PHASE_SEED)
-    turns = torch.rand(magnitude.shape[1:], generator=generator).to(magnitude.device)
+    rows = torch.cat([positions, positions[-1:] + 1]) % PHASE_FRAMES
+    turns = _starting_turns(magnitude.shape[1])[rows].T.to(magnitude.device)
     phase = torch.polar(torch.ones_like(turns), 2.0 * torch.pi * turns)
     phase = _frame_by_frame(phase.expand(magnitude.shape))
     before = torch.zeros_like(phase)
@@ -97,6 +133,12 @@ def griffin_lim(
         phase = leap / leap.abs().clamp_min(TINY)
         before = now
     return torch.istft(magnitude * phase, **transform)
+
+
+@lru_cache(maxsize=2)
+def _starting_turns(bins: int) -> Tensor:
+    """(PHASE_FRAMES, F) from 0 to 1, parts of a circle."""
+    return torch.rand((PHASE_FRAMES, bins), generator=torch.Generator().manual_seed(PHASE_SEED))
 
 
 def _frame_by_frame(spectra: Tensor) -> Tensor:

@@ -5,87 +5,88 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from musicspectrogan import __version__
-from musicspectrogan.audio.files import check_rate, save
-from musicspectrogan.audio.images import check_frames, read_image, write_image
+from musicspectrogan.audio.files import check_rate
+from musicspectrogan.audio.images import check_frames, read_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import Interrupted, UserError
 from musicspectrogan.filesystem import distinct_name, make_folder, visible_folders
-from musicspectrogan.generation.page import PageItem, write_page
+from musicspectrogan.generation.folder import REAL_FOLDER, Sound, check_folder, items_in, write_sound
+from musicspectrogan.generation.genres import NO_GENRE, Row, rows_of
+from musicspectrogan.generation.page import write_page
 from musicspectrogan.generation.pieces import piece
-from musicspectrogan.generation.sampler import Sampler
-from musicspectrogan.generation.settings import GenerateConfig
-from musicspectrogan.generation.sound import sound_of_loop, sounds_of
+from musicspectrogan.generation.sampler import BATCH, Sampler
+from musicspectrogan.generation.settings import MOST_SOUNDS, GenerateConfig
+from musicspectrogan.generation.sound import loop_settings, sound_of_loop, sounds_of
+from musicspectrogan.generation.takes import Take, takes_of
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint
 
 logger = logging.getLogger(__name__)
 
-# The row of a model without genres.
-NO_GENRE = "sample"
-REAL_FOLDER = "real"
 REAL_SAMPLES = 4
 
 
-@dataclass(frozen=True)
-class Sound:
-    """One generated sample on its way to the disk."""
-
-    genre: str
-    """Also the row on the page."""
-    seed: int
-    image: np.ndarray
-    """uint8 (n_mels, T)."""
-    samples: np.ndarray
-    """Finished, float (n,)."""
-
-    @property
-    def stem(self) -> str:
-        """File name without its suffix."""
-        return f"{distinct_name(self.genre)}_seed{self.seed:04d}"
-
-
 def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, device: torch.device) -> Path:
-    """Generate what `config` asks for, and return the page.
+    """Generate what `config` asks for, and return the page, which lists all sounds of the folder.
+
+    Files appear as they are made, and memory is bounded by a batch. When it ends early the page lists what
+    was made.
 
     Args:
         source: the checkpoint's file, for its hash and the page.
 
     Raises:
-        UserError: an unknown genre, one for a model without genres, or a rate that the format has not.
+        UserError: an unknown genre, or one for a model without genres; a rate that the format has not; more
+            sounds than one page can show.
+        Interrupted: by Ctrl-C.
     """
     sampler = Sampler(checkpoint, device)
-    rows = _rows(config, sampler)
-    settings = checkpoint.spectrogram
-    check_rate(config.format, settings.sample_rate)
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    rows = rows_of(config.genre, config.morph, sampler.genres, conditional=sampler.conditional)
+    check_rate(config.sound.format, config.sound.sample_rate or sampler.spectrogram.sample_rate)
+    takes = takes_of(config)
+    total = len(rows) * len(takes)
+    if total > MOST_SOUNDS:
+        raise UserError(
+            f"{len(takes)} sounds of each of {len(rows)} genres are more than {MOST_SOUNDS}; give a lower "
+            "--count, fewer --seeds, or one --genre at a time"
+        )
+    digest = _digest(source.read_bytes())
+    form = config.sound.describe(sampler.spectrogram.sample_rate, sampler.spectrogram.f_max)
     output = config.output or _new_folder(source)
-    make_folder(output)
-    items = []
-    with progress_bar(
-        total=len(rows) * len(config.seed_list()), description="Generating", unit="sound"
-    ) as bar:
-        for genre, ends in rows.items():
-            for sound in _sounds(config, sampler, (genre, ends), settings):
-                items.append(_write(sound, config, settings, digest, output))
-                bar.update()
-            items += _real_items(checkpoint, genre, config, output)
-    facts = {
-        "checkpoint": f"{source.name} ({digest})",
-        "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, {checkpoint.epoch} epochs, "
-        f"{checkpoint.images_seen:,} images",
-        "truncation": f"{config.truncation:g}",
-        "audio": f"{settings.sample_rate} Hz, {config.format}",
-        "made with": f"musicspectrogan {__version__}",
-    }
-    return write_page(output, _title(list(rows), items), items, settings, facts)
+    check_folder(output, sampler.spectrogram)
+    made: list[str] = []
+
+    def page() -> Path:
+        items = items_in(output, made)
+        facts = _facts(config, checkpoint, f"{source.name} ({digest})", form)
+        return write_page(output, _title(rows, len(made)), items, sampler.spectrogram, facts)
+
+    try:
+        with progress_bar(total=total, description="Generating", unit="sound") as bar:
+            for row in rows:
+                for take, sound in _sounds(config, sampler, row, takes, digest):
+                    stem = _stem(row, take, config)
+                    request = _request(config, row, take, digest, form)
+                    made.append(write_sound(output, stem, sound, config.sound, request))
+                    bar.update()
+                _write_real(checkpoint, row, config, form, output)
+    except KeyboardInterrupt:
+        told = f"; {page()} lists the {len(made)} that were made" if made else ""
+        raise Interrupted(f"interrupted after {len(made)} of {total} sounds{told}") from None
+    except BaseException:
+        with suppress(Exception):  # what ended it is what matters
+            if made:
+                page()
+        raise
+    return page()
 
 
 def _new_folder(checkpoint: Path) -> Path:
@@ -105,87 +106,110 @@ def _new_folder(checkpoint: Path) -> Path:
             return folder
 
 
-def _title(rows: list[str], items: list[PageItem]) -> str:
-    made = sum(not item.real for item in items)
+def _facts(config: GenerateConfig, checkpoint: Checkpoint, source: str, form: str) -> dict[str, str]:
+    return {
+        "checkpoint": source,
+        "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, {checkpoint.epoch} epochs, "
+        f"{checkpoint.images_seen:,} images",
+        "truncation": f"{config.truncation:g}",
+        "audio": form,
+        "made with": f"musicspectrogan {__version__}",
+    }
+
+
+def _title(rows: Sequence[Row], made: int) -> str:
     title = f"{made} new sound{'s' if made > 1 else ''}"
-    if rows == [NO_GENRE]:
+    if rows[0].name == NO_GENRE and not rows[0].start:
         return title
-    return f"{title} of {rows[0] if len(rows) == 1 else f'{len(rows)} genres'}"
+    return f"{title} of {rows[0].name if len(rows) == 1 else f'{len(rows)} genres'}"
 
 
-def _rows(config: GenerateConfig, sampler: Sampler) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """The genre mixtures at the two ends of each row, by the row's name."""
-    if config.morph is not None:
-        first, colon, second = config.morph.partition(":")
-        if not colon:
-            raise UserError(f"--morph {config.morph}: write two genres as in blues:jazz")
-        names = [sampler.find_genre(first), sampler.find_genre(second)]
-        ends = [sampler.one_hot(name, 1)[0] for name in names]
-        return {f"{names[0]}-to-{names[1]}": (ends[0], ends[1])}
-    if not sampler.conditional:
-        if config.genre != "all":
-            sampler.find_genre(config.genre)
-        return {NO_GENRE: (sampler.one_hot(None, 1)[0],) * 2}
-    names = sampler.genres if config.genre == "all" else [sampler.find_genre(config.genre)]
-    return {name: (sampler.one_hot(name, 1)[0],) * 2 for name in names}
+def _stem(row: Row, take: Take, config: GenerateConfig) -> str:
+    """Name of a sound's files: what a user varies from one command to the next is in it."""
+    parts = [distinct_name(row.name), take.name]
+    if config.truncation != 1:
+        parts.append(f"t{config.truncation:g}")
+    if config.seconds is not None:
+        parts.append(f"{config.seconds:g}s")
+    if config.loop:
+        parts.append("loop")
+    return "_".join(parts)
+
+
+def _request(config: GenerateConfig, row: Row, take: Take, checkpoint: str, form: str) -> str:
+    """A digest of all that a sound's bytes depend on."""
+    place = (take.start, take.end, take.part, config.truncation, config.seconds, config.loop)
+    return _digest(repr((checkpoint, row, place, form)).encode("utf-8", "backslashreplace"))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _sounds(
-    config: GenerateConfig,
-    sampler: Sampler,
-    row: tuple[str, tuple[torch.Tensor, torch.Tensor]],
-    settings: SpectrogramConfig,
-) -> Iterator[Sound]:
-    genre, ends = row
-    seeds = config.seed_list()
-    if config.seconds is None:
-        latents = sampler.latents(seeds) * config.truncation
-        images = sampler.images(latents, ends[0].expand(len(seeds), -1))
-        for seed, image, samples in zip(seeds, images, sounds_of(images, settings), strict=True):
-            yield Sound(genre, seed, image, samples)
-        return
-    frames = max(1, round(config.seconds * settings.sample_rate / settings.hop_length))
-    check_frames(frames, settings, f"--seconds {config.seconds:g}")
-    for seed in seeds:
-        image = piece(sampler, seed, *ends, frames, loops=config.loop, truncation=config.truncation)
-        samples = sound_of_loop(image, settings) if config.loop else sounds_of(image[None], settings)[0]
-        yield Sound(genre, seed, image, samples)
+    config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[Take], checkpoint: str
+) -> Iterator[tuple[Take, Sound]]:
+    """The takes of a row, made as they are asked for: a batch of images, or one piece, at a time."""
+    extra = [f"truncation {config.truncation:g}"] * (config.truncation != 1) + ["loop"] * config.loop
+    make = _images if config.seconds is None else _pieces
+    for take, image, samples, settings in make(config, sampler, row, takes):
+        caption = ", ".join([take.caption, *extra])
+        yield take, Sound(row.name, caption, image, samples, settings, checkpoint, config.loop)
 
 
-def _write(
-    sound: Sound, config: GenerateConfig, settings: SpectrogramConfig, digest: str, output: Path
-) -> PageItem:
-    image, audio = f"{sound.stem}.png", f"{sound.stem}.{config.format}"
-    about = f"seed {sound.seed}, checkpoint {digest}"
-    write_image(output / image, sound.image, settings, genre=sound.genre, comment=about)
-    tags = {"genre": sound.genre, "comment": about}
-    save(output / audio, sound.samples, settings.sample_rate, loops=config.loop, **tags)
-    return PageItem(
-        sound.genre, f"seed {sound.seed}", image, audio, columns=sound.image.shape[1], loops=config.loop
-    )
+Made = Iterator[tuple[Take, np.ndarray, np.ndarray, SpectrogramConfig]]
 
 
-def _real_items(checkpoint: Checkpoint, genre: str, config: GenerateConfig, output: Path) -> list[PageItem]:
-    """Some images of the genre that the model was trained on, and their sound, where they are at hand."""
+def _images(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[Take]) -> Made:
+    settings, rate = sampler.spectrogram, config.sound.sample_rate
+    for start in range(0, len(takes), BATCH):
+        batch = takes[start : start + BATCH]
+        latents = torch.stack([sampler.latent(take) for take in batch]) * config.truncation
+        images = sampler.images(latents, sampler.mixture(row.start).expand(len(batch), -1))
+        sounds = sounds_of(images, settings, sample_rate=rate)
+        for take, image, samples in zip(batch, images, sounds, strict=True):
+            yield take, image, samples, settings
+
+
+def _pieces(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[Take]) -> Made:
+    settings, seconds, rate = sampler.spectrogram, config.seconds, config.sound.sample_rate
+    ends = sampler.mixture(row.start), sampler.mixture(row.end)
+    frames = int(np.ceil(seconds * settings.sample_rate / settings.hop_length))
+    if config.loop:
+        frames, settings = loop_settings(seconds, settings)
+    check_frames(frames, settings, f"--seconds {seconds:g}")
+    for take in takes:
+        image = piece(sampler, take, *ends, frames, loops=config.loop, truncation=config.truncation)
+        if config.loop:
+            samples = sound_of_loop(image, settings, seconds, sample_rate=rate)
+        else:
+            (samples,) = sounds_of(image[None], settings, sample_rate=rate, seconds=seconds)
+        yield take, image, samples, settings
+
+
+def _write_real(checkpoint: Checkpoint, row: Row, config: GenerateConfig, form: str, output: Path) -> None:
+    """Some images of a row's genre that the model was trained on, and their sound, where they are at hand."""
     dataset = Path(checkpoint.training["dataset"])
+    wanted = {row.genre} if row.start else None  # a model without genres has learned from all of them
     try:
-        folders = [f for f in visible_folders(dataset) if genre in (f.name, NO_GENRE)]
+        folders = [f for f in visible_folders(dataset) if wanted is None or f.name in wanted]
         paths = [path for folder in folders for path in sorted(folder.glob("*.png"))]
     except OSError:  # gone, or another user's
-        return []
+        return
     chosen = [paths[k * len(paths) // REAL_SAMPLES] for k in range(min(REAL_SAMPLES, len(paths)))]
-    items = []
     for path in chosen:
         try:
             image, settings = read_image(path, checkpoint.spectrogram)
         except UserError as error:
             logger.warning("%s", error)
             continue
-        folder = f"{REAL_FOLDER}/{distinct_name(path.parent.name)}"  # other genres have files of this name
-        make_folder(output / folder)
-        name = f"{folder}/{path.stem}"
-        write_image(output / f"{name}.png", image, settings, genre=path.parent.name)
-        samples = sounds_of(image[None], settings)[0]
-        save(output / f"{name}.{config.format}", samples, settings.sample_rate, genre=path.parent.name)
-        items.append(PageItem(genre, path.stem, f"{name}.png", f"{name}.{config.format}", real=True))
-    return items
+        if settings != checkpoint.spectrogram:
+            logger.warning("%s: was made with other settings than the checkpoint's; leaving it out", path)
+            continue
+        # A folder a genre, for other genres may have files of this name.
+        folder = output / REAL_FOLDER / distinct_name(path.parent.name)
+        make_folder(folder)
+        (samples,) = sounds_of(image[None], settings, sample_rate=config.sound.sample_rate)
+        request = _digest(image.tobytes() + form.encode())
+        sound = Sound(row.name, path.stem, image, samples, settings)
+        write_sound(folder, path.stem, sound, config.sound, request)

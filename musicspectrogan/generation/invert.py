@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from musicspectrogan import __version__
 from musicspectrogan.audio.fidelity import round_trip_error
-from musicspectrogan.audio.files import AudioError, check_rate, load, save
-from musicspectrogan.audio.finishing import finished
+from musicspectrogan.audio.files import AudioError, check_rate, comment_of, load, save
+from musicspectrogan.audio.finishing import finished, resampled
 from musicspectrogan.audio.images import (
     check_frames,
     read_image,
@@ -22,49 +23,67 @@ from musicspectrogan.audio.images import (
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, safe_name
+from musicspectrogan.generation.folder import text_of
+from musicspectrogan.generation.settings import SoundConfig
 from musicspectrogan.generation.sound import sounds_of
 from musicspectrogan.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
+# How the comment in every file of these commands begins.
+OURS = "spectrogram turned into sound by musicspectrogan"
+
 
 def invert_images(
-    paths: Sequence[Path], output: Path, suffix: str, fallback: SpectrogramConfig | None = None
+    paths: Sequence[Path],
+    output: Path,
+    form: SoundConfig | None = None,
+    fallback: SpectrogramConfig | None = None,
 ) -> list[Path]:
     """Turn PNGs, and all PNGs below folders, into audio files in `output`, which are returned.
 
     Consecutive segments of a track become one file. What lies in a sub-folder is written into the same one.
+    All are read before any is written, so that a wrong one among them costs nothing; but the pixels of one
+    track at a time are held in memory.
 
     Args:
-        suffix: wav, flac, ogg or mp3.
+        form: how the sounds are written; None for the usual.
         fallback: settings of images that do not carry their own.
 
     Raises:
         UserError: no PNG there, one that is no spectrogram or of a rate that the format has not, or two of
             one name.
     """
+    form = form or SoundConfig()
     folders = _all_images(paths)
     groups = consecutive(list(folders))
-    targets = [output / folders[group[0]] / f"{safe_name(_name(group))}.{suffix}" for group in groups]
+    targets = [output / folders[group[0]] / f"{safe_name(_name(group))}.{form.format}" for group in groups]
     _refuse_twins(groups, targets)
-    # All are read before any is written: a wrong one among them costs nothing.
-    loaded = [[read_image(path, fallback) for path in group] for group in groups]
-    for group, images in zip(groups, loaded, strict=True):
-        for path, (_, config) in zip(group, images, strict=True):
-            if config != images[0][1]:
-                raise UserError(
-                    f"{path}: has other settings than {group[0].name}, the same track's; make it again"
-                )
-        check_rate(suffix, images[0][1].sample_rate)
-        check_frames(sum(pixels.shape[1] for pixels, _ in images), images[0][1], f"{group[0]} and on")
+    configs = [_settings_of(group, fallback) for group in groups]
+    for config, target in zip(configs, targets, strict=True):
+        check_rate(form.format, form.sample_rate or config.sample_rate)
+        refuse_foreign(target)
     with progress_bar(total=len(groups), description="Inverting", unit="file") as bar:
-        for target, images in zip(targets, loaded, strict=True):
-            joined = np.concatenate([pixels for pixels, _ in images], axis=1)
-            config = images[0][1]
+        for group, target, config in zip(groups, targets, configs, strict=True):
+            joined = np.concatenate([read_image(path, config)[0] for path in group], axis=1)
             make_folder(target.parent)
-            save(target, sounds_of(joined[None], config)[0], config.sample_rate)
+            _save(target, sounds_of(joined[None], config, sample_rate=form.sample_rate)[0], config, form)
             bar.update()
     return targets
+
+
+def _settings_of(group: Sequence[Path], fallback: SpectrogramConfig | None) -> SpectrogramConfig:
+    """The settings of a track's images; UserError where they differ, or one cannot be read."""
+    frames, settings = 0, None
+    for path in group:
+        pixels, config = read_image(path, fallback)
+        if settings not in (None, config):
+            raise UserError(
+                f"{path}: has other settings than {group[0].name}, the same track's; make it again"
+            )
+        settings, frames = config, frames + pixels.shape[1]
+    check_frames(frames, settings, f"{group[0]} and on")
+    return settings
 
 
 def consecutive(paths: Sequence[Path]) -> list[list[Path]]:
@@ -88,13 +107,14 @@ def consecutive(paths: Sequence[Path]) -> list[list[Path]]:
     return groups
 
 
-def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, suffix: str) -> float:
+def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, form: SoundConfig) -> float:
     """Write `audio` as one PNG and as the sound of that PNG; returns the round trip's error in dB.
 
     Raises:
-        UserError: it cannot be decoded, or the format has not the rate of `config`.
+        UserError: it cannot be decoded, the format has no such rate, or a file of somebody else would be
+            overwritten.
     """
-    check_rate(suffix, config.sample_rate)
+    check_rate(form.format, form.sample_rate or config.sample_rate)
     try:
         read = load(audio, config.sample_rate)
     except AudioError as error:
@@ -107,13 +127,38 @@ def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, suffix: st
     if not image.any():
         raise UserError(f"{audio}: silent; nothing to reconstruct")
     check_frames(image.shape[1], config, audio)
-    restored = sounds_of(image[None], config)[0]
-    make_folder(output)
     name = safe_name(audio.stem)
+    restored_to, original_to = (output / f"{stem}.{form.format}" for stem in (name, f"{name}_original"))
+    for target in (output / f"{name}.png", restored_to, original_to):
+        refuse_foreign(target)
+    (restored,) = sounds_of(image[None], config, sample_rate=form.sample_rate)
+    rate = form.sample_rate or config.sample_rate
+    original = resampled(samples, config.sample_rate, rate, round(len(samples) * rate / config.sample_rate))
+    make_folder(output)
     write_image(output / f"{name}.png", image, config, track=audio.stem)
-    save(output / f"{name}.{suffix}", restored, config.sample_rate)
-    save(output / f"{name}_original.{suffix}", finished(samples, config.sample_rate), config.sample_rate)
-    return round_trip_error(samples, restored, config.sample_rate)
+    _save(restored_to, restored, config, form)
+    _save(original_to, finished(original, rate), config, form)
+    return round_trip_error(original, restored, rate)
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise UserError where a file would be overwritten that this tool cannot be shown to have written.
+
+    The user's own music may lie in the folder, under the very name that its round trip takes.
+    """
+    if path.suffix == ".png":
+        is_ours = "spectrogram" in (text_of(path) or {})
+    else:
+        is_ours = comment_of(path).startswith(OURS)
+    if path.exists() and not is_ours:
+        raise UserError(
+            f"{path}: is there already, and not by this command; move it away, or give another --output"
+        )
+
+
+def _save(path: Path, samples: np.ndarray, config: SpectrogramConfig, form: SoundConfig) -> None:
+    rate = form.sample_rate or config.sample_rate
+    save(path, samples, rate, bit_depth=form.bits, comment=f"{OURS} {__version__}")
 
 
 def _all_images(paths: Sequence[Path]) -> dict[Path, Path]:
@@ -125,7 +170,7 @@ def _all_images(paths: Sequence[Path]) -> dict[Path, Path]:
         if not path.is_dir():
             found[path] = Path()
             continue
-        inside = [p for p in sorted(path.rglob("*.png")) if not p.name.startswith(".")]
+        inside = [p for p in sorted(path.rglob("*")) if p.suffix.lower() == ".png" and p.name[0] != "."]
         if not inside:
             raise UserError(f"{path}: no PNG in it")
         found |= {image: image.parent.relative_to(path) for image in inside}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from musicspectrogan.generation.sampler import Sampler
+from musicspectrogan.generation.takes import Take
 
 # Images over every frame; a power of two from which on squared Hann windows, too, add up to a constant.
 OVERLAP = 4
@@ -15,7 +16,7 @@ IMAGES_PER_TURN = 8
 
 
 def piece(
-    sampler: Sampler, seed: int, start: Tensor, end: Tensor, frames: int, *, loops: bool, truncation: float
+    sampler: Sampler, take: Take, start: Tensor, end: Tensor, frames: int, *, loops: bool, truncation: float
 ) -> np.ndarray:
     """Grey levels uint8 (n_mels, frames) of one seamless piece.
 
@@ -28,10 +29,10 @@ def piece(
         start, end: genre mixtures (n_genres,) at the two ends; the same for a single genre.
         loops: the last frame goes on at the first.
     """
-    size = sampler.images(sampler.latents([seed]), start[None]).shape[-1]
+    size = sampler.images(sampler.latent(take)[None], start[None]).shape[-1]
     hop = size // OVERLAP
     count = -(-frames // hop) + (0 if loops else OVERLAP - 1)
-    latents = _walk(sampler, seed, count, loops=loops) * truncation
+    latents = _walk(sampler, take, count, loops=loops) * truncation
     position = torch.linspace(0, 1, count)
     if loops:  # there and back
         position = 1.0 - (2.0 * torch.arange(count) / count - 1.0).abs()
@@ -53,11 +54,11 @@ def piece(
     return np.rint(np.log10(blended) / decades).clip(0, 255).astype(np.uint8)
 
 
-def _walk(sampler: Sampler, seed: int, count: int, *, loops: bool) -> Tensor:
+def _walk(sampler: Sampler, take: Take, count: int, *, loops: bool) -> Tensor:
     """Latents (count, Z) on a smooth path of the length that random latents have."""
     turns = max(2, -(-count // IMAGES_PER_TURN))
-    stops = torch.cat([sampler.latents([seed], "walk", turn) for turn in range(turns)])
-    stops = torch.cat([stops, stops[:1] if loops else sampler.latents([seed], "walk", turns)])
+    stops = torch.stack([sampler.latent(take, "walk", turn) for turn in range(turns + (not loops))])
+    stops = torch.cat([stops, stops[:1]]) if loops else stops
     along = torch.arange(count) * (turns / count)
     left = along.long()
     part = (along - left)[:, None] * (torch.pi / 2)

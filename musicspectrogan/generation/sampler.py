@@ -8,7 +8,8 @@ from torch import Tensor
 
 from musicspectrogan import models
 from musicspectrogan.device import repeatable
-from musicspectrogan.errors import UserError, did_you_mean
+from musicspectrogan.generation.genres import Mixture
+from musicspectrogan.generation.takes import Take
 from musicspectrogan.tensors import as_pixels, generator_at
 from musicspectrogan.training.checkpoint import Checkpoint
 
@@ -41,6 +42,22 @@ class Sampler:
         ]
         return torch.stack(draws)
 
+    def latent(self, take: Take, *position: object) -> Tensor:
+        """The latent (Z,) of a take; `position` as for `latents`."""
+
+        def draw(seed: int, *which: object) -> Tensor:
+            return self.latents([seed], *which, *position)[0]
+
+        start = draw(*take.start)
+        return between(start, draw(*take.end), take.part) if take.part else start
+
+    def mixture(self, weights: Mixture) -> Tensor:
+        """Labels (n_genres,) of a mixture; an empty one is for a model that has no use for it."""
+        labels = torch.zeros(len(self.genres))
+        for genre, weight in (weights or {self.genres[0]: 1.0}).items():
+            labels[self.genres.index(genre)] = weight
+        return labels
+
     def one_hot(self, genre: str | None, count: int) -> Tensor:
         """Labels (count, n_genres) of one genre; None for a model that has no use for it."""
         labels = torch.zeros(count, len(self.genres))
@@ -64,22 +81,17 @@ class Sampler:
             blocks.append(as_pixels(self.generator(z, mixture))[: BATCH - missing])
         return np.concatenate(blocks)
 
-    def find_genre(self, wanted: str) -> str:
-        """The genre of that name (case, spaces and hyphens forgiven) or index.
 
-        Raises:
-            UserError: there is none, or the model does not know genres.
-        """
-        if not self.conditional:
-            raise UserError("this checkpoint is of a model without genres; leave --genre and --morph away")
+def between(start: Tensor, end: Tensor, part: float) -> Tensor:
+    """The latent (Z,) that lies a part, 0 to 1, of the way from one to another.
 
-        def simple(name: str) -> str:
-            return "".join(character for character in name.lower() if character.isalnum())
-
-        for genre in self.genres:
-            if simple(genre) == simple(wanted):
-                return genre
-        if wanted.isascii() and wanted.isdigit() and int(wanted) < len(self.genres):
-            return self.genres[int(wanted)]
-        near = did_you_mean(wanted, self.genres)
-        raise UserError(f"--genre: {wanted!r} is not one of {', '.join(self.genres)}{near}")
+    On the arc between their directions, and as long as lies between their lengths: on the straight line,
+    half-way between two random latents, it would be shorter than any that the generator knows.
+    """
+    lengths = start.norm(), end.norm()
+    directions = start / lengths[0], end / lengths[1]
+    angle = torch.acos((directions[0] @ directions[1]).clamp(-1.0, 1.0))
+    if torch.sin(angle) < 1e-4:  # of one direction or opposite, as latents of a single number are
+        return (1.0 - part) * start + part * end
+    on_arc = torch.sin((1.0 - part) * angle) * directions[0] + torch.sin(part * angle) * directions[1]
+    return on_arc / torch.sin(angle) * ((1.0 - part) * lengths[0] + part * lengths[1])

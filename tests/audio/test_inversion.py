@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from musicspectrogan.audio import inversion
 from musicspectrogan.audio.fidelity import round_trip_error
 from musicspectrogan.audio.inversion import griffin_lim, invert, linear_power, mel_power_of
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode, grey_to_db, mel_filterbank, mel_power
@@ -84,6 +85,25 @@ def test_alone_or_in_a_batch_it_is_the_same_sound_to_the_last_bit():
     together = invert(images, CONFIG)
     for image, samples in zip(images, together, strict=True):
         assert torch.equal(invert(image[None], CONFIG)[0], samples)
+
+
+def test_a_long_image_in_blocks_is_the_same_sound_to_the_last_bit(monkeypatch):
+    image = torch.cat([image_of(clip(style)) for style in composer.STYLES], dim=1)[None]
+    whole = invert(image, CONFIG)
+    monkeypatch.setattr(inversion, "BLOCK_BINS", 100 * 1025)
+    assert torch.equal(invert(image, CONFIG), whole)
+
+
+def test_a_loop_is_the_same_sound_wherever_it_begins():
+    image = image_of(clip("arpeggio"))[None]
+    loop, later = (invert(i, CONFIG, loops=True)[0].numpy() for i in (image, torch.roll(image, -40, dims=2)))
+    assert loop.shape == (128 * 1024,)
+    unrolled = invert(image.tile(1, 1, 3), CONFIG)[0].numpy()[128 * 1024 : 2 * 128 * 1024]
+    for other in (np.roll(later, 40 * 1024), unrolled):  # the phases that they start from are others
+        assert round_trip_error(loop, other, RATE) < 2.5
+    bends = np.abs(np.diff(np.tile(loop, 2), 2))
+    seam = len(loop)
+    assert bends[seam - 8 : seam + 8].max() < np.quantile(bends, 0.9999)
 
 
 def test_a_tone_comes_back_at_its_pitch():

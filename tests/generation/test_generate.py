@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 import shutil
 import subprocess
+import weakref
 from pathlib import Path
 
 import numpy as np
+import pyloudnorm
 import pytest
 import soundfile
 from conftest import command_line, environment
@@ -19,6 +22,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data import composer
 from musicspectrogan.errors import UserError
 from musicspectrogan.generation import generate as generating
+from musicspectrogan.generation import invert as inverting
 from musicspectrogan.generation.invert import invert_images
 from musicspectrogan.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -120,7 +124,7 @@ def test_the_sound_is_finished_and_says_where_it_comes_from(generate):
         assert file.genre == "jazz"
         assert file.comment.startswith("seed 7, checkpoint ")
         samples = file.read()
-    assert np.abs(samples).max() == pytest.approx(10 ** (-1 / 20), abs=1e-3)
+    assert pyloudnorm.Meter(22050).integrated_loudness(samples) == pytest.approx(-23, abs=0.3)
     assert abs(samples[0]) < 1e-3 and abs(samples[-1]) < 1e-3
     with Image.open(folder / "jazz_seed0007.png") as image:
         assert (image.mode, image.size) == ("L", (64, 64))
@@ -149,18 +153,22 @@ def test_other_formats(suffix, generate):
         assert file.frames / file.samplerate == pytest.approx(2.97, abs=0.1)
 
 
-def test_a_piece_is_as_long_as_asked_within_a_hop(generate):
-    folder = generate("--genre", "metal", "--count", 1, "--seconds", 30)
-    with soundfile.SoundFile(folder / "metal_seed0000.wav") as file:
-        assert abs(file.frames - 30 * file.samplerate) <= 1024
-    with Image.open(folder / "metal_seed0000.png") as image:
-        assert image.size == (646, 64)
+@pytest.mark.parametrize(("rate", "flags"), [(22050, ()), (48000, ()), (22050, ("--loop",))])
+def test_a_piece_is_exactly_as_long_as_asked(rate, flags, generate):
+    folder = generate(
+        "--genre", "metal", "--count", 1, "--seconds", 8.0003, "--sample-rate", rate, *flags
+    )  # fmt: skip
+    (path,) = folder.glob("*.wav")
+    with soundfile.SoundFile(path) as file:
+        assert (file.samplerate, file.frames) == (rate, round(8.0003 * rate))
+    with Image.open(path.with_name(path.name[:-4] + ".png")) as image:
+        assert image.size == (173, 64)
 
 
 def test_a_piece_has_no_seam(generate):
     """Spectral flux of the sound where images meet, as every 32 frames, against the flux elsewhere."""
     folder = generate("--genre", "jazz", "--count", 1, "--seconds", 60)
-    samples, _ = soundfile.read(folder / "jazz_seed0000.wav", dtype="float32")
+    samples, _ = soundfile.read(folder / "jazz_seed0000_60s.wav", dtype="float32")
     frames = np.lib.stride_tricks.sliding_window_view(samples, 2048)[::1024]
     spectrum = np.log(np.abs(np.fft.rfft(frames * np.hanning(2048), axis=1)) + 1e-3)
     flux = np.abs(np.diff(spectrum, axis=0)).mean(axis=1)
@@ -168,31 +176,80 @@ def test_a_piece_has_no_seam(generate):
     assert flux[near_joins].mean() < 1.1 * flux[~near_joins].mean()
 
 
-def test_a_loop_repeats_without_a_click(generate):
-    folder = generate("--genre", "jazz", "--count", 1, "--seconds", 6, "--loop")
-    samples, _ = soundfile.read(folder / "jazz_seed0000.wav")
-    steps = np.abs(np.diff(samples))
-    assert abs(samples[0] - samples[-1]) <= steps.max()
+@pytest.mark.parametrize(("rate", "depth"), [(22050, 16), (48000, 24)])
+def test_a_loop_repeats_without_a_seam(rate, depth, generate):
+    """Played twice, it changes no more at the seam than elsewhere, as a wave and as a spectrum."""
+    flags = ("--seconds", 6.1, "--loop", "--sample-rate", rate, "--bit-depth", depth)
+    folder = generate("--genre", "jazz", "--count", 1, *flags)
+    path = folder / "jazz_seed0000_6.1s_loop.wav"
+    samples, _ = soundfile.read(path)
+    length = round(6.1 * rate)
+    assert len(samples) == length
+    bends = np.abs(np.diff(np.tile(samples, 2), 2))
+    assert bends[length - 8 : length + 8].max() < np.quantile(bends, 0.999)
+    frames = np.lib.stride_tricks.sliding_window_view(np.tile(samples, 2), 2048)[:: rate // 44]
+    spectrum = np.log(np.abs(np.fft.rfft(frames * np.hanning(2048), axis=1))[:, :600] + 1e-3)
+    flux = np.abs(np.diff(spectrum, axis=0)).mean(axis=1)
+    seam = length // (rate // 44)
+    assert flux[seam - 3 : seam + 1].max() < 1.25 * np.quantile(flux, 0.95)
     # No fade to silence at the ends either.
     edge = np.sqrt(np.mean(np.concatenate([samples[-200:], samples[:200]]) ** 2))
     assert edge > 0.2 * np.sqrt(np.mean(samples**2))
-    with soundfile.SoundFile(folder / "jazz_seed0000.wav") as file:
+    with soundfile.SoundFile(path) as file:
         told = " ".join(file.extra_info.split())  # libsndfile's notes on the chunks
-    assert f"Loop Count : 1 Cue ID : 0 Type : 0 Start : 0 End : {len(samples) - 1}" in told, told
+    assert f"Loop Count : 1 Cue ID : 0 Type : 0 Start : 0 End : {length - 1}" in told, told
     (real, *_) = (folder / "real" / "jazz").glob("*.wav")
-    assert b"smpl" in (folder / "jazz_seed0000.wav").read_bytes() and b"smpl" not in real.read_bytes()
+    assert b"smpl" in path.read_bytes() and b"smpl" not in real.read_bytes()
 
 
 @pytest.mark.parametrize("suffix", ["flac", "ogg"])
 def test_a_loop_has_its_length_in_other_formats_too(suffix, generate):
     folder = generate("--genre", "jazz", "--count", 1, "--seconds", 4, "--loop", "--format", suffix)
-    with soundfile.SoundFile(folder / f"jazz_seed0000.{suffix}") as file:
-        assert file.frames == len(file.read()) == round(4 * 22050 / 1024) * 1024
+    with soundfile.SoundFile(folder / f"jazz_seed0000_4s_loop.{suffix}") as file:
+        assert file.frames == len(file.read()) == 4 * 22050
+
+
+@pytest.mark.parametrize(
+    ("command_name", "suffix"), [("generate", "wav"), ("invert", "flac"), ("reconstruct", "wav")]
+)
+def test_sample_rate_and_bit_depth(command_name, suffix, request, command, tmp_path):
+    trained, images = map(request.getfixturevalue, ("trained", "images"))
+    save(tmp_path / "clip.wav", composer.compose("chords", 0, seed=0, seconds=4.0), composer.SAMPLE_RATE)
+    what = {
+        "generate": ("--checkpoint", trained, "--genre", "jazz", "--count", 1),
+        "invert": (images / "jazz" / "jazz.00000_000.png",),
+        "reconstruct": ("clip.wav",),
+    }[command_name]
+    form = ("--sample-rate", 44100, "--bit-depth", 24, "--format", suffix)
+    line = ("-m", "musicspectrogan", command_name, *what, *form, "--output", "out")
+    command(*line, cwd=tmp_path)
+    paths = list((tmp_path / "out").rglob(f"*.{suffix}"))
+    assert paths
+    for path in paths:
+        with soundfile.SoundFile(path) as file:
+            assert (file.samplerate, file.channels, file.subtype) == (44100, 1, "PCM_24")
+            lengths = (
+                [131072] if command_name != "reconstruct" else [4 * 44100, 2 * 1024 * (4 * 22050 // 1024 + 1)]
+            )
+            assert file.frames in lengths
+            spectrum = np.abs(np.fft.rfft(file.read())) ** 2
+        hz = np.linspace(0, 22050, len(spectrum))
+        ceiling = 11025 if path.stem == "clip_original" else 9000
+        assert spectrum[hz > ceiling].sum() < 1e-3 * spectrum.sum()
+
+
+def test_pieces_are_equally_loud(generate):
+    folder = generate("--count", 2, "--seconds", 5, output="loud")
+    sounds = [soundfile.read(path)[0] for path in folder.glob("*.wav")]
+    loudness = [pyloudnorm.Meter(22050).integrated_loudness(samples) for samples in sounds]
+    assert len(loudness) == 8
+    assert loudness == pytest.approx([-23.0] * 8, abs=0.3)
+    assert all(np.abs(samples).max() < 0.9 for samples in sounds)
 
 
 def test_a_morph_is_one_row_of_its_own(generate):
     folder = generate("--morph", "blues:rock", "--seconds", 4, "--count", 1)
-    assert names(folder, "wav")[0] == "blues-to-rock_seed0000.wav"
+    assert names(folder, "wav") == ["blues-to-rock_seed0000_4s.wav"]
 
 
 def test_a_model_without_genres(generate, trained, command, tmp_path):
@@ -310,6 +367,51 @@ class TestInvert:
             with soundfile.SoundFile((tmp_path / "out" / path.split("/")[-1]).with_suffix(".wav")) as file:
                 assert file.frames == 64 * hop
 
+    def test_the_images_of_one_track_are_in_memory_at_a_time(self, images, tmp_path, monkeypatch):
+        read: list[weakref.ref[np.ndarray]] = []
+        alive: list[int] = []
+        read_image, sounds_of = inverting.read_image, inverting.sounds_of
+
+        def counting(*arguments):
+            pixels, config = read_image(*arguments)
+            read.append(weakref.ref(pixels))
+            return pixels, config
+
+        def counted(joined, *arguments, **options):
+            gc.collect()
+            alive.append(sum(reference() is not None for reference in read))
+            return sounds_of(joined, *arguments, **options)
+
+        monkeypatch.setattr(inverting, "read_image", counting)
+        monkeypatch.setattr(inverting, "sounds_of", counted)
+        assert len(invert_images([images], tmp_path / "out")) == 16
+        assert len(read) == 2 * 32  # to see that all are right, and to make them into sound
+        assert len(alive) == 16 and max(alive) <= 2
+
+    def test_a_later_image_that_is_wrong_is_told_before_anything_is_written(self, images, tmp_path):
+        shutil.copytree(images, tmp_path / "set")
+        torn = tmp_path / "set" / "rock" / "rock.00003_001.png"
+        torn.write_bytes(torn.read_bytes()[:-200])
+        with pytest.raises(UserError, match=r"rock\.00003_001\.png: cannot be read"):
+            invert_images([tmp_path / "set"], tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_names_in_capitals_are_taken_too(self, images, tmp_path):
+        shutil.copy(images / "jazz" / "jazz.00000_000.png", tmp_path / "A.PNG")
+        assert invert_images([tmp_path], tmp_path / "out") == [tmp_path / "out" / "A.wav"]
+
+    def test_only_its_own_files_are_written_over(self, images, tmp_path):
+        image = images / "jazz" / "jazz.00000_000.png"
+        (made,) = invert_images([image], tmp_path)
+        assert invert_images([image], tmp_path) == [made]
+        save(made, composer.compose("chords", 0, seed=0, seconds=1.0), composer.SAMPLE_RATE)
+        before = made.read_bytes()
+        with pytest.raises(
+            UserError, match=r"jazz\.00000_000\.wav: is there already, and not by this command"
+        ):
+            invert_images([image], tmp_path)
+        assert made.read_bytes() == before
+
     @pytest.mark.parametrize(
         ("path", "told"),
         [
@@ -349,6 +451,12 @@ def test_reconstruct_prints_the_round_trips_error(command, tmp_path):
             "clip.png", "clip.wav", "clip_original.wav",
         }  # fmt: skip
     assert 0 < errors[256] < errors[64] < 10
+    music = (tmp_path / "clip.wav").read_bytes()
+    beside = command(
+        "-m", "musicspectrogan", "reconstruct", "clip.wav", "--output", ".", cwd=tmp_path, status=2
+    )
+    assert "clip.wav: is there already, and not by this command" in beside.stderr
+    assert (tmp_path / "clip.wav").read_bytes() == music
     assert "does not decode" in reconstruct_text(command, tmp_path)
 
 
@@ -362,7 +470,7 @@ def test_more_segments_than_fit_into_memory_are_refused(tmp_path):
     for number in range(2):
         write_image(tmp_path / f"a_00{number}.png", np.ones((1, 4500), np.uint8), config)
     with pytest.raises(UserError, match=r"a_000\.png and on: 9000 frames are too many"):
-        invert_images([tmp_path], tmp_path / "out", "wav")
+        invert_images([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -371,5 +479,5 @@ def test_segments_of_one_track_with_different_settings_are_refused(tmp_path):
         config = SpectrogramConfig.for_image_size(size)
         write_image(tmp_path / f"a_00{number}.png", np.zeros((size, size), np.uint8), config)
     with pytest.raises(UserError, match=r"a_001\.png: has other settings than a_000\.png"):
-        invert_images([tmp_path], tmp_path / "out", "wav")
+        invert_images([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()

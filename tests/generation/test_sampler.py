@@ -8,6 +8,7 @@ from musicspectrogan.errors import UserError
 from musicspectrogan.generation.pieces import piece
 from musicspectrogan.generation.sampler import BATCH, Sampler
 from musicspectrogan.generation.settings import GenerateConfig
+from musicspectrogan.generation.takes import take_of
 from musicspectrogan.training.checkpoint import load_checkpoint
 
 
@@ -42,36 +43,25 @@ def test_a_mixture_of_one_genre_is_that_genre(sampler):
     assert torch.equal(by_label, by_mixture)
 
 
-@pytest.mark.parametrize("wanted", ["blues", "Blues", "BLU-ES", "0"])
-def test_genres_are_found_by_name_forgivingly_and_by_index(sampler, wanted):
-    assert sampler.find_genre(wanted) == "blues"
-
-
-def test_an_unknown_genre_is_answered_with_the_nearest(sampler):
-    with pytest.raises(UserError, match=r"'jaz' is not one of .*did you mean 'jazz'"):
-        sampler.find_genre("jaz")
-    with pytest.raises(UserError, match="'99' is not one of"):
-        sampler.find_genre("99")
-
-
 @pytest.mark.parametrize(
     ("text", "seeds"),
     [(None, [0, 1, 2]), ("0-7", list(range(8))), ("3,5,9", [3, 5, 9]), ("2-3, 3, 8", [2, 3, 8]), ("5", [5])],
 )
 def test_seeds_are_read(text, seeds):
-    assert GenerateConfig(count=3, seeds=text).seed_list() == seeds
+    count = None if text else 3
+    assert list(GenerateConfig(count=count, seeds=text).seed_list()) == seeds
 
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "-1", "7-3", "1;2", "0-9999999999"])
 def test_wrong_seeds_are_refused(text):
     with pytest.raises(UserError, match="seeds"):
-        GenerateConfig(seeds=text).seed_list()
+        GenerateConfig(seeds=text)
 
 
 class TestPieces:
     def make(self, sampler: Sampler, frames: int, *, loops: bool = False, to: str = "jazz") -> np.ndarray:
         start, end = sampler.one_hot("jazz", 1)[0], sampler.one_hot(to, 1)[0]
-        return piece(sampler, 3, start, end, frames, loops=loops, truncation=1.0)
+        return piece(sampler, take_of(3), start, end, frames, loops=loops, truncation=1.0)
 
     @pytest.mark.parametrize("loops", [False, True])
     @pytest.mark.parametrize("frames", [1, 31, 64, 100, 646])
@@ -95,7 +85,7 @@ class TestPieces:
     def test_a_morph_begins_with_one_genre_and_ends_with_the_other(self, sampler):
         morph, jazz, rock = self.make(sampler, 640, to="rock"), self.make(sampler, 640), None
         start = sampler.one_hot("rock", 1)[0]
-        rock = piece(sampler, 3, start, start, 640, loops=False, truncation=1.0)
+        rock = piece(sampler, take_of(3), start, start, 640, loops=False, truncation=1.0)
 
         def distance(a: np.ndarray, b: np.ndarray, part: slice) -> float:
             return np.abs(a[:, part].astype(float) - b[:, part]).mean()

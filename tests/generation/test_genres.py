@@ -1,0 +1,135 @@
+"""Genres by name: an exact name always wins, and forgiveness ends where it would be a guess."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from musicspectrogan.errors import UserError
+from musicspectrogan.generation.genres import Row, find_genre, rows_of
+
+GENRES = ["blues", "Hip-Hop", "AC-DC", "Música"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "genre"),
+    [
+        ("blues", "blues"),
+        ("Blues", "blues"),
+        ("BLU-ES", "blues"),
+        ("0", "blues"),
+        ("hip hop", "Hip-Hop"),
+        ("HIPHOP", "Hip-Hop"),
+        ("AC:DC", "AC-DC"),
+        ("ac/dc", "AC-DC"),
+        ("Mu\u0301sica", "Música"),
+        ("3", "Música"),
+    ],
+)
+def test_a_name_is_found_forgivingly_and_by_index(wanted, genre):
+    assert find_genre(wanted, GENRES) == genre
+
+
+@pytest.mark.parametrize(
+    ("wanted", "genre"),
+    [("C", "C"), ("C#", "C#"), ("c", "C"), ("c#", "C#"), ("Rock", "Rock"), ("rock", "rock")],
+)
+def test_an_exact_name_wins_over_one_that_is_alike(wanted, genre):
+    for names in (["C", "C#", "rock", "Rock"], ["Rock", "rock", "C#", "C"]):
+        assert find_genre(wanted, names) == genre
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "told"),
+    [
+        ("ROCK", ["rock", "Rock"], "'rock' or 'Rock'; write one of these names exactly"),
+        ("hiphop", ["hip-hop", "hip hop"], "'hip-hop' or 'hip hop'"),
+        ("C", ["C#", "D"], "'C' is not one of C#, D"),
+        ("#", ["C#", "D#"], "'#' is not one of"),
+        ("", ["-", "D"], "'' is not one of"),
+        ("jaz", ["blues", "jazz"], r"'jaz' is not one of .*did you mean 'jazz'"),
+        ("99", ["blues", "jazz"], "'99' is not one of"),
+        ("9" * 5000, ["blues", "jazz"], "is not one of"),
+    ],
+)
+def test_what_is_no_name_or_could_be_two_is_refused(wanted, names, told):
+    with pytest.raises(UserError, match=f"--genre: .*{told}"):
+        find_genre(wanted, names)
+
+
+def test_names_of_digits_win_over_indices(caplog):
+    caplog.set_level(logging.INFO, "musicspectrogan")
+    assert find_genre("1", ["2", "1", "0"]) == "1"
+    assert find_genre("90", ["80", "90"]) == "90"
+    assert not caplog.records
+    assert find_genre("1", ["80", "90"]) == "90"
+    assert "no genre has that name; taking it as an index, of '90'" in caplog.text
+
+
+def names(genre: str | None, genres: list[str], morph: str | None = None) -> list[str]:
+    return [row.name for row in rows_of(genre, morph, genres, conditional=True)]
+
+
+def test_several_genres_are_a_row_each():
+    assert names(None, GENRES) == names("all", GENRES) == GENRES
+    assert names("blues,hiphop", GENRES) == ["blues", "Hip-Hop"]
+    assert names("1, 0,blues", GENRES) == ["Hip-Hop", "blues"]
+    assert names("all", ["all", "blues"]) == ["all"]
+
+
+def test_weights_make_one_row_of_a_mixture():
+    (row,) = rows_of("blues=3,hip hop=1", None, GENRES, conditional=True)
+    mixture = {"blues": 0.75, "Hip-Hop": 0.25}
+    assert row == Row("blues=0.75,Hip-Hop=0.25", mixture, mixture, None)
+    assert rows_of("blues=0.2", None, GENRES, conditional=True) == rows_of(
+        "0", None, GENRES, conditional=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("genre", "told"),
+    [
+        ("blues=1,hiphop", "give every genre a weight, or none"),
+        ("blues=1,0=2", "name each genre once"),
+        ("blues=-1,hiphop=2", "'-1' is no weight"),
+        ("blues=nan,hiphop=2", "'nan' is no weight"),
+        ("blues=inf,hiphop=2", "'inf' is no weight"),
+        ("blues=x", "'x' is no weight"),
+        ("blues,", "'' is not one of"),
+        ("blues,jaz", "'jaz' is not one of"),
+    ],
+)
+def test_lists_that_say_nothing_clear_are_refused(genre, told):
+    with pytest.raises(UserError, match=f"--genre.*{told}"):
+        names(genre, GENRES)
+
+
+def test_names_with_commas_signs_and_colons_can_be_named():
+    genres = ["Folk, World", "a=1", "AC:DC", "Folk", "World", "AC"]
+    assert names("Folk, World", genres) == ["Folk, World"]
+    assert names("AC:DC,Folk, World,a=1", genres) == ["AC:DC", "Folk, World", "a=1"]
+    assert names("World,Folk", genres) == ["World", "Folk"]
+    assert names("a=1=0.5,Folk, World=0.5", genres) == ["a=1=0.5,Folk, World=0.5"]
+    assert names(None, genres, "AC:DC:Folk, World") == ["AC:DC-to-Folk, World"]
+    assert names(None, genres, "a=1:AC:DC") == ["a=1-to-AC:DC"]
+    with pytest.raises(UserError, match=r"--morph a:b:a: may be 'a and b:a' or 'a:b and a'"):
+        names(None, ["a", "b:a", "a:b"], "a:b:a")
+    assert names(None, ["a", "b:a", "a:b"], "2:0") == ["a:b-to-a"]
+
+
+@pytest.mark.parametrize(
+    ("morph", "told"),
+    [("blues", "write two genres"), ("blues:jaz", "'jaz' is not one of"), ("a:b:c", "are no two of")],
+)
+def test_a_wrong_morph_blames_its_own_flag(morph, told):
+    with pytest.raises(UserError, match=f"--morph.*{told}") as error:
+        names(None, GENRES, morph)
+    assert "--genre" not in str(error.value)
+
+
+def test_a_model_without_genres_has_one_row():
+    assert rows_of(None, None, GENRES, conditional=False) == [Row("sample", {}, {})]
+    for genre, morph, flag in (("blues", None, "--genre"), (None, "blues:AC-DC", "--morph")):
+        with pytest.raises(UserError, match=f"^{flag}: this checkpoint is of a model without genres"):
+            rows_of(genre, morph, GENRES, conditional=False)
