@@ -16,6 +16,7 @@ from musicspectrogan import __version__
 from musicspectrogan.audio.files import save
 from musicspectrogan.audio.images import check_frames, read_image, write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.counts import counted
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import distinct_name, make_folder, visible_folders
 from musicspectrogan.generation.page import PageItem, write_page
@@ -78,8 +79,8 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
             items += _real_items(checkpoint, genre, config, output)
     facts = {
         "checkpoint": f"{source.name} ({digest})",
-        "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, {checkpoint.epoch} epochs, "
-        f"{checkpoint.images_seen:,} images",
+        "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, "
+        f"{counted(checkpoint.epoch, 'epoch')}, {counted(checkpoint.images_seen, 'image')}",
         "truncation": f"{config.truncation:g}",
         "audio": f"{settings.sample_rate} Hz, {config.format}",
         "made with": f"musicspectrogan {__version__}",

@@ -33,7 +33,23 @@ class SnapshotBudget:
         self._begun = time.perf_counter()
         self._spent = 0.0
         self._last = 0.0
+        self._expected = 0.0
         self._told = False
+
+    @property
+    def training_seconds(self) -> float:
+        """What training took so far, without snapshots and previews."""
+        return time.perf_counter() - self._begun - self._spent
+
+    @property
+    def seconds_of_one(self) -> float:
+        """What the last snapshot took, or by a preview the first one will; 0 where nothing is known."""
+        return self._last or self._expected
+
+    def seconds_left(self, training: float, snapshots: int) -> float:
+        """Until the end of so many seconds of training, with so many snapshots on the way."""
+        most = training * self.share / (1 - self.share) if self.share < 1 else float("inf")
+        return training + min(snapshots * self.seconds_of_one, most)
 
     def affords_one(self) -> bool:
         """Whether another snapshot, as long as the last one, stays within the share. The first one does."""
@@ -52,7 +68,21 @@ class SnapshotBudget:
     @contextmanager
     def spent(self) -> Iterator[None]:
         """Measure a snapshot."""
+        before = self._spent
+        with self._not_training():
+            yield
+        self._last = self._spent - before
+
+    @contextmanager
+    def previewed(self, part: float) -> Iterator[None]:
+        """Measure a preview, which has that part of a snapshot's work."""
+        before = self._spent
+        with self._not_training():
+            yield
+        self._expected = (self._spent - before) / part
+
+    @contextmanager
+    def _not_training(self) -> Iterator[None]:
         begun = time.perf_counter()
         yield
-        self._last = time.perf_counter() - begun
-        self._spent += self._last
+        self._spent += time.perf_counter() - begun
