@@ -85,20 +85,18 @@ class Schedule:
         return step
 
     def snapshots_left(self, step: int) -> int:
-        """How many are still to come after step `step`, as far as that follows from the numbers of images."""
-        if step >= self.steps:
-            return 0
-        done, total = (
-            _occasions(s * self.config.batch_size, self.config.snapshot_every) for s in (step, self.steps)
-        )
-        epochs = self.epochs - step // self.steps_per_epoch
-        return max(1, min(total - done, epochs))
+        """How many come from step `step` on, the one after it included, where none is put off."""
+        every = self.config.snapshot_every
+        ended, whole = (max(0, s) // self.steps_per_epoch for s in (step - 1, self.steps))
+        done, due = (self._occasions_by(epochs * self.steps_per_epoch, every) for epochs in (ended, whole))
+        is_extra = not self._is_due(self.steps, every)  # the one at the run's end
+        return min(due - done + is_extra, self.epochs - ended)
 
     def judgement_due(self, step: int, since: int) -> bool:
         """Whether the snapshot after `step` judges samples, where the last one came after step `since`."""
         if step == self.steps:
             return True
-        done, now = (_occasions(s * self.config.batch_size, self.config.eval_every) for s in (since, step))
+        done, now = (self._occasions_by(s, self.config.eval_every) for s in (since, step))
         return now > done
 
     def annealing(self, images_seen: int) -> float:
@@ -117,10 +115,10 @@ class Schedule:
         """Whether the epoch that ends with this step has come by an occasion."""
         if step % self.steps_per_epoch:
             return False
-        before, now = (
-            _occasions(s * self.config.batch_size, every) for s in (step - self.steps_per_epoch, step)
-        )
-        return now > before
+        return self._occasions_by(step, every) > self._occasions_by(step - self.steps_per_epoch, every)
+
+    def _occasions_by(self, step: int, every: int) -> int:
+        return _occasions(step * self.config.batch_size, every)
 
 
 def _occasions(images: int, every: int) -> int:

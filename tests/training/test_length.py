@@ -90,6 +90,8 @@ def test_a_run_has_the_length_asked_for_or_the_usual_one(asked, steps_per_epoch,
     assert (planned.steps, planned.epochs, planned.images) == (steps, epochs, 64 * steps)
     ends = [step for step in range(steps_per_epoch, steps + 1) if planned.snapshot_due(step)]
     assert ends[-1] == steps
+    assert planned.snapshots_left(1) == len(ends)
+    assert planned.snapshots_left(steps) == 1
     made = with_length(TrainingConfig(**asked), steps_per_epoch)
     assert (made.images is None) != (made.epochs is None)
 
