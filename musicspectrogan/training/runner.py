@@ -98,6 +98,11 @@ class Plan:
         return self.start.step if self.start and self.resumed else 0
 
     @property
+    def images_in_words(self) -> str:
+        """What it learns from."""
+        return f"{counted(len(self.dataset), 'image')} of {counted(len(self.dataset.genres), 'genre')}"
+
+    @property
     def remarks(self) -> list[str]:
         """What to know before it starts, a line each."""
         images = self.schedule.images
@@ -114,8 +119,7 @@ class Plan:
         return "\n".join(
             [
                 to_yaml(self.config).rstrip(),
-                f"# dataset: {len(self.dataset)} images of {len(self.dataset.genres)} genres "
-                f"({', '.join(self.dataset.genres)})",
+                f"# dataset: {self.images_in_words} ({', '.join(self.dataset.genres)})",
                 f"# generator: {_parameters(generator):,} weights",
                 f"# discriminator: {_parameters(discriminator):,} weights",
                 f"# device: {self.device}",
@@ -292,11 +296,7 @@ def _run_directory(plan: Plan) -> Iterator[None]:
         try:
             run_directory.write_settings(plan.run, plan.config)
             logger.info(
-                "Training %s on %d images of %d genres; everything goes to %s",
-                plan.config.gan,
-                len(plan.dataset),
-                len(plan.dataset.genres),
-                plan.run,
+                "Training %s on %s; everything goes to %s", plan.config.gan, plan.images_in_words, plan.run
             )
             for line in plan.remarks:
                 logger.warning(line)
