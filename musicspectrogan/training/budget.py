@@ -43,7 +43,7 @@ class SnapshotBudget:
 
     @property
     def seconds_of_one(self) -> float:
-        """What the last snapshot took, or by a preview the first one will; 0 where nothing is known."""
+        """What the last snapshot took, before the first what it is expected to; 0 where that is unknown."""
         return self._last or self._expected
 
     def seconds_left(self, training: float, snapshots: int) -> float:
@@ -69,20 +69,17 @@ class SnapshotBudget:
     def spent(self) -> Iterator[None]:
         """Measure a snapshot."""
         before = self._spent
-        with self._not_training():
+        with self.paused():
             yield
         self._last = self._spent - before
 
-    @contextmanager
-    def previewed(self, part: float) -> Iterator[None]:
-        """Measure a preview, which has that part of a snapshot's work."""
-        before = self._spent
-        with self._not_training():
-            yield
-        self._expected = (self._spent - before) / part
+    def expect(self, seconds: float) -> None:
+        """Be told what a snapshot will take, by a part of one."""
+        self._expected = seconds
 
     @contextmanager
-    def _not_training(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
+        """What happens now is neither training nor a snapshot."""
         begun = time.perf_counter()
         yield
         self._spent += time.perf_counter() - begun

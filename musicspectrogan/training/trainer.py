@@ -232,9 +232,8 @@ class Trainer:
         if not self.schedule.preview_due(self.steps_taken):
             return
         self._tick()
-        batches = min(PREVIEW_BATCHES, self.config.standing_batches)
-        with self.budget.previewed(batches / self.config.standing_batches):
-            self._show("on_preview", batches)
+        with self.budget.paused():
+            self._show("on_preview", min(PREVIEW_BATCHES, self.config.standing_batches))
         self._last_tick = time.perf_counter()
 
     def _show(self, event: str, standing_batches: int) -> None:
@@ -246,6 +245,7 @@ class Trainer:
             )
         if not self.callbacks:
             return  # of several processes the first has them, and the next step waits for it
+        begun = time.perf_counter()
         self.ema.refresh_statistics(
             (
                 self.latents_at("standing", self.images_seen, number),
@@ -253,6 +253,8 @@ class Trainer:
             )
             for number in range(standing_batches)
         )
+        seconds_a_batch = (time.perf_counter() - begun) / standing_batches
+        self.budget.expect(seconds_a_batch * self.config.standing_batches)
         self.tell(event)
 
     def _interrupt(self) -> None:

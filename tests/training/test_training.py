@@ -206,7 +206,7 @@ def test_tensorboard_has_scalars_grids_and_sounds(uninterrupted):
     assert compared == ["quality/kernel_distance", "loss_d", "loss_g"]
     settings = found["session_start_info"].session_start_info.hparams
     assert (settings["gan"].string_value, settings["width"].number_value) == ("cgan", 4)
-    assert (settings["epochs"].number_value, settings["windows"].bool_value) == (6, False)
+    assert (settings["epochs"].number_value, settings["loss"].string_value) == (6, "bce")
     assert "dataset" not in settings  # nor any other path
     assert set(tags["audio"]) == {f"sounds/{genre}" for genre in ("blues", "jazz", "metal", "rock")}
     assert {event.length_frames for event in events.Audio("sounds/jazz")} == {64 * 1024}
@@ -515,7 +515,8 @@ def four_images() -> ImageDataset:
 def a_trainer(folder: Path, callbacks: list[Callback], epochs: int, **settings) -> Trainer:
     """Four images, two steps an epoch; the network is as small as can be."""
     settings = {"dataset": folder, "snapshot_every": 1, **settings}
-    config = TrainingConfig(width=1, batch_size=2, epochs=epochs, standing_batches=1, **settings)
+    settings = {"standing_batches": 1, **settings}
+    config = TrainingConfig(width=1, batch_size=2, epochs=epochs, **settings)
     dataset = four_images()
     generator, discriminator = models.build("dcgan", ModelConfig(64, 1, 100, 1))
     step = AdversarialStep(generator, discriminator, LOSSES["bce"], lr=1e-4, betas=(0.5, 0.9))
@@ -773,6 +774,21 @@ def test_the_time_left_does_not_jump_at_snapshots(monkeypatch, tmp_path):
     assert clock.now == pytest.approx(8.0)
     assert [end for _, end in ends[:20]] == pytest.approx([4.0] * 20)
     assert [end for _, end in ends[20:]] == pytest.approx([8.0] * 60)
+
+
+def test_what_a_snapshot_takes_is_known_by_the_first_preview(monkeypatch, tmp_path):
+    """Standing statistics over 10 batches take a second, those of a snapshot over 30 batches take three."""
+    trainer, _, clock = timed_trainer(monkeypatch, tmp_path, None, epochs=3, standing_batches=30)
+    known = []
+
+    def refresh(average, batches):
+        known.append(trainer.budget.seconds_of_one)
+        clock.now += len(list(batches)) / 10
+
+    monkeypatch.setattr(AveragedGenerator, "refresh_statistics", refresh)
+    trainer.train()
+    assert known == pytest.approx([0.0, 3.0, 4.0, 4.0])
+    assert clock.now == pytest.approx(1.0 + 3 * (0.1 + 4.0))
 
 
 def test_the_bar_shows_losses_and_the_distance_of_the_last_judgement(monkeypatch, tmp_path):
