@@ -26,13 +26,11 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-from musicspectrogan.data.dataset import load_dataset
 from musicspectrogan.data.grids import draw_grid
 from musicspectrogan.evaluation.report import MEASURES
 from musicspectrogan.filesystem import write_text
 from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.training.checkpoint import load_checkpoint
-from musicspectrogan.training.settings import TrainingConfig
 
 FIGURES = PROJECT / "docs" / "recipes.csv"
 CURVES = PROJECT / "docs" / "recipes-curves.csv"
@@ -102,8 +100,7 @@ def measure(arguments: argparse.Namespace, row: str) -> None:
         flags += f"--width {arguments.width} --seed {arguments.seed} --log-every 500".split()
         state = run / "checkpoints" / "latest.pt"
         again = ["--resume", state] if state.is_file() else ["--output", run]
-        epochs = epochs_of(arguments.dataset, arguments.images)
-        command("run.py", *flags, "--dataset", arguments.dataset, "--epochs", epochs, *again)
+        command("run.py", *flags, "--dataset", arguments.dataset, "--images", arguments.images, *again)
         (run / "done").touch()
     checkpoint = run / "checkpoints" / "best.pt"
     best = load_checkpoint(checkpoint).images_seen
@@ -114,12 +111,6 @@ def measure(arguments: argparse.Namespace, row: str) -> None:
     by = ["--dataset", arguments.dataset, "--split", SPLIT, "--samples", 1000, "--output", judgement]
     command("-m", "musicspectrogan", "evaluate", "--checkpoint", checkpoint, *by)
     file(FIGURES, is_of | {"split": SPLIT}, pd.DataFrame(figures_of(judgement)).assign(best=best))
-
-
-def epochs_of(dataset: Path, images: int) -> int:
-    """Epochs of full batches that come nearest to a number of images."""
-    batch = TrainingConfig().batch_size
-    return max(1, round(images / (batch * math.ceil(len(load_dataset(dataset)) / batch))))
 
 
 def command(*arguments: object) -> None:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -76,7 +76,7 @@ class TrainCommand:
     """Go on with a run: its directory, one of its checkpoints, or nothing for the newest of this gan and
     dataset."""
     dry_run: bool = False
-    """Print the settings, the models' sizes and the run directory, and stop."""
+    """Print the settings, the models' sizes, how long training will take and the run directory, and stop."""
 
 
 def train(arguments: list[str], program: str) -> None:
@@ -90,10 +90,14 @@ def train(arguments: list[str], program: str) -> None:
 
     world = world_of_this_process()
 
+    settings = command.settings
+    has_length = settings.images is not None or settings.epochs is not None
+
     def with_flags(settings: TrainingConfig) -> TrainingConfig:
+        if has_length:  # in images or in epochs; either way it replaces the one in a file
+            settings = replace(settings, images=None, epochs=None)
         return parse_flags(TrainCommand, arguments, default=TrainCommand(settings)).settings
 
-    settings = command.settings
     if command.config is not None:
         settings = with_flags(read_yaml(TrainingConfig, command.config))
     if command.resume is None:
@@ -106,8 +110,9 @@ def train(arguments: list[str], program: str) -> None:
             settings = with_flags(begun.config)
         plan = runner.plan_resumed_run(begun, settings, world)
     if command.dry_run:
+        described = runner.describe_dry_run(plan)
         if world.is_main:
-            _tell(plan.describe())
+            _tell(described)
     else:
         unseen = world.is_main and plan.config.eval_every > 0 and plan.config.split == "training"
         judge = quality_by_validation(plan.config.dataset, plan.dataset) if unseen else None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.counts import counted
 from musicspectrogan.data.listing import list_pictures
 from musicspectrogan.data.manifest import MANIFEST_NAME, SPLITS, Manifest, is_foreign
 from musicspectrogan.errors import UserError, printable
@@ -83,8 +85,8 @@ def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
         ("generator", f"{weights:,} numbers, images of {model.image_size}x{model.image_size}"),
         (
             "trained",
-            f"{checkpoint.epoch} of {checkpoint.training['epochs']} epochs, {checkpoint.step:,} steps, "
-            f"{checkpoint.images_seen:,} images",
+            f"{counted(checkpoint.images_seen, 'image')}, {counted(checkpoint.step, 'step')}, "
+            f"{counted(checkpoint.epoch, 'epoch')} of a run of {_length(checkpoint.training)}",
         ),
         *_quality_rows(checkpoint.quality),
         ("dataset", f"{checkpoint.training['dataset']} ({checkpoint.training['split']})"),
@@ -92,6 +94,12 @@ def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
         ("loss", f"{checkpoint.training['loss']}, lr {checkpoint.training['lr']}"),
         *_spectrogram_rows(checkpoint.spectrogram),
     ]
+
+
+def _length(training: dict[str, Any]) -> str:
+    if training["images"]:
+        return counted(training["images"], "image")
+    return counted(training["epochs"], "epoch") if training["epochs"] else "the usual length"
 
 
 def _quality_rows(quality: dict[str, float]) -> list[tuple[str, str]]:

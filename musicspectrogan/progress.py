@@ -40,23 +40,40 @@ class _Lines(tqdm):
             logger.info(msg or str(self))
 
 
+class PacedBar(tqdm):
+    """A bar on a terminal, and nothing elsewhere, whose owner tells its pace, time left and some values."""
+
+    def __init__(self, *, total: int, initial: int = 0) -> None:
+        self.told = {"pace": "", "left": "?", "values": ""}
+        super().__init__(
+            total=total,
+            initial=initial,
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            unit_scale=True,
+            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{left}, {pace}] {values}",
+        )
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What the format may name."""
+        return {**super().format_dict, **self.told}
+
+    def tell(self, position: int, **told: str) -> None:
+        """Move on to a position, with what is to be shown there: pace, left and values."""
+        self.told = told
+        self.update(position - self.n)
+
+
 def is_lasting(record: logging.LogRecord) -> bool:
     """Whether a line is worth keeping in a log file: a bar's holds for the moment only."""
     return record.name != logger.name
 
 
-def progress_bar(
-    *, total: int, description: str, unit: str, only_on_terminal: bool = False, **options: Any
-) -> tqdm:
-    """A tqdm bar with rate and time left, which falls back to lines where stderr is no terminal.
-
-    Args:
-        only_on_terminal: no such lines, because the caller logs its progress itself.
-    """
-    on_terminal = sys.stderr.isatty()
-    if on_terminal or only_on_terminal:
-        options |= {"disable": not on_terminal, "dynamic_ncols": True}
-        return tqdm(total=total, desc=description, unit=unit, **options)
+def progress_bar(*, total: int, description: str, unit: str, **options: Any) -> tqdm:
+    """A tqdm bar with rate and time left, which falls back to lines where stderr is no terminal."""
+    if sys.stderr.isatty():
+        return tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, **options)
     return _Lines(
         total=total,
         desc=description,

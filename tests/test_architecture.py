@@ -15,7 +15,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Generic machinery: knows no stage, and everything may use it.
 GENERIC = {
-    "errors", "config", "device", "filesystem", "launch", "progress", "plugins", "tensors", "torchfiles"
+    "errors", "config", "counts", "device", "filesystem", "launch", "progress", "plugins", "tensors",
+    "torchfiles",
 }  # fmt: skip
 # What each stage may import beside the generic machinery and itself.
 ALLOWED = {

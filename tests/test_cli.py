@@ -58,6 +58,12 @@ def test_an_unknown_command_is_answered_with_the_nearest(command, tmp_path):
         (["--dataset", "empty", "--batchsize", "3"], "did you mean --batch-size?"),
         (["--dataset", "empty", "--batch-size", "three"], "--batch-size"),
         (["--dataset", "empty", "--epochs", "-1"], "epochs: -1"),
+        (
+            ["--dataset", "empty", "--images", "lots"],
+            "--images: 'lots' is no whole number such as 25000, 100k",
+        ),
+        (["--dataset", "empty", "--images", "0"], "images: 0 is not allowed"),
+        (["--dataset", "empty", "--images", "1k", "--epochs", "3"], "give one of them"),
         (["--dataset", "empty", "--config", "nothing.yaml"], "nothing.yaml"),
         (["--dataset", "empty", "--config", "wrong.yaml"], "unknown key 'epoch' (did you mean 'epochs'?)"),
         (["--dataset", "text.png"], "is a file"),
@@ -121,7 +127,7 @@ def test_info_on_a_run(command, images, tmp_path):
     for path in ("run", "run/checkpoints/epoch_0001.pt"):
         told = command("-m", "musicspectrogan", "info", path, cwd=tmp_path).stdout
         assert "cgan, width 4" in told
-        assert "1 of 1 epochs" in told
+        assert "64 images, 1 step, 1 epoch of a run of 1 epoch\n" in told
         assert "blues, jazz, metal, rock" in told
         assert len(told.splitlines()) <= 10
 

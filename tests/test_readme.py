@@ -31,8 +31,8 @@ COMMANDS = [
     line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()
 ]
 KINDS = ("classifier", "untrained")
-# Training in the README takes minutes to hours; here the same flags with few epochs of a tiny network.
-SHORTER = {"200": "2", "300": "3"}
+# Training in the README takes minutes to hours; here the same flags with few images and a tiny network.
+SHORTER = {"500k": "128", "1m": "192"}
 TINY = ["--width", "2", "--standing-batches", "2", "--device", "cpu"]
 
 
@@ -84,7 +84,7 @@ def shortened(line: str) -> list[str]:
         arguments = [SHORTER.get(argument, argument) for argument in arguments]
         if "--resume" not in arguments:
             arguments += TINY
-        if "--epochs" not in arguments:
+        if "--images" not in arguments:
             arguments += ["--epochs", "1"]
     if arguments[:3] == ["preprocess.py", "--dataset", "demo"]:
         arguments += ["--tracks-per-genre", "12"]
@@ -105,7 +105,7 @@ def test_the_readmes_command_works(line, home, command, request):
     if output:
         assert (home / output[1] / "dataset.json").is_file()
     if "run.py" in line and "--dry-run" not in line:
-        run = Path(re.search(r"Done after \d+ epochs: (\S+)", done.stderr)[1])
+        run = Path(re.search(r"Done after .*: (\S+)", done.stderr)[1])
         assert (home / run / "checkpoints" / "latest.pt").is_file()
 
 

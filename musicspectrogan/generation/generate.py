@@ -16,6 +16,7 @@ from musicspectrogan import __version__
 from musicspectrogan.audio.files import check_rate
 from musicspectrogan.audio.images import check_frames, read_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.counts import counted
 from musicspectrogan.errors import Interrupted, UserError
 from musicspectrogan.filesystem import distinct_name, make_folder, visible_folders
 from musicspectrogan.generation.folder import REAL_FOLDER, Sound, check_folder, items_in, write_sound
@@ -109,8 +110,8 @@ def _new_folder(checkpoint: Path) -> Path:
 def _facts(config: GenerateConfig, checkpoint: Checkpoint, source: str, form: str) -> dict[str, str]:
     return {
         "checkpoint": source,
-        "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, {checkpoint.epoch} epochs, "
-        f"{checkpoint.images_seen:,} images",
+        "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, "
+        f"{counted(checkpoint.epoch, 'epoch')}, {counted(checkpoint.images_seen, 'image')}",
         "truncation": f"{config.truncation:g}",
         "audio": form,
         "made with": f"musicspectrogan {__version__}",

@@ -64,15 +64,15 @@ class Batches:
             self._resident = torch.from_numpy(self._pixels[self._rows]).to(device)
             self._beside = None if self._beside is None else self._beside.to(device)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of epoch `number` (from 0), from batch `start` on."""
+    def epoch(self, number: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of epoch `number` (from 0), from batch `start` to before `stop`; None for the end."""
         order = torch.randperm(self.size, generator=generator_at("cpu", self.seed, "order", number))
         order = order.repeat(-(-self.steps_per_epoch * self.batch_size // self.size))
         order = order[: self.steps_per_epoch * self.batch_size].view(-1, self.batch_size)
         half = self._pixels.shape[2] // 2
         generator = generator_at("cpu", self.seed, "windows", number)
         offsets = torch.randint(-half, half, order.shape, generator=generator)
-        where = self.world.share(torch.stack([order, offsets], dim=1)[start:], dim=2)
+        where = self.world.share(torch.stack([order, offsets], dim=1)[start:stop], dim=2)
         if self._resident is None:
             yield from self._from_host(where)
             return

@@ -33,7 +33,23 @@ class SnapshotBudget:
         self._begun = time.perf_counter()
         self._spent = 0.0
         self._last = 0.0
+        self._expected = 0.0
         self._told = False
+
+    @property
+    def training_seconds(self) -> float:
+        """What training took so far, without snapshots and previews."""
+        return time.perf_counter() - self._begun - self._spent
+
+    @property
+    def seconds_of_one(self) -> float:
+        """What the last snapshot took, before the first what it is expected to; 0 where that is unknown."""
+        return self._last or self._expected
+
+    def seconds_left(self, training: float, snapshots: int) -> float:
+        """Until the end of so many seconds of training, with so many snapshots on the way."""
+        most = training * self.share / (1 - self.share) if self.share < 1 else float("inf")
+        return training + min(snapshots * self.seconds_of_one, most)
 
     def affords_one(self) -> bool:
         """Whether another snapshot, as long as the last one, stays within the share. The first one does."""
@@ -52,7 +68,18 @@ class SnapshotBudget:
     @contextmanager
     def spent(self) -> Iterator[None]:
         """Measure a snapshot."""
+        before = self._spent
+        with self.paused():
+            yield
+        self._last = self._spent - before
+
+    def expect(self, seconds: float) -> None:
+        """Be told what a snapshot will take, by a part of one."""
+        self._expected = seconds
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens now is neither training nor a snapshot."""
         begun = time.perf_counter()
         yield
-        self._last = time.perf_counter() - begun
-        self._spent += self._last
+        self._spent += time.perf_counter() - begun

@@ -1,4 +1,4 @@
-"""What a run leaves behind: log lines, metrics.csv, curves, sample grids, TensorBoard, checkpoints."""
+"""What a run leaves behind: metrics.csv, curves, sample grids, TensorBoard, checkpoints."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import csv
 import logging
 import math
 import os
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import to_plain
+from musicspectrogan.counts import counted
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.data.grids import save_grid
 from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import named_in_errors, sync_file, whole_file
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.progress import progress_bar
 from musicspectrogan.tensors import as_pixels, generator_at
 from musicspectrogan.training.checkpoint import (
     BEST_NAME,
@@ -37,7 +36,11 @@ from musicspectrogan.training.checkpoint import (
     save_checkpoint,
 )
 from musicspectrogan.training.run_directory import SAMPLES_FOLDER
+from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.trainer import Callback, Tick, Trainer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -49,50 +52,13 @@ SOUNDS = 10
 # The figure of a judgement by which checkpoints are compared; less is better.
 DECIDING = "kernel_distance"
 
+# What TensorBoard shows of runs beside their settings.
+COMPARED = (f"quality/{DECIDING}", "loss_d", "loss_g")
+
+# Distances may be a little below zero; up to here the axis of their curve is always linear.
+LINEAR_BELOW = 0.1
+
 SoundsOf = Callable[[np.ndarray, SpectrogramConfig], list[np.ndarray]]
-
-
-class ProgressLog(Callback):
-    """The bar over all steps on a terminal, and everywhere the line that people know."""
-
-    def on_start(self, trainer: Trainer) -> None:
-        self._total = trainer.config.epochs * trainer.batches.steps_per_epoch
-        self._first, self._begun = trainer.steps_taken, time.perf_counter()
-        self._bar = progress_bar(
-            total=self._total,
-            description="Training",
-            unit="step",
-            only_on_terminal=True,  # the line at each tick says the same
-            initial=trainer.steps_taken,
-        )
-
-    def on_tick(self, trainer: Trainer, tick: Tick) -> None:
-        self._bar.update(tick.step - self._bar.n)
-        # By what a step took so far, with all that happens between steps.
-        seconds_a_step = (time.perf_counter() - self._begun) / (tick.step - self._first)
-        means = tick.means
-        logger.info(
-            "[Epoch %d/%d] [Batch %d/%d] Loss_D: %.4f Loss_G: %.4f D(x): %.4f D(G(z)): %.4f/%.4f "
-            "(%.0f images/s, %s left)",
-            tick.epoch,
-            trainer.config.epochs,
-            tick.batch,
-            trainer.batches.steps_per_epoch,
-            means["loss_d"],
-            means["loss_g"],
-            means["d_real"],
-            means["d_fake_before"],
-            means["d_fake_after"],
-            tick.images_per_second,
-            tqdm.format_interval(seconds_a_step * (self._total - tick.step)),
-        )
-
-    def on_quality(self, trainer: Trainer, quality: dict[str, float]) -> None:
-        told = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in quality.items())
-        logger.info("Samples of epoch %d by the validation tracks: %s", trainer.epochs_done, told)
-
-    def on_end(self, trainer: Trainer) -> None:
-        self._bar.close()
 
 
 class Metrics(Callback):
@@ -171,18 +137,25 @@ class Samples(Callback):
         self.conditional = models.is_conditional(gan)
         self.dataset = dataset
         self.seed = seed
+        self.real: Image.Image | None = None
         self.newest: Image.Image | None = None
         self.newest_rows: list[np.ndarray] = []
 
     def on_start(self, trainer: Trainer) -> None:
         if not (self.folder / "real.png").exists():  # a resumed run has its own
-            save_grid(self.folder / "real.png", self._real_rows(), self.genres)
+            self.real = save_grid(self.folder / "real.png", self._real_rows(), self.genres)
 
     def on_snapshot(self, trainer: Trainer) -> None:
-        path = self.folder / f"epoch_{trainer.epochs_done:04d}.png"
+        path = self.folder / f"{trainer.position_name}.png"
         self.newest_rows, names = self.fake_rows(trainer)
         self.newest = save_grid(path, self.newest_rows, names)
-        logger.info("Samples of epoch %d are in %s", trainer.epochs_done, path)
+        logger.info("Samples after %s are in %s", counted(trainer.images_seen, "image"), path)
+
+    def on_preview(self, trainer: Trainer) -> None:
+        self.on_snapshot(trainer)
+
+    def on_interrupt(self, trainer: Trainer) -> None:
+        self.on_snapshot(trainer)
 
     def fake_rows(self, trainer: Trainer) -> tuple[list[np.ndarray], list[str] | None]:
         """Rows of uint8 (GRID_COLUMNS, H, W) and their names: a row a genre, or a square without."""
@@ -212,7 +185,7 @@ class Samples(Callback):
 
 
 class TensorBoard(Callback):
-    """Scalars at every tick; at every snapshot the grid that `samples` has just drawn, and some sounds.
+    """The settings, and scalars at every tick; every grid that `samples` draws, and at snapshots some sounds.
 
     Args:
         sounds_of: images uint8 (B, H, W) and their settings -> samples (n,) in [-1, 1] of each; None
@@ -228,6 +201,15 @@ class TensorBoard(Callback):
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
 
         self._writer = SummaryWriter(self.folder, purge_step=trainer.steps_taken + 1)
+        self._add_settings(trainer.config)
+        if self.samples.real is not None:
+            self._add_grid("real", self.samples.real, trainer)
+
+    def on_preview(self, trainer: Trainer) -> None:
+        self._add_grid("samples", self.samples.newest, trainer)
+
+    def on_interrupt(self, trainer: Trainer) -> None:
+        self.on_preview(trainer)
 
     def on_tick(self, trainer: Trainer, tick: Tick) -> None:
         with named_in_errors(self.folder):
@@ -239,8 +221,7 @@ class TensorBoard(Callback):
             self._writer.add_scalar(f"quality/{name}", value, trainer.steps_taken)
 
     def on_snapshot(self, trainer: Trainer) -> None:
-        sheet = np.asarray(self.samples.newest)
-        self._writer.add_image("samples", sheet, trainer.steps_taken, dataformats="HW")
+        self.on_preview(trainer)
         if self.sounds_of is not None:
             settings = self.samples.dataset.spectrogram
             images = np.stack([row[0] for row in self.samples.newest_rows[:SOUNDS]])
@@ -258,6 +239,17 @@ class TensorBoard(Callback):
     def on_end(self, trainer: Trainer) -> None:
         with named_in_errors(self.folder):
             self._writer.close()
+
+    def _add_grid(self, name: str, sheet: Image.Image | None, trainer: Trainer) -> None:
+        self._writer.add_image(name, np.asarray(sheet), trainer.steps_taken, dataformats="HW")
+
+    def _add_settings(self, config: TrainingConfig) -> None:
+        """The settings but for paths, as hyperparameters of this run; `add_hparams` would begin another."""
+        from torch.utils.tensorboard.summary import hparams
+
+        settings = {name: value for name, value in vars(config).items() if not isinstance(value, Path)}
+        for summary in hparams(settings, dict.fromkeys(COMPARED, 0.0)):
+            self._writer.file_writer.add_summary(summary)
 
 
 class Checkpoints(Callback):
@@ -287,7 +279,7 @@ class Checkpoints(Callback):
         if best.step > trainer.steps_taken:
             self._given_up = path
         elif DECIDING in best.quality:
-            self._best = best.quality[DECIDING], best.epoch
+            self._best = best.quality[DECIDING], best.images_seen
 
     def on_quality(self, trainer: Trainer, quality: dict[str, float]) -> None:
         self._quality = quality
@@ -296,9 +288,10 @@ class Checkpoints(Callback):
         distance = self._quality.get(DECIDING, math.inf)
         is_best = distance < (self._best[0] if self._best else math.inf)
         if is_best:
-            self._best = distance, trainer.epochs_done
+            self._best = distance, trainer.images_seen
         keep = trainer.config.keep_checkpoints
-        keep_checkpoint(self._checkpoint(trainer), self.run, keep=keep, best=is_best)
+        name = trainer.position_name
+        keep_checkpoint(self._checkpoint(trainer), self.run, keep=keep, best=is_best, name=name)
         if is_best:
             self._given_up = None
         self._drop_given_up()
@@ -311,8 +304,8 @@ class Checkpoints(Callback):
     def on_end(self, trainer: Trainer) -> None:
         if self._best:
             logger.info(
-                "Best by the validation tracks: epoch %d (%s %.3g), kept as %s",
-                self._best[1],
+                "Best by the validation tracks: after %s (%s %.3g), kept as %s",
+                counted(self._best[1], "image"),
                 DECIDING.replace("_", " "),
                 self._best[0],
                 self.run / CHECKPOINTS_FOLDER / BEST_NAME,
@@ -344,7 +337,7 @@ class Checkpoints(Callback):
         )
 
 
-def draw_curves(table: pandas.DataFrame, path: Path) -> None:
+def draw_curves(table: pandas.DataFrame, path: Path) -> Figure:
     """Losses, D(x) and D(G(z)), and where there is one the kernel distance, over images seen.
 
     Faint as measured, bold smoothed.
@@ -357,12 +350,13 @@ def draw_curves(table: pandas.DataFrame, path: Path) -> None:
     figure = Figure(figsize=(9, 7 if judged.empty else 10), layout="constrained")
     losses, probabilities, *more = figure.subplots(2 if judged.empty else 3, 1, sharex=True)
     window = max(1, len(ticks) // 40)
+    marker = "o" if len(ticks) == 1 else None  # a line has two points
     for axes, columns in (
         (losses, {"loss_d": "discriminator", "loss_g": "generator"}),
         (probabilities, {"d_real": "D(x)", "d_fake_before": "D(G(z))"}),
     ):
         for column, name in columns.items():
-            (line,) = axes.plot(ticks["images_seen"], ticks[column], alpha=0.25)
+            (line,) = axes.plot(ticks["images_seen"], ticks[column], alpha=0.25, marker=marker)
             smooth = ticks[column].rolling(window, min_periods=1).mean()
             axes.plot(ticks["images_seen"], smooth, color=line.get_color(), label=name)
         axes.grid(alpha=0.3)
@@ -374,8 +368,11 @@ def draw_curves(table: pandas.DataFrame, path: Path) -> None:
     for axes in more:
         axes.plot(judged["images_seen"], judged[DECIDING], marker="o", markersize=3, color="tab:green")
         axes.set_ylabel("kernel distance to validation")
-        axes.set_yscale("symlog", linthresh=0.1)  # it spans decades, and may be a little below zero
+        # With ticks at powers of ten only, the logarithm is for what spans some.
+        if judged[DECIDING].max() > 100 * max(judged[DECIDING].min(), LINEAR_BELOW):
+            axes.set_yscale("symlog", linthresh=LINEAR_BELOW)
         axes.grid(alpha=0.3)
     figure.axes[-1].set_xlabel("images seen")
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
+    return figure

@@ -167,33 +167,39 @@ def _newest_first(run: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     # A kill may come when the first of a number is there and latest.pt is not.
-    epochs = [f"epoch_{number:04d}.pt" for number in sorted(_saved_epochs(folder), reverse=True)]
-    paths = [folder / name for name in (LATEST_NAME, *epochs, BEST_NAME)]
+    paths = [folder / LATEST_NAME, *reversed(_saved(folder)), folder / BEST_NAME]
     return [path for path in paths if path.is_file()]
 
 
-def keep_checkpoint(checkpoint: Checkpoint, run: Path, *, keep: int, best: bool = False) -> Path:
-    """Save as epoch_NNNN.pt, and drop all but the newest `keep` of these.
+def keep_checkpoint(
+    checkpoint: Checkpoint, run: Path, *, keep: int, best: bool = False, name: str | None = None
+) -> Path:
+    """Save as `name`.pt, by default epoch_NNNN.pt, and drop all but the newest `keep` of these.
 
     latest.pt is the same file under another name, and where it is the `best` so far, best.pt too. All of them
     are on the disk before an older one goes.
     """
     folder = run / CHECKPOINTS_FOLDER
-    path = folder / f"epoch_{checkpoint.epoch:04d}.pt"
+    name = name or f"epoch_{checkpoint.epoch:04d}"
+    path = folder / f"{name}.pt"
     save_checkpoint(checkpoint, path)
-    for name in (LATEST_NAME, BEST_NAME) if best else (LATEST_NAME,):
-        with whole_file(folder / name) as temporary:
+    for link in (LATEST_NAME, BEST_NAME) if best else (LATEST_NAME,):
+        with whole_file(folder / link) as temporary:
             try:
                 os.link(path, temporary)
             except OSError:  # a file system without hard links
                 shutil.copyfile(path, temporary)
-    epochs = {number: folder / f"epoch_{number:04d}.pt" for number in _saved_epochs(folder)}
-    newest = sorted(number for number in epochs if number <= checkpoint.epoch)[-keep:]
-    # Later epochs are there when a run went back to an older checkpoint: another future now.
-    for number in epochs.keys() - set(newest):
-        epochs[number].unlink()
+    saved = _saved(folder)
+    # Later ones are there when a run went back to an older checkpoint: another future now.
+    newest = saved[: saved.index(path) + 1][-keep:]
+    for other in saved:
+        if other not in newest:
+            other.unlink()
     return path
 
 
-def _saved_epochs(folder: Path) -> list[int]:
-    return [int(match[1]) for p in folder.iterdir() if (match := re.fullmatch(r"epoch_(\d{4,})\.pt", p.name))]
+def _saved(folder: Path) -> list[Path]:
+    """The numbered checkpoints in a folder, oldest first: those of epochs' ends, and within epochs."""
+    found = [(re.fullmatch(r"epoch_(\d{4,})(?:_images_(\d{8,}))?\.pt", p.name), p) for p in folder.iterdir()]
+    numbered = [(int(match[1]), int(match[2] or 0), path) for match, path in found if match]
+    return [path for _, _, path in sorted(numbered)]

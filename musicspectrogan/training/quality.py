@@ -31,7 +31,7 @@ class Quality(Callback):
 
     def on_snapshot(self, trainer: Trainer) -> None:
         """Judge, and tell the other callbacks."""
-        if trainer.schedule.judgement_due(trainer.epochs_done, trainer.last_snapshot):
+        if trainer.schedule.judgement_due(trainer.steps_taken, trainer.last_snapshot):
             trainer.tell("on_quality", self.quality_of(self._samples(trainer)))
 
     @torch.no_grad()

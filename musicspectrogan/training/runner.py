@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import nn
 
 from musicspectrogan import models
 from musicspectrogan.config import from_plain, read_yaml, to_plain, to_yaml
+from musicspectrogan.counts import counted
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.device import arithmetic, check_precision
 from musicspectrogan.errors import UserError, check_choice
@@ -27,7 +28,6 @@ from musicspectrogan.training.building import build_networks, build_step
 from musicspectrogan.training.callbacks import (
     Checkpoints,
     Metrics,
-    ProgressLog,
     Samples,
     SoundsOf,
     TensorBoard,
@@ -36,9 +36,12 @@ from musicspectrogan.training.checkpoint import Checkpoint, load_checkpoint
 from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.graph import RecordedStep
 from musicspectrogan.training.losses import LOSSES
+from musicspectrogan.training.progress_log import ProgressLog
 from musicspectrogan.training.quality import Quality, QualityOf
+from musicspectrogan.training.schedule import ROUGH_BELOW, Schedule, with_length
 from musicspectrogan.training.settings import TrainingConfig
-from musicspectrogan.training.trainer import Trainer
+from musicspectrogan.training.speed import measured_speed
+from musicspectrogan.training.trainer import Callback, Trainer
 from musicspectrogan.training.watch import Watch
 from musicspectrogan.training.world import ALONE, World
 
@@ -46,6 +49,7 @@ logger = logging.getLogger(__name__)
 
 # What may differ when a run is resumed: where it trains and for how long, and what touches no weight.
 CHANGEABLE = (
+    "images",
     "epochs",
     "device",
     "sync_batchnorm",
@@ -83,21 +87,47 @@ class Plan:
         """The probability of augmentation, which may be left to the number of images."""
         return probability_for(len(self.dataset)) if self.config.augment is None else self.config.augment
 
-    def describe(self) -> str:
-        """The settings, the models' sizes, steps an epoch and the run directory, as text."""
+    @property
+    def schedule(self) -> Schedule:
+        """When it ends."""
+        return Schedule(self.config, steps_per_epoch(len(self.dataset), self.config.batch_size))
+
+    @property
+    def steps_taken(self) -> int:
+        """Where it begins."""
+        return self.start.step if self.start and self.resumed else 0
+
+    @property
+    def images_in_words(self) -> str:
+        """What it learns from."""
+        return f"{counted(len(self.dataset), 'image')} of {counted(len(self.dataset.genres), 'genre')}"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What to know before it starts, a line each."""
+        images = self.schedule.images
+        if images >= ROUGH_BELOW:
+            return []
+        ends = f"the run ends after {counted(images, 'image')}"
+        return [f"Samples will be rough: {ends}; give --images 100k or more for better ones"]
+
+    def describe(self, images_per_second: float) -> str:
+        """The settings, the models' sizes, the length at that speed and the run directory, as text."""
         generator, discriminator = models.build(self.config.gan, self.model)
-        steps = steps_per_epoch(len(self.dataset), self.config.batch_size)
+        schedule = self.schedule
+        seconds = (schedule.images - self.steps_taken * self.config.batch_size) / images_per_second
         return "\n".join(
             [
                 to_yaml(self.config).rstrip(),
-                f"# dataset: {len(self.dataset)} images of {len(self.dataset.genres)} genres "
-                f"({', '.join(self.dataset.genres)})",
+                f"# dataset: {self.images_in_words} ({', '.join(self.dataset.genres)})",
                 f"# generator: {_parameters(generator):,} weights",
                 f"# discriminator: {_parameters(discriminator):,} weights",
                 f"# device: {self.device}",
                 f"# processes: {self.world.size}",
                 f"# probability of augmentation: {self.augment:.2g}",
-                f"# steps an epoch: {steps}, in all {steps * self.config.epochs}",
+                f"# steps an epoch: {schedule.steps_per_epoch}",
+                f"# length: {schedule.in_words(self.steps_taken, seconds, images_per_second)}",
+                *(f"# {line}" for line in self.remarks),
                 f"# run directory: {self.run}",
             ]
         )
@@ -121,6 +151,7 @@ def plan_run(config: TrainingConfig, output: Path | None = None, world: World = 
     device = world.device(config.device)
     check_precision(config.precision, device)
     dataset = load_dataset(config.dataset, split=config.split, image_size=config.image_size)
+    config = with_length(config, steps_per_epoch(len(dataset), config.batch_size))
     model = ModelConfig(
         dataset.image_size,
         config.width,
@@ -188,10 +219,6 @@ def plan_resumed_run(begun: BegunRun, config: TrainingConfig, world: World = ALO
                 f"--resume: {name} was {before[name]} and is now {value}; a resumed run may only "
                 f"change {', '.join(CHANGEABLE)}; start a new run, perhaps with --init-from"
             )
-    if config.epochs <= checkpoint.epoch:
-        raise UserError(
-            f"--resume {path}: has its {checkpoint.epoch} epochs already; ask for more with --epochs"
-        )
     run = path if path.is_dir() else run_directory.run_of_checkpoint(path)
     plan = plan_run(replace(config, init_from=None), run, world)
     if plan.dataset.fingerprint != checkpoint.dataset_fingerprint or plan.model != checkpoint.model:
@@ -199,7 +226,13 @@ def plan_resumed_run(begun: BegunRun, config: TrainingConfig, world: World = ALO
             f"--resume {path}: the images of {config.dataset} are not those that the run began with; "
             f"start a new run with --init-from {path}"
         )
-    return replace(plan, config=with_resolved_paths(config), start=checkpoint, resumed=True)
+    if plan.schedule.steps <= checkpoint.step:
+        raise UserError(
+            f"--resume {path}: has its {counted(checkpoint.images_seen, 'image')} "
+            f"({counted(checkpoint.epoch, 'epoch')}) already; ask for more with --images or --epochs"
+        )
+    config = replace(plan.config, init_from=begun.config.init_from)
+    return replace(plan, config=config, start=checkpoint, resumed=True)
 
 
 def settings_of(checkpoint: Checkpoint) -> TrainingConfig:
@@ -217,6 +250,13 @@ def with_resolved_paths(config: TrainingConfig) -> TrainingConfig:
     return replace(config, **{n: path.resolve() for n in PATHS if (path := getattr(config, n))})
 
 
+def describe_dry_run(plan: Plan) -> str:
+    """What the run would be, with its speed on the device; nothing is written, and no weights are kept."""
+    with arithmetic(plan.config.precision), plan.world.joined(plan.device):
+        images_per_second = measured_speed(_set_up(plan, []))
+    return plan.describe(images_per_second)
+
+
 def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf | None = None) -> Path:
     """Train, and return the run directory.
 
@@ -229,7 +269,7 @@ def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf |
         Interrupted: a signal arrived, and the run was saved.
     """
     with arithmetic(plan.config.precision), plan.world.joined(plan.device):
-        trainer = _set_up(plan, sounds_of, quality_of)
+        trainer = _set_up(plan, _callbacks(plan, sounds_of, quality_of) if plan.world.is_main else [])
         plan.world.check_alike(
             settings={n: v for n, v in to_plain(plan.config).items() if n not in ("device", *PATHS)},
             images=plan.dataset.fingerprint,
@@ -237,7 +277,9 @@ def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf |
         )
         with _run_directory(plan) if plan.world.is_main else nullcontext():
             trainer.train()
-            logger.info("Done after %d epochs: %s", trainer.epochs_done, plan.run)
+            images = counted(trainer.images_seen, "image")
+            epochs = counted(trainer.steps_taken / trainer.schedule.steps_per_epoch, "epoch")
+            logger.info("Done after %s (%s): %s", images, epochs, plan.run)
     return plan.run
 
 
@@ -254,12 +296,10 @@ def _run_directory(plan: Plan) -> Iterator[None]:
         try:
             run_directory.write_settings(plan.run, plan.config)
             logger.info(
-                "Training %s on %d images of %d genres; everything goes to %s",
-                plan.config.gan,
-                len(plan.dataset),
-                len(plan.dataset.genres),
-                plan.run,
+                "Training %s on %s; everything goes to %s", plan.config.gan, plan.images_in_words, plan.run
             )
+            for line in plan.remarks:
+                logger.warning(line)
             yield
         finally:
             logging.getLogger("musicspectrogan").removeHandler(handler)
@@ -283,7 +323,21 @@ def _check_shares(config: TrainingConfig, processes: int) -> None:
         )
 
 
-def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None) -> Trainer:
+def _callbacks(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None) -> list[Callback]:
+    samples = Samples(plan.run, plan.config.gan, plan.dataset, plan.config.seed)
+    return [
+        ProgressLog(),
+        Watch(),
+        *([Quality(quality_of, plan.config.seed)] if quality_of else []),
+        Metrics(plan.run),
+        samples,
+        TensorBoard(plan.run, samples, sounds_of),
+        # Last: what a checkpoint stands for is all there when it is.
+        Checkpoints(plan.run, plan.model, plan.dataset),
+    ]
+
+
+def _set_up(plan: Plan, callbacks: Sequence[Callback]) -> Trainer:
     config, device = plan.config, plan.device
     generator, discriminator = build_networks(config, plan.model)
     start = plan.start
@@ -312,25 +366,14 @@ def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None
     batches = Batches(
         plan.dataset, config.batch_size, device, config.seed, windows=config.windows, world=plan.world
     )
-    samples = Samples(plan.run, config.gan, plan.dataset, config.seed)
-    callbacks = [
-        ProgressLog(),
-        Watch(),
-        *([Quality(quality_of, config.seed)] if quality_of else []),
-        Metrics(plan.run),
-        samples,
-        TensorBoard(plan.run, samples, sounds_of),
-        # Last: what a checkpoint stands for is all there when it is.
-        Checkpoints(plan.run, plan.model, plan.dataset),
-    ]
     return Trainer(
         config,
         batches,
         step,
         ema,
-        callbacks if plan.world.is_main else [],
+        callbacks,
         take_step=RecordedStep(step) if recorded else step,
-        steps_taken=start.step if start and plan.resumed else 0,
+        steps_taken=plan.steps_taken,
         world=plan.world,
     )
 

@@ -1,44 +1,103 @@
-"""What changes in the course of a run, by the position alone: snapshots, judgements, and the pace."""
+"""What changes in the course of a run, by the position alone: snapshots, judgements, the pace, the end."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+from musicspectrogan.counts import counted, rounded_time
 from musicspectrogan.training.settings import TrainingConfig
 
-# So many come evenly; from then on each comes when the run is this much longer than at the last. GANs change
-# fastest early, and on a fast GPU even spacing would take more time than training.
+# The length of a run that is given none: the usual one of the classics, which on small sets would end in fog.
+USUAL_EPOCHS, LEAST_IMAGES = 50, 25_000
+# Samples of a run that ends before are rough, with any recipe.
+ROUGH_BELOW = 50_000
+# Grids without a checkpoint come at the start, and after so many images.
+PREVIEWS = (0, 1_000, 3_000)
+# So many snapshots come evenly; from then on each comes when the run is this much longer than at the last.
+# GANs change fastest early, and on a fast GPU even spacing would take more time than training.
 EVEN = 10
 GROWTH = 1.1
 # Of the learning rate and the penalties' weights this part is left in the end.
 ANNEALED = 0.1
 
 
+def with_length(config: TrainingConfig, steps_per_epoch: int) -> TrainingConfig:
+    """The same settings with a length: the one that they have, or the usual one."""
+    if config.images or config.epochs:
+        return config
+    if USUAL_EPOCHS * steps_per_epoch * config.batch_size >= LEAST_IMAGES:
+        return replace(config, epochs=USUAL_EPOCHS)
+    return replace(config, images=LEAST_IMAGES)
+
+
 class Schedule:
-    """Which epochs end with a snapshot, which of these with a judgement, and how fast a step learns.
+    """When a run ends, which of its steps end with a snapshot or a judgement, and how fast a step learns.
+
+    Steps are counted from 1: step n is the one after which n have been taken.
 
     Args:
-        config: has `snapshot_every` and `eval_every` in images, and the number of epochs.
-        epoch_images: images in one epoch.
+        config: has the length, and `snapshot_every` and `eval_every` in images.
+        steps_per_epoch: snapshots come at ends of epochs.
     """
 
-    def __init__(self, config: TrainingConfig, epoch_images: int) -> None:
-        self.config = config
-        self.epoch_images = epoch_images
+    def __init__(self, config: TrainingConfig, steps_per_epoch: int) -> None:
+        self.config = with_length(config, steps_per_epoch)
+        self.steps_per_epoch = steps_per_epoch
 
-    def snapshot_due(self, epoch: int) -> bool:
-        """Whether epoch number `epoch` (from 1) ends with a snapshot; the last one does."""
-        return self._is_due(epoch, self.config.snapshot_every)
+    @property
+    def steps(self) -> int:
+        """Steps in all: the last is the first one that reaches the length."""
+        if self.config.epochs:
+            return self.config.epochs * self.steps_per_epoch
+        return -(-self.config.images // self.config.batch_size)
 
-    def last_snapshot(self, epoch: int) -> int:
-        """The last epoch up to `epoch` for whose end a snapshot was due, 0 where there is none."""
-        while epoch and not self.snapshot_due(epoch):
-            epoch -= 1
-        return epoch
+    @property
+    def images(self) -> int:
+        """Images shown in all."""
+        return self.steps * self.config.batch_size
 
-    def judgement_due(self, epoch: int, since: int) -> bool:
-        """Whether the snapshot after `epoch` judges samples, where the last one came after epoch `since`."""
-        return any(self._is_due(one, self.config.eval_every) for one in range(since + 1, epoch + 1))
+    @property
+    def epochs(self) -> int:
+        """Epochs that are begun; the last need not be completed."""
+        return -(-self.steps // self.steps_per_epoch)
+
+    def in_words(self, done: int, seconds: float, images_per_second: float) -> str:
+        """The length, and how long it takes from step `done` on, as measured."""
+        rest = f", of which {counted(self.steps - done, 'step')} are left" if done else ""
+        length = f"{counted(self.images, 'image')} in {counted(self.steps, 'step')}{rest}"
+        return f"{length}: about {rounded_time(seconds)} at {images_per_second:,.0f} images/s"
+
+    def preview_due(self, step: int) -> bool:
+        """Whether a grid comes after step `step`, or before the first, though no snapshot does."""
+        reached = {-(-images // self.config.batch_size) for images in PREVIEWS}
+        return step in reached and not self.snapshot_due(step)
+
+    def snapshot_due(self, step: int) -> bool:
+        """Whether a snapshot comes after step `step`; after the last one, it does."""
+        return step == self.steps or self._is_due(step, self.config.snapshot_every)
+
+    def last_snapshot(self, step: int) -> int:
+        """The last end of an epoch up to `step` at which a snapshot was due; 0 where there is none."""
+        step -= step % self.steps_per_epoch
+        while step and not self._is_due(step, self.config.snapshot_every):
+            step -= self.steps_per_epoch
+        return step
+
+    def snapshots_left(self, step: int) -> int:
+        """How many come from step `step` on, the one after it included, where none is put off."""
+        every = self.config.snapshot_every
+        ended, whole = (max(0, s) // self.steps_per_epoch for s in (step - 1, self.steps))
+        done, due = (self._occasions_by(epochs * self.steps_per_epoch, every) for epochs in (ended, whole))
+        is_extra = not self._is_due(self.steps, every)  # the one at the run's end
+        return min(due - done + is_extra, self.epochs - ended)
+
+    def judgement_due(self, step: int, since: int) -> bool:
+        """Whether the snapshot after `step` judges samples, where the last one came after step `since`."""
+        if step == self.steps:
+            return True
+        done, now = (self._occasions_by(s, self.config.eval_every) for s in (since, step))
+        return now > done
 
     def annealing(self, images_seen: int) -> float:
         """What is left of the learning rate and of the penalties' weights, from 1 on along half a cosine.
@@ -52,9 +111,14 @@ class Schedule:
         left = 0.5 + 0.5 * math.cos(math.pi * progress)
         return ANNEALED + (1.0 - ANNEALED) * left
 
-    def _is_due(self, epoch: int, every: int) -> bool:
-        before, now = (_occasions((epoch - ago) * self.epoch_images, every) for ago in (1, 0))
-        return now > before or epoch == self.config.epochs
+    def _is_due(self, step: int, every: int) -> bool:
+        """Whether the epoch that ends with this step has come by an occasion."""
+        if step % self.steps_per_epoch:
+            return False
+        return self._occasions_by(step, every) > self._occasions_by(step - self.steps_per_epoch, every)
+
+    def _occasions_by(self, step: int, every: int) -> int:
+        return _occasions(step * self.config.batch_size, every)
 
 
 def _occasions(images: int, every: int) -> int:

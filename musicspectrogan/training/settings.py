@@ -7,6 +7,7 @@ from pathlib import Path
 
 from musicspectrogan import models
 from musicspectrogan.config import check_at_least, check_within
+from musicspectrogan.counts import Count, CountOrNone
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.launch import check_device
 
@@ -28,8 +29,11 @@ class TrainingConfig:
     """Which tracks to train on: training, validation, test, held-out or all."""
     image_size: int | None = None
     """Pixels a side for images that preprocess.py did not make; None for their own, or 64."""
-    epochs: int = 50
-    """Passes over the dataset."""
+    images: CountOrNone = None
+    """Length of the run: images shown, 100k or 1.5m for instance. None for that of `epochs`; where both are
+    None, 50 epochs, and at least 25,000 images."""
+    epochs: int | None = None
+    """Length of the run in passes over the dataset, in place of `images`."""
     batch_size: int = 64
     """Images in one step."""
     width: int = 64
@@ -60,9 +64,9 @@ class TrainingConfig:
     """Adam's decay of the mean of gradients."""
     beta2: float = 0.999
     """Adam's decay of the mean of squared gradients."""
-    anneal_images: int = 0
+    anneal_images: Count = 0
     """Images over which the learning rate and the weights of the penalties fall to a tenth; 0 for never."""
-    ema_images: int = 10000
+    ema_images: Count = 10000
     """Images after which a weight counts half in the averaged generator that is sampled from."""
     standing_batches: int = 100
     """Batches over which BatchNorm's statistics are taken for the averaged generator."""
@@ -79,13 +83,13 @@ class TrainingConfig:
     """With several processes, let BatchNorm see all of a batch and not only each one's share."""
     log_every: int = 50
     """Steps between two lines of the log and of metrics.csv."""
-    snapshot_every: int = 10000
-    """Images between two sample grids and checkpoints, which come at ends of epochs; from the tenth on, a
-    tenth of the images seen so far."""
+    snapshot_every: Count = 10000
+    """Images between two sample grids and checkpoints, which come at ends of epochs and of the run; from the
+    tenth on, a tenth of the images seen so far."""
     snapshot_share: float | None = None
     """Largest part of the time that snapshots may take; one that is due waits for the end of a later epoch.
     None for a tenth on a GPU, and no limit on a CPU, where the same command leaves the same checkpoints."""
-    eval_every: int = 10000
+    eval_every: Count = 10000
     """Images between two judgements of samples by the validation tracks, in the same way; they come with
     snapshots; 0 for none."""
     keep_checkpoints: int = 3
@@ -97,10 +101,12 @@ class TrainingConfig:
         check_choice("gan", self.gan, models.names())
         check_device(self.device)
         check_choice("precision", self.precision, PRECISIONS)
-        check_at_least(self, epochs=1, width=1, latent_dim=1, standing_batches=1, log_every=1)
+        check_at_least(self, images=1, epochs=1, width=1, latent_dim=1, standing_batches=1, log_every=1)
         check_at_least(self, snapshot_every=1, eval_every=0, keep_checkpoints=1)
         check_within(self, batch_size=(2, LARGEST_BATCH), seed=(0, LARGEST_SEED))
         check_at_least(self, r1=0, r2=0, anneal_images=0, ema_images=0)
+        if self.images is not None and self.epochs is not None:
+            raise UserError("--images and --epochs both say how long to train; give one of them")
         for name in ("r1", "r2"):
             if getattr(self, name) == float("inf"):
                 raise UserError(f"{name}: inf is not allowed; it is a weight, for instance 1")

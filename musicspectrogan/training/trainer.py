@@ -13,6 +13,7 @@ from types import FrameType
 import torch
 from torch import Tensor
 
+from musicspectrogan.counts import rounded_time
 from musicspectrogan.errors import Interrupted, UserError
 from musicspectrogan.tensors import generator_at
 from musicspectrogan.training.batches import Batches
@@ -24,6 +25,9 @@ from musicspectrogan.training.step import VIEWS, AdversarialStep
 from musicspectrogan.training.world import ALONE, World
 
 logger = logging.getLogger(__name__)
+
+# A preview's statistics are taken over no more batches than this: it is looked at and not kept.
+PREVIEW_BATCHES = 10
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,13 @@ class Callback:
         """Before the first step of this process."""
 
     def on_tick(self, trainer: Trainer, tick: Tick) -> None:
-        """Every `log_every` steps and before every snapshot."""
+        """Every `log_every` steps and before every snapshot and preview."""
+
+    def on_preview(self, trainer: Trainer) -> None:
+        """Before the first step and early on; the averaged generator is good enough to show."""
 
     def on_snapshot(self, trainer: Trainer) -> None:
-        """At the end of an epoch that is due for it; the averaged generator is ready to sample."""
+        """At the run's end, and that of an epoch due for it; the averaged generator is ready to sample."""
 
     def on_quality(self, trainer: Trainer, quality: dict[str, float]) -> None:
         """When samples have been judged, within a snapshot; figures by name."""
@@ -99,9 +106,9 @@ class Trainer:
         self.callbacks = callbacks
         self.steps_taken = steps_taken
         self.world = world
-        self.schedule = Schedule(config, batches.steps_per_epoch * config.batch_size)
+        self.schedule = Schedule(config, batches.steps_per_epoch)
         self.budget = SnapshotBudget(config.snapshot_share, batches.device)
-        self.last_snapshot = self.schedule.last_snapshot(self.epochs_done)
+        self.last_snapshot = self.schedule.last_snapshot(steps_taken)
         self._owes_snapshot = False
         self._untold: list[dict[str, Tensor]] = []
         self._last_tick = time.perf_counter()
@@ -117,8 +124,14 @@ class Trainer:
         """Epochs completed."""
         return self.steps_taken // self.batches.steps_per_epoch
 
+    @property
+    def position_name(self) -> str:
+        """Names files so that they sort: epoch_0007 after it, epoch_0007_images_00012345 within the next."""
+        within = self.steps_taken % self.batches.steps_per_epoch
+        return f"epoch_{self.epochs_done:04d}" + (f"_images_{self.images_seen:08d}" if within else "")
+
     def train(self) -> None:
-        """Train to the last epoch.
+        """Train to the run's end, which need not be an epoch's.
 
         Raises:
             UserError: a loss or a weight is no longer finite.
@@ -129,24 +142,32 @@ class Trainer:
             self._last_tick = time.perf_counter()
             self.budget.start()
             try:
-                for epoch in range(self.epochs_done, self.config.epochs):
-                    first = self.steps_taken % self.batches.steps_per_epoch
-                    for images, labels in self.batches.epoch(epoch, first):
-                        latents = self.world.share(self.latents_at("training", self.images_seen))
-                        draws = self.world.share(self._draws_at(self.images_seen), dim=1)
-                        self.step.anneal(self.schedule.annealing(self.images_seen))
-                        self._untold.append(self.take_step(images, labels, latents, draws))
-                        self.steps_taken += 1
-                        self.ema.update(self.config.batch_size, self.images_seen)
+                self._preview_if_due()
+                for epoch in range(self.epochs_done, self.schedule.epochs):
+                    before = epoch * self.batches.steps_per_epoch
+                    span = (self.steps_taken - before, self.schedule.steps - before)
+                    for images, labels in self.batches.epoch(epoch, *span):
+                        self._untold.append(self.advance(images, labels))
                         if self.steps_taken % self.config.log_every == 0:
                             self._tick()
+                        self._preview_if_due()
                         if self.world.agreed_to_stop(self._stop_requested):
                             self._interrupt()
-                    self._owes_snapshot |= self.schedule.snapshot_due(self.epochs_done)
+                    self._owes_snapshot |= self.schedule.snapshot_due(self.steps_taken)
                     if self._owes_snapshot and self._affords_snapshot():
                         self._snapshot("on_snapshot")
             finally:
                 self.tell("on_end")
+
+    def advance(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Take the next step, on this process's share of a batch; returns named scalars on the device."""
+        latents = self.world.share(self.latents_at("training", self.images_seen))
+        draws = self.world.share(self._draws_at(self.images_seen), dim=1)
+        self.step.anneal(self.schedule.annealing(self.images_seen))
+        values = self.take_step(images, labels, latents, draws)
+        self.steps_taken += 1
+        self.ema.update(self.config.batch_size, self.images_seen)
+        return values
 
     def latents_at(self, *position: object) -> Tensor:
         """A whole batch of latents (B, Z) on the device, a function of the seed and the position."""
@@ -195,39 +216,51 @@ class Trainer:
 
     def _affords_snapshot(self) -> bool:
         """Whether the time for one is left; for the last one always."""
-        return self.epochs_done == self.config.epochs or self.world.told_by_main(self.budget.affords_one())
+        at_end = self.steps_taken == self.schedule.steps
+        return at_end or self.world.told_by_main(self.budget.affords_one())
 
     def _snapshot(self, event: str) -> None:
         """Let the callbacks show or save a state that is sound, and ready to sample from."""
         self._tick()  # which waits for the steps so far: no part of what a snapshot takes
         with self.budget.spent():
-            self._show(event)
+            self._show(event, self.config.standing_batches)
         if event == "on_snapshot":
-            self.last_snapshot, self._owes_snapshot = self.epochs_done, False
+            self.last_snapshot, self._owes_snapshot = self.steps_taken, False
         self._last_tick = time.perf_counter()  # not training, so no part of its speed
 
-    def _show(self, event: str) -> None:
+    def _preview_if_due(self) -> None:
+        if not self.schedule.preview_due(self.steps_taken):
+            return
+        self._tick()
+        with self.budget.paused():
+            self._show("on_preview", min(PREVIEW_BATCHES, self.config.standing_batches))
+        self._last_tick = time.perf_counter()
+
+    def _show(self, event: str, standing_batches: int) -> None:
         weights = [*self.step.generator.parameters(), *self.step.discriminator.parameters()]
         if not torch.stack(torch._foreach_norm(weights)).isfinite().all():
             raise UserError(
                 f"a weight is not finite after step {self.steps_taken}; training stopped and the last "
                 "checkpoint is kept; a lower --lr usually helps"
             )
-        if not self.world.is_main:
-            return  # weights are the same everywhere: the next step waits for the first process
+        if not self.callbacks:
+            return  # of several processes the first has them, and the next step waits for it
+        begun = time.perf_counter()
         self.ema.refresh_statistics(
             (
                 self.latents_at("standing", self.images_seen, number),
                 self.batches.labels_at(self.images_seen, number),
             )
-            for number in range(self.config.standing_batches)
+            for number in range(standing_batches)
         )
+        seconds_a_batch = (time.perf_counter() - begun) / standing_batches
+        self.budget.expect(seconds_a_batch * self.config.standing_batches)
         self.tell(event)
 
     def _interrupt(self) -> None:
         ends_epoch = self.steps_taken % self.batches.steps_per_epoch == 0
-        owed = self._owes_snapshot or self.schedule.snapshot_due(self.epochs_done)
-        self._snapshot("on_snapshot" if ends_epoch and owed else "on_interrupt")
+        is_due = self.schedule.snapshot_due(self.steps_taken) or (self._owes_snapshot and ends_epoch)
+        self._snapshot("on_snapshot" if is_due else "on_interrupt")
         raise Interrupted(f"interrupted and saved after step {self.steps_taken}; --resume goes on from there")
 
     @contextmanager
@@ -238,7 +271,11 @@ class Trainer:
             if self._stop_requested:
                 raise KeyboardInterrupt
             self._stop_requested = True
-            logger.info("Stopping after this step and saving; again to stop at once")
+            seconds = self.budget.seconds_of_one
+            logger.info(
+                "Stopping after this step, and saving a grid and a checkpoint%s; Ctrl-C again stops at once",
+                f", about {rounded_time(seconds)}" if seconds else "",
+            )
 
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -52,12 +52,12 @@ def take(step: AdversarialStep) -> None:
     ("images_seen", "left"), [(0, 1.0), (250, 0.868198), (500, 0.55), (1000, 0.1), (5000, 0.1)]
 )
 def test_a_tenth_is_left_after_half_a_cosine(images_seen, left):
-    schedule = Schedule(TrainingConfig(anneal_images=1000), epoch_images=100)
+    schedule = Schedule(TrainingConfig(anneal_images=1000), steps_per_epoch=2)
     assert schedule.annealing(images_seen) == pytest.approx(left, abs=1e-6)
 
 
 def test_without_annealing_the_pace_stays():
-    schedule = Schedule(TrainingConfig(), epoch_images=100)
+    schedule = Schedule(TrainingConfig(), steps_per_epoch=2)
     assert [schedule.annealing(seen) for seen in (0, 10**6, 10**9)] == [1.0, 1.0, 1.0]
 
 

@@ -96,7 +96,7 @@ def test_the_best_checkpoint_is_kept_and_named(judged_run):
     assert best.quality["kernel_distance"] == pytest.approx(float(least["kernel_distance"]), rel=1e-4)
     said = [line for line in printed.splitlines() if line.startswith("Best by the validation tracks")]
     assert len(said) == 1
-    assert f"epoch {best.epoch} " in said[0] and "best.pt" in said[0]
+    assert f"after {best.images_seen} images " in said[0] and "best.pt" in said[0]
 
 
 def test_the_best_survives_when_it_is_no_longer_among_the_newest(judged_images, command, tmp_path):
@@ -198,26 +198,26 @@ def trainer_at(images_seen: int, **config: int) -> SimpleNamespace:
     ],
 )
 def test_judgements_come_with_snapshots_by_position_alone(snapshot_every, eval_every, due):
-    config = TrainingConfig(epochs=1000, snapshot_every=snapshot_every, eval_every=eval_every)
-    schedule = Schedule(config, epoch_images=40)
-    snapshots = [epoch for epoch in range(1, 7) if schedule.snapshot_due(epoch)]
-    assert snapshots == list(range(snapshot_every // 40, 7, snapshot_every // 40))
-    judged = [
-        epoch for epoch in snapshots if schedule.judgement_due(epoch, schedule.last_snapshot(epoch - 1))
-    ]
-    assert [40 * e for e in judged] == due
+    settings = {"snapshot_every": snapshot_every, "eval_every": eval_every}
+    config = TrainingConfig(epochs=1000, batch_size=8, **settings)
+    schedule = Schedule(config, steps_per_epoch=5)
+    snapshots = [step for step in range(1, 31) if schedule.snapshot_due(step)]
+    assert [8 * step for step in snapshots] == list(range(snapshot_every, 241, snapshot_every))
+    judged = [step for step in snapshots if schedule.judgement_due(step, schedule.last_snapshot(step - 1))]
+    assert [8 * step for step in judged] == due
 
 
 def test_snapshots_grow_rarer_in_long_runs_and_end_with_one():
-    schedule = Schedule(TrainingConfig(epochs=1505, snapshot_every=1000, eval_every=4000), epoch_images=100)
-    due = [100 * epoch for epoch in range(1, 1506) if schedule.snapshot_due(epoch)]
+    config = TrainingConfig(epochs=1505, batch_size=50, snapshot_every=1000, eval_every=4000)
+    schedule = Schedule(config, steps_per_epoch=2)
+    due = [50 * step for step in range(1, 3011) if schedule.snapshot_due(step)]
     assert due[:10] == list(range(1000, 11000, 1000))
     assert due[-1] == 150_500
     assert all(1.09 < later / sooner < 1.12 for sooner, later in itertools.pairwise(due[9:-1]))
     judged = [
-        100 * epoch
-        for before, epoch in itertools.pairwise([0, *(images // 100 for images in due)])
-        if schedule.judgement_due(epoch, before)
+        50 * step
+        for before, step in itertools.pairwise([0, *(images // 50 for images in due)])
+        if schedule.judgement_due(step, before)
     ]
     assert judged[:2] == [4000, 8000]
     # Evenly up to ten times 4000, each at the first snapshot from then on; later at every snapshot.

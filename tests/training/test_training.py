@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pandas
 import pytest
 import torch
 import yaml
 from conftest import ROOT, command_line, environment
 from PIL import Image
+from tqdm import tqdm
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
@@ -33,13 +35,15 @@ from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.errors import Interrupted
 from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.progress import progress_bar
+from musicspectrogan.progress import PacedBar, progress_bar
 from musicspectrogan.training import budget, run_directory
+from musicspectrogan.training import trainer as trainer_module
 from musicspectrogan.training.batches import Batches
-from musicspectrogan.training.callbacks import Checkpoints, Metrics
+from musicspectrogan.training.callbacks import Checkpoints, Metrics, draw_curves
 from musicspectrogan.training.checkpoint import load_checkpoint
 from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.losses import LOSSES
+from musicspectrogan.training.progress_log import ProgressLog
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import AdversarialStep
 from musicspectrogan.training.trainer import Callback, Tick, Trainer
@@ -90,7 +94,7 @@ def test_a_run_leaves_all_that_is_promised(uninterrupted):
         "epoch_0002.pt", "epoch_0004.pt", "epoch_0006.pt", "latest.pt",
     ]  # fmt: skip
     assert sorted(p.name for p in (uninterrupted / "samples").iterdir()) == [
-        "epoch_0002.png", "epoch_0004.png", "epoch_0006.png", "real.png",
+        "epoch_0000.png", "epoch_0002.png", "epoch_0004.png", "epoch_0006.png", "real.png",
     ]  # fmt: skip
     assert any((uninterrupted / "tensorboard").iterdir())
     log = (uninterrupted / "log.txt").read_text()
@@ -122,16 +126,21 @@ def in_terminal(*arguments: object, cwd: Path) -> str:
 def test_the_log_holds_lines_and_the_bar_is_on_a_terminal_alone(on_terminal, images, command, tmp_path):
     line = ("run.py", "--gan", "cgan", "--dataset", images, "--epochs", 2, *SMALL, "--output", "run")
     told = in_terminal(*line, cwd=tmp_path) if on_terminal else command(*line, cwd=tmp_path).stderr
-    assert ("step/s]" in told, "Training: 100%" in told) == (on_terminal, on_terminal)
+    assert ("images/s] loss" in told, "100%|" in told) == (on_terminal, on_terminal)
     log = (tmp_path / "run" / "log.txt").read_text().splitlines()
-    assert not [entry for entry in log if "Training:" in entry or "\r" in entry]
+    assert not [entry for entry in log if "%|" in entry or "\r" in entry]
     ticks = [match for entry in log if (match := TICK.fullmatch(entry))]
     # A tick every 3 of the 8 steps, and one before the snapshot.
     assert [4 * (int(m[1]) - 1) + int(m[2]) for m in ticks] == [3, 6, 8]
-    assert ticks[-1][0].endswith(" 00:00 left)")
     begun, *rest = [entry for entry in log if not TICK.fullmatch(entry)]
     assert begun[20:].startswith("Training cgan on 16 images of 4 genres")
-    assert [entry[20:].split(" ")[0] for entry in rest] == ["Samples", "Done"]
+    assert [re.sub(r"\d+ images/s|about \d+ s", "…", entry[20:]) for entry in rest] == [
+        "Samples will be rough: the run ends after 32 images; give --images 100k or more for better ones",
+        "Samples after 0 images are in run/samples/epoch_0000.png",
+        "32 images in 8 steps: … at …",
+        "Samples after 32 images are in run/samples/epoch_0002.png",
+        "Done after 32 images (2 epochs): run",
+    ]
     # Every line of the log was told as well.
     assert all(entry[20:] in told for entry in log)
 
@@ -175,16 +184,30 @@ def test_metrics_are_complete_and_in_range(uninterrupted):
 
 def test_tensorboard_has_scalars_grids_and_sounds(uninterrupted):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     events = EventAccumulator(str(uninterrupted / "tensorboard"), {"audio": 0, "images": 0, "scalars": 0})
     tags = events.Reload().Tags()
+    assert [event.step for event in events.Images("real")] == [0]
     assert set(tags["scalars"]) == {
         "loss_d", "loss_g", "d_real", "d_fake_before", "d_fake_after", "images_per_second",
     }  # fmt: skip
     assert [event.step for event in events.Scalars("loss_d")] == [
         int(r["step"]) for r in metrics_of(uninterrupted)
     ]
-    assert [event.step for event in events.Images("samples")] == [8, 16, 24]
+    assert [event.step for event in events.Images("samples")] == [0, 8, 16, 24]
+    # In the same file, so that the settings belong to these scalars.
+    assert len(list((uninterrupted / "tensorboard").iterdir())) == 1
+    found = {
+        kind: HParamsPluginData.FromString(events.SummaryMetadata(f"_hparams_/{kind}").plugin_data.content)
+        for kind in ("experiment", "session_start_info")
+    }
+    compared = [metric.name.tag for metric in found["experiment"].experiment.metric_infos]
+    assert compared == ["quality/kernel_distance", "loss_d", "loss_g"]
+    settings = found["session_start_info"].session_start_info.hparams
+    assert (settings["gan"].string_value, settings["width"].number_value) == ("cgan", 4)
+    assert (settings["epochs"].number_value, settings["loss"].string_value) == (6, "bce")
+    assert "dataset" not in settings  # nor any other path
     assert set(tags["audio"]) == {f"sounds/{genre}" for genre in ("blues", "jazz", "metal", "rock")}
     assert {event.length_frames for event in events.Audio("sounds/jazz")} == {64 * 1024}
 
@@ -301,7 +324,7 @@ def test_settings_that_touch_no_weight_may_change_on_the_way(uninterrupted, imag
     # Until step 12 a line every 3 steps and a snapshot every 8, then every 5 and every 4.
     assert [int(row["step"]) for row in metrics_of(run)] == [3, 6, 8, 9, 12, 15, 16, 20, 24]
     grids = sorted(path.name for path in (run / "samples").glob("epoch_*.png"))
-    assert grids == [f"epoch_{epoch:04d}.png" for epoch in (2, 3, 4, 5, 6)]
+    assert grids == [f"epoch_{epoch:04d}.png" for epoch in (0, 2, 3, 4, 5, 6)]
     kept = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert kept == ["epoch_0006.pt", "latest.pt"]
     assert changed.items() <= yaml.safe_load((run / "config.yaml").read_text()).items()
@@ -374,7 +397,12 @@ def test_dry_run_prints_the_plan_and_makes_nothing(images, command, tmp_path):
     told = command("run.py", "--gan", "cgan", "--dataset", images, "--dry-run", cwd=tmp_path)
     plan = yaml.safe_load(told.stdout)
     assert plan["gan"] == "cgan" and plan["width"] == 64
-    assert "# steps an epoch: 1, in all 50" in told.stdout
+    assert (plan["images"], plan["epochs"]) == (25_000, None)  # 50 epochs would be 3,200 images
+    assert "# steps an epoch: 1\n" in told.stdout
+    assert re.search(
+        r"^# length: 25,024 images in 391 steps: about \S+ \w+ at [\d,]+ images/s$", told.stdout, re.M
+    )
+    assert "# Samples will be rough: the run ends after 25,024 images; give --images 100k" in told.stdout
     assert "# run directory: runs/00000-cgan-gtzan" in told.stdout
     assert not list(tmp_path.iterdir())
 
@@ -464,7 +492,7 @@ def test_a_checkpoint_that_lies_in_no_run_is_not_resumed(uninterrupted, command,
 
 def test_a_finished_run_needs_more_epochs(uninterrupted, command, tmp_path):
     told = command("run.py", "--resume", uninterrupted, cwd=tmp_path, status=2)
-    assert "has its 6 epochs already" in told.stderr
+    assert "has its 96 images (6 epochs) already; ask for more with --images or --epochs" in told.stderr
     assert yaml.safe_load((uninterrupted / "config.yaml").read_text())["epochs"] == 6
 
 
@@ -487,7 +515,8 @@ def four_images() -> ImageDataset:
 def a_trainer(folder: Path, callbacks: list[Callback], epochs: int, **settings) -> Trainer:
     """Four images, two steps an epoch; the network is as small as can be."""
     settings = {"dataset": folder, "snapshot_every": 1, **settings}
-    config = TrainingConfig(width=1, batch_size=2, epochs=epochs, standing_batches=1, **settings)
+    settings = {"standing_batches": 1, **settings}
+    config = TrainingConfig(width=1, batch_size=2, epochs=epochs, **settings)
     dataset = four_images()
     generator, discriminator = models.build("dcgan", ModelConfig(64, 1, 100, 1))
     step = AdversarialStep(generator, discriminator, LOSSES["bce"], lr=1e-4, betas=(0.5, 0.9))
@@ -667,12 +696,13 @@ class Clock:
         return self.now
 
 
-def timed_trainer(monkeypatch, tmp_path, share, epochs=100):
-    """One whose epochs take 0.1 s and snapshots, due after each epoch, 1 s."""
+def timed_trainer(monkeypatch, tmp_path, share, epochs=100, **settings):
+    """One whose epochs take 0.1 s and snapshots, due after each epoch or `snapshot_every` images, 1 s."""
     clock = Clock()
-    monkeypatch.setattr(budget, "time", clock)
+    for module in (budget, trainer_module):
+        monkeypatch.setattr(module, "time", clock)
     slow = Slow(clock)
-    trainer = a_trainer(tmp_path, [slow], epochs, snapshot_share=share)
+    trainer = a_trainer(tmp_path, [slow], epochs, snapshot_share=share, **settings)
     take = trainer.take_step
 
     def step(*batch):
@@ -715,7 +745,7 @@ def test_a_snapshot_that_waits_still_judges(monkeypatch, tmp_path):
 
     class Judge(Callback):
         def on_snapshot(self, trainer):
-            if trainer.schedule.judgement_due(trainer.epochs_done, trainer.last_snapshot):
+            if trainer.schedule.judgement_due(trainer.steps_taken, trainer.last_snapshot):
                 judged.append(trainer.epochs_done)
 
     trainer.callbacks = [*trainer.callbacks, Judge()]
@@ -726,13 +756,85 @@ def test_a_snapshot_that_waits_still_judges(monkeypatch, tmp_path):
     assert any(epoch % 4 for epoch in judged)
 
 
+def test_the_time_left_does_not_jump_at_snapshots(monkeypatch, tmp_path):
+    """40 epochs of 0.1 s and a snapshot of 1 s after every tenth are 8 s, which the first snapshot tells."""
+    trainer, slow, clock = timed_trainer(
+        monkeypatch, tmp_path, None, epochs=40, snapshot_every=40, log_every=1
+    )
+    ends = []
+    monkeypatch.setattr(tqdm, "format_interval", repr)
+    monkeypatch.setattr(
+        PacedBar,
+        "tell",
+        lambda bar, position, left, **told: ends.append((position, clock.now + float(left))),
+    )
+    trainer.callbacks = [ProgressLog(), *trainer.callbacks]
+    trainer.train()
+    assert slow.epochs == [10, 20, 30, 40]
+    assert clock.now == pytest.approx(8.0)
+    assert [end for _, end in ends[:20]] == pytest.approx([4.0] * 20)
+    assert [end for _, end in ends[20:]] == pytest.approx([8.0] * 60)
+
+
+def test_what_a_snapshot_takes_is_known_by_the_first_preview(monkeypatch, tmp_path):
+    """Standing statistics over 10 batches take a second, those of a snapshot over 30 batches take three."""
+    trainer, _, clock = timed_trainer(monkeypatch, tmp_path, None, epochs=3, standing_batches=30)
+    known = []
+
+    def refresh(average, batches):
+        known.append(trainer.budget.seconds_of_one)
+        clock.now += len(list(batches)) / 10
+
+    monkeypatch.setattr(AveragedGenerator, "refresh_statistics", refresh)
+    trainer.train()
+    assert known == pytest.approx([0.0, 3.0, 4.0, 4.0])
+    assert clock.now == pytest.approx(1.0 + 3 * (0.1 + 4.0))
+
+
+def test_the_bar_shows_losses_and_the_distance_of_the_last_judgement(monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr(PacedBar, "tell", lambda bar, position, **told: shown.append((position, told)))
+    trainer = a_trainer(tmp_path, [], epochs=3, log_every=1)
+    log = ProgressLog()
+    log.on_start(trainer)
+    means = {"loss_d": 0.5, "loss_g": 2.0, "d_real": 0.8, "d_fake_before": 0.2, "d_fake_after": 0.1}
+    for step in (1, 2):
+        trainer.steps_taken = step
+        log.on_tick(trainer, Tick(1, step, step, 2 * step, 700.0, means))
+        log.on_quality(trainer, {"kernel_distance": 0.4213, "coverage": 0.5})
+    assert [(position, told["pace"], told["values"]) for position, told in shown] == [
+        (2, "700 images/s", "loss 0.50/2.00"), (4, "700 images/s", "loss 0.50/2.00, distance 0.42"),
+    ]  # fmt: skip
+    assert all(re.fullmatch(r"\d\d:\d\d", told["left"]) for _, told in shown)
+
+
+@pytest.mark.parametrize(
+    "distances",
+    [[2.5], [0.07], [30.0], [0.0], [2.1, 4.9, 3.0], [12.0, 99.0], [1.5, 15.5], [900.0, 30.0, 0.1, -0.01]],
+)
+def test_the_curves_axes_have_ticks_whatever_the_values_are(distances, tmp_path):
+    """Also where there is a single point; which is seen, for a line it is none."""
+    images = [10_000.0 * (number + 1) for number in range(len(distances))]
+    losses = {"loss_d": 0.5, "loss_g": 1.0, "d_real": 0.8, "d_fake_before": 0.2}
+    rows = [{"images_seen": seen, **losses} for seen in images]
+    rows += [
+        {"images_seen": seen, "kernel_distance": far} for seen, far in zip(images, distances, strict=True)
+    ]
+    figure = draw_curves(pandas.DataFrame(rows), tmp_path / "curves.png")
+    assert len(figure.axes) == 3
+    for axes in figure.axes:
+        for ticks, limits in ((axes.get_xticks(), axes.get_xlim()), (axes.get_yticks(), axes.get_ylim())):
+            assert sum(limits[0] <= tick <= limits[1] for tick in ticks) >= 3
+        assert (axes.lines[0].get_marker() == "o") == (len(distances) == 1 or axes is figure.axes[2])
+
+
 def test_the_share_is_a_setting(command, images, tmp_path):
     for share in ("0", "1.1", "nan"):
         told = command("run.py", "--dataset", images, "--snapshot-share", share, cwd=tmp_path, status=2)
         assert "snapshot_share: " in told.stderr
     common = ("run.py", "--dataset", images, "--snapshot-every", 1, "--epochs", 4, *SMALL)
     command(*common, "--snapshot-share", 1, "--keep-checkpoints", 9, "--output", "all", cwd=tmp_path)
-    assert len(list((tmp_path / "all" / "samples").glob("epoch_*.png"))) == 4
+    assert len(list((tmp_path / "all" / "samples").glob("epoch_*.png"))) == 5
 
 
 def test_an_unstarted_run_gives_up_its_own_grids_alone(tmp_path: Path) -> None:
