@@ -271,6 +271,6 @@ def sole_writer(folder: Path, doing: str) -> Iterator[None]:
             if folder.is_dir():
                 raise
             raise UserError(
-                f"{folder}: moved or removed while a run was {doing} there; what it had finished is whole: put "
-                "it back and go on"
+                f"{folder}: moved or removed while a run was {doing} there; what it had finished is whole: "
+                "put it back and go on"
             ) from None

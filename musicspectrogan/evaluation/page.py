@@ -52,7 +52,7 @@ def write_page(path: Path, title: str, report: Report, evidence: Evidence) -> No
         _clouds(evidence),
         _genres(report),
     ]
-    write_text(path, _page(title, sections))
+    write_text(path, _page(title, sections), rivals=True)
 
 
 def write_comparison(path: Path, names: list[str], reports: list[Report]) -> None:
@@ -81,7 +81,7 @@ def write_comparison(path: Path, names: list[str], reports: list[Report]) -> Non
             ),
         ),
     ]
-    write_text(path, _page(f"Comparison of {len(reports)} runs", sections))
+    write_text(path, _page(f"Comparison of {len(reports)} runs", sections), rivals=True)
 
 
 def _text(text: str) -> str:
@@ -97,6 +97,8 @@ def _section(title: str, note: str, *parts: str) -> str:
 
 
 def _picture(png: bytes, spoken: str, caption: str = "") -> str:
+    if not png:  # it could not be drawn
+        return ""
     under = f"<figcaption>{_text(caption)}</figcaption>" if caption else ""
     source = f"data:image/png;base64,{b64encode(png).decode('ascii')}"
     return f'<figure><img src="{source}" alt="{_text(spoken)}">{under}</figure>'

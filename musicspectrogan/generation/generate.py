@@ -16,7 +16,7 @@ from musicspectrogan import __version__
 from musicspectrogan.audio.files import save
 from musicspectrogan.audio.images import check_frames, read_image, write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import UserError, spared
 from musicspectrogan.filesystem import distinct_name, make_folder, visible_folders
 from musicspectrogan.generation.page import PageItem, write_page
 from musicspectrogan.generation.pieces import piece
@@ -53,7 +53,7 @@ class Sound:
 
 
 def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, device: torch.device) -> Path:
-    """Generate what `config` asks for, and return the page.
+    """Generate what `config` asks for, and return the page, or where that fails the folder.
 
     Args:
         source: the checkpoint's file, for its hash and the page.
@@ -84,7 +84,9 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
         "audio": f"{settings.sample_rate} Hz, {config.format}",
         "made with": f"musicspectrogan {__version__}",
     }
-    return write_page(output, _title(list(rows), items), items, settings, facts)
+    with spared("the page"):
+        return write_page(output, _title(list(rows), items), items, settings, facts)
+    return output
 
 
 def _new_folder(checkpoint: Path) -> Path:

@@ -78,7 +78,7 @@ def write_page(
         rows="".join(_row(number, name, row, config) for number, (name, row) in enumerate(rows.items(), 1)),
     )
     path = folder / "index.html"
-    write_text(path, page)
+    write_text(path, page, rivals=True)
     return path
 
 

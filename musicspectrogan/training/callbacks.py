@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.charts import chart
 from musicspectrogan.config import to_plain
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.data.grids import save_grid
@@ -27,6 +27,7 @@ from musicspectrogan.filesystem import named_in_errors, sync_file, whole_file
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.tensors import as_pixels, generator_at
+from musicspectrogan.training import run_directory
 from musicspectrogan.training.checkpoint import (
     BEST_NAME,
     CHECKPOINTS_FOLDER,
@@ -36,7 +37,6 @@ from musicspectrogan.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from musicspectrogan.training.run_directory import SAMPLES_FOLDER
 from musicspectrogan.training.trainer import Callback, Tick, Trainer
 
 logger = logging.getLogger(__name__)
@@ -96,11 +96,10 @@ class ProgressLog(Callback):
 
 
 class Metrics(Callback):
-    """metrics.csv, a row a tick and a row a judgement, and the curves drawn from it."""
+    """metrics.csv, a row a tick and a row a judgement."""
 
     def __init__(self, run: Path) -> None:
         self.path = run / METRICS_NAME
-        self.curves = run / CURVES_NAME
         self._columns: list[str] = []
 
     def on_start(self, trainer: Trainer) -> None:
@@ -137,7 +136,6 @@ class Metrics(Callback):
         self._append(place | quality)
 
     def on_snapshot(self, trainer: Trainer) -> None:
-        draw_curves(pandas.read_csv(self.path), self.curves)
         self.on_interrupt(trainer)
 
     def on_interrupt(self, trainer: Trainer) -> None:
@@ -162,11 +160,30 @@ class Metrics(Callback):
             csv.writer(file, lineterminator="\n").writerows(rows)
 
 
+class Curves(Callback):
+    """The picture of metrics.csv."""
+
+    spares = "the curves"
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+
+    def on_start(self, trainer: Trainer) -> None:
+        if run_directory.lacks_grid(self.run, trainer.epochs_done):
+            self.on_snapshot(trainer)
+
+    def on_snapshot(self, trainer: Trainer) -> None:
+        draw_curves(pandas.read_csv(self.run / METRICS_NAME), self.run / CURVES_NAME)
+
+
 class Samples(Callback):
     """Grids of the averaged generator's images: the same latents in every row and every epoch."""
 
+    spares = "a grid of samples"
+
     def __init__(self, run: Path, gan: str, dataset: ImageDataset, seed: int) -> None:
-        self.folder = run / SAMPLES_FOLDER
+        self.run = run
+        self.folder = run / run_directory.SAMPLES_FOLDER
         self.genres = dataset.genres
         self.conditional = models.is_conditional(gan)
         self.dataset = dataset
@@ -177,8 +194,11 @@ class Samples(Callback):
     def on_start(self, trainer: Trainer) -> None:
         if not (self.folder / "real.png").exists():  # a resumed run has its own
             save_grid(self.folder / "real.png", self._real_rows(), self.genres)
+        if run_directory.lacks_grid(self.run, trainer.epochs_done):
+            self.on_snapshot(trainer)
 
     def on_snapshot(self, trainer: Trainer) -> None:
+        self.newest = None
         path = self.folder / f"epoch_{trainer.epochs_done:04d}.png"
         self.newest_rows, names = self.fake_rows(trainer)
         self.newest = save_grid(path, self.newest_rows, names)
@@ -219,6 +239,9 @@ class TensorBoard(Callback):
             for no sounds. It belongs to a layer above this one.
     """
 
+    spares = "TensorBoard"
+    fails_for_good = True
+
     def __init__(self, run: Path, samples: Samples, sounds_of: SoundsOf | None = None) -> None:
         self.folder = run / "tensorboard"
         self.samples = samples
@@ -239,6 +262,8 @@ class TensorBoard(Callback):
             self._writer.add_scalar(f"quality/{name}", value, trainer.steps_taken)
 
     def on_snapshot(self, trainer: Trainer) -> None:
+        if self.samples.newest is None:  # it could not be drawn
+            return
         sheet = np.asarray(self.samples.newest)
         self._writer.add_image("samples", sheet, trainer.steps_taken, dataformats="HW")
         if self.sounds_of is not None:
@@ -349,33 +374,30 @@ def draw_curves(table: pandas.DataFrame, path: Path) -> None:
 
     Faint as measured, bold smoothed.
     """
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    from matplotlib.figure import Figure  # slow to import, and only a snapshot needs it
-
     judged = table.dropna(subset=[DECIDING]) if DECIDING in table else table[:0]
     ticks = table.dropna(subset=["loss_d"])
-    figure = Figure(figsize=(9, 7 if judged.empty else 10), layout="constrained")
-    losses, probabilities, *more = figure.subplots(2 if judged.empty else 3, 1, sharex=True)
-    window = max(1, len(ticks) // 40)
-    for axes, columns in (
-        (losses, {"loss_d": "discriminator", "loss_g": "generator"}),
-        (probabilities, {"d_real": "D(x)", "d_fake_before": "D(G(z))"}),
-    ):
-        for column, name in columns.items():
-            (line,) = axes.plot(ticks["images_seen"], ticks[column], alpha=0.25)
-            smooth = ticks[column].rolling(window, min_periods=1).mean()
-            axes.plot(ticks["images_seen"], smooth, color=line.get_color(), label=name)
-        axes.grid(alpha=0.3)
-        axes.legend(loc="center right")
-    losses.set_ylabel("loss")
-    losses.set_ylim(bottom=0)
-    probabilities.set_ylabel("probability of being real")
-    probabilities.set_ylim(0, 1)
-    for axes in more:
-        axes.plot(judged["images_seen"], judged[DECIDING], marker="o", markersize=3, color="tab:green")
-        axes.set_ylabel("kernel distance to validation")
-        axes.set_yscale("symlog", linthresh=0.1)  # it spans decades, and may be a little below zero
-        axes.grid(alpha=0.3)
-    figure.axes[-1].set_xlabel("images seen")
+    with chart(9, 7 if judged.empty else 10, dpi=100) as (figure, png):
+        losses, probabilities, *more = figure.subplots(2 if judged.empty else 3, 1, sharex=True)
+        window = max(1, len(ticks) // 40)
+        for axes, columns in (
+            (losses, {"loss_d": "discriminator", "loss_g": "generator"}),
+            (probabilities, {"d_real": "D(x)", "d_fake_before": "D(G(z))"}),
+        ):
+            for column, name in columns.items():
+                (line,) = axes.plot(ticks["images_seen"], ticks[column], alpha=0.25)
+                smooth = ticks[column].rolling(window, min_periods=1).mean()
+                axes.plot(ticks["images_seen"], smooth, color=line.get_color(), label=name)
+            axes.grid(alpha=0.3)
+            axes.legend(loc="center right")
+        losses.set_ylabel("loss")
+        losses.set_ylim(bottom=0)
+        probabilities.set_ylabel("probability of being real")
+        probabilities.set_ylim(0, 1)
+        for axes in more:
+            axes.plot(judged["images_seen"], judged[DECIDING], marker="o", markersize=3, color="tab:green")
+            axes.set_ylabel("kernel distance to validation")
+            axes.set_yscale("symlog", linthresh=0.1)  # it spans decades, and may be a little below zero
+            axes.grid(alpha=0.3)
+        figure.axes[-1].set_xlabel("images seen")
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+        temporary.write_bytes(png.getvalue())

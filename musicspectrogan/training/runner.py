@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from musicspectrogan.training.batchnorm import synchronise_batchnorm
 from musicspectrogan.training.building import build_networks, build_step
 from musicspectrogan.training.callbacks import (
     Checkpoints,
+    Curves,
     Metrics,
     ProgressLog,
     Samples,
@@ -38,7 +39,7 @@ from musicspectrogan.training.graph import RecordedStep
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.quality import Quality, QualityOf
 from musicspectrogan.training.settings import TrainingConfig
-from musicspectrogan.training.trainer import Trainer
+from musicspectrogan.training.trainer import Callback, Trainer
 from musicspectrogan.training.watch import Watch
 from musicspectrogan.training.world import ALONE, World
 
@@ -76,6 +77,8 @@ class Plan:
     start: Checkpoint | None = None
     """Where the weights come from; None for fresh ones."""
     resumed: bool = False
+    numbered: bool = False
+    """Whether `run` may become another number, if that is taken by the time that the run starts."""
     world: World = ALONE
 
     @property
@@ -141,7 +144,7 @@ def plan_run(config: TrainingConfig, output: Path | None = None, world: World = 
         )
     if device.type == "cpu" and config.width > WIDTH_FOR_CPU:
         logger.info("Training on the CPU, where this width is slow; --width 16 suits it better")
-    return Plan(config, run, dataset, model, device, start, world=world)
+    return Plan(config, run, dataset, model, device, start, numbered=output is None, world=world)
 
 
 @dataclass(frozen=True)
@@ -188,11 +191,11 @@ def plan_resumed_run(begun: BegunRun, config: TrainingConfig, world: World = ALO
                 f"--resume: {name} was {before[name]} and is now {value}; a resumed run may only "
                 f"change {', '.join(CHANGEABLE)}; start a new run, perhaps with --init-from"
             )
-    if config.epochs <= checkpoint.epoch:
+    run = path if path.is_dir() else run_directory.run_of_checkpoint(path)
+    if config.epochs <= checkpoint.epoch and not run_directory.lacks_grid(run, checkpoint.epoch):
         raise UserError(
             f"--resume {path}: has its {checkpoint.epoch} epochs already; ask for more with --epochs"
         )
-    run = path if path.is_dir() else run_directory.run_of_checkpoint(path)
     plan = plan_run(replace(config, init_from=None), run, world)
     if plan.dataset.fingerprint != checkpoint.dataset_fingerprint or plan.model != checkpoint.model:
         raise UserError(
@@ -229,38 +232,43 @@ def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf |
         Interrupted: a signal arrived, and the run was saved.
     """
     with arithmetic(plan.config.precision), plan.world.joined(plan.device):
-        trainer = _set_up(plan, sounds_of, quality_of)
+        trainer = _set_up(plan)
         plan.world.check_alike(
             settings={n: v for n, v in to_plain(plan.config).items() if n not in ("device", *PATHS)},
             images=plan.dataset.fingerprint,
             steps=trainer.steps_taken,
         )
-        with _run_directory(plan) if plan.world.is_main else nullcontext():
+        if not plan.world.is_main:
             trainer.train()
-            logger.info("Done after %d epochs: %s", trainer.epochs_done, plan.run)
-    return plan.run
+            return plan.run
+        with _run_directory(plan) as run:
+            trainer.callbacks = _callbacks(replace(plan, run=run), sounds_of, quality_of)
+            trainer.train()
+            logger.info("Done after %d epochs: %s", trainer.epochs_done, run)
+    return run
 
 
 @contextmanager
-def _run_directory(plan: Plan) -> Iterator[None]:
+def _run_directory(plan: Plan) -> Iterator[Path]:
     """The run directory with its settings and its log, held against other runs."""
+    run = run_directory.claim_next(plan.run) if plan.numbered else plan.run
     if not plan.resumed:
-        run_directory.claim(plan.run)
-    with sole_writer(plan.run, "training"):
+        run_directory.claim(run)
+    with sole_writer(run, "training"):
         if not plan.resumed:
-            run_directory.create_run(plan.run, plan.config)
-        run_directory.clear_unfinished_files(plan.run)
-        handler = run_directory.log_to(plan.run)
+            run_directory.create_run(run, plan.config)
+        run_directory.clear_unfinished_files(run)
+        handler = run_directory.log_to(run)
         try:
-            run_directory.write_settings(plan.run, plan.config)
+            run_directory.write_settings(run, plan.config)
             logger.info(
                 "Training %s on %d images of %d genres; everything goes to %s",
                 plan.config.gan,
                 len(plan.dataset),
                 len(plan.dataset.genres),
-                plan.run,
+                run,
             )
-            yield
+            yield run
         finally:
             logging.getLogger("musicspectrogan").removeHandler(handler)
             handler.close()
@@ -283,7 +291,7 @@ def _check_shares(config: TrainingConfig, processes: int) -> None:
         )
 
 
-def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None) -> Trainer:
+def _set_up(plan: Plan) -> Trainer:
     config, device = plan.config, plan.device
     generator, discriminator = build_networks(config, plan.model)
     start = plan.start
@@ -312,27 +320,31 @@ def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None
     batches = Batches(
         plan.dataset, config.batch_size, device, config.seed, windows=config.windows, world=plan.world
     )
-    samples = Samples(plan.run, config.gan, plan.dataset, config.seed)
-    callbacks = [
-        ProgressLog(),
-        Watch(),
-        *([Quality(quality_of, config.seed)] if quality_of else []),
-        Metrics(plan.run),
-        samples,
-        TensorBoard(plan.run, samples, sounds_of),
-        # Last: what a checkpoint stands for is all there when it is.
-        Checkpoints(plan.run, plan.model, plan.dataset),
-    ]
     return Trainer(
         config,
         batches,
         step,
         ema,
-        callbacks if plan.world.is_main else [],
         take_step=RecordedStep(step) if recorded else step,
         steps_taken=start.step if start and plan.resumed else 0,
         world=plan.world,
     )
+
+
+def _callbacks(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None) -> list[Callback]:
+    """What the first process does beside training, in this order."""
+    samples = Samples(plan.run, plan.config.gan, plan.dataset, plan.config.seed)
+    return [
+        ProgressLog(),
+        Watch(),
+        *([Quality(quality_of, plan.config.seed)] if quality_of else []),
+        Metrics(plan.run),
+        Checkpoints(plan.run, plan.model, plan.dataset),
+        # Weights are saved before anything is drawn, whatever happens then; a resumed run draws what is owed.
+        Curves(plan.run),
+        samples,
+        TensorBoard(plan.run, samples, sounds_of),
+    ]
 
 
 def _load_weights(network: nn.Module, weights: dict[str, torch.Tensor], config: TrainingConfig) -> None:

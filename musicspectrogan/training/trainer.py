@@ -13,7 +13,7 @@ from types import FrameType
 import torch
 from torch import Tensor
 
-from musicspectrogan.errors import Interrupted, UserError
+from musicspectrogan.errors import Interrupted, UserError, spared
 from musicspectrogan.tensors import generator_at
 from musicspectrogan.training.batches import Batches
 from musicspectrogan.training.budget import SnapshotBudget
@@ -44,6 +44,11 @@ class Tick:
 
 class Callback:
     """Something that happens beside training. Every method may be left as it is."""
+
+    spares = ""
+    """What is lost where a method fails, and training goes on; empty where training ends."""
+    fails_for_good = False
+    """Whether it is left out from then on."""
 
     def on_start(self, trainer: Trainer) -> None:
         """Before the first step of this process."""
@@ -163,7 +168,15 @@ class Trainer:
     def tell(self, event: str, *arguments: object) -> None:
         """Call that method of every callback, in their order."""
         for callback in self.callbacks:
-            getattr(callback, event)(self, *arguments)
+            if not callback.spares:
+                getattr(callback, event)(self, *arguments)
+                continue
+            failed = True
+            with spared(callback.spares):
+                getattr(callback, event)(self, *arguments)
+                failed = False
+            if failed and callback.fails_for_good:
+                self.callbacks = [other for other in self.callbacks if other is not callback]
 
     def _tick(self) -> None:
         """Tell the callbacks what the steps since the last tick gave."""

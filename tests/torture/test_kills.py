@@ -204,7 +204,7 @@ def test_building_the_cache(
         group, wait = seed % 2 == 1, rng.uniform(0.0, 0.5)
         with in_background(*line, cwd=tmp_path) as process:
             wait_until(
-                lambda: any(data.glob(f".{cache.name}.*")) or process.poll() is not None,  # noqa: B023
+                lambda: any(data.glob(f".{cache.name}.*")) or process.poll() is not None,
                 "no cache",
                 120,
             )
