@@ -100,7 +100,7 @@ def spared(what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise
-        told = f"Without {what}, which failed: {reason_of(error)}"
+        told = f"No {what} ({reason_of(error)}); everything else goes on"
         if told not in _told:  # what fails at one snapshot mostly fails at them all
             _told.add(told)
             logger.warning("%s", told, exc_info=in_debugging())

@@ -72,7 +72,7 @@ def evaluate(
     else:
         write_reports(output, reports)
     page = output.with_suffix(".html")
-    with spared(f"the page {page}"):
+    with spared(f"page {page}"):
         if len(sources) == 1:
             ((name, report),) = reports.items()
             write_page(page, f"How good is {name}?", report, evidence_of(judges[name]))

@@ -53,7 +53,7 @@ def _spared(draw: Callable[Shown, bytes]) -> Callable[Shown, bytes]:
 
     @wraps(draw)
     def drawing(*shown: Shown.args, **options: Shown.kwargs) -> bytes:
-        with spared(f"a picture on the page ({draw.__name__.removeprefix('draw_')})"):
+        with spared(f"picture on the page ({draw.__name__.removeprefix('draw_')})"):
             return draw(*shown, **options)
         return b""
 

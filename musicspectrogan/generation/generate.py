@@ -84,7 +84,7 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
         "audio": f"{settings.sample_rate} Hz, {config.format}",
         "made with": f"musicspectrogan {__version__}",
     }
-    with spared("the page"):
+    with spared(f"page in {output}"):
         return write_page(output, _title(list(rows), items), items, settings, facts)
     return output
 

@@ -163,7 +163,7 @@ class Metrics(Callback):
 class Curves(Callback):
     """The picture of metrics.csv."""
 
-    spares = "the curves"
+    spares = "curves"
 
     def __init__(self, run: Path) -> None:
         self.run = run
@@ -179,7 +179,7 @@ class Curves(Callback):
 class Samples(Callback):
     """Grids of the averaged generator's images: the same latents in every row and every epoch."""
 
-    spares = "a grid of samples"
+    spares = "grid of samples"
 
     def __init__(self, run: Path, gan: str, dataset: ImageDataset, seed: int) -> None:
         self.run = run

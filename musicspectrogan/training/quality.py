@@ -34,7 +34,7 @@ class Quality(Callback):
         """Judge, and tell the other callbacks."""
         if trainer.schedule.judgement_due(trainer.epochs_done, trainer.last_snapshot):
             quality = None
-            with spared("a judgement of samples"):
+            with spared("judgement of samples"):
                 quality = self.quality_of(self._samples(trainer))
             if quality is not None:
                 trainer.tell("on_quality", quality)
