@@ -28,6 +28,7 @@ from musicspectrogan.errors import (
     check_choice,
     in_debugging,
     printable,
+    spared,
     told_of_system,
 )
 from musicspectrogan.evaluation.settings import EvaluateConfig
@@ -108,7 +109,9 @@ def train(arguments: list[str], program: str) -> None:
             _tell(plan.describe())
     else:
         unseen = world.is_main and plan.config.eval_every > 0 and plan.config.split == "training"
-        judge = quality_by_validation(plan.config.dataset, plan.dataset) if unseen else None
+        judge = None
+        with spared("judgement of samples"):
+            judge = quality_by_validation(plan.config.dataset, plan.dataset) if unseen else None
         runner.train(plan, sounds_of, judge)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -71,7 +72,8 @@ def told_of_system(error: OSError) -> str:
     what = error.strerror or str(error) or type(error).__name__
     remedy = _REMEDIES.get(error.errno or 0)
     told = f"{what}; {remedy}" if remedy else what
-    return f"{error.filename}: {told}" if error.filename is not None else told
+    name = error.filename
+    return told if name is None else f"{os.fsdecode(name) if isinstance(name, bytes) else name}: {told}"
 
 
 def reason_of(error: BaseException) -> str:

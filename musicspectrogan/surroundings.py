@@ -20,8 +20,11 @@ _COUNTS = (
 )
 # OpenMP takes a list too, a number for each level of nesting.
 _COUNT = re.compile(r"\s*0*[1-9]\d{0,5}(\s*,\s*0*[1-9]\d{0,5})*\s*")
-# Of no use here, and an error to PyTorch, joblib or librosa unless it is just so.
-_UNUSED = re.compile(r"TORCH_LOGS|JOBLIB_(MULTIPROCESSING|START_METHOD|TEMP_FOLDER)|LIBROSA_CACHE_\w+")
+# Of no use here: an error to PyTorch, joblib or librosa unless it is just so, and what rounds in a GPU behind
+# the back of --precision.
+_UNUSED = re.compile(
+    r"TORCH_LOGS|JOBLIB_(MULTIPROCESSING|START_METHOD|TEMP_FOLDER)|LIBROSA_CACHE_\w+|NVIDIA_TF32_OVERRIDE"
+)
 
 
 def settle() -> None:

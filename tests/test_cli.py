@@ -174,7 +174,7 @@ def test_whatever_the_system_refuses_is_told_in_one_line(name, monkeypatch, caps
     ("error", "told"),
     [
         (OSError(errno.EIO, "broken"), "broken"),
-        (FileNotFoundError(errno.ENOENT, "gone", b"caf\xe9.png"), "gone"),
+        (FileNotFoundError(errno.ENOENT, "gone", b"caf\xe9.png"), ": caf\\udce9.png: gone"),
         (UnicodeEncodeError("ascii", "é.png", 0, 1, "ordinal not in range"), "é.png: no name can be written"),
         (
             UnicodeEncodeError("utf-8", "\udce9.png", 0, 1, "surrogates"),
