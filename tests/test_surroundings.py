@@ -30,7 +30,6 @@ for line in (
     "train --dataset images --gan cgan --epochs 2 --width 2 --batch-size 2 --standing-batches 1 --device cpu "
     "--snapshot-every 1 --output run",
     "generate --checkpoint run --count 1 --device cpu --output made",
-    "info run",
 ):
     command, *sys.argv[1:] = line.split()
     try:
@@ -46,18 +45,15 @@ SETTINGS = {
         "TERM": "dumb", "NO_COLOR": "1", "FORCE_COLOR": "1", "PYTHONWARNINGS": "error",
         "TORCH_LOGS": "nonsense", "LIBROSA_CACHE_LEVEL": "x", "PYTHONPATH": "site",
     },
-    "a cluster": {
+    "a cluster's old system": {
         "WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "2", "SLURM_PROCID": "2", "OMP_NUM_THREADS": "abc",
         "MKL_NUM_THREADS": "-1", "OPENBLAS_NUM_THREADS": "0", "NUMBA_NUM_THREADS": "x",
         "LOKY_MAX_CPU_COUNT": "0", "LOKY_MAX_DEPTH": "x", "JOBLIB_TEMP_FOLDER": NOWHERE,
         "JOBLIB_MULTIPROCESSING": "x", "TMPDIR": NOWHERE, "HOME": NOWHERE, "MPLCONFIGDIR": NOWHERE,
         "XDG_CACHE_HOME": NOWHERE, "XDG_CONFIG_HOME": NOWHERE, "NUMBA_CACHE_DIR": NOWHERE,
-        "CUDA_VISIBLE_DEVICES": "nonsense", "MPLBACKEND": "TkAgg",
-    },
-    "an old system": {
-        "LC_ALL": "C", "LANG": "C", "PYTHONIOENCODING": "ascii", "PYTHONOPTIMIZE": "2",
-        "PYTHONHASHSEED": "17", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "1", "TZ": "Nowhere/At-All",
-        "HOME": None, "TERM": None,
+        "CUDA_VISIBLE_DEVICES": "nonsense", "MPLBACKEND": "TkAgg", "LC_ALL": "C", "LANG": "C",
+        "PYTHONIOENCODING": "ascii", "PYTHONOPTIMIZE": "2", "PYTHONHASHSEED": "17",
+        "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "1", "TZ": "Nowhere/At-All", "TERM": None,
     },
 }  # fmt: skip
 
@@ -96,6 +92,9 @@ def results(home: Path, settings: dict[str, str | None]) -> dict[str, bytes]:
             if file.is_file() and not re.search(r"tensorboard|log\.txt|\.lock|\.cache", str(file)):
                 found[str(file.relative_to(home))] = file.read_bytes()
         shutil.rmtree(home / name)
+    # The order in which workers have finished.
+    report = found["images/preprocess_report.csv"]
+    found["images/preprocess_report.csv"] = b"".join(sorted(report.splitlines(keepends=True)))
     found["run/metrics.csv"] = re.sub(rb"(\d+,\d+,\d+,\d+),[^,]+", rb"\1", found["run/metrics.csv"])
     return found
 
