@@ -22,6 +22,7 @@ from processes import in_background, killed_at, wait_until, workers_below
 from runs import SMALL, assert_same_dataset, assert_same_run
 
 from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_directory import lacks_grid
 
 Tried = Callable[[str, int], None]
 
@@ -169,6 +170,8 @@ def test_training(
                 for path in run.glob("checkpoints/*.pt"):
                     load_checkpoint(path)
                 if any(run.glob("checkpoints/*.pt")) and load_checkpoint(run).epoch == EPOCHS:
+                    if lacks_grid(run, EPOCHS):
+                        command("run.py", "--resume", run, cwd=tmp_path)
                     break  # it had all but ended
                 begun = (run / "config.yaml").exists()
                 if any(run.glob("checkpoints/*.pt")) or (begun and rng.random() < 0.5):
