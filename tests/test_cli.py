@@ -38,6 +38,13 @@ def test_help_lists_the_commands_and_the_scripts_flags(command, tmp_path):
     assert "--exclude-faults" in command("preprocess.py", "--help", cwd=tmp_path).stdout
 
 
+def test_help_is_the_same_for_a_python_that_drops_docstrings(command, tmp_path):
+    line, told = ("-m", "musicspectrogan", "--help"), []
+    for optimized in ((), ("-OO",)):
+        told.append(command(*optimized, *line, cwd=tmp_path).stdout)
+    assert "audio files" in told[0] and told[0] == told[1]
+
+
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
     line = shlex.join(command_line("run.py", "--help")) + " | head -n 1; exit ${PIPESTATUS[0]}"
     done = subprocess.run(
