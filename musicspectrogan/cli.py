@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import errno
+import ast
 import filecmp
+import inspect
 import io
 import logging
 import os
@@ -11,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,10 +21,18 @@ from typing import Annotated
 
 import tyro
 
-from musicspectrogan import __version__
+from musicspectrogan import __version__, surroundings
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import parse_flags, read_yaml
-from musicspectrogan.errors import Interrupted, UserError, check_choice, printable
+from musicspectrogan.errors import (
+    Interrupted,
+    UserError,
+    check_choice,
+    in_debugging,
+    printable,
+    spared,
+    told_of_system,
+)
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
 from musicspectrogan.launch import check_device, this_process
@@ -38,15 +48,6 @@ EXIT_DONE, EXIT_BUG, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 # Seconds in which torchrun ends a process when another one has failed.
 UNTIL_ENDED = 10.0
-
-# What the machine refuses and the user can mend: no room, no permission, a file or a disk that is gone, a
-# name that cannot be.
-_MACHINE_ERRORS = frozenset(
-    getattr(errno, name)
-    for name in "ENOSPC EDQUOT EFBIG EACCES EPERM EROFS ENOENT ENOTDIR EISDIR EEXIST ENAMETOOLONG ELOOP "
-    "EIO ENODEV ENXIO ESTALE".split()
-    if hasattr(errno, name)  # Windows lacks some
-)
 
 
 def preprocess(arguments: list[str], program: str) -> None:
@@ -115,7 +116,9 @@ def train(arguments: list[str], program: str) -> None:
             _tell(described)
     else:
         unseen = world.is_main and plan.config.eval_every > 0 and plan.config.split == "training"
-        judge = quality_by_validation(plan.config.dataset, plan.dataset) if unseen else None
+        judge = None
+        with spared("judgement of samples"):
+            judge = quality_by_validation(plan.config.dataset, plan.dataset) if unseen else None
         runner.train(plan, sounds_of, judge)
 
 
@@ -181,7 +184,7 @@ def evaluate(arguments: list[str], program: str) -> None:
     _tell(f"Judged by {by['held_out_tracks']} {by['split']} tracks with {by['held_out_images']} images.")
     for remark in dict.fromkeys(remark for report in reports for remark in report.remarks):
         _tell(remark)
-    _tell(f"Open {outcome.page}")
+    _tell(f"Open {outcome.page or output}")
 
 
 def _checkpoint_file(path: Path) -> Path:
@@ -290,6 +293,7 @@ def main(command: str | None = None) -> None:
     Args:
         command: its name; None takes it from the first argument.
     """
+    surroundings.settle()
     signal.signal(signal.SIGTERM, _as_keyboard_interrupt)
     threading.excepthook = _fail_in_thread
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be Unicode
@@ -309,12 +313,10 @@ def main(command: str | None = None) -> None:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = EXIT_DONE
-    except OSError as error:
-        if error.errno not in _MACHINE_ERRORS:
-            raise
-        status = _complain(f"{error.filename or 'cannot write'}: {error.strerror}", EXIT_USER_ERROR)
     except Exception as error:
-        if told := _told_by_device(error):
+        if told := _told_by_system(error) or _told_by_device(error):
+            if in_debugging():
+                traceback.print_exception(error)
             status = _complain(told, EXIT_USER_ERROR)
         elif _told_elsewhere():
             status = EXIT_BUG
@@ -340,7 +342,9 @@ def _dispatch(command: str | None, arguments: list[str]) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:12} {command.__doc__}" for name, command in COMMANDS.items()]
+    # From their source, for PYTHONOPTIMIZE=2 takes docstrings away.
+    about = {name: ast.parse(inspect.getsource(command)).body[0] for name, command in COMMANDS.items()}
+    lines = [f"  {name:12} {ast.get_docstring(definition)}" for name, definition in about.items()]
     return "\n".join(["usage: musicspectrogan COMMAND [--help] [flags]", "", *lines, "", "  --version"])
 
 
@@ -357,6 +361,18 @@ def _complain(message: str, status: int) -> int:
         text = f"{text[: LONGEST_COMPLAINT // 2]} … {text[-LONGEST_COMPLAINT // 2 :]}"
     print(f"musicspectrogan: {text}", file=sys.stderr)
     return status
+
+
+def _told_by_system(error: BaseException | None) -> str | None:
+    """What the operating system refused, which the user can mend; None where the error is another one."""
+    if isinstance(error, OSError) and (error.errno is not None or error.filename is not None):
+        return told_of_system(error)
+    if isinstance(error, UnicodeEncodeError):
+        remedy = "rename it" if error.encoding == "utf-8" else "set LC_ALL=C.UTF-8"
+        return f"{error.object}: no name can be written like that in {error.encoding}; {remedy}"
+    if isinstance(error, MemoryError) and "torch" not in sys.modules:
+        return "the computer's memory is full; close other programs, or give fewer --jobs"
+    return None
 
 
 def _told_by_device(error: Exception) -> str | None:
@@ -385,7 +401,7 @@ def _told_elsewhere() -> bool:
 
 def _fail_in_thread(failure: threading.ExceptHookArgs) -> None:
     """A thread that writes, as TensorBoard's does, hands its error on: told once, it needs no traceback."""
-    if getattr(failure.exc_value, "errno", None) not in _MACHINE_ERRORS:
+    if in_debugging() or _told_by_system(failure.exc_value) is None:
         threading.__excepthook__(failure)
 
 
@@ -400,3 +416,5 @@ def _set_up_logging() -> None:
     package.setLevel(logging.INFO if this_process().rank == 0 else logging.ERROR)
     package.addHandler(handler)
     package.propagate = False
+    # It warns of where it keeps a list of fonts.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)

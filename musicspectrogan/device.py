@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 # Without it `repeatable` matrix products on CUDA are refused. It is read once, at the first product of the
 # process, whatever that is for, so that it must be there from the beginning.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
 # The newest PyTorch with kernels for NVIDIA's cards before Turing (2018), and where it is
 # (https://github.com/pytorch/pytorch/blob/main/RELEASE.md).

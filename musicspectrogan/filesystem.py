@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import re
 import secrets
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from zlib import crc32
 import filelock
 
 from musicspectrogan.errors import UNPRINTABLE, UserError
+
+logger = logging.getLogger(__name__)
 
 # Room in a 255-byte file name for a segment number or a seed, the suffix and a temporary name around it.
 LONGEST_NAME_BYTES = 160
@@ -29,6 +32,9 @@ _NO_UTF8 = re.compile(r"[\udc80-\udcff]")
 _UNFINISHED = ".tmp"
 # What Windows takes for devices, whatever suffix follows.
 _DEVICES = re.compile(r"(?i:con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)")
+
+# What flock says where a file system has no locks: NFS without lockd, many FUSE and cluster file systems.
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
 
 # What systems, tools and this package itself leave in folders, in lower case, whatever is in it. All else is
 # the user's, also where its name begins with a dot.
@@ -121,9 +127,9 @@ def whole_file(path: Path, *, flush: bool = True, rivals: bool = False) -> Itera
         flush: wait for the disk, so that both the file and its name outlast a power cut from then on. Without
             it the file is still whole after a kill; for small files by the thousand, which `sync_files` or
             `sync_file_system` make safe together.
-        rivals: another process may be writing the same contents, as a worker does whose owner was killed
-            or lost sight of it. The temporary name is then this writer's alone, and what a kill leaves
-            of it is for the caller to clear.
+        rivals: another process may be writing the same file, as a worker does whose owner was killed
+            or lost sight of it, or a second command. The temporary name is then this writer's alone, and
+            what a kill leaves of it is for the caller to clear.
     """
     own = f".{secrets.token_hex(4)}" if rivals else ""
     temporary = path.with_name(f".{path.name}{own}{_UNFINISHED}")
@@ -164,9 +170,9 @@ def named_in_errors(path: Path, temporary: Path | None = None) -> Iterator[None]
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
-    with whole_file(path) as temporary:
+def write_text(path: Path, text: str, *, rivals: bool = False) -> None:
+    """Write `text` as UTF-8, whole or not at all. For `rivals` see `whole_file`."""
+    with whole_file(path, rivals=rivals) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -278,34 +284,62 @@ def reserve(path: Path) -> None:
 
 
 @contextmanager
-def one_at_a_time(lock_file: Path) -> Iterator[None]:
-    """Wait for the lock and hold it; the system releases it by itself when the process dies."""
-    with filelock.FileLock(lock_file):
-        yield
+def one_at_a_time(lock_file: Path, patience: float = -1) -> Iterator[bool]:
+    """Wait for the lock and hold it; the system releases it by itself when the process dies.
+
+    Args:
+        patience: seconds to wait; -1 for as long as it takes.
+
+    Yields:
+        False where the file system has no locks: nobody waits, and `whole_file` wants `rivals`.
+
+    Raises:
+        filelock.Timeout: another process holds it.
+    """
+    # Its fallback, a file that says who holds the lock, outlives a process that is killed on another machine.
+    lock = filelock.FileLock(lock_file, timeout=patience, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 @contextmanager
 def sole_writer(folder: Path, doing: str) -> Iterator[None]:
     """Hold the folder's lock; the system releases it by itself when the process dies.
 
+    Where the file system has no locks, there is a warning instead.
+
     Raises:
         UserError: another process holds it, or the folder went away meanwhile.
     """
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise UserError(
-            f"{folder}: another run is {doing} there; wait for it, or name another folder"
-        ) from None
-    try:
-        yield
-    except OSError:
-        if folder.is_dir():
-            raise
-        raise UserError(
-            f"{folder}: moved or removed while a run was {doing} there; what it had finished is whole: put "
-            "it back and go on"
-        ) from None
-    finally:
-        lock.release()
+    with ExitStack() as stack:
+        try:
+            is_held = stack.enter_context(one_at_a_time(folder / ".lock", patience=0))
+        except filelock.Timeout:
+            raise UserError(
+                f"{folder}: another run is {doing} there; wait for it, or name another folder"
+            ) from None
+        if not is_held:
+            logger.warning(
+                "%s: this file system has no locks, so a second run is not kept from %s there at the same "
+                "time: start one alone",
+                folder,
+                doing,
+            )
+        try:
+            yield
+        except OSError:
+            if folder.is_dir():
+                raise
+            raise UserError(
+                f"{folder}: moved or removed while a run was {doing} there; what it had finished is whole: "
+                "put it back and go on"
+            ) from None

@@ -27,11 +27,16 @@ class Place:
 
 
 def this_process() -> Place:
-    """Its place, from the environment variables of torch.distributed's launchers."""
+    """Its place, from the environment variables of torch.distributed's launchers.
+
+    All of them: a cluster's job may leave some, and a process that is alone would wait for others.
+    """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    if not all(os.environ.get(name, "").isdecimal() for name in names):
+    values = [os.environ.get(name, "") for name in (*names, "MASTER_PORT")]
+    if not all(value.isascii() and value.isdecimal() for value in values) or "MASTER_ADDR" not in os.environ:
         return Place()
-    return Place(*(int(os.environ[name]) for name in names))
+    rank, size, local_rank, _ = map(int, values)
+    return Place(rank, size, local_rank) if rank < size else Place()
 
 
 def check_device(name: str) -> None:

@@ -15,8 +15,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Generic machinery: knows no stage, and everything may use it.
 GENERIC = {
-    "errors", "config", "counts", "device", "filesystem", "launch", "progress", "plugins", "tensors",
-    "torchfiles",
+    "charts", "config", "counts", "device", "errors", "filesystem", "launch", "plugins", "progress",
+    "surroundings", "tensors", "torchfiles",
 }  # fmt: skip
 # What each stage may import beside the generic machinery and itself.
 ALLOWED = {

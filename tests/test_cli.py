@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from conftest import command_line, environment
 from PIL import Image
 
 import musicspectrogan
+from musicspectrogan import cli
 
 
 @pytest.mark.parametrize(
@@ -32,6 +36,13 @@ def test_help_lists_the_commands_and_the_scripts_flags(command, tmp_path):
     assert "--batch-size" in command("run.py", "--help", cwd=tmp_path).stdout
     assert "--batch-size" in command("-m", "musicspectrogan", "train", "--help", cwd=tmp_path).stdout
     assert "--exclude-faults" in command("preprocess.py", "--help", cwd=tmp_path).stdout
+
+
+def test_help_is_the_same_for_a_python_that_drops_docstrings(command, tmp_path):
+    line, told = ("-m", "musicspectrogan", "--help"), []
+    for optimized in ((), ("-OO",)):
+        told.append(command(*optimized, *line, cwd=tmp_path).stdout)
+    assert "audio files" in told[0] and told[0] == told[1]
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
@@ -143,3 +154,80 @@ def test_what_a_stranger_named_is_told_on_one_line_and_moves_no_cursor(command, 
     assert told.stderr == "musicspectrogan: a\\nb\\x1b[2J: there is no such file or folder\n"
     told = command("-m", "musicspectrogan", "x" * 50_000, cwd=tmp_path, status=2)
     assert len(told.stderr) < 2100
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    """The exit status of a command that meets an error."""
+
+    def meet(arguments: list[str], program: str) -> None:
+        raise error
+
+    monkeypatch.setitem(cli.COMMANDS, "info", meet)
+    monkeypatch.setattr(sys, "argv", ["musicspectrogan", "info"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code
+
+
+@pytest.mark.parametrize(
+    "name",
+    "ENOSPC EACCES EROFS ENOENT EIO ETXTBSY EBUSY EMFILE ENFILE ENOTCONN EHOSTDOWN EREMOTEIO EUCLEAN "
+    "ETIMEDOUT EINVAL EILSEQ ENOMEM ENOLCK EAGAIN EXDEV EMLINK ENOTSUP ECONNREFUSED".split(),
+)
+def test_whatever_the_system_refuses_is_told_in_one_line(name, monkeypatch, capsys):
+    code = getattr(errno, name, None) or pytest.skip("not known here")
+    assert ended(monkeypatch, OSError(code, os.strerror(code), "some/file.png")) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"musicspectrogan: some/file.png: {os.strerror(code)}")
+    assert told.count("\n") == 1
+    assert ("ulimit -n" in told) == (name == "EMFILE")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.EIO, "broken"), "broken"),
+        (FileNotFoundError(errno.ENOENT, "gone", b"caf\xe9.png"), ": caf\\udce9.png: gone"),
+        (UnicodeEncodeError("ascii", "é.png", 0, 1, "ordinal not in range"), "é.png: no name can be written"),
+        (
+            UnicodeEncodeError("utf-8", "\udce9.png", 0, 1, "surrogates"),
+            "\\udce9.png: no name can be written",
+        ),
+        (MemoryError(), "the computer's memory is full"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_so_is_what_has_no_file_or_no_number(error, told, monkeypatch, capsys):
+    assert ended(monkeypatch, error) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("musicspectrogan: ") and told in line and line.count("\n") == 1
+
+
+def test_memory_that_is_full_before_torch_is_loaded(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "torch")
+    assert ended(monkeypatch, MemoryError()) == 2
+    assert "memory is full; close other programs, or give fewer --jobs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError("a library's own words"), ValueError("a bug"), AssertionError()])
+def test_a_bug_of_ours_keeps_its_traceback(error, monkeypatch):
+    with pytest.raises(type(error)):
+        ended(monkeypatch, error)
+
+
+def test_whoever_debugs_sees_where_the_system_refused(tmp_path):
+    line = ("-m", "musicspectrogan", "info", "n" * 300)
+    seen = [
+        subprocess.run(
+            [sys.executable, *flags, *line],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment(),
+            cwd=tmp_path,
+        )
+        for flags in ((), ("-X", "dev"))
+    ]
+    assert [done.returncode for done in seen] == [2, 2]
+    assert ["Traceback" in done.stderr for done in seen] == [False, True]
+    assert all("File name too long" in done.stderr.splitlines()[-1] for done in seen)

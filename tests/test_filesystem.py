@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import subprocess
 import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
+from conftest import command_line, environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +23,7 @@ from musicspectrogan.filesystem import (
     is_clutter,
     make_folder,
     safe_name,
+    sole_writer,
     sync_file_system,
     sync_files,
     sync_folder,
@@ -197,3 +202,46 @@ def test_where_the_whole_file_system_can_be_synced_it_is_told(tmp_path, monkeypa
     assert sync_file_system(tmp_path) == hasattr(filesystem._syncfs_of_libc(), "restype")
     monkeypatch.setattr(filesystem, "_syncfs_of_libc", lambda: None)
     assert not sync_file_system(tmp_path)
+
+
+def without_locks(folder: Path, code: int) -> dict[str, str]:
+    """An environment in which the kernel refuses every lock with that errno, by a module in `folder`."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import fcntl, os\n"
+        "def flock(descriptor, operation):\n"
+        f"    raise OSError({code}, os.strerror({code}))\n"
+        "fcntl.flock = flock\n"
+    )
+    path = os.pathsep.join([str(folder), environment()["PYTHONPATH"]])
+    return {**environment(), "PYTHONPATH": path}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has locks on all of its file systems")
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_without_locks_costs_a_warning(code, images, tmp_path):
+    data = shutil.copytree(images, tmp_path / "data", ignore=shutil.ignore_patterns(".cache*"))
+    line = command_line(
+        "run.py", "--dataset", data, "--epochs", 1, "--width", 2, "--batch-size", 8, "--standing-batches", 1,
+        "--device", "cpu", "--output", "run",
+    )  # fmt: skip
+    env = without_locks(tmp_path / "site", code)
+    done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    told = [line for line in done.stderr.splitlines() if "lock" in line]
+    assert told == [
+        "run: this file system has no locks, so a second run is not kept from training there at the same "
+        "time: start one alone"
+    ]
+    assert "decoded again" not in done.stderr
+    assert len(list(data.glob(".cache-64-*.npy"))) == 1 and (tmp_path / "run/checkpoints/latest.pt").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has locks on all of its file systems")
+def test_a_lock_that_fails_otherwise_is_an_error(tmp_path, monkeypatch):
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(OSError, match="Input/output"), sole_writer(tmp_path, "training"):
+        pass

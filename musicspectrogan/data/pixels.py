@@ -64,16 +64,19 @@ def read_pixels(root: Path, names: list[str], size: int, remedy: str = "") -> tu
             cached = _read_cache(cache, notes, len(names), size)
             if cached is None:
                 for stale in [path for path in root.glob(".*") if is_cache(path, size)]:
-                    stale.unlink()
-                write_text(notes, json.dumps(_decode_all(root, names, size, cache)))
+                    stale.unlink(missing_ok=True)
+                write_text(notes, json.dumps(_decode_all(root, names, size, cache)), rivals=True)
                 cached = np.load(cache, mmap_mode="r"), json.loads(notes.read_text("utf-8"))
-            pixels, problems = cached
     except OSError as error:
-        logger.warning("no cache in %s (%s): the images are decoded again each time", root, error.strerror)
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            cache = Path(folder) / cache.name
-            problems = _decode_all(root, names, size, cache)
-            pixels = np.load(cache, mmap_mode="r")  # what is mapped stays there without its name
+        cached = _read_cache(cache, notes, len(names), size)  # somebody else's, in a read-only folder
+        if cached is None:
+            why = error.strerror or error
+            logger.warning("no cache in %s (%s): the images are decoded again each time", root, why)
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                cache = Path(folder) / cache.name
+                problems = _decode_all(root, names, size, cache)
+                cached = np.load(cache, mmap_mode="r"), problems  # what is mapped stays without its name
+    pixels, problems = cached
     return pixels, _report_problems(problems, size, len(names), remedy)
 
 
@@ -121,7 +124,8 @@ def _decode_all(root: Path, names: list[str], size: int, cache: Path) -> dict[st
     ]
     jobs = -1 if len(names) >= WORTH_PROCESSES else 1
     damaged, resized = [], 0
-    with whole_file(cache) as temporary:
+    # Where there are no locks, others may be at it too; what a kill leaves goes with the stale ones.
+    with whole_file(cache, rivals=True) as temporary:
         shape = (len(names), size, size)
         np.lib.format.open_memmap(temporary, "w+", dtype=np.uint8, shape=shape)
         reserve(temporary)

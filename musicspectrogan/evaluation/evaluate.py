@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from musicspectrogan.device import repeatable
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import UserError, spared
 from musicspectrogan.evaluation.exhibits import evidence_of
 from musicspectrogan.evaluation.judge import Judge
 from musicspectrogan.evaluation.page import write_comparison, write_page
@@ -29,7 +29,8 @@ class Outcome:
 
     reports: dict[str, Report]
     """By the sources' names."""
-    page: Path
+    page: Path | None
+    """None where it could not be written."""
 
     @property
     def verdict(self) -> str:
@@ -73,15 +74,19 @@ def evaluate(
     judges = {name: Judge((folders | sampled)[name], yardstick, config.seed) for name in sources}
     reports = {name: judge.report() for name, judge in judges.items()}
     make_folder(output.parent)
-    page = output.with_suffix(".html")
     if len(sources) == 1:
-        ((name, report),) = reports.items()
-        write_report(output, report)
-        write_page(page, f"How good is {name}?", report, evidence_of(judges[name]))
+        write_report(output, *reports.values())
     else:
         write_reports(output, reports)
-        write_comparison(page, list(reports), list(reports.values()))
-    return Outcome(reports, page)
+    page = output.with_suffix(".html")
+    with spared(f"page {page}"):
+        if len(sources) == 1:
+            ((name, report),) = reports.items()
+            write_page(page, f"How good is {name}?", report, evidence_of(judges[name]))
+        else:
+            write_comparison(page, list(reports), list(reports.values()))
+        return Outcome(reports, page)
+    return Outcome(reports, None)
 
 
 def _dataset_of(checkpoints: Sequence[Checkpoint]) -> Path:

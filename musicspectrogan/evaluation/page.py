@@ -56,7 +56,7 @@ def write_page(path: Path, title: str, report: Report, evidence: Evidence) -> No
         _genres(report),
         _section("What was judged", "", _facts(report)),
     ]
-    write_text(path, _page(title, verdict(report), sections))
+    write_text(path, _page(title, verdict(report), sections), rivals=True)
 
 
 def write_comparison(path: Path, names: list[str], reports: list[Report]) -> None:
@@ -85,9 +85,8 @@ def write_comparison(path: Path, names: list[str], reports: list[Report]) -> Non
             ),
         ),
     ]
-    write_text(
-        path, _page(f"Comparison of {len(reports)} runs", comparison_verdict(names, reports), sections)
-    )
+    page = _page(f"Comparison of {len(reports)} runs", comparison_verdict(names, reports), sections)
+    write_text(path, page, rivals=True)
 
 
 def _text(text: str) -> str:
@@ -103,6 +102,8 @@ def _section(title: str, note: str, *parts: str) -> str:
 
 
 def _picture(png: bytes, spoken: str, caption: str = "") -> str:
+    if not png:  # it could not be drawn
+        return ""
     under = f"<figcaption>{_text(caption)}</figcaption>" if caption else ""
     source = f"data:image/png;base64,{b64encode(png).decode('ascii')}"
     return f'<figure><img src="{source}" alt="{_text(spoken)}">{under}</figure>'

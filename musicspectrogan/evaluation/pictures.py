@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
 
+from musicspectrogan.charts import chart, load_matplotlib
 from musicspectrogan.data.grids import draw_grid
-from musicspectrogan.errors import printable
+from musicspectrogan.errors import printable, spared
 from musicspectrogan.evaluation.evidence import Cloud, Curves, Pixels
 from musicspectrogan.evaluation.resampling import Estimate
 from musicspectrogan.generation.page import MARKED_HZ
@@ -44,22 +45,36 @@ LONGEST_NAME, LONGEST_RUN = 18, 60
 LEAST_RATIO = 0.4
 PANELS_ABREAST = 4
 
+Shown = ParamSpec("Shown")
 
+
+def _spared(draw: Callable[Shown, bytes]) -> Callable[Shown, bytes]:
+    """Give no bytes where drawing fails, which costs that picture alone."""
+
+    @wraps(draw)
+    def drawing(*shown: Shown.args, **options: Shown.kwargs) -> bytes:
+        with spared(f"picture on the page ({draw.__name__.removeprefix('draw_')})"):
+            return draw(*shown, **options)
+        return b""
+
+    return drawing
+
+
+@_spared
 def draw_sheet(rows: Sequence[Pixels]) -> bytes:
     """Rows of spectrograms in matplotlib's magma colours, as PNG.
 
     Args:
         rows: uint8 (columns, H, W) each, low frequencies at the bottom.
     """
-    import matplotlib  # slow to import, and only pictures need it
-
     sheet = draw_grid([_shrunk(row) for row in rows])
-    sheet.putpalette(matplotlib.colormaps["magma"](np.arange(256), bytes=True)[:, :3].tobytes())
+    sheet.putpalette(load_matplotlib().colormaps["magma"](np.arange(256), bytes=True)[:, :3].tobytes())
     file = io.BytesIO()
     sheet.save(file, format="PNG", optimize=True)
     return file.getvalue()
 
 
+@_spared
 def draw_ratios(
     names: Sequence[str], runs: Sequence[str], ratios: Sequence[Sequence[Estimate | None]]
 ) -> bytes:
@@ -105,6 +120,7 @@ def draw_ratios(
     return png.getvalue()
 
 
+@_spared
 def draw_bands(curves: Curves) -> bytes:
     """Mean level and spread in each band, real beside generated, as PNG. All bands are equally wide."""
     bands = np.arange(len(curves.band_hz))
@@ -127,6 +143,7 @@ def draw_bands(curves: Curves) -> bytes:
     return png.getvalue()
 
 
+@_spared
 def draw_modulation(curves: Curves) -> bytes:
     """How much the level of a band moves, and how fast, real beside generated, as PNG."""
     hz = curves.modulation_hz
@@ -142,6 +159,7 @@ def draw_modulation(curves: Curves) -> bytes:
     return png.getvalue()
 
 
+@_spared
 def draw_confusion(counts: NDArray[np.int64], genres: Sequence[str]) -> bytes:
     """A confusion matrix in percent of each row, as PNG.
 
@@ -165,6 +183,7 @@ def draw_confusion(counts: NDArray[np.int64], genres: Sequence[str]) -> bytes:
     return png.getvalue()
 
 
+@_spared
 def draw_cloud(cloud: Cloud, genres: Sequence[str] | None) -> bytes:
     """Real images as rings and generated ones as dots, as PNG: a panel a genre, the real rest faint.
 
@@ -195,12 +214,8 @@ def draw_cloud(cloud: Cloud, genres: Sequence[str] | None) -> bytes:
     return png.getvalue()
 
 
-@contextmanager
-def _canvas(height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
+def _canvas(height: float) -> AbstractContextManager[tuple[Figure, io.BytesIO]]:
     """A figure of some inches to draw on, and the file that holds it as PNG afterwards."""
-    import matplotlib  # slow to import, and only pictures need it
-    from matplotlib.figure import Figure
-
     look = {
         "font.size": FONT_POINTS,
         "axes.spines.top": False, "axes.spines.right": False,
@@ -208,13 +223,7 @@ def _canvas(height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
         "grid.color": "#999999", "grid.alpha": 0.3, "grid.linewidth": 0.6,
         "lines.markersize": 5.0, "legend.frameon": False,
     }  # fmt: skip
-    file = io.BytesIO()
-    with matplotlib.rc_context(look), warnings.catch_warnings():
-        # A name in a script that the font lacks becomes boxes, here alone: the page's own text has it.
-        warnings.filterwarnings("ignore", "Glyph")
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        yield figure, file
-        figure.savefig(file, format="png", dpi=DOTS, transparent=True)
+    return chart(WIDTH, height, look, dpi=DOTS, transparent=True)
 
 
 def _log_axis(axes: Axes, low: float, high: float) -> None:

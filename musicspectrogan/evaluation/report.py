@@ -124,13 +124,17 @@ class Report:
 
 def write_report(path: Path, report: Report) -> None:
     """Write a report as JSON."""
-    write_text(path, json.dumps({"format_version": FORMAT_VERSION, **report.plain()}, indent=1) + "\n")
+    write_text(
+        path, json.dumps({"format_version": FORMAT_VERSION, **report.plain()}, indent=1) + "\n", rivals=True
+    )
 
 
 def write_reports(path: Path, reports: Mapping[str, Report]) -> None:
     """Write several reports as JSON, each under its name."""
     named = {name: report.plain() for name, report in reports.items()}
-    write_text(path, json.dumps({"format_version": FORMAT_VERSION, "reports": named}, indent=1) + "\n")
+    write_text(
+        path, json.dumps({"format_version": FORMAT_VERSION, "reports": named}, indent=1) + "\n", rivals=True
+    )
 
 
 def keys_of(reports: Sequence[Report], *, of_genres: bool = False) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from musicspectrogan.audio.files import check_rate
 from musicspectrogan.audio.images import check_frames, read_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.counts import counted
-from musicspectrogan.errors import Interrupted, UserError
+from musicspectrogan.errors import Interrupted, UserError, spared
 from musicspectrogan.filesystem import distinct_name, make_folder, visible_folders
 from musicspectrogan.generation.folder import REAL_FOLDER, Sound, check_folder, items_in, write_sound
 from musicspectrogan.generation.genres import NO_GENRE, Row, rows_of
@@ -36,10 +36,10 @@ REAL_SAMPLES = 4
 
 
 def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, device: torch.device) -> Path:
-    """Generate what `config` asks for, and return the page, which lists all sounds of the folder.
+    """Generate what `config` asks for, and return the page, or where that fails the folder.
 
-    Files appear as they are made, and memory is bounded by a batch. When it ends early the page lists what
-    was made.
+    Files appear as they are made, and memory is bounded by a batch. The page lists all sounds of the folder;
+    when it ends early, those that were made.
 
     Args:
         source: the checkpoint's file, for its hash and the page.
@@ -68,7 +68,9 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
     def page() -> Path:
         items = items_in(output, made)
         facts = _facts(config, checkpoint, f"{source.name} ({digest})", form)
-        return write_page(output, _title(rows, len(made)), items, sampler.spectrogram, facts)
+        with spared(f"page in {output}"):
+            return write_page(output, _title(rows, len(made)), items, sampler.spectrogram, facts)
+        return output
 
     try:
         with progress_bar(total=total, description="Generating", unit="sound") as bar:

@@ -121,7 +121,7 @@ def write_page(
         ],
     )
     path = folder / "index.html"
-    write_text(path, page)
+    write_text(path, page, rivals=True)
     return path
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import math
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from PIL import Image
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.charts import chart
 from musicspectrogan.config import to_plain
 from musicspectrogan.counts import counted
 from musicspectrogan.data.dataset import ImageDataset
@@ -26,6 +26,7 @@ from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import named_in_errors, sync_file, whole_file
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.tensors import as_pixels, generator_at
+from musicspectrogan.training import run_directory
 from musicspectrogan.training.checkpoint import (
     BEST_NAME,
     CHECKPOINTS_FOLDER,
@@ -35,7 +36,6 @@ from musicspectrogan.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from musicspectrogan.training.run_directory import SAMPLES_FOLDER
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.trainer import Callback, Tick, Trainer
 
@@ -62,11 +62,10 @@ SoundsOf = Callable[[np.ndarray, SpectrogramConfig], list[np.ndarray]]
 
 
 class Metrics(Callback):
-    """metrics.csv, a row a tick and a row a judgement, and the curves drawn from it."""
+    """metrics.csv, a row a tick and a row a judgement."""
 
     def __init__(self, run: Path) -> None:
         self.path = run / METRICS_NAME
-        self.curves = run / CURVES_NAME
         self._columns: list[str] = []
 
     def on_start(self, trainer: Trainer) -> None:
@@ -103,7 +102,6 @@ class Metrics(Callback):
         self._append(place | quality)
 
     def on_snapshot(self, trainer: Trainer) -> None:
-        draw_curves(pandas.read_csv(self.path), self.curves)
         self.on_interrupt(trainer)
 
     def on_interrupt(self, trainer: Trainer) -> None:
@@ -128,11 +126,30 @@ class Metrics(Callback):
             csv.writer(file, lineterminator="\n").writerows(rows)
 
 
+class Curves(Callback):
+    """The picture of metrics.csv."""
+
+    spares = "curves"
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+
+    def on_start(self, trainer: Trainer) -> None:
+        if run_directory.lacks_grid(self.run, trainer.position_name):
+            self.on_snapshot(trainer)
+
+    def on_snapshot(self, trainer: Trainer) -> None:
+        draw_curves(pandas.read_csv(self.run / METRICS_NAME), self.run / CURVES_NAME)
+
+
 class Samples(Callback):
     """Grids of the averaged generator's images: the same latents in every row and every epoch."""
 
+    spares = "grid of samples"
+
     def __init__(self, run: Path, gan: str, dataset: ImageDataset, seed: int) -> None:
-        self.folder = run / SAMPLES_FOLDER
+        self.run = run
+        self.folder = run / run_directory.SAMPLES_FOLDER
         self.genres = dataset.genres
         self.conditional = models.is_conditional(gan)
         self.dataset = dataset
@@ -144,8 +161,11 @@ class Samples(Callback):
     def on_start(self, trainer: Trainer) -> None:
         if not (self.folder / "real.png").exists():  # a resumed run has its own
             self.real = save_grid(self.folder / "real.png", self._real_rows(), self.genres)
+        if run_directory.lacks_grid(self.run, trainer.position_name):
+            self.on_snapshot(trainer)
 
     def on_snapshot(self, trainer: Trainer) -> None:
+        self.newest = None
         path = self.folder / f"{trainer.position_name}.png"
         self.newest_rows, names = self.fake_rows(trainer)
         self.newest = save_grid(path, self.newest_rows, names)
@@ -192,6 +212,9 @@ class TensorBoard(Callback):
             for no sounds. It belongs to a layer above this one.
     """
 
+    spares = "TensorBoard"
+    fails_for_good = True
+
     def __init__(self, run: Path, samples: Samples, sounds_of: SoundsOf | None = None) -> None:
         self.folder = run / "tensorboard"
         self.samples = samples
@@ -206,7 +229,8 @@ class TensorBoard(Callback):
             self._add_grid("real", self.samples.real, trainer)
 
     def on_preview(self, trainer: Trainer) -> None:
-        self._add_grid("samples", self.samples.newest, trainer)
+        if self.samples.newest is not None:  # it could be drawn
+            self._add_grid("samples", self.samples.newest, trainer)
 
     def on_interrupt(self, trainer: Trainer) -> None:
         self.on_preview(trainer)
@@ -221,6 +245,8 @@ class TensorBoard(Callback):
             self._writer.add_scalar(f"quality/{name}", value, trainer.steps_taken)
 
     def on_snapshot(self, trainer: Trainer) -> None:
+        if self.samples.newest is None:  # it could not be drawn
+            return
         self.on_preview(trainer)
         if self.sounds_of is not None:
             settings = self.samples.dataset.spectrogram
@@ -240,7 +266,7 @@ class TensorBoard(Callback):
         with named_in_errors(self.folder):
             self._writer.close()
 
-    def _add_grid(self, name: str, sheet: Image.Image | None, trainer: Trainer) -> None:
+    def _add_grid(self, name: str, sheet: Image.Image, trainer: Trainer) -> None:
         self._writer.add_image(name, np.asarray(sheet), trainer.steps_taken, dataformats="HW")
 
     def _add_settings(self, config: TrainingConfig) -> None:
@@ -342,37 +368,34 @@ def draw_curves(table: pandas.DataFrame, path: Path) -> Figure:
 
     Faint as measured, bold smoothed.
     """
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    from matplotlib.figure import Figure  # slow to import, and only a snapshot needs it
-
     judged = table.dropna(subset=[DECIDING]) if DECIDING in table else table[:0]
     ticks = table.dropna(subset=["loss_d"])
-    figure = Figure(figsize=(9, 7 if judged.empty else 10), layout="constrained")
-    losses, probabilities, *more = figure.subplots(2 if judged.empty else 3, 1, sharex=True)
-    window = max(1, len(ticks) // 40)
-    marker = "o" if len(ticks) == 1 else None  # a line has two points
-    for axes, columns in (
-        (losses, {"loss_d": "discriminator", "loss_g": "generator"}),
-        (probabilities, {"d_real": "D(x)", "d_fake_before": "D(G(z))"}),
-    ):
-        for column, name in columns.items():
-            (line,) = axes.plot(ticks["images_seen"], ticks[column], alpha=0.25, marker=marker)
-            smooth = ticks[column].rolling(window, min_periods=1).mean()
-            axes.plot(ticks["images_seen"], smooth, color=line.get_color(), label=name)
-        axes.grid(alpha=0.3)
-        axes.legend(loc="center right")
-    losses.set_ylabel("loss")
-    losses.set_ylim(bottom=0)
-    probabilities.set_ylabel("probability of being real")
-    probabilities.set_ylim(0, 1)
-    for axes in more:
-        axes.plot(judged["images_seen"], judged[DECIDING], marker="o", markersize=3, color="tab:green")
-        axes.set_ylabel("kernel distance to validation")
-        # With ticks at powers of ten only, the logarithm is for what spans some.
-        if judged[DECIDING].max() > 100 * max(judged[DECIDING].min(), LINEAR_BELOW):
-            axes.set_yscale("symlog", linthresh=LINEAR_BELOW)
-        axes.grid(alpha=0.3)
-    figure.axes[-1].set_xlabel("images seen")
+    with chart(9, 7 if judged.empty else 10, dpi=100) as (figure, png):
+        losses, probabilities, *more = figure.subplots(2 if judged.empty else 3, 1, sharex=True)
+        window = max(1, len(ticks) // 40)
+        marker = "o" if len(ticks) == 1 else None  # a line has two points
+        for axes, columns in (
+            (losses, {"loss_d": "discriminator", "loss_g": "generator"}),
+            (probabilities, {"d_real": "D(x)", "d_fake_before": "D(G(z))"}),
+        ):
+            for column, name in columns.items():
+                (line,) = axes.plot(ticks["images_seen"], ticks[column], alpha=0.25, marker=marker)
+                smooth = ticks[column].rolling(window, min_periods=1).mean()
+                axes.plot(ticks["images_seen"], smooth, color=line.get_color(), label=name)
+            axes.grid(alpha=0.3)
+            axes.legend(loc="center right")
+        losses.set_ylabel("loss")
+        losses.set_ylim(bottom=0)
+        probabilities.set_ylabel("probability of being real")
+        probabilities.set_ylim(0, 1)
+        for axes in more:
+            axes.plot(judged["images_seen"], judged[DECIDING], marker="o", markersize=3, color="tab:green")
+            axes.set_ylabel("kernel distance to validation")
+            # With ticks at powers of ten only, the logarithm is for what spans some.
+            if judged[DECIDING].max() > 100 * max(judged[DECIDING].min(), LINEAR_BELOW):
+                axes.set_yscale("symlog", linthresh=LINEAR_BELOW)
+            axes.grid(alpha=0.3)
+        figure.axes[-1].set_xlabel("images seen")
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+        temporary.write_bytes(png.getvalue())
     return figure

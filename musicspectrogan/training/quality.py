@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from musicspectrogan.errors import spared
 from musicspectrogan.tensors import as_pixels, generator_at
 from musicspectrogan.training.trainer import Callback, Trainer
 
@@ -32,7 +33,11 @@ class Quality(Callback):
     def on_snapshot(self, trainer: Trainer) -> None:
         """Judge, and tell the other callbacks."""
         if trainer.schedule.judgement_due(trainer.steps_taken, trainer.last_snapshot):
-            trainer.tell("on_quality", self.quality_of(self._samples(trainer)))
+            quality = None
+            with spared("judgement of samples"):
+                quality = self.quality_of(self._samples(trainer))
+            if quality is not None:
+                trainer.tell("on_quality", quality)
 
     @torch.no_grad()
     def _samples(self, trainer: Trainer) -> np.ndarray:

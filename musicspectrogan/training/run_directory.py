@@ -80,6 +80,16 @@ def run_of_checkpoint(path: Path) -> Path:
     return run
 
 
+def lacks_grid(run: Path, position: str) -> bool:
+    """Whether something ended the run between the checkpoint of a position and its grid of samples.
+
+    Args:
+        position: as `Schedule.position_name` has it.
+    """
+    saved, drawn = run / CHECKPOINTS_FOLDER / f"{position}.pt", run / SAMPLES_FOLDER / f"{position}.png"
+    return saved.exists() and not drawn.exists()
+
+
 def evaluation_file(sources: Sequence[Path]) -> Path:
     """Where the evaluation of checkpoint files or folders of images goes: in the run, else right here."""
     if len(sources) > 1:
@@ -88,6 +98,31 @@ def evaluation_file(sources: Sequence[Path]) -> Path:
     name = "evaluation.json" if source.name == LATEST_NAME else f"evaluation_{source.stem}.json"
     parent = source.resolve().parent
     return parent.parent / name if parent.name == CHECKPOINTS_FOLDER else Path(name)
+
+
+def claim_next(run: Path) -> Path:
+    """Make the directory `next_run` has named, or that of a later number if others were quicker.
+
+    A number is one run's, whatever follows it in the name: it is held, by a folder of its own, while that
+    is made sure. This needs no locks, which not all file systems have.
+    """
+    make_folder(run.parent)
+    number, rest = int(run.name[:5]), run.name[5:]
+    while True:
+        held = run.with_name(f".{number:05d}")
+        try:
+            held.mkdir()
+        except FileExistsError:  # somebody is at it, or was killed: the number stays unused
+            number += 1
+            continue
+        try:
+            if all(int(path.name[:5]) != number for path in _numbered(run.parent)):
+                claimed = run.with_name(f"{number:05d}{rest}")
+                make_folder(claimed)
+                return claimed
+        finally:
+            held.rmdir()
+        number += 1
 
 
 def claim(run: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from musicspectrogan.training.batchnorm import synchronise_batchnorm
 from musicspectrogan.training.building import build_networks, build_step
 from musicspectrogan.training.callbacks import (
     Checkpoints,
+    Curves,
     Metrics,
     Samples,
     SoundsOf,
@@ -80,6 +81,8 @@ class Plan:
     start: Checkpoint | None = None
     """Where the weights come from; None for fresh ones."""
     resumed: bool = False
+    numbered: bool = False
+    """Whether `run` may become another number, if that is taken by the time that the run starts."""
     world: World = ALONE
 
     @property
@@ -172,7 +175,7 @@ def plan_run(config: TrainingConfig, output: Path | None = None, world: World = 
         )
     if device.type == "cpu" and config.width > WIDTH_FOR_CPU:
         logger.info("Training on the CPU, where this width is slow; --width 16 suits it better")
-    return Plan(config, run, dataset, model, device, start, world=world)
+    return Plan(config, run, dataset, model, device, start, numbered=output is None, world=world)
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,8 @@ def plan_resumed_run(begun: BegunRun, config: TrainingConfig, world: World = ALO
             f"--resume {path}: the images of {config.dataset} are not those that the run began with; "
             f"start a new run with --init-from {path}"
         )
-    if plan.schedule.steps <= checkpoint.step:
+    is_complete = plan.schedule.steps <= checkpoint.step
+    if is_complete and not run_directory.lacks_grid(run, plan.schedule.position_name(checkpoint.step)):
         raise UserError(
             f"--resume {path}: has its {counted(checkpoint.images_seen, 'image')} "
             f"({counted(checkpoint.epoch, 'epoch')}) already; ask for more with --images or --epochs"
@@ -253,7 +257,7 @@ def with_resolved_paths(config: TrainingConfig) -> TrainingConfig:
 def describe_dry_run(plan: Plan) -> str:
     """What the run would be, with its speed on the device; nothing is written, and no weights are kept."""
     with arithmetic(plan.config.precision), plan.world.joined(plan.device):
-        images_per_second = measured_speed(_set_up(plan, []))
+        images_per_second = measured_speed(_set_up(plan))
     return plan.describe(images_per_second)
 
 
@@ -269,38 +273,43 @@ def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf |
         Interrupted: a signal arrived, and the run was saved.
     """
     with arithmetic(plan.config.precision), plan.world.joined(plan.device):
-        trainer = _set_up(plan, _callbacks(plan, sounds_of, quality_of) if plan.world.is_main else [])
+        trainer = _set_up(plan)
         plan.world.check_alike(
             settings={n: v for n, v in to_plain(plan.config).items() if n not in ("device", *PATHS)},
             images=plan.dataset.fingerprint,
             steps=trainer.steps_taken,
         )
-        with _run_directory(plan) if plan.world.is_main else nullcontext():
+        if not plan.world.is_main:
+            trainer.train()
+            return plan.run
+        with _run_directory(plan) as run:
+            trainer.callbacks = _callbacks(replace(plan, run=run), sounds_of, quality_of)
             trainer.train()
             images = counted(trainer.images_seen, "image")
             epochs = counted(trainer.steps_taken / trainer.schedule.steps_per_epoch, "epoch")
-            logger.info("Done after %s (%s): %s", images, epochs, plan.run)
-    return plan.run
+            logger.info("Done after %s (%s): %s", images, epochs, run)
+    return run
 
 
 @contextmanager
-def _run_directory(plan: Plan) -> Iterator[None]:
+def _run_directory(plan: Plan) -> Iterator[Path]:
     """The run directory with its settings and its log, held against other runs."""
+    run = run_directory.claim_next(plan.run) if plan.numbered else plan.run
     if not plan.resumed:
-        run_directory.claim(plan.run)
-    with sole_writer(plan.run, "training"):
+        run_directory.claim(run)
+    with sole_writer(run, "training"):
         if not plan.resumed:
-            run_directory.create_run(plan.run, plan.config)
-        run_directory.clear_unfinished_files(plan.run)
-        handler = run_directory.log_to(plan.run)
+            run_directory.create_run(run, plan.config)
+        run_directory.clear_unfinished_files(run)
+        handler = run_directory.log_to(run)
         try:
-            run_directory.write_settings(plan.run, plan.config)
+            run_directory.write_settings(run, plan.config)
             logger.info(
-                "Training %s on %s; everything goes to %s", plan.config.gan, plan.images_in_words, plan.run
+                "Training %s on %s; everything goes to %s", plan.config.gan, plan.images_in_words, run
             )
             for line in plan.remarks:
                 logger.warning(line)
-            yield
+            yield run
         finally:
             logging.getLogger("musicspectrogan").removeHandler(handler)
             handler.close()
@@ -323,21 +332,7 @@ def _check_shares(config: TrainingConfig, processes: int) -> None:
         )
 
 
-def _callbacks(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None) -> list[Callback]:
-    samples = Samples(plan.run, plan.config.gan, plan.dataset, plan.config.seed)
-    return [
-        ProgressLog(),
-        Watch(),
-        *([Quality(quality_of, plan.config.seed)] if quality_of else []),
-        Metrics(plan.run),
-        samples,
-        TensorBoard(plan.run, samples, sounds_of),
-        # Last: what a checkpoint stands for is all there when it is.
-        Checkpoints(plan.run, plan.model, plan.dataset),
-    ]
-
-
-def _set_up(plan: Plan, callbacks: Sequence[Callback]) -> Trainer:
+def _set_up(plan: Plan) -> Trainer:
     config, device = plan.config, plan.device
     generator, discriminator = build_networks(config, plan.model)
     start = plan.start
@@ -371,11 +366,26 @@ def _set_up(plan: Plan, callbacks: Sequence[Callback]) -> Trainer:
         batches,
         step,
         ema,
-        callbacks,
         take_step=RecordedStep(step) if recorded else step,
         steps_taken=plan.steps_taken,
         world=plan.world,
     )
+
+
+def _callbacks(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None) -> list[Callback]:
+    """What the first process does beside training, in this order."""
+    samples = Samples(plan.run, plan.config.gan, plan.dataset, plan.config.seed)
+    return [
+        ProgressLog(),
+        Watch(),
+        *([Quality(quality_of, plan.config.seed)] if quality_of else []),
+        Metrics(plan.run),
+        Checkpoints(plan.run, plan.model, plan.dataset),
+        # Weights are saved before anything is drawn, whatever happens then; a resumed run draws what is owed.
+        Curves(plan.run),
+        samples,
+        TensorBoard(plan.run, samples, sounds_of),
+    ]
 
 
 def _load_weights(network: nn.Module, weights: dict[str, torch.Tensor], config: TrainingConfig) -> None:

@@ -92,6 +92,11 @@ class Schedule:
         is_extra = not self._is_due(self.steps, every)  # the one at the run's end
         return min(due - done + is_extra, self.epochs - ended)
 
+    def position_name(self, step: int) -> str:
+        """Names files so that they sort: epoch_0007 after it, epoch_0007_images_00012345 within the next."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        return f"epoch_{epoch:04d}" + (f"_images_{step * self.config.batch_size:08d}" if within else "")
+
     def judgement_due(self, step: int, since: int) -> bool:
         """Whether the snapshot after `step` judges samples, where the last one came after step `since`."""
         if step == self.steps:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from musicspectrogan.counts import rounded_time
-from musicspectrogan.errors import Interrupted, UserError
+from musicspectrogan.errors import Interrupted, UserError, spared
 from musicspectrogan.tensors import generator_at
 from musicspectrogan.training.batches import Batches
 from musicspectrogan.training.budget import SnapshotBudget
@@ -48,6 +48,11 @@ class Tick:
 
 class Callback:
     """Something that happens beside training. Every method may be left as it is."""
+
+    spares = ""
+    """What is lost where a method fails, and training goes on; empty where training ends."""
+    fails_for_good = False
+    """Whether it is left out from then on."""
 
     def on_start(self, trainer: Trainer) -> None:
         """Before the first step of this process."""
@@ -126,9 +131,8 @@ class Trainer:
 
     @property
     def position_name(self) -> str:
-        """Names files so that they sort: epoch_0007 after it, epoch_0007_images_00012345 within the next."""
-        within = self.steps_taken % self.batches.steps_per_epoch
-        return f"epoch_{self.epochs_done:04d}" + (f"_images_{self.images_seen:08d}" if within else "")
+        """Names the files that belong to it."""
+        return self.schedule.position_name(self.steps_taken)
 
     def train(self) -> None:
         """Train to the run's end, which need not be an epoch's.
@@ -184,7 +188,15 @@ class Trainer:
     def tell(self, event: str, *arguments: object) -> None:
         """Call that method of every callback, in their order."""
         for callback in self.callbacks:
-            getattr(callback, event)(self, *arguments)
+            if not callback.spares:
+                getattr(callback, event)(self, *arguments)
+                continue
+            failed = True
+            with spared(callback.spares):
+                getattr(callback, event)(self, *arguments)
+                failed = False
+            if failed and callback.fails_for_good:
+                self.callbacks = [other for other in self.callbacks if other is not callback]
 
     def _tick(self) -> None:
         """Tell the callbacks what the steps since the last tick gave."""

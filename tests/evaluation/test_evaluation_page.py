@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
 import math
 import re
 from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from chromium import Tab
 from conftest import Elements
 from PIL import Image
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.evaluation import evaluate as evaluating
 from musicspectrogan.evaluation import pictures
 from musicspectrogan.evaluation.evidence import Cloud, Curves, Evidence, Twin
 from musicspectrogan.evaluation.page import write_comparison, write_page
 from musicspectrogan.evaluation.report import MEASURES, Figure, Report
 from musicspectrogan.evaluation.resampling import Estimate
+from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.evaluation.tables import written
 from musicspectrogan.evaluation.verdict import comparison_verdict, verdict
 
@@ -319,3 +325,47 @@ def test_any_ratio_can_be_drawn(value):
 
     assert own_pixels(Estimate(value, 0.5), None) > 50
     assert own_pixels(None, None) == 0
+
+
+def test_a_picture_that_cannot_be_drawn_costs_that_picture(tmp_path, monkeypatch, caplog):
+    logging.getLogger("musicspectrogan").propagate = True
+    whole = PageElements(page_of(tmp_path, report_of(), evidence_of(["jazz", "rock"])))
+
+    def fail(*shown: object) -> None:
+        raise RuntimeError("no such font")
+
+    monkeypatch.setattr(pictures, "_log_axis", fail)  # of two charts
+    monkeypatch.setattr(pictures, "_shrunk", fail)  # of all sheets
+    page = PageElements(page_of(tmp_path, report_of(), evidence_of(["jazz", "rock"])))
+    lost = {alt for alt, _ in whole.pictures} - {alt for alt, _ in page.pictures}
+    assert any("ratios" in alt for alt in lost) and "Chart: modulation spectrum" in lost
+    assert {"Chart: level in each band"} <= {alt for alt, _ in page.pictures}
+    assert len(page.pictures) == 5  # bands, two matrices, two clouds
+    assert [record.message for record in caplog.records] == [
+        f"No picture on the page ({name}) (RuntimeError: no such font); everything else goes on"
+        for name in ("ratios", "sheet", "modulation")
+    ]
+    assert whole.all("table", "class") == page.all("table", "class")
+
+
+def test_figures_are_written_before_a_page_that_fails(tmp_path, monkeypatch):
+    """With the measuring left out: it takes a while, and is another matter."""
+    report = report_of()
+    judge = SimpleNamespace(report=lambda: report)
+    monkeypatch.setattr(evaluating, "load_splits", lambda root, split: SimpleNamespace(training=None))
+    monkeypatch.setattr(evaluating, "images_in", lambda *of: None)
+    monkeypatch.setattr(evaluating, "make_yardstick", lambda *of: None)
+    monkeypatch.setattr(evaluating, "Judge", lambda *of: judge)
+    seen = []
+
+    def evidence_of(judge: object) -> None:
+        seen.append((tmp_path / "out.json").is_file())
+        raise ValueError("not enough points")
+
+    monkeypatch.setattr(evaluating, "evidence_of", evidence_of)
+    outcome = evaluating.evaluate(
+        EvaluateConfig(dataset=tmp_path), {"a": tmp_path}, tmp_path / "out.json", torch.device("cpu")
+    )
+    assert seen == [True] and outcome.page is None
+    assert json.loads((tmp_path / "out.json").read_text())["figures"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json"]

@@ -22,6 +22,7 @@ from processes import in_background, killed_at, wait_until, workers_below
 from runs import SMALL, assert_same_dataset, assert_same_run
 
 from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_directory import lacks_grid
 
 Tried = Callable[[str, int], None]
 
@@ -169,6 +170,8 @@ def test_training(
                 for path in run.glob("checkpoints/*.pt"):
                     load_checkpoint(path)
                 if any(run.glob("checkpoints/*.pt")) and load_checkpoint(run).epoch == EPOCHS:
+                    if lacks_grid(run, f"epoch_{EPOCHS:04d}"):
+                        command("run.py", "--resume", run, cwd=tmp_path)
                     break  # it had all but ended
                 begun = (run / "config.yaml").exists()
                 if any(run.glob("checkpoints/*.pt")) or (begun and rng.random() < 0.5):
@@ -203,8 +206,11 @@ def test_building_the_cache(
             path.unlink()
         group, wait = seed % 2 == 1, rng.uniform(0.0, 0.5)
         with in_background(*line, cwd=tmp_path) as process:
-            half = cache.with_name(f".{cache.name}.tmp")
-            wait_until(lambda: half.exists() or process.poll() is not None, "no cache", 120)  # noqa: B023
+            wait_until(
+                lambda: any(data.glob(f".{cache.name}.*")) or process.poll() is not None,
+                "no cache",
+                120,
+            )
             time.sleep(wait)
             (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
             process.communicate(timeout=60)

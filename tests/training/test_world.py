@@ -279,17 +279,28 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
         Processes(Place(0, 2, 0)).device("mps")
 
 
+TORCHRUNS = {
+    "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"
+}  # fmt: skip
+
+
 def test_the_place_is_torchruns(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+    for name in TORCHRUNS:
         monkeypatch.delenv(name, raising=False)
     assert this_process() == Place(0, 1, 0)
-    for name, value in (("RANK", "5"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")):
+    for name, value in TORCHRUNS.items():
         monkeypatch.setenv(name, value)
     assert this_process() == Place(rank=5, size=8, local_rank=1)
+    for name in TORCHRUNS:  # what a cluster's job leaves in a shell is no launcher's
+        with monkeypatch.context() as patch:
+            patch.delenv(name)
+            assert this_process() == Place(0, 1, 0), name
+    monkeypatch.setenv("RANK", "8")
+    assert this_process() == Place(0, 1, 0)
 
 
 def test_what_only_a_later_process_meets_is_told_after_all(monkeypatch, capsys):
-    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+    for name, value in TORCHRUNS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(cli, "UNTIL_ENDED", 0.01)
     assert cli._complain("no room", 2) == 2
