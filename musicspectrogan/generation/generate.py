@@ -24,7 +24,7 @@ from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.generation.settings import GenerateConfig
 from musicspectrogan.generation.sound import sound_of_loop, sounds_of
 from musicspectrogan.progress import progress_bar
-from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint
+from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint, dataset_at_hand
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
     output = config.output or _new_folder(source)
     make_folder(output)
     items = []
+    dataset = dataset_at_hand(checkpoint, source)
     with progress_bar(
         total=len(rows) * len(config.seed_list()), description="Generating", unit="sound"
     ) as bar:
@@ -75,7 +76,7 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
             for sound in _sounds(config, sampler, (genre, ends), settings):
                 items.append(_write(sound, config, settings, digest, output))
                 bar.update()
-            items += _real_items(checkpoint, genre, config, output)
+            items += _real_items(checkpoint, dataset, genre, config, output)
     facts = {
         "checkpoint": f"{source.name} ({digest})",
         "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, {checkpoint.epoch} epochs, "
@@ -162,9 +163,12 @@ def _write(
     return PageItem(sound.genre, f"seed {sound.seed}", image, audio, columns=sound.image.shape[1])
 
 
-def _real_items(checkpoint: Checkpoint, genre: str, config: GenerateConfig, output: Path) -> list[PageItem]:
-    """Some images of the genre that the model was trained on, and their sound, where they are at hand."""
-    dataset = Path(checkpoint.training["dataset"])
+def _real_items(
+    checkpoint: Checkpoint, dataset: Path | None, genre: str, config: GenerateConfig, output: Path
+) -> list[PageItem]:
+    """Some images of the genre from what the model was trained on, and their sound, where it is at hand."""
+    if dataset is None:
+        return []
     try:
         folders = [f for f in visible_folders(dataset) if genre in (f.name, NO_GENRE)]
         paths = [path for folder in folders for path in sorted(folder.glob("*.png"))]

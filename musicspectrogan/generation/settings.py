@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicspectrogan.config import check_at_least
-from musicspectrogan.errors import UserError, check_choice
+from musicspectrogan.errors import SettingError, UserError, check_choice
 from musicspectrogan.launch import check_device
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
@@ -46,9 +46,9 @@ class GenerateConfig:
         check_at_least(self, count=1)
         check_choice("format", self.format, FORMATS)
         if not 0 < self.truncation <= 2:
-            raise UserError(f"truncation: {self.truncation} is not allowed; give more than 0, at most 2")
+            raise SettingError("truncation", f"{self.truncation} is not allowed; give more than 0, at most 2")
         if self.seconds is not None and not 0 < self.seconds <= 3600:
-            raise UserError(f"seconds: {self.seconds} is not allowed; give more than 0, at most 3600")
+            raise SettingError("seconds", f"{self.seconds} is not allowed; give more than 0, at most 3600")
         if self.seconds is None and (self.loop or self.morph):
             raise UserError("--loop and --morph are for continuous pieces; give --seconds too")
         # Its encoder puts 1,105 samples before the first and fills the last frame; few players drop these.
@@ -71,9 +71,9 @@ class GenerateConfig:
             first, dash, last = part.strip().partition("-")
             ends = (first, last if dash else first)
             if not all(end.isdecimal() and len(end) <= MOST_DIGITS for end in ends):
-                raise UserError(f"seeds: {self.seeds[:80]!r} is not allowed; write 0-7 or 3,5,9")
+                raise SettingError("seeds", f"{self.seeds[:80]!r} is not allowed; write 0-7 or 3,5,9")
             numbers = range(int(ends[0]), int(ends[1]) + 1)
             if not numbers or len(seeds) + len(numbers) > LARGEST_SEED_LIST:
-                raise UserError(f"seeds: {self.seeds!r} names none, or more than {LARGEST_SEED_LIST}")
+                raise SettingError("seeds", f"{self.seeds!r} names none, or more than {LARGEST_SEED_LIST}")
             seeds += numbers
         return list(dict.fromkeys(seeds))

@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.config import to_plain
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.data.grids import save_grid
 from musicspectrogan.errors import UserError, printable
@@ -37,6 +36,7 @@ from musicspectrogan.training.checkpoint import (
     save_checkpoint,
 )
 from musicspectrogan.training.run_directory import SAMPLES_FOLDER
+from musicspectrogan.training.settings import to_portable
 from musicspectrogan.training.trainer import Callback, Tick, Trainer
 
 logger = logging.getLogger(__name__)
@@ -328,7 +328,7 @@ class Checkpoints(Callback):
         return Checkpoint(
             gan=trainer.config.gan,
             model=self.model,
-            training=to_plain(trainer.config),
+            training=to_portable(trainer.config),
             genres=self.dataset.genres,
             spectrogram=self.dataset.spectrogram,
             generator=step.generator.state_dict(),
@@ -340,6 +340,7 @@ class Checkpoints(Callback):
             step=trainer.steps_taken,
             images_seen=trainer.images_seen,
             dataset_fingerprint=self.dataset.fingerprint,
+            dataset_contents=self.dataset.contents,
             quality=self._quality,
         )
 

@@ -21,6 +21,9 @@ from musicspectrogan.config import check_at_least
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import safe_name, visible_folders
 
+# What a source module defines.
+DEFINED = ("OPTIONS", "find_tracks")
+
 
 @dataclass(frozen=True)
 class Track:
@@ -39,6 +42,8 @@ class Track:
     """What is known to be wrong with this file; added to its line in the report."""
     excluded: str = ""
     """Why it is left out by choice, before any attempt; empty: it is converted."""
+    name: str = ""
+    """The path below the input folder, for the report; filled in when all tracks are found."""
 
 
 @dataclass(frozen=True)
