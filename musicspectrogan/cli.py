@@ -91,7 +91,7 @@ def train(arguments: list[str], program: str) -> None:
     world = world_of_this_process()
 
     def with_flags(settings: TrainingConfig) -> TrainingConfig:
-        return parse_flags(TrainCommand, arguments, default=TrainCommand(settings)).settings
+        return parse_flags(TrainCommand, arguments, default=TrainCommand(settings), program=program).settings
 
     settings = command.settings
     if command.config is not None:

@@ -50,7 +50,9 @@ def parse_flags(
     Raises:
         UserError: an unknown flag or a bad value.
     """
-    _refuse_unknown_flags(settings_class, arguments)
+    see_help = f"; see {program or Path(sys.argv[0]).name} --help"
+    if not {"-h", "--help"} & set(arguments):
+        _refuse_unknown_flags(settings_class, arguments, see_help)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -65,7 +67,7 @@ def parse_flags(
     except SystemExit as exit_:
         if exit_.code in (0, None):
             raise
-        raise UserError(_one_line(complaint.getvalue())) from None
+        raise UserError(_one_line(complaint.getvalue()) + see_help) from None
 
 
 def config_file(path: Path) -> Path:
@@ -242,7 +244,7 @@ def _as_flag(key: str, value: object) -> list[str]:
     return [f"{flag}={value}"]
 
 
-def _refuse_unknown_flags(settings_class: type, arguments: Sequence[str]) -> None:
+def _refuse_unknown_flags(settings_class: type, arguments: Sequence[str], see_help: str) -> None:
     """Raise UserError for a flag that is none, with the one that is meant."""
     settings = _names_in(settings_class)
     for argument in arguments:
@@ -252,7 +254,7 @@ def _refuse_unknown_flags(settings_class: type, arguments: Sequence[str]) -> Non
             continue
         meant = setting_meant(name, settings)
         hint = f" (did you mean {flag_of(meant)}?)" if meant else ""
-        raise UserError(f"unknown flag {flag}{hint}; see {Path(sys.argv[0]).name} --help")
+        raise UserError(f"unknown flag {flag}{hint}{see_help}")
 
 
 def _names_in(settings_class: type) -> list[str]:
@@ -270,8 +272,7 @@ def _one_line(box: str) -> str:
     text = re.split(r"Argument helptext:|For full helptext|Perhaps you meant|Got errors:", text)[0]
     text = re.sub(r"^Error parsing (--[\w-]+)", r"\1", text.strip().rstrip("."))
     text = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", text)
-    text = re.sub(r"could not convert string to float: (.*)", r"\1 is not a number", text)
-    return f"{text}; see {Path(sys.argv[0]).name} --help"
+    return re.sub(r"could not convert string to float: (.*)", r"\1 is not a number", text)
 
 
 def _expanded(path: str) -> Path:

@@ -86,9 +86,14 @@ def check_options(gan: str, config: ModelConfig) -> None:
     """Raise UserError for a switch that the model does not know."""
     for field in fields(config):
         changed = field.default is not MISSING and getattr(config, field.name) != field.default
-        if changed and field.name not in _module(gan).OPTIONS:
+        if changed and field.name not in options_of(gan):
             flag = field.name.replace("_", "-")
             raise UserError(f"--{flag} means nothing for --gan {gan}; leave it away")
+
+
+def options_of(gan: str) -> tuple[str, ...]:
+    """The switches of `ModelConfig` that the model knows."""
+    return tuple(_module(gan).OPTIONS)
 
 
 def is_conditional(gan: str) -> bool:

@@ -81,12 +81,21 @@ def check_networks(gan: str, networks: tuple[nn.Module, nn.Module], model: Model
             raise PluginError(f"{what}: no gradient reaches the weights of its {name}: does it detach them?")
 
 
+def _check_loss(name: str) -> None:
+    """Raise PluginError for a loss that is no scalar, or not finite where the players are undecided."""
+    loss, logits = LOSSES[name], torch.zeros(CHECKED_IMAGES, requires_grad=True)
+    for player, given in (("discriminator", logits), ("generator", logits if loss.is_relative else None)):
+        value = getattr(loss, player)(logits, given)
+        if value.shape != () or not value.isfinite():
+            raise PluginError(f"--loss {name}: for the {player} it is {value}; a finite scalar is expected")
+
+
 def _check_tensor(what: str, found: object, shape: tuple[int, ...], expected: str) -> None:
-    size = f"{expected}, here {shape}"
+    size = f"expected are {expected}, here {shape}"
     if not isinstance(found, torch.Tensor):
-        raise PluginError(f"{what} gives a {type(found).__name__}; {size} are expected")
+        raise PluginError(f"{what} gives a {type(found).__name__}; {size}")
     if found.shape != shape:
-        raise PluginError(f"{what} gives a tensor of shape {tuple(found.shape)}; {size} are expected")
+        raise PluginError(f"{what} gives a tensor of shape {tuple(found.shape)}; {size}")
     if found.dtype != torch.float32:
         raise PluginError(f"{what} gives {found.dtype}; torch.float32 is expected")
     if not found.isfinite().all():
@@ -112,6 +121,7 @@ def build_step(
     # are wrong in it (https://github.com/pytorch/pytorch/issues/175189).
     layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
     generator, discriminator = (network.to(device, memory_format=layout) for network in networks)
+    _check_loss(config.loss)
     return AdversarialStep(
         generator,
         discriminator,

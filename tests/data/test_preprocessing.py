@@ -143,7 +143,7 @@ class TestWhatIsWritten:
             "format_version": 1,
             "source": "gtzan",
             "spectrogram": DEFAULT_SPECTROGRAM,
-            "selection": {"input": str(gtzan_tree)},
+            "selection": {"input": gtzan_tree.name},
             "genres": list(GENRES),
             "tracks": tracks,
         }
@@ -153,7 +153,7 @@ class TestWhatIsWritten:
         assert sorted(lines) == [f"{genre}.{index:05d}" for genre in GENRES for index in range(4)]
         for name, line in lines.items():
             assert (line["status"], line["reason"], line["segments"]) == ("converted", "", "2")
-            assert Path(line["path"]) == gtzan_tree / line["genre"] / f"{name}.wav"
+            assert Path(line["path"]) == Path(line["genre"], f"{name}.wav")
 
     def test_no_other_file_is_left(self, images: Path) -> None:
         beside = set(files_in(images)) - set(images_in(images))
@@ -573,7 +573,7 @@ class TestDatasets:
         assert written["source"] == "fma"
         assert written["genres"] == ["Hip-Hop", "Old-Time-Historic"]
         assert written["selection"] == {
-            "input": str(tmp_path / "fma"),
+            "input": "fma",
             "subset": "medium",
             "license": "attribution",
         }
