@@ -55,8 +55,13 @@ def check_networks(gan: str, networks: tuple[nn.Module, nn.Module], model: Model
     for name, network in zip(("Generator", "Discriminator"), networks, strict=True):
         if not isinstance(network, nn.Module) or not any(True for _ in network.parameters()):
             raise PluginError(f"{what}: its {name} is no torch.nn.Module with weights to train")
-    with blamed_on_plugin(models, f"{what} for reading checkpoints"), torch.device("meta"):
-        models.build(gan, model)
+    try:
+        with torch.device("meta"):
+            models.build(gan, model)
+    except PluginError as error:
+        raise PluginError(
+            f"{error}; a checkpoint is checked against a model without memory, on the device meta"
+        ) from error
     generator, discriminator = (deepcopy(network) for network in networks)
     labels = torch.arange(CHECKED_IMAGES) % model.n_genres
     latents = torch.randn(CHECKED_IMAGES, model.latent_dim)

@@ -170,7 +170,7 @@ EXACT = [case for case in CASES if not case.startswith(("cgan, each", "cgan in b
 @pytest.mark.parametrize("case", EXACT)
 def test_several_processes_find_the_gradients_of_one_with_the_whole_batch(case, together):
     expected = one_step(case, ALONE)
-    assert sum(name.startswith("G gradient") for name in expected) > 3
+    assert any(name.startswith("G gradient") for name in expected)
     if "relativistic" in case or CASES[case][1] == "relativistic":
         # Their middle is that of a share.
         expected = {name: v for name, v in expected.items() if not name.startswith("value d_")}
