@@ -47,7 +47,6 @@ class Outcome:
     reference_db: float
     """Mel power in dB that white stands for."""
     path: str
-    """The input file, below the input folder; in older reports the whole path."""
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ def preprocess(config: PreprocessConfig) -> Manifest:
 
 def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Manifest:
     tracks = _find_tracks(config)
+    if not tracks:
+        raise UserError(f"--input {config.input}: no music of the kind --dataset {config.dataset} in it")
     # A dataset may be given away: it does not tell where on this machine the music lies.
     below = config.input or Path()
     tracks = [replace(track, name=os.path.relpath(track.path, below)) for track in tracks]

@@ -18,12 +18,18 @@ from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import AdversarialStep
 from musicspectrogan.training.world import ALONE, World
 
+CPU = torch.device("cpu")
 # Images in the batch that a model is tried with. No other size there is likely to equal it.
 CHECKED_IMAGES = 3
 
 
-def build_networks(config: TrainingConfig, model: ModelConfig) -> tuple[nn.Module, nn.Module]:
+def build_networks(
+    config: TrainingConfig, model: ModelConfig, device: torch.device = CPU
+) -> tuple[nn.Module, nn.Module]:
     """Generator and discriminator on the CPU. Their weights follow from the seed and leave no trace.
+
+    Args:
+        device: where they are to be trained, and are tried now.
 
     Raises:
         UserError: the model is not what `models` asks for, or the settings ask for gradient penalties on a
@@ -32,7 +38,7 @@ def build_networks(config: TrainingConfig, model: ModelConfig) -> tuple[nn.Modul
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # torch.manual_seed is for every device's
         generator, discriminator = models.build(config.gan, model)
-        check_networks(config.gan, (generator, discriminator), model)
+        check_networks(config.gan, (generator, discriminator), model, device)
     mixes_images = any(isinstance(module, nn.BatchNorm2d) for module in discriminator.modules())
     if mixes_images and (config.r1 or config.r2):
         raise UserError(
@@ -42,7 +48,9 @@ def build_networks(config: TrainingConfig, model: ModelConfig) -> tuple[nn.Modul
     return generator, discriminator
 
 
-def check_networks(gan: str, networks: tuple[nn.Module, nn.Module], model: ModelConfig) -> None:
+def check_networks(
+    gan: str, networks: tuple[nn.Module, nn.Module], model: ModelConfig, device: torch.device = CPU
+) -> None:
     """Hold a model to what the package `models` asks for, with copies of its networks and a small batch.
 
     Much of what is wrong would train without complaint: logits (B, 1) broadcast against (B,), for one.
@@ -62,9 +70,9 @@ def check_networks(gan: str, networks: tuple[nn.Module, nn.Module], model: Model
         raise PluginError(
             f"{error}; a checkpoint is checked against a model without memory, on the device meta"
         ) from error
-    generator, discriminator = (deepcopy(network) for network in networks)
-    labels = torch.arange(CHECKED_IMAGES) % model.n_genres
-    latents = torch.randn(CHECKED_IMAGES, model.latent_dim)
+    generator, discriminator = (deepcopy(network).to(device) for network in networks)
+    labels = torch.arange(CHECKED_IMAGES, device=device) % model.n_genres
+    latents = torch.randn(CHECKED_IMAGES, model.latent_dim).to(device)
     shape = (CHECKED_IMAGES, 1, model.image_size, model.image_size)
     mixtures = F.one_hot(labels, model.n_genres).float()
     for kind, given in (("genres", labels), ("mixtures of genres", mixtures)):

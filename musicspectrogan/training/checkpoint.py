@@ -18,7 +18,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import from_plain, read_yaml, to_plain
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.errors import UserError, not_one_of
-from musicspectrogan.filesystem import whole_file
+from musicspectrogan.filesystem import visible_folders, whole_file
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.plugins import PluginError
 from musicspectrogan.torchfiles import TorchFileError, check_weights, read_torch_file, write_torch_file
@@ -220,10 +220,13 @@ def dataset_at_hand(checkpoint: Checkpoint, path: Path) -> Path | None:
     """The folder that it was trained on; None where it is gone, or holds other images now."""
     dataset = dataset_of(checkpoint, path)
     try:
-        images = dataset and images_in(
-            dataset, checkpoint.training["split"], checkpoint.training["image_size"]
-        )
-    except OSError:  # another user's
+        # First by the folders' names, which cost nothing: a stranger's checkpoint may name any folder.
+        if dataset is None or not {folder.name for folder in visible_folders(dataset)} >= {
+            *checkpoint.genres
+        }:
+            return None
+        images = images_in(dataset, checkpoint.training["split"], checkpoint.training["image_size"])
+    except OSError:  # gone, or another user's
         return None
     return dataset if images and checkpoint.is_trained_on(images) else None
 

@@ -302,7 +302,7 @@ def _check_shares(config: TrainingConfig, processes: int) -> None:
 
 def _set_up(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None) -> Trainer:
     config, device = plan.config, plan.device
-    generator, discriminator = build_networks(config, plan.model)
+    generator, discriminator = build_networks(config, plan.model, device)
     start = plan.start
     if start is not None:
         _load_weights(generator, start.generator, config)

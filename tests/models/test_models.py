@@ -134,6 +134,17 @@ def test_in_eval_mode_an_image_does_not_depend_on_its_neighbours(gan):
 
 
 @pytest.mark.parametrize("gan", models.names())
+def test_a_model_computes_where_its_inputs_are(gan):
+    """Which is on a GPU, mostly; the device meta stands for it, where there are shapes and no numbers."""
+    meta = torch.device("meta")
+    with meta:
+        generator, discriminator = models.build(gan, config())
+    latents, labels = (given.to(meta) for given in inputs(config()))
+    images = generator(latents, labels)
+    assert images.device == discriminator(images, labels).device == meta
+
+
+@pytest.mark.parametrize("gan", models.names())
 def test_the_same_seed_builds_the_same_weights(gan):
     built = []
     for seed in (3, 3, 4):
