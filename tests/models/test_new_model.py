@@ -159,7 +159,8 @@ OPTIONS = ("limit",)
 
 def find_tracks(root, selection):
     root = require_folder(root, "my music")
-    return [track for folder in visible_folders(root) for track in tracks_of_class_folder(folder, folder.name)]
+    folders = visible_folders(root)
+    return [track for folder in folders for track in tracks_of_class_folder(folder, folder.name)]
 """
 LOSS = """
 LOSSES["leastsquares"] = Loss(
