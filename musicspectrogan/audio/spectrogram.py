@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from musicspectrogan.errors import SettingError, UserError
+from musicspectrogan.errors import SettingError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -63,16 +63,20 @@ class SpectrogramConfig:
         if not 1000 <= self.sample_rate <= 384000:
             raise SettingError("sample_rate", f"{self.sample_rate} Hz is not allowed; give 1000 to 384000")
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
-            raise UserError(
-                f"f_min {self.f_min:g} and f_max {self.f_max:g} Hz must satisfy "
-                f"0 <= f_min < f_max <= {self.sample_rate / 2:g} (half the sample rate)"
+            raise SettingError(
+                "f_max",
+                f"{self.f_max:g} Hz above a lowest frequency of {self.f_min:g} Hz is not allowed; both "
+                f"must be from 0 to {self.sample_rate / 2:g} (half the sample rate)",
             )
         if self.f_max - self.f_min < 1.0:
-            raise UserError(f"f_min {self.f_min:g} and f_max {self.f_max:g} Hz must be at least 1 Hz apart")
+            raise SettingError(
+                "f_max", f"{self.f_max:g} Hz is not allowed; it must be at least 1 Hz above the lowest"
+            )
         if self.hop_length > self.n_fft * 3 / 4:  # beyond, there is no way back to sound
-            raise UserError(
-                f"hop_length {self.hop_length} and n_fft {self.n_fft}: frames must overlap by a quarter at "
-                f"least; give a hop_length of up to {self.n_fft * 3 // 4}, or a larger n_fft"
+            raise SettingError(
+                "hop_length",
+                f"{self.hop_length} is not allowed: Fourier frames of {self.n_fft} samples must overlap by a "
+                f"quarter at least; give up to {self.n_fft * 3 // 4}, or longer frames",
             )
 
     @classmethod

@@ -212,7 +212,7 @@ def test_changes_replace_the_usual_values_and_none_keeps_them() -> None:
         ({"f_max": 11026.0}, "f_max"),
         ({"f_max": math.nan}, "f_max"),
         ({"sample_rate": 8000}, "f_max"),
-        ({"f_max": 0.5}, "at least 1 Hz apart"),
+        ({"f_max": 0.5}, "at least 1 Hz above"),
         ({"hop_length": 1537}, "give a hop_length of up to 1536"),
         ({"n_fft": 1024}, "give a hop_length of up to 768"),
     ],

@@ -615,13 +615,13 @@ class TestWhatIsRefused:
             ("--dataset gtzan --input MUSIC --outptu x", "--outptu.*(did you mean --output?)"),
             ("--dataset gtzan --input MUSIC --jobs many", "many"),
             ("--dataset gtzan --input MUSIC --jobs 0", "jobs: 0 is not allowed; it must be at least 1"),
-            ("--dataset gtzan --input MUSIC --image-size 100", "image_size: 100 is not one of 64, 128, 256"),
+            ("--dataset gtzan --input MUSIC --image-size 100", "--image-size: 100 is not one of 64"),
             (
                 "--dataset demo --tracks-per-genre 1 --image-size 65",
-                "image_size: 65 is not one of 64, 128, 256",
+                "--image-size: 65 is not one of 64, 128, 256",
             ),
-            ("--dataset gtzan --input MUSIC --f-max 12000", "f_max 12000 Hz must satisfy"),
-            ("--dataset gtzan --input MUSIC --top-db nan", "top_db: nan is not allowed"),
+            ("--dataset gtzan --input MUSIC --f-max 12000", "--f-max: 12000 Hz above"),
+            ("--dataset gtzan --input MUSIC --top-db nan", "--top-db: nan is not allowed"),
             ("--dataset gtzan --input MUSIC --subset small", "--subset means nothing for --dataset gtzan"),
             (
                 "--dataset fma --input MUSIC --exclude-faults",

@@ -219,7 +219,7 @@ def test_parts_of_the_wrong_kind_are_named(tmp_path, change, told):
         ("spectrogram", {"n_fft": 2**40}, "n_fft"),
         ("spectrogram", {"sample_rate": 0}, "sample_rate: 0 is not allowed"),
         ("spectrogram", {"hop_length": 0.5}, "hop_length: float"),
-        ("spectrogram", {"f_max": float("nan")}, "f_max nan"),
+        ("spectrogram", {"f_max": float("nan")}, "f_max: nan"),
         ("spectrogram", {"top_db": float("inf")}, "top_db: inf"),
     ],
 )
