@@ -62,15 +62,13 @@ class SpectrogramConfig:
                 raise SettingError(name, f"{getattr(self, name)} is not allowed; it is at most {most}")
         if not 1000 <= self.sample_rate <= 384000:
             raise SettingError("sample_rate", f"{self.sample_rate} Hz is not allowed; give 1000 to 384000")
-        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
+        if not self.f_min >= 0:
+            raise SettingError("f_min", f"{self.f_min:g} Hz is not allowed; it must be at least 0")
+        if not self.f_min + 1 <= self.f_max <= self.sample_rate / 2:
             raise SettingError(
                 "f_max",
-                f"{self.f_max:g} Hz above a lowest frequency of {self.f_min:g} Hz is not allowed; both "
-                f"must be from 0 to {self.sample_rate / 2:g} (half the sample rate)",
-            )
-        if self.f_max - self.f_min < 1.0:
-            raise SettingError(
-                "f_max", f"{self.f_max:g} Hz is not allowed; it must be at least 1 Hz above the lowest"
+                f"{self.f_max:g} Hz is not allowed; it must be at least 1 Hz above --f-min, {self.f_min:g} Hz, "
+                f"and at most {self.sample_rate / 2:g} (half the sample rate)",
             )
         if self.hop_length > self.n_fft * 3 / 4:  # beyond, there is no way back to sound
             raise SettingError(

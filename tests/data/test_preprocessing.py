@@ -620,7 +620,10 @@ class TestWhatIsRefused:
                 "--dataset demo --tracks-per-genre 1 --image-size 65",
                 "--image-size: 65 is not one of 64, 128, 256",
             ),
-            ("--dataset gtzan --input MUSIC --f-max 12000", "--f-max: 12000 Hz above"),
+            (
+                "--dataset gtzan --input MUSIC --f-max 12000",
+                "--f-max: 12000 Hz is not allowed; .*half the sample rate",
+            ),
             ("--dataset gtzan --input MUSIC --top-db nan", "--top-db: nan is not allowed"),
             ("--dataset gtzan --input MUSIC --subset small", "--subset means nothing for --dataset gtzan"),
             (
