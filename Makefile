@@ -16,10 +16,10 @@ help:
 	@echo "make clean    remove the environment and what the demo made"
 
 # The stamp file tells which requirements the environment holds, so that nothing is installed twice.
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt pyproject.toml
 	@echo "Installing into $(VENV): about two minutes and 5 GB"
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt

@@ -23,12 +23,13 @@ import tyro
 
 from musicspectrogan import __version__, surroundings
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.config import parse_flags, read_yaml
+from musicspectrogan.config import config_file, parse_flags, read_yaml
 from musicspectrogan.errors import (
     Interrupted,
+    SettingError,
     UserError,
-    check_choice,
     in_debugging,
+    not_one_of,
     printable,
     spared,
     told_of_system,
@@ -70,12 +71,12 @@ class TrainCommand:
 
     settings: TrainingConfig
     config: Path | None = None
-    """YAML file of settings; flags have precedence over it."""
+    """YAML file of settings, or the name of a recipe, as cgan-best; flags have precedence over it."""
     output: Path | None = None
     """Run directory; None for the next number below runs/."""
-    resume: tuple[str, ...] | None = None
-    """Go on with a run: its directory, one of its checkpoints, or nothing for the newest of this gan and
-    dataset."""
+    resume: Annotated[tuple[Path, ...] | None, tyro.conf.arg(metavar="[RUN|FILE]")] = None
+    """Go on with a run: its directory, one of its checkpoints, `latest` for the newest of all, or nothing for
+    the newest of this gan and dataset."""
     dry_run: bool = False
     """Print the settings, the models' sizes, how long training will take and the run directory, and stop."""
 
@@ -97,16 +98,16 @@ def train(arguments: list[str], program: str) -> None:
     def with_flags(settings: TrainingConfig) -> TrainingConfig:
         if has_length:  # in images or in epochs; either way it replaces the one in a file
             settings = replace(settings, images=None, epochs=None)
-        return parse_flags(TrainCommand, arguments, default=TrainCommand(settings)).settings
+        return parse_flags(TrainCommand, arguments, default=TrainCommand(settings), program=program).settings
 
     if command.config is not None:
-        settings = with_flags(read_yaml(TrainingConfig, command.config))
+        settings = with_flags(read_yaml(TrainingConfig, config_file(command.config)))
     if command.resume is None:
         plan = runner.plan_run(settings, command.output, world)
     else:
         if command.output is not None or len(command.resume) > 1:
             raise UserError("--resume takes one run directory or checkpoint, and no --output beside it")
-        begun = runner.begun_run(Path(*command.resume) if command.resume else runner.newest_run_of(settings))
+        begun = runner.begun_run(command.resume[0] if command.resume else runner.newest_run_of(settings))
         if command.config is None:
             settings = with_flags(begun.config)
         plan = runner.plan_resumed_run(begun, settings, world)
@@ -127,7 +128,7 @@ class InfoCommand:
     """Say what a checkpoint, a run directory or a dataset is."""
 
     path: Annotated[Path, tyro.conf.Positional]
-    """A checkpoint file, a run directory or a folder made by preprocess.py."""
+    """A checkpoint file, a run directory, `latest` for the newest run, or a folder made by preprocess.py."""
 
 
 def info(arguments: list[str], program: str) -> None:
@@ -135,6 +136,10 @@ def info(arguments: list[str], program: str) -> None:
     path = parse_flags(InfoCommand, arguments, program=program).path
     from musicspectrogan.information import describe
 
+    if not path.exists():
+        from musicspectrogan.training.run_directory import named_run  # torch: slow, and not for datasets
+
+        path = named_run(path)
     _tell(describe(path))
 
 
@@ -146,10 +151,17 @@ def generate(arguments: list[str], program: str) -> None:
     # torch takes seconds to import; a wrong flag is told before.
     from musicspectrogan.device import choose_device
     from musicspectrogan.generation.generate import generate
-    from musicspectrogan.training.checkpoint import load_checkpoint
+    from musicspectrogan.training.checkpoint import BEST_NAME, LATEST_NAME, best_checkpoint, load_checkpoint
+    from musicspectrogan.training.run_directory import named_run
 
-    source = _checkpoint_file(config.checkpoint)
-    checkpoint = load_checkpoint(source)
+    source = named_run(config.checkpoint)
+    if source.is_dir():
+        source, checkpoint = best_checkpoint(source)
+        newest = source.with_name(LATEST_NAME)
+        if source.name == BEST_NAME:
+            logger.info("Taking %s, the best by the validation tracks; the newest is %s", source, newest)
+    else:
+        checkpoint = load_checkpoint(source)
     page = generate(config, checkpoint, source, choose_device(config.device))
     _tell(f"Open {page}")
 
@@ -164,6 +176,7 @@ def evaluate(arguments: list[str], program: str) -> None:
     from musicspectrogan.device import choose_device
     from musicspectrogan.evaluation.evaluate import evaluate
     from musicspectrogan.evaluation.tables import genre_table, table
+    from musicspectrogan.filesystem import public_names
     from musicspectrogan.training import run_directory
     from musicspectrogan.training.checkpoint import has_checkpoint
 
@@ -172,7 +185,8 @@ def evaluate(arguments: list[str], program: str) -> None:
             return path == config.images
         return path.is_dir() and not has_checkpoint(path)
 
-    sources = {str(path): path if is_folder_of_images(path) else _checkpoint_file(path) for path in named}
+    found = [path if is_folder_of_images(path) else _checkpoint_to_judge(path) for path in named]
+    sources = dict(zip(public_names(named), found, strict=True))
     output = config.output or run_directory.evaluation_file(list(sources.values()))
     outcome = evaluate(config, sources, output, choose_device(config.device))
     reports = list(outcome.reports.values())
@@ -187,16 +201,15 @@ def evaluate(arguments: list[str], program: str) -> None:
     _tell(f"Open {outcome.page or output}")
 
 
-def _checkpoint_file(path: Path) -> Path:
-    """The checkpoint that a run directory, a file or `latest` means."""
+def _checkpoint_to_judge(path: Path) -> Path:
+    """The checkpoint that a run directory, a file or `latest` means: the newest, which no judgement chose."""
     from musicspectrogan.training import run_directory  # torch: slow, and a wrong flag is told before
     from musicspectrogan.training.checkpoint import BEST_NAME, newest_checkpoint
 
-    if path == Path("latest") and not path.exists():
-        path = run_directory.newest_run(TrainingConfig())
+    path = run_directory.named_run(path)
     if not path.is_dir():
         return path
-    newest = newest_checkpoint(path)
+    newest, _ = newest_checkpoint(path)
     best = newest.with_name(BEST_NAME)
     if best.is_file() and not filecmp.cmp(best, newest, shallow=False):
         logger.info("This is the newest checkpoint; by the validation tracks %s was better", best)
@@ -305,7 +318,8 @@ def main(command: str | None = None) -> None:
         finally:
             sys.stdout.flush()
     except UserError as error:
-        status = _complain(str(error), EXIT_USER_ERROR)
+        told = error.as_flag if isinstance(error, SettingError) else str(error)
+        status = _complain(told, EXIT_USER_ERROR)
     except (Interrupted, KeyboardInterrupt) as error:
         status = EXIT_INTERRUPTED
         if this_process().rank == 0:
@@ -335,7 +349,8 @@ def _dispatch(command: str | None, arguments: list[str]) -> int:
             _tell(_overview())
             return EXIT_DONE
         command, *arguments = arguments
-        check_choice("command", command, COMMANDS)
+        if command not in COMMANDS:
+            raise UserError(f"command: {not_one_of(command, COMMANDS)}")
         program = f"musicspectrogan {command}"
     COMMANDS[command](arguments, program)
     return EXIT_DONE

@@ -11,7 +11,7 @@ import io
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import UnionType
@@ -19,8 +19,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 import yaml
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from musicspectrogan.errors import UserError, did_you_mean
+from musicspectrogan.errors import SettingError, UserError, did_you_mean, flag_of, setting_meant
 
 Settings = TypeVar("Settings")
 
@@ -28,6 +29,9 @@ Settings = TypeVar("Settings")
 # reading such can take time and memory without end.
 LARGEST_YAML_BYTES = 65536
 DEEPEST_YAML = 8
+
+# The recipes: in the package where it is installed, beside it in a checkout.
+RECIPES = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 
 
 def parse_flags(
@@ -46,6 +50,9 @@ def parse_flags(
     Raises:
         UserError: an unknown flag or a bad value.
     """
+    see_help = f"; see {program or Path(sys.argv[0]).name} --help"
+    if not {"-h", "--help"} & set(arguments):
+        _refuse_unknown_flags(settings_class, arguments, see_help)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -55,11 +62,33 @@ def parse_flags(
                 default=default,
                 prog=program,
                 config=(tyro.conf.OmitArgPrefixes,),
+                registry=_FLAGS,
             )
     except SystemExit as exit_:
         if exit_.code in (0, None):
             raise
-        raise UserError(_one_line(complaint.getvalue())) from None
+        raise UserError(_one_line(complaint.getvalue()) + see_help) from None
+
+
+def config_file(path: Path) -> Path:
+    """The file of settings that `--config` names: here, in configs/, or a recipe; `.yaml` may be left away.
+
+    Raises:
+        UserError: there is none.
+    """
+    recipes = next(folder for folder in RECIPES if folder.is_dir() or folder == RECIPES[-1])
+    names = (path.name, f"{path.name}.yaml")
+    folders = [path.parent, "configs" / path.parent]
+    if path.parent in (Path(), Path("configs")):
+        folders.append(recipes)
+    for file in (folder / name for folder in folders for name in names):
+        if file.is_file():
+            return file
+    if path.exists():
+        return path
+    known = sorted(file.stem for file in recipes.glob("*.yaml"))
+    near = did_you_mean(path.stem, known)
+    raise UserError(f"--config {path}: there is no such file{near}; recipes are {', '.join(known)}")
 
 
 def read_yaml(settings_class: type[Settings], path: Path) -> Settings:
@@ -92,10 +121,9 @@ def read_yaml(settings_class: type[Settings], path: Path) -> Settings:
         if isinstance(value, int) and abs(value) > sys.maxsize:  # too long to be written out, perhaps
             raise UserError(f"--config {path}: {key} is too large a number")
         if key not in allowed:
-            raise UserError(
-                f"--config {path}: unknown key {key!r}{did_you_mean(str(key), allowed)}; "
-                f"allowed are {', '.join(allowed)}"
-            )
+            meant = setting_meant(str(key), allowed)
+            hint = f" (did you mean {meant!r}?)" if meant else "; --help lists the settings"
+            raise UserError(f"--config {path}: unknown key {key!r}{hint}")
         if isinstance(value, (dict, list)):
             raise UserError(f"--config {path}: {key} takes a single value")
         if isinstance(value, str) and not _is_writable(value):
@@ -104,7 +132,8 @@ def read_yaml(settings_class: type[Settings], path: Path) -> Settings:
     try:
         return parse_flags(settings_class, arguments)
     except UserError as error:
-        raise UserError(f"--config {path}: {error}") from None
+        message = re.sub(r"^--([\w-]+)", lambda flag: flag[1].replace("-", "_"), str(error))
+        raise UserError(f"--config {path}: {message.partition('; see ')[0]}") from None
 
 
 def to_plain(settings: Any) -> dict[str, Any]:
@@ -180,7 +209,7 @@ def check_at_least(settings: Any, **limits: float) -> None:
     for name, limit in limits.items():
         value = getattr(settings, name)
         if value is not None and not value >= limit:
-            raise UserError(f"{name}: {value} is not allowed; it must be at least {limit}")
+            raise SettingError(name, f"{value} is not allowed; it must be at least {limit}")
 
 
 def _refuse_elaborate(text: str) -> None:
@@ -205,7 +234,7 @@ def check_within(settings: Any, **limits: tuple[float, float]) -> None:
     for name, (least, most) in limits.items():
         value = getattr(settings, name)
         if not least <= value <= most:
-            raise UserError(f"{name}: {value} is not allowed; it must be from {least} to {most}")
+            raise SettingError(name, f"{value} is not allowed; it must be from {least} to {most}")
 
 
 def _as_flag(key: str, value: object) -> list[str]:
@@ -215,11 +244,91 @@ def _as_flag(key: str, value: object) -> list[str]:
     return [f"{flag}={value}"]
 
 
+def _refuse_unknown_flags(settings_class: type, arguments: Sequence[str], see_help: str) -> None:
+    """Raise UserError for a flag that is none, with the one that is meant."""
+    settings = _names_in(settings_class)
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        name = flag[2:].replace("-", "_")
+        if not flag.startswith("--") or name in ("", "help", *settings, *(f"no_{name}" for name in settings)):
+            continue
+        meant = setting_meant(name, settings)
+        hint = f" (did you mean {flag_of(meant)}?)" if meant else ""
+        raise UserError(f"unknown flag {flag}{hint}{see_help}")
+
+
+def _names_in(settings_class: type) -> list[str]:
+    """The names of all settings, also of those in a dataclass that is a field itself."""
+    names: list[str] = []
+    for name, kind in _types_of(settings_class).items():
+        names += _names_in(kind) if is_dataclass(kind) else [name]
+    return names
+
+
 def _one_line(box: str) -> str:
     """What tyro's boxed complaint says, without the box, its title and the help texts."""
     rows = [row.strip(" \u2502") for row in box.splitlines() if "\u2502" in row]
     text = " ".join(row for row in rows if row.strip("\u2500 "))
-    hint = re.search(r"Perhaps you meant: (--[\w-]+)", text)
     text = re.split(r"Argument helptext:|For full helptext|Perhaps you meant|Got errors:", text)[0]
-    meant = f" (did you mean {hint[1]}?)" if hint else ""
-    return f"{text.strip().rstrip('.')}{meant}; see {Path(sys.argv[0]).name} --help"
+    text = re.sub(r"^Error parsing (--[\w-]+)", r"\1", text.strip().rstrip("."))
+    text = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", text)
+    return re.sub(r"could not convert string to float: (.*)", r"\1 is not a number", text)
+
+
+def _expanded(path: str) -> Path:
+    """The path; a `~` at its beginning is the home directory, as it is in a shell."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user, or no home: the name of a file, then
+        return Path(path)
+
+
+def _rule_for_path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda given: _expanded(given[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _rule_for_optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """`X | None` as X is shown; the word None stands for None."""
+    kinds = [kind for kind in get_args(info.type) if kind is not type(None)]
+    if get_origin(info.type) not in (Union, UnionType) or len(kinds) != 1:
+        return None
+    inner = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], info.markers))
+    assert isinstance(inner, PrimitiveConstructorSpec), "settings are of types that tyro knows"
+    return replace(
+        inner,
+        instance_from_str=lambda given: None if given == ["None"] else inner.instance_from_str(given),
+        is_instance=lambda value: value is None or inner.is_instance(value),
+        str_from_instance=lambda value: ["None"] if value is None else inner.str_from_instance(value),
+    )
+
+
+def _rule_for_tuple(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Any number of values."""
+    if info.type_origin is not tuple or get_args(info.type)[1:] != (...,):
+        return None
+    inner = ConstructorRegistry.get_primitive_spec(
+        PrimitiveTypeInfo.make(get_args(info.type)[0], info.markers)
+    )
+    assert isinstance(inner, PrimitiveConstructorSpec), "settings are of types that tyro knows"
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=f"{inner.metavar} ...",
+        instance_from_str=lambda given: tuple(inner.instance_from_str([one]) for one in given),
+        is_instance=lambda value: isinstance(value, tuple) and all(map(inner.is_instance, value)),
+        str_from_instance=lambda value: [text for one in value for text in inner.str_from_instance(one)],
+    )
+
+
+# How values are read from flags, and shown in `--help`, where tyro's own way does not suit.
+_FLAGS = ConstructorRegistry()
+_FLAGS.primitive_rule(_rule_for_path)
+_FLAGS.primitive_rule(_rule_for_tuple)
+_FLAGS.primitive_rule(_rule_for_optional)

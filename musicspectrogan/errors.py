@@ -18,6 +18,47 @@ UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\u
 _UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
 
 
+# Settings, and what other tools call them. Of those that share a word, the first that a command has is meant.
+USUAL_NAMES = {
+    "lr": "learning_rate lrate adam_lr",
+    "beta1": "beta_1 b1",
+    "beta2": "beta_2 b2",
+    "batch_size": "batch bs bsize minibatch minibatch_size",
+    "epochs": "epoch num_epochs n_epochs max_epochs niter",
+    "images": "kimg num_images n_images total_images total_kimg length",
+    "latent_dim": "latent_size latents z_dim nz",
+    "width": "ngf ndf channels base_channels fmaps",
+    "gan": "model arch architecture",
+    "input": "data data_dir data_path dataroot input_dir in",
+    "dataset": "data data_dir data_path dataroot input_dir",
+    "output": "out outdir out_dir output_dir output_path save_dir logdir",
+    "device": "gpu gpus cuda use_cuda cpu",
+    "jobs": "workers num_workers n_jobs processes threads",
+    "image_size": "img_size imsize resolution size",
+    "sample_rate": "sr samplerate rate",
+    "hop_length": "hop hop_size",
+    "n_fft": "fft fft_size nfft win_length window_size",
+    "f_min": "fmin",
+    "f_max": "fmax",
+    "precision": "amp fp16 bf16 mixed_precision",
+    "seed": "manual_seed random_seed",
+    "r1": "gamma r1_gamma",
+    "augment": "aug augmentation ada",
+    "snapshot_every": "snap save_every save_interval",
+    "log_every": "log_interval",
+    "ema_images": "ema ema_kimg",
+    "checkpoint": "ckpt model network weights",
+    "resume": "ckpt continue",
+    "init_from": "weights network pretrained",
+    "count": "n num n_samples num_samples number",
+    "samples": "n num n_samples num_samples number",
+    "genre": "class label style",
+    "truncation": "psi trunc",
+    "seconds": "duration length",
+    "license": "licence",
+}
+
+
 # A disk that is full ends the work: what comes next would not fit either, and nothing is lost.
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 # The same, and how many files may be open, are told with their remedy.
@@ -37,6 +78,18 @@ class UserError(Exception):
     """
 
 
+class SettingError(UserError):
+    """A setting has a value that is not allowed.
+
+    The text begins with the setting's name as Python and YAML write it; `as_flag` is the same for who gave
+    a flag.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name}: {problem}")
+        self.as_flag = f"{flag_of(name)}: {problem}"
+
+
 class Interrupted(Exception):  # noqa: N818  (it is no error)
     """Ctrl-C or SIGTERM arrived and the work was saved; the text says how to go on. Exit status 130."""
 
@@ -49,17 +102,37 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def flag_of(name: str) -> str:
+    """`--batch-size` for the setting `batch_size`."""
+    return name if name.startswith("--") else "--" + name.replace("_", "-")
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """`" (did you mean 'x'?)"` for the nearest allowed name, or an empty string when none is near."""
     near = difflib.get_close_matches(name, list(allowed), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def check_choice(what: str, value: str, allowed: Iterable[str]) -> None:
-    """Raise UserError unless `value` is one of `allowed`."""
+def setting_meant(name: str, settings: Iterable[str]) -> str | None:
+    """The setting that somebody means who calls it so: by the words of other tools, else the nearest."""
+    settings = list(settings)
+    plain = name.lower().replace("-", "_")
+    usual = [setting for setting, names in USUAL_NAMES.items() if plain in names.split()]
+    meant = [setting for setting in usual if setting in settings]
+    return next(iter(meant or difflib.get_close_matches(plain, settings, n=1)), None)
+
+
+def not_one_of(value: str, allowed: Iterable[str]) -> str:
+    """`'x' is not one of …`, with the nearest of them."""
+    allowed = list(allowed)
+    return f"{value!r} is not one of {', '.join(allowed)}{did_you_mean(value, allowed)}"
+
+
+def check_choice(setting: str, value: str, allowed: Iterable[str]) -> None:
+    """Raise SettingError unless `value` is one of `allowed`."""
     allowed = list(allowed)
     if value not in allowed:
-        raise UserError(f"{what}: {value!r} is not one of {', '.join(allowed)}{did_you_mean(value, allowed)}")
+        raise SettingError(setting, not_one_of(value, allowed))
 
 
 def in_debugging() -> bool:

@@ -10,7 +10,7 @@ import re
 import secrets
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -343,3 +343,18 @@ def sole_writer(folder: Path, doing: str) -> Iterator[None]:
                 f"{folder}: moved or removed while a run was {doing} there; what it had finished is whole: "
                 "put it back and go on"
             ) from None
+
+
+def public_name(path: Path) -> str:
+    """A path as files that may be given away name it: as it was typed, of an absolute one only the end."""
+    if not path.is_absolute():
+        return str(path)
+    # A checkpoint says little without its run.
+    return str(Path(*path.parts[-3:])) if path.parent.name == "checkpoints" else path.name
+
+
+def public_names(paths: Sequence[Path]) -> list[str]:
+    """The public name of each path; what is named alike is numbered."""
+    names = [public_name(path) for path in paths]
+    repeats = [names[:k].count(name) for k, name in enumerate(names)]
+    return [f"{name} ({again + 1})" if again else name for name, again in zip(names, repeats, strict=True)]

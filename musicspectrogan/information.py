@@ -14,7 +14,7 @@ from musicspectrogan.errors import UserError, printable
 
 
 def describe(path: Path) -> str:
-    """Describe a folder made by preprocess, a run directory or a checkpoint file.
+    """Describe a folder made by preprocess, a run directory, or a checkpoint file.
 
     Raises:
         UserError: it is none of these.
@@ -74,9 +74,11 @@ def _picture_rows(path: Path) -> list[tuple[str, str]]:
 
 
 def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
-    from musicspectrogan.training.checkpoint import load_checkpoint  # torch: slow, and not for datasets
+    # torch: slow, and not for datasets
+    from musicspectrogan.training.checkpoint import dataset_of, load_checkpoint, newest_checkpoint
 
-    checkpoint = load_checkpoint(path)
+    file, checkpoint = newest_checkpoint(path) if path.is_dir() else (path, load_checkpoint(path))
+    dataset = dataset_of(checkpoint, file) or checkpoint.training["dataset"]
     model = checkpoint.model
     weights = sum(tensor.numel() for tensor in checkpoint.ema.values())
     return [
@@ -89,7 +91,7 @@ def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
             f"{counted(checkpoint.epoch, 'epoch')} of a run of {_length(checkpoint.training)}",
         ),
         *_quality_rows(checkpoint.quality),
-        ("dataset", f"{checkpoint.training['dataset']} ({checkpoint.training['split']})"),
+        ("dataset", f"{dataset} ({checkpoint.training['split']})"),
         ("genres", ", ".join(checkpoint.genres)),
         ("loss", f"{checkpoint.training['loss']}, lr {checkpoint.training['lr']}"),
         *_spectrogram_rows(checkpoint.spectrogram),

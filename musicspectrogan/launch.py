@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from musicspectrogan.errors import UserError, did_you_mean
+from musicspectrogan.errors import SettingError, did_you_mean
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 
@@ -40,7 +40,7 @@ def this_process() -> Place:
 
 
 def check_device(name: str) -> None:
-    """Raise UserError unless `name` can be that of a device; whether it is there is found out later."""
+    """Raise SettingError unless `name` can be that of a device; whether it is there is found out later."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
-        near = did_you_mean(name, DEVICES)
-        raise UserError(f"device: {name!r} is not one of {', '.join(DEVICES)}, cuda:N{near}")
+        near = did_you_mean(name.replace("gpu", "cuda"), DEVICES)
+        raise SettingError("device", f"{name!r} is not one of {', '.join(DEVICES)}, cuda:N{near}")

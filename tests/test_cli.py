@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import command_line, environment
+from conftest import ROOT, command_line, environment
 from PIL import Image
 
 import musicspectrogan
 from musicspectrogan import cli
+from musicspectrogan.cli import COMMANDS
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,35 @@ def test_help_is_the_same_for_a_python_that_drops_docstrings(command, tmp_path):
     for optimized in ((), ("-OO",)):
         told.append(command(*optimized, *line, cwd=tmp_path).stdout)
     assert "audio files" in told[0] and told[0] == told[1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_plain_values(name, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        COMMANDS[name](["--help"], name)
+    told = capsys.readouterr().out
+    assert "-h, --help" in told and "{" not in told and "[[" not in told
+    assert max(map(len, told.splitlines())) <= 110
+
+
+def test_the_installed_package_works_from_any_directory(command, images, tmp_path):
+    """As `pip install .` installs it: with the recipes, and all that its pages are made of."""
+    pytest.importorskip("setuptools", minversion="77")
+    tree = tmp_path / "tree"
+    for name in ("musicspectrogan", "configs"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
+        shutil.copy(ROOT / name, tree)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target"]
+    subprocess.run([*pip, tmp_path / "site", tree], check=True, capture_output=True)
+    installed = {p.relative_to(tmp_path / "site") for p in (tmp_path / "site" / "musicspectrogan").rglob("*")}
+    files = [path for path in (tree / "musicspectrogan").rglob("*") if path.is_file()]
+    assert {path.relative_to(tree) for path in files} <= installed
+    program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from musicspectrogan.cli import main; main()"
+    line = ("train", "--config", "cgan-best", "--dataset", images, "--dry-run", "--device", "cpu")
+    told = command("-c", program, tmp_path / "site", *line, cwd=tmp_path).stdout
+    assert "gan: projection" in told and "loss: relativistic" in told
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
@@ -75,7 +106,12 @@ def test_an_unknown_command_is_answered_with_the_nearest(command, tmp_path):
         ),
         (["--dataset", "empty", "--images", "0"], "images: 0 is not allowed"),
         (["--dataset", "empty", "--images", "1k", "--epochs", "3"], "give one of them"),
-        (["--dataset", "empty", "--config", "nothing.yaml"], "nothing.yaml"),
+        (
+            ["--dataset", "empty", "--config", "nothing.yaml"],
+            "nothing.yaml: there is no such file; recipes are",
+        ),
+        (["--dataset", "empty", "--batch-size", "1"], "musicspectrogan: --batch-size: 1 is not allowed"),
+        (["--dataset", "empty", "--learning-rate", "1"], "did you mean --lr?"),
         (["--dataset", "empty", "--config", "wrong.yaml"], "unknown key 'epoch' (did you mean 'epochs'?)"),
         (["--dataset", "text.png"], "is a file"),
         (["--dataset", "broken"], "no readable image"),

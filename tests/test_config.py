@@ -12,10 +12,12 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicspectrogan.config import from_plain, parse_flags, read_yaml, to_yaml
+from musicspectrogan.config import config_file, from_plain, parse_flags, read_yaml, to_yaml
 from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.data.sources import Selection
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import USUAL_NAMES, SettingError, UserError
+from musicspectrogan.evaluation.settings import EvaluateConfig
+from musicspectrogan.generation.settings import GenerateConfig
 from musicspectrogan.training.settings import TrainingConfig
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -77,7 +79,9 @@ def test_a_bad_flag_is_named_in_one_line(arguments, told):
     ("text", "told"),
     [
         ("batchsize: 3", "unknown key 'batchsize' (did you mean 'batch_size'?)"),
-        ("batch_size: many", "--batch-size"),
+        ("learning_rate: 3", "unknown key 'learning_rate' (did you mean 'lr'?)"),
+        ("quux: 3", "unknown key 'quux'; --help lists the settings"),
+        ("batch_size: many", "x.yaml: batch_size: 'many' is not a whole number"),
         ("batch_size: [1, 2]", "batch_size takes a single value"),
         ("- batch_size", "expected lines of the form"),
         ("batch_size: {", "not valid YAML"),
@@ -90,6 +94,105 @@ def test_a_bad_yaml_file_is_named_with_its_fault(tmp_path, text, told):
     with pytest.raises(UserError) as error:
         read_yaml(Example, path)
     assert told in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "meant"),
+    [
+        (TrainingConfig, "learning_rate", "lr"), (TrainingConfig, "batch", "batch_size"),
+        (TrainingConfig, "num_epochs", "epochs"), (TrainingConfig, "z_dim", "latent_dim"),
+        (TrainingConfig, "nz", "latent_dim"), (TrainingConfig, "ngf", "width"),
+        (TrainingConfig, "data", "dataset"), (TrainingConfig, "gpu", "device"),
+        (TrainingConfig, "quux", None),
+        (TrainingConfig, "resolution", "image_size"), (TrainingConfig, "Learning-Rate", "lr"),
+        (PreprocessConfig, "outdir", "output"), (PreprocessConfig, "data", "input"),
+        (PreprocessConfig, "workers", "jobs"), (PreprocessConfig, "num-workers", "jobs"),
+        (PreprocessConfig, "sr", "sample_rate"), (PreprocessConfig, "hop", "hop_length"),
+        (PreprocessConfig, "fft_size", "n_fft"), (PreprocessConfig, "fmax", "f_max"),
+        (GenerateConfig, "model", "checkpoint"), (GenerateConfig, "num_samples", "count"),
+        (EvaluateConfig, "num_samples", "samples"), (GenerateConfig, "psi", "truncation"),
+    ],
+)  # fmt: skip
+def test_the_usual_names_of_other_tools_are_understood(settings, name, meant):
+    flag = "--" + name.replace("_", "-")
+    with pytest.raises(UserError) as error:
+        parse_flags(settings, [flag, "3"], program="tool")
+    hint = f" (did you mean --{meant.replace('_', '-')}?)" if meant else ""
+    assert str(error.value) == f"unknown flag {flag}{hint}; see tool --help"
+
+
+def test_every_usual_name_leads_to_a_setting_and_is_none_itself():
+    commands = (TrainingConfig, PreprocessConfig, Selection, GenerateConfig, EvaluateConfig)
+    settings = {field.name for command in commands for field in fields(command)} | {"resume", "images"}
+    assert set(USUAL_NAMES) <= settings
+    for setting, names in USUAL_NAMES.items():
+        assert len(names.split()) == len(set(names.split()))
+        assert setting not in names.split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--batch-size", "1"], "--batch-size: 1 is not allowed; it must be from 2"),
+        (["--keep-checkpoints", "0"], "--keep-checkpoints: 0 is not allowed; it must be at least 1"),
+        (["--snapshot-share", "2"], "--snapshot-share: 2.0 is not allowed"),
+        (["--gan", "dcgn"], "--gan: 'dcgn' is not one of"),
+        (
+            ["--device", "gpu"],
+            "--device: 'gpu' is not one of auto, cuda, mps, cpu, cuda:N (did you mean 'cuda'?)",
+        ),
+    ],
+)
+def test_a_setting_is_told_by_its_key_in_a_file_and_by_its_flag_on_the_command_line(
+    tmp_path, arguments, told
+):
+    with pytest.raises(SettingError) as error:
+        parse_flags(TrainingConfig, arguments)
+    assert error.value.as_flag.startswith(told)
+    key, value = arguments[0][2:].replace("-", "_"), arguments[1]
+    with pytest.raises(UserError) as error:
+        read_yaml(TrainingConfig, written(tmp_path, f"{key}: {value}"))
+    assert str(error.value).startswith(f"--config {tmp_path / 'x.yaml'}: {key}: ")
+
+
+def test_a_tilde_is_the_home_directory_in_flags_and_yaml(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MUSIC", "somewhere")
+    assert parse_flags(Example, ["--folder=~/music"]).folder == tmp_path / "music"
+    assert parse_flags(Example, ["--folder", "~"]).folder == tmp_path
+    assert read_yaml(Example, written(tmp_path, "folder: ~/images")).folder == tmp_path / "images"
+    assert read_yaml(Example, written(tmp_path, "folder: a/~/b")).folder == Path("a/~/b")
+    assert parse_flags(Example, ["--folder=~nobody-of-this-name/x"]).folder == Path("~nobody-of-this-name/x")
+    assert parse_flags(Example, ["--folder=$MUSIC"]).folder == Path("$MUSIC")
+    compared = parse_flags(EvaluateConfig, ["--compare", "~/a", "b"]).compare
+    assert compared == (tmp_path / "a", Path("b"))
+
+
+def test_none_is_still_a_value_of_what_may_be_none():
+    assert parse_flags(TrainingConfig, ["--augment", "None"]).augment is None
+    assert parse_flags(TrainingConfig, ["--augment", "0.5"]).augment == 0.5
+    assert parse_flags(Example, ["--folder", "None"], default=Example(folder=Path("x"))).folder is None
+
+
+def test_a_recipe_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name in ("configs/cgan-best.yaml", "configs/cgan-best", "cgan-best", "cgan-best.yaml"):
+        assert config_file(Path(name)) == Path("configs/cgan-best.yaml")
+    monkeypatch.chdir(tmp_path)
+    for name in ("configs/cgan-best", "cgan-best"):
+        assert config_file(Path(name)) == ROOT / "configs" / "cgan-best.yaml"
+    mine = tmp_path / "cgan-best.yaml"
+    mine.write_text("epochs: 3")
+    assert config_file(Path("cgan-best")) == Path("cgan-best.yaml")
+    assert config_file(tmp_path / "cgan-best") == mine
+    (tmp_path / "cgan-best").write_text("epochs: 4")  # exactly so
+    assert config_file(Path("cgan-best")) == Path("cgan-best")
+    with pytest.raises(
+        UserError, match=r"'?dgan-best'?: there is no such file \(did you mean '.*-best'\?\); recipes are "
+    ):
+        config_file(Path("dgan-best"))
+    with pytest.raises(UserError, match="elsewhere/cgan: there is no such file"):
+        config_file(Path("elsewhere/cgan"))
 
 
 def test_a_missing_yaml_file(tmp_path):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import SettingError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -56,23 +56,25 @@ class SpectrogramConfig:
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames", "top_db"):
             if not 0 < getattr(self, name) < np.inf:
-                raise UserError(f"{name}: {getattr(self, name)} is not allowed; it must be positive")
+                raise SettingError(name, f"{getattr(self, name)} is not allowed; it must be positive")
         for name, most in LARGEST.items():
             if getattr(self, name) > most:
-                raise UserError(f"{name}: {getattr(self, name)} is not allowed; it is at most {most}")
+                raise SettingError(name, f"{getattr(self, name)} is not allowed; it is at most {most}")
         if not 1000 <= self.sample_rate <= 384000:
-            raise UserError(f"sample_rate: {self.sample_rate} Hz is not allowed; give 1000 to 384000")
-        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
-            raise UserError(
-                f"f_min {self.f_min:g} and f_max {self.f_max:g} Hz must satisfy "
-                f"0 <= f_min < f_max <= {self.sample_rate / 2:g} (half the sample rate)"
+            raise SettingError("sample_rate", f"{self.sample_rate} Hz is not allowed; give 1000 to 384000")
+        if not self.f_min >= 0:
+            raise SettingError("f_min", f"{self.f_min:g} Hz is not allowed; it must be at least 0")
+        if not self.f_min + 1 <= self.f_max <= self.sample_rate / 2:
+            raise SettingError(
+                "f_max",
+                f"{self.f_max:g} Hz is not allowed; it must be at least 1 Hz above --f-min, {self.f_min:g} "
+                f"Hz, and at most {self.sample_rate / 2:g} (half the sample rate)",
             )
-        if self.f_max - self.f_min < 1.0:
-            raise UserError(f"f_min {self.f_min:g} and f_max {self.f_max:g} Hz must be at least 1 Hz apart")
         if self.hop_length > self.n_fft * 3 / 4:  # beyond, there is no way back to sound
-            raise UserError(
-                f"hop_length {self.hop_length} and n_fft {self.n_fft}: frames must overlap by a quarter at "
-                f"least; give a hop_length of up to {self.n_fft * 3 // 4}, or a larger n_fft"
+            raise SettingError(
+                "hop_length",
+                f"{self.hop_length} is not allowed: Fourier frames of {self.n_fft} samples must overlap by a "
+                f"quarter at least; give up to {self.n_fft * 3 // 4}, or longer frames",
             )
 
     @classmethod
@@ -84,7 +86,7 @@ class SpectrogramConfig:
             changes: fields that replace the usual value; None keeps the usual one.
         """
         if size not in IMAGE_SIZES:
-            raise UserError(f"image_size: {size} is not one of {', '.join(map(str, IMAGE_SIZES))}")
+            raise SettingError("image_size", f"{size} is not one of {', '.join(map(str, IMAGE_SIZES))}")
         usual = cls()
         hop_length = usual.hop_length * usual.n_frames // size
         scaled = replace(usual, n_mels=size, n_frames=size, hop_length=hop_length)

@@ -113,7 +113,7 @@ def outcome_of(track: Track, status: str, reason: str, **measured: float) -> Out
         status=status,
         reason=_one_line(reason),
         **{"segments": 0, "seconds": 0.0, "reference_db": 0.0, **measured},
-        path=_one_line(str(track.path)),
+        path=_one_line(track.name or track.path.name),
     )
 
 

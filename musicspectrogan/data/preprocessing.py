@@ -79,6 +79,11 @@ def preprocess(config: PreprocessConfig) -> Manifest:
 
 def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Manifest:
     tracks = _find_tracks(config)
+    if not tracks:
+        raise UserError(f"--input {config.input}: no music of the kind --dataset {config.dataset} in it")
+    # A dataset may be given away: it does not tell where on this machine the music lies.
+    below = config.input or Path()
+    tracks = [replace(track, name=os.path.relpath(track.path, below)) for track in tracks]
     if config.backend == DASK:  # workers have working directories of their own
         config = replace(config, output=config.output.absolute())
         tracks = [replace(track, path=track.path.absolute()) for track in tracks]
@@ -86,7 +91,7 @@ def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Man
         source=config.dataset,
         spectrogram=spectrogram,
         selection={
-            "input": str(config.input.resolve()) if config.input else None,
+            "input": config.input.resolve().name if config.input else None,
             **config.selection.asked_for(),
         },
     )
@@ -171,7 +176,7 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
     """The source's tracks with unique ids, at most `limit` a genre beside the excluded ones."""
     if not config.dataset:
         raise UserError(f"--dataset is missing: one of {', '.join(module_names(sources))}")
-    source = load_module(sources, "--dataset", config.dataset)
+    source = load_module(sources, "dataset", config.dataset, sources.DEFINED)
     selection = config.selection
     for option in selection.asked_for():
         if option not in source.OPTIONS:
@@ -240,6 +245,8 @@ def _differences(present: Manifest, wanted: Manifest) -> list[str]:
             "dataset": manifest.source,
             **asdict(manifest.spectrogram),
             **manifest.selection,
+            # Older datasets have the whole path; music that was moved is the same music.
+            "input": Path(manifest.selection.get("input") or "").name,
         }
 
     before, now = settings(present), settings(wanted)

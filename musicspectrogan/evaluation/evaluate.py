@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from musicspectrogan.evaluation.subjects import check_fits, images_in, samples_o
 from musicspectrogan.evaluation.verdict import comparison_verdict, verdict
 from musicspectrogan.evaluation.yardstick import make_yardstick
 from musicspectrogan.filesystem import make_folder
-from musicspectrogan.training.checkpoint import Checkpoint, load_checkpoint
+from musicspectrogan.training.checkpoint import Checkpoint, dataset_of, load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def evaluate(
         UserError: a source does not fit the dataset, or there is too little of something.
     """
     checkpoints = {name: load_checkpoint(path) for name, path in sources.items() if not path.is_dir()}
-    root = config.dataset or _dataset_of(list(checkpoints.values()))
+    root = config.dataset or _dataset_of({sources[name]: one for name, one in checkpoints.items()})
     splits = load_splits(root, config.split)
     training = splits.training
     # Whatever may be wrong with any of them is found before work that takes time.
@@ -89,15 +89,22 @@ def evaluate(
     return Outcome(reports, None)
 
 
-def _dataset_of(checkpoints: Sequence[Checkpoint]) -> Path:
+def _dataset_of(checkpoints: Mapping[Path, Checkpoint]) -> Path:
     """The folder that the first checkpoint was trained on.
+
+    Args:
+        checkpoints: by their files.
 
     Raises:
         UserError: there is no checkpoint, or no such folder any more.
     """
     if not checkpoints:
         raise UserError("--dataset is missing: name the folder that preprocess.py made of real music")
-    root = Path(checkpoints[0].training["dataset"])
-    if not root.is_dir():
-        raise UserError(f"--dataset is missing, and {root}, which it was trained on, is not there any more")
+    path, checkpoint = next(iter(checkpoints.items()))
+    root = dataset_of(checkpoint, path)
+    if root is None or not root.is_dir():
+        trained_on = root or checkpoint.training["dataset"]
+        raise UserError(
+            f"--dataset is missing, and {trained_on}, which it was trained on, is not there any more"
+        )
     return root

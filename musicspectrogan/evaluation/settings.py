@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicspectrogan.config import check_at_least
-from musicspectrogan.errors import UserError, check_choice
+from musicspectrogan.errors import SettingError, UserError, check_choice
 from musicspectrogan.launch import check_device
 
 HELD_OUT_SPLITS = ("test", "validation", "held-out")
@@ -44,13 +44,17 @@ class EvaluateConfig:
         if self.split is not None:
             check_choice("split", self.split, HELD_OUT_SPLITS)
         if self.samples < FEWEST_SAMPLES:
-            raise UserError(f"samples: {self.samples} are too few; at least {FEWEST_SAMPLES} are needed")
+            raise SettingError("samples", f"{self.samples} are too few; at least {FEWEST_SAMPLES} are needed")
         if self.images is not None and not self.images.is_dir():
-            raise UserError(f"images: {self.images}: there is no such folder")
+            raise SettingError("images", f"{self.images}: there is no such folder")
         if self.output is not None and self.output.is_dir():
-            raise UserError(f"output: {self.output} is a folder; name a file, for instance evaluation.json")
+            raise SettingError(
+                "output", f"{self.output} is a folder; name a file, for instance evaluation.json"
+            )
         if self.output is not None and self.output.suffix == ".html":
-            raise UserError(f"output: {self.output} would be the page; name a .json, beside which it lies")
+            raise SettingError(
+                "output", f"{self.output} would be the page; name a .json, beside which it lies"
+            )
         subjects = (self.checkpoint is not None) + (self.images is not None) + bool(self.compare)
         if subjects > 1:
             raise UserError("give one of --checkpoint, --images and --compare")

@@ -19,6 +19,7 @@ from musicspectrogan.data.listing import list_pictures
 from musicspectrogan.errors import UserError
 from musicspectrogan.evaluation.sets import ImageSet
 from musicspectrogan.evaluation.settings import FEWEST_SAMPLES
+from musicspectrogan.filesystem import public_name
 from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.checkpoint import Checkpoint
@@ -65,7 +66,7 @@ def samples_of(
             pixels[numbers] = sampler.images(sampler.latents(numbers, "evaluation", seed), mixtures)
             bar.update(len(numbers))
     facts = {
-        "checkpoint": str(source),
+        "checkpoint": public_name(source),
         "sha256": hashlib.sha256(source.read_bytes()).hexdigest()[:16],
         "gan": checkpoint.gan,
         "width": checkpoint.model.width,
@@ -105,7 +106,7 @@ def _remarks(checkpoint: Checkpoint, training: ImageDataset) -> list[str]:
     split = checkpoint.training["split"]
     if split != "training":
         return [f"It was trained on the split {split}: figures on tracks that it has seen flatter it."]
-    if checkpoint.dataset_fingerprint != training.fingerprint:
+    if not checkpoint.is_trained_on(training):
         return [
             "It was trained on other images than this dataset's training split: whether it copies those "
             "cannot be seen here, and some held-out tracks may have been among them."
@@ -140,7 +141,7 @@ def images_in(folder: Path, training: ImageDataset, count: int, seed: int) -> Su
         genres.append(genre or own)
     conditional = set(genres) <= set(training.genres)
     labels = [training.genres.index(genre) if conditional else 0 for genre in genres]
-    facts = {"images": str(folder), "samples": len(found)}
+    facts = {"images": public_name(folder), "samples": len(found)}
     return Subject(ImageSet(pixels, np.array(labels), np.arange(len(found))), conditional, facts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,11 +24,11 @@ from musicspectrogan.generation.genres import NO_GENRE, Row, rows_of
 from musicspectrogan.generation.page import write_page
 from musicspectrogan.generation.pieces import piece
 from musicspectrogan.generation.sampler import BATCH, Sampler
-from musicspectrogan.generation.settings import MOST_SOUNDS, GenerateConfig
+from musicspectrogan.generation.settings import MOST_SOUNDS, GenerateConfig, SoundConfig
 from musicspectrogan.generation.sound import loop_settings, sound_of_loop, sounds_of
 from musicspectrogan.generation.takes import Take, takes_of
 from musicspectrogan.progress import progress_bar
-from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint
+from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint, dataset_at_hand
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
     form = config.sound.describe(sampler.spectrogram.sample_rate, sampler.spectrogram.f_max)
     output = config.output or _new_folder(source)
     check_folder(output, sampler.spectrogram)
+    dataset = dataset_at_hand(checkpoint, source)
     made: list[str] = []
 
     def page() -> Path:
@@ -80,7 +81,8 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
                     request = _request(config, row, take, digest, form)
                     made.append(write_sound(output, stem, sound, config.sound, request))
                     bar.update()
-                _write_real(checkpoint, row, config, form, output)
+                real = _real_images(dataset, row, sampler.spectrogram)
+                _write_real(output, row, real, sampler.spectrogram, config.sound)
     except KeyboardInterrupt:
         told = f"; {page()} lists the {len(made)} that were made" if made else ""
         raise Interrupted(f"interrupted after {len(made)} of {total} sounds{told}") from None
@@ -190,29 +192,42 @@ def _pieces(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[
         yield take, image, samples, settings
 
 
-def _write_real(checkpoint: Checkpoint, row: Row, config: GenerateConfig, form: str, output: Path) -> None:
-    """Some images of a row's genre that the model was trained on, and their sound, where they are at hand."""
-    dataset = Path(checkpoint.training["dataset"])
+def _real_images(
+    dataset: Path | None, row: Row, settings: SpectrogramConfig
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Some images of a row's genre from what the model was trained on, where that is at hand."""
+    if dataset is None:
+        return
     wanted = {row.genre} if row.start else None  # a model without genres has learned from all of them
     try:
         folders = [f for f in visible_folders(dataset) if wanted is None or f.name in wanted]
         paths = [path for folder in folders for path in sorted(folder.glob("*.png"))]
     except OSError:  # gone, or another user's
         return
-    chosen = [paths[k * len(paths) // REAL_SAMPLES] for k in range(min(REAL_SAMPLES, len(paths)))]
-    for path in chosen:
+    for path in [paths[k * len(paths) // REAL_SAMPLES] for k in range(min(REAL_SAMPLES, len(paths)))]:
         try:
-            image, settings = read_image(path, checkpoint.spectrogram)
+            image, found = read_image(path, settings)
         except UserError as error:
             logger.warning("%s", error)
             continue
-        if settings != checkpoint.spectrogram:
+        if found == settings:
+            yield path, image
+        else:
             logger.warning("%s: was made with other settings than the checkpoint's; leaving it out", path)
-            continue
+
+
+def _write_real(
+    output: Path,
+    row: Row,
+    images: Iterable[tuple[Path, np.ndarray]],
+    settings: SpectrogramConfig,
+    form: SoundConfig,
+) -> None:
+    described = form.describe(settings.sample_rate, settings.f_max)
+    for path, image in images:
         # A folder a genre, for other genres may have files of this name.
         folder = output / REAL_FOLDER / distinct_name(path.parent.name)
         make_folder(folder)
-        (samples,) = sounds_of(image[None], settings, sample_rate=config.sound.sample_rate)
-        request = _digest(image.tobytes() + form.encode())
+        (samples,) = sounds_of(image[None], settings, sample_rate=form.sample_rate)
         sound = Sound(row.name, path.stem, image, samples, settings)
-        write_sound(folder, path.stem, sound, config.sound, request)
+        write_sound(folder, path.stem, sound, form, _digest(image.tobytes() + described.encode()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from musicspectrogan.config import check_at_least
-from musicspectrogan.errors import UserError, check_choice
+from musicspectrogan.errors import SettingError, UserError, check_choice
 from musicspectrogan.launch import check_device
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
@@ -99,10 +99,10 @@ class GenerateConfig:
         if self.number > MOST_SOUNDS:
             raise UserError(f"--count: {self.number} is not allowed; it is at most {MOST_SOUNDS}")
         if not 0 < self.truncation <= 2:
-            raise UserError(f"--truncation: {self.truncation} is not allowed; give more than 0, at most 2")
+            raise SettingError("truncation", f"{self.truncation} is not allowed; give more than 0, at most 2")
         if self.seconds is not None and not SHORTEST_SECONDS <= self.seconds <= LONGEST_SECONDS:
-            raise UserError(
-                f"--seconds: {self.seconds} is not allowed; give {SHORTEST_SECONDS} to {LONGEST_SECONDS}"
+            raise SettingError(
+                "seconds", f"{self.seconds} is not allowed; give {SHORTEST_SECONDS} to {LONGEST_SECONDS}"
             )
         self._refuse_what_would_be_ignored()
         # Its encoder puts 1,105 samples before the first and fills the last frame; few players drop these.
@@ -165,10 +165,10 @@ class GenerateConfig:
             first, dash, last = part.strip().partition("-")
             ends = (first, last if dash else first)
             if not all(map(_is_seed, ends)):
-                raise UserError(f"--seeds: {self.seeds[:80]!r} is not allowed; write 0-7 or 3,5,9")
+                raise SettingError("seeds", f"{self.seeds[:80]!r} is not allowed; write 0-7 or 3,5,9")
             numbers = range(int(ends[0]), int(ends[1]) + 1)
             if not numbers or len(seeds) + len(numbers) > MOST_SOUNDS:
-                raise UserError(f"--seeds: {self.seeds[:80]!r} names none, or more than {MOST_SOUNDS}")
+                raise SettingError("seeds", f"{self.seeds[:80]!r} names none, or more than {MOST_SOUNDS}")
             seeds += numbers
         return list(dict.fromkeys(seeds))
 

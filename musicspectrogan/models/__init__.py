@@ -6,26 +6,31 @@ knows), and the classes `Generator` and `Discriminator`, each built from a `Mode
     generator(latents (B, Z) float, labels (B,) int64) -> images (B, 1, H, W) in [-1, 1]
     discriminator(images (B, 1, H, W), labels (B,) int64) -> logits (B,)
 
-An unconditional model ignores the labels; a conditional generator also takes mixtures of genres, labels
-(B, n_genres) float with rows that sum to 1.
+Generators also take mixtures of genres, labels (B, n_genres) float with rows that sum to 1; an unconditional
+model ignores labels of either kind. `training.building.check_networks` sees to it before a model trains.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from musicspectrogan.config import check_within
-from musicspectrogan.errors import UserError, check_choice
-from musicspectrogan.plugins import load_module, module_names
+from musicspectrogan.errors import SettingError, UserError, check_choice
+from musicspectrogan.plugins import blamed_on_plugin, load_module, module_names
 
 if TYPE_CHECKING:
     from torch import nn
 
 SMALLEST_IMAGE, LARGEST_IMAGE = 16, 1024
 LARGEST_WIDTH, LONGEST_LATENT, MOST_GENRES = 1024, 65536, 65536
+# What a model's module defines.
+DEFINED = ("CONDITIONAL", "OPTIONS", "Generator", "Discriminator")
+# Where they lie.
+FOLDER = Path(__file__).parent
 # Modules that are no models.
 SHARED = ("blocks", "layers")
 UPSAMPLINGS = ("transposed", "resize")
@@ -53,7 +58,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if not SMALLEST_IMAGE <= self.image_size <= LARGEST_IMAGE or self.image_size & (self.image_size - 1):
             allowed = f"a power of two from {SMALLEST_IMAGE} to {LARGEST_IMAGE}"
-            raise UserError(f"image_size: {self.image_size} is not {allowed}")
+            raise SettingError("image_size", f"{self.image_size} is not {allowed}")
         check_within(self, width=(1, LARGEST_WIDTH), latent_dim=(1, LONGEST_LATENT))
         check_within(self, n_genres=(1, MOST_GENRES))
         check_choice("upsampling", self.upsampling, UPSAMPLINGS)
@@ -69,19 +74,26 @@ def build(gan: str, config: ModelConfig) -> tuple[nn.Module, nn.Module]:
 
     Raises:
         UserError: no model has that name, or it does not know one of the switches.
+        PluginError: the model's file has a mistake.
     """
     check_options(gan, config)
     module = _module(gan)
-    return module.Generator(config), module.Discriminator(config)
+    with blamed_on_plugin(sys.modules[__name__], f"--gan {gan}"):
+        return module.Generator(config), module.Discriminator(config)
 
 
 def check_options(gan: str, config: ModelConfig) -> None:
     """Raise UserError for a switch that the model does not know."""
     for field in fields(config):
         changed = field.default is not MISSING and getattr(config, field.name) != field.default
-        if changed and field.name not in _module(gan).OPTIONS:
+        if changed and field.name not in options_of(gan):
             flag = field.name.replace("_", "-")
             raise UserError(f"--{flag} means nothing for --gan {gan}; leave it away")
+
+
+def options_of(gan: str) -> tuple[str, ...]:
+    """The switches of `ModelConfig` that the model knows."""
+    return tuple(_module(gan).OPTIONS)
 
 
 def is_conditional(gan: str) -> bool:
@@ -90,4 +102,4 @@ def is_conditional(gan: str) -> bool:
 
 
 def _module(gan: str) -> ModuleType:
-    return load_module(sys.modules[__name__], "--gan", gan, SHARED)
+    return load_module(sys.modules[__name__], "gan", gan, DEFINED, SHARED)

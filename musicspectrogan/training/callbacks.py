@@ -18,7 +18,6 @@ from PIL import Image
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.charts import chart
-from musicspectrogan.config import to_plain
 from musicspectrogan.counts import counted
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.data.grids import save_grid
@@ -36,7 +35,7 @@ from musicspectrogan.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from musicspectrogan.training.settings import TrainingConfig
+from musicspectrogan.training.settings import TrainingConfig, to_portable
 from musicspectrogan.training.trainer import Callback, Tick, Trainer
 
 if TYPE_CHECKING:
@@ -347,7 +346,7 @@ class Checkpoints(Callback):
         return Checkpoint(
             gan=trainer.config.gan,
             model=self.model,
-            training=to_plain(trainer.config),
+            training=to_portable(trainer.config),
             genres=self.dataset.genres,
             spectrogram=self.dataset.spectrogram,
             generator=step.generator.state_dict(),
@@ -359,6 +358,7 @@ class Checkpoints(Callback):
             step=trainer.steps_taken,
             images_seen=trainer.images_seen,
             dataset_fingerprint=self.dataset.fingerprint,
+            dataset_contents=self.dataset.contents,
             quality=self._quality,
         )
 

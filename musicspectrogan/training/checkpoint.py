@@ -15,16 +15,19 @@ from torch import nn
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.config import from_plain, to_plain
-from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import whole_file
+from musicspectrogan.config import from_plain, read_yaml, to_plain
+from musicspectrogan.data.dataset import ImageDataset, load_dataset
+from musicspectrogan.errors import UserError, not_one_of
+from musicspectrogan.filesystem import visible_folders, whole_file
 from musicspectrogan.models import ModelConfig
+from musicspectrogan.plugins import PluginError
 from musicspectrogan.torchfiles import TorchFileError, check_weights, read_torch_file, write_torch_file
 from musicspectrogan.training.settings import TrainingConfig
 
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
+CONFIG_NAME = "config.yaml"
 CHECKPOINTS_FOLDER = "checkpoints"
 LATEST_NAME = "latest.pt"
 BEST_NAME = "best.pt"
@@ -39,7 +42,8 @@ class Checkpoint:
     gan: str
     model: ModelConfig
     training: dict[str, Any]
-    """The run's settings, by name, as plain values."""
+    """The run's settings, by name, as plain values; of a path only its last part, for the file may be given
+    away. Older checkpoints hold whole paths."""
     genres: list[str]
     """Label k is genres[k]."""
     spectrogram: SpectrogramConfig
@@ -56,15 +60,29 @@ class Checkpoint:
     """Steps taken."""
     images_seen: int
     dataset_fingerprint: str
-    """Tells whether the dataset is still the one that the run began with."""
+    """Tells whether the dataset is still the one that the run began with, by the names of its images."""
     quality: dict[str, float] = field(default_factory=dict)
     """What samples were judged to be worth; empty where they were not."""
+    dataset_contents: str = ""
+    """The same by what is in some of the images; empty in older checkpoints."""
 
     def build_ema_generator(self) -> nn.Module:
         """The generator to sample from, in eval mode on the CPU."""
         generator, _ = models.build(self.gan, self.model)
         generator.load_state_dict(self.ema)
         return generator.eval().requires_grad_(False)
+
+    def is_trained_on(self, dataset: ImageDataset) -> bool:
+        """Whether these are the images that it was trained on, wherever they lie now."""
+        return (
+            self.dataset_fingerprint == dataset.fingerprint
+            and self.dataset_contents in ("", dataset.contents)
+            and self.spectrogram == dataset.spectrogram
+        )
+
+
+class DamagedError(UserError):
+    """This file cannot be read, whoever reads it; an older one may be sound."""
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -85,24 +103,29 @@ def load_checkpoint(path: Path) -> Checkpoint:
         UserError: nothing there, damaged, or not a checkpoint of this format.
     """
     if path.is_dir():
-        return _load_newest(path)[1]
+        return newest_checkpoint(path)[1]
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
         contents = read_torch_file(path)
         version = int(contents.pop("format_version"))
-        if version == FORMAT_VERSION:
-            checkpoint = from_plain(Checkpoint, contents)
+        checkpoint = from_plain(Checkpoint, contents) if version == FORMAT_VERSION else None
+        if checkpoint and checkpoint.gan in models.names():
             _check(checkpoint)
             return checkpoint
-    except OSError:  # no permission: not the file's fault
+    except (OSError, PluginError):  # no permission, or a model's own mistake: not the file's fault
         raise
     except Exception as error:  # whatever a stranger's file may hold
         why = f" ({error})" if isinstance(error, (TorchFileError, UserError)) else ""
-        raise UserError(
+        raise DamagedError(
             f"{path} is damaged or not a checkpoint of this tool{why}; take an older one from its folder"
         ) from None
-    raise UserError(f"{path} has format {version}; this version reads format {FORMAT_VERSION}")
+    if checkpoint is None:
+        raise UserError(f"{path} has format {version}; this version reads format {FORMAT_VERSION}")
+    raise UserError(
+        f"{path} is of a GAN that is not here: {not_one_of(checkpoint.gan[:40], models.names())}; "
+        f"put its file into {models.FOLDER}"
+    )
 
 
 def _check(checkpoint: Checkpoint) -> None:
@@ -127,21 +150,31 @@ def _check(checkpoint: Checkpoint) -> None:
     check_weights("discriminator", checkpoint.discriminator, discriminator)
 
 
-def newest_checkpoint(run: Path) -> Path:
+def newest_checkpoint(run: Path) -> tuple[Path, Checkpoint]:
     """The newest sound checkpoint of a run directory; those that are damaged are passed over with a warning.
 
     Raises:
-        UserError: it has none.
+        UserError: it has none, or one that cannot be read for another reason than damage.
     """
-    return _load_newest(run)[0]
+    return _first_sound(run, _newest_first(run))
 
 
-def _load_newest(run: Path) -> tuple[Path, Checkpoint]:
+def best_checkpoint(run: Path) -> tuple[Path, Checkpoint]:
+    """The best by the validation tracks, or the newest where none was judged or that one is damaged.
+
+    Raises:
+        UserError: as `newest_checkpoint`.
+    """
+    best = run / CHECKPOINTS_FOLDER / BEST_NAME
+    return _first_sound(run, [*([best] if best.is_file() else []), *_newest_first(run)])
+
+
+def _first_sound(run: Path, paths: list[Path]) -> tuple[Path, Checkpoint]:
     damaged: list[Path] = []
-    for path in _newest_first(run):
+    for path in paths:
         try:
             checkpoint = load_checkpoint(path)
-        except UserError:
+        except DamagedError:
             damaged.append(path)
             continue
         if damaged:
@@ -155,6 +188,55 @@ def _load_newest(run: Path) -> tuple[Path, Checkpoint]:
     if damaged:
         raise UserError(f"{run}: none of its {len(damaged)} checkpoints can be read; start a new run")
     raise UserError(f"{run}: no checkpoint in it; name a run directory or a checkpoint file")
+
+
+def settings_beside(checkpoint: Path) -> TrainingConfig | None:
+    """The settings of the run that a checkpoint file lies in; None where it lies elsewhere."""
+    parent = checkpoint.resolve().parent
+    path = parent.parent / CONFIG_NAME
+    if parent.name != CHECKPOINTS_FOLDER or not path.is_file():
+        return None
+    try:
+        return read_yaml(TrainingConfig, path)
+    except UserError as error:
+        logger.warning("%s", error)
+        return None
+
+
+def dataset_of(checkpoint: Checkpoint, path: Path) -> Path | None:
+    """The folder that a checkpoint was trained on, by its run's settings; None where nothing says it.
+
+    There may be no such folder any more, or another dataset in it.
+
+    Args:
+        path: the checkpoint's file.
+    """
+    settings = settings_beside(path)
+    named = settings.dataset if settings else Path(checkpoint.training["dataset"])
+    return named if named and named.is_absolute() else None
+
+
+def dataset_at_hand(checkpoint: Checkpoint, path: Path) -> Path | None:
+    """The folder that it was trained on; None where it is gone, or holds other images now."""
+    dataset = dataset_of(checkpoint, path)
+    try:
+        # First by the folders' names, which cost nothing: a stranger's checkpoint may name any folder.
+        if dataset is None or not {folder.name for folder in visible_folders(dataset)} >= {
+            *checkpoint.genres
+        }:
+            return None
+        images = images_in(dataset, checkpoint.training["split"], checkpoint.training["image_size"])
+    except OSError:  # gone, or another user's
+        return None
+    return dataset if images and checkpoint.is_trained_on(images) else None
+
+
+def images_in(dataset: Path, split: str, image_size: int | None) -> ImageDataset | None:
+    """A folder's images; None where there are none of that split."""
+    try:
+        return load_dataset(dataset, split=split, image_size=image_size)
+    except UserError:
+        return None
 
 
 def has_checkpoint(run: Path) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,11 +15,20 @@ from musicspectrogan.config import read_yaml, to_yaml
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import clear_unfinished, make_folder, named_in_errors, write_text
 from musicspectrogan.progress import OneLineFormatter, is_lasting
-from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, LATEST_NAME, has_checkpoint
+from musicspectrogan.training.checkpoint import (
+    CHECKPOINTS_FOLDER,
+    CONFIG_NAME,
+    LATEST_NAME,
+    dataset_of,
+    has_checkpoint,
+    images_in,
+    newest_checkpoint,
+)
 from musicspectrogan.training.settings import TrainingConfig
 
 RUNS = Path("runs")
-CONFIG_NAME = "config.yaml"
+# Stands for the newest run where a run or a checkpoint is named.
+LATEST = Path("latest")
 LOG_NAME = "log.txt"
 SAMPLES_FOLDER = "samples"
 # What a run draws there; other pictures are the user's.
@@ -34,19 +44,52 @@ def next_run(gan: str, dataset_name: str, runs: Path = RUNS) -> Path:
     return runs / f"{max(taken, default=-1) + 1:05d}-{gan}-{safe}"
 
 
+def named_run(path: Path) -> Path:
+    """What an argument names: `latest` is the newest run of all, unless a file or folder is called so.
+
+    Raises:
+        UserError: there is no run yet.
+    """
+    return newest_run(TrainingConfig()) if path == LATEST and not path.exists() else path
+
+
 def newest_run(config: TrainingConfig, runs: Path = RUNS) -> Path:
-    """The newest run with a checkpoint, of the same gan and dataset where `config` names a dataset.
+    """The newest run with a checkpoint, of the same gan and images where `config` names a dataset.
 
     Raises:
         UserError: there is none.
     """
-    for run in sorted(_numbered(runs), reverse=True):
-        if has_checkpoint(run) and (config.dataset is None or _is_of(run, config)):
-            return run
+    begun = (run for run in sorted(_numbered(runs), reverse=True) if has_checkpoint(run))
+    found = next(begun, None) if config.dataset is None else _newest_of(begun, config.gan, config.dataset)
+    if found:
+        return found
     which = f" of {config.gan} on {config.dataset}" if config.dataset else ""
     raise UserError(
         f"no run{which} with a checkpoint in {runs}; name a run directory or a checkpoint file, or train anew"
     )
+
+
+def _newest_of(begun: Iterable[Path], gan: str, dataset: Path) -> Path | None:
+    """The first of the runs that was trained on the images in a folder, wherever they lay then.
+
+    Where none was, the first that names the same folder: what is wrong is told when it is resumed.
+    """
+    images = lru_cache(partial(images_in, dataset))
+    same_folder = None
+    for run in begun:
+        try:
+            path, checkpoint = newest_checkpoint(run)
+        except UserError as error:
+            logger.warning("%s is passed over: %s", run, error)
+            continue
+        if checkpoint.gan != gan:
+            continue
+        now = images(checkpoint.training["split"], checkpoint.training["image_size"])
+        if now and checkpoint.is_trained_on(now):
+            return run
+        if same_folder is None and dataset_of(checkpoint, path) == dataset:
+            same_folder = run
+    return same_folder
 
 
 def is_unstarted(run: Path) -> bool:
@@ -57,15 +100,6 @@ def is_unstarted(run: Path) -> bool:
         return read_yaml(TrainingConfig, run / CONFIG_NAME).dataset is not None
     except UserError:
         return False  # somebody else's file of that name
-
-
-def _is_of(run: Path, config: TrainingConfig) -> bool:
-    try:
-        made_with = read_yaml(TrainingConfig, run / CONFIG_NAME)
-    except UserError as error:
-        logger.warning("%s is passed over: %s", run, error)
-        return False
-    return (made_with.gan, made_with.dataset) == (config.gan, config.dataset)
 
 
 def run_of_checkpoint(path: Path) -> Path:

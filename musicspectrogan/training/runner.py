@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from musicspectrogan.config import from_plain, read_yaml, to_plain, to_yaml
 from musicspectrogan.counts import counted
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.device import arithmetic, check_precision
-from musicspectrogan.errors import UserError, check_choice
+from musicspectrogan.errors import SettingError, UserError, check_choice, flag_of
 from musicspectrogan.filesystem import sole_writer
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.layers import deviation_group
@@ -33,14 +33,20 @@ from musicspectrogan.training.callbacks import (
     SoundsOf,
     TensorBoard,
 )
-from musicspectrogan.training.checkpoint import Checkpoint, load_checkpoint
+from musicspectrogan.training.checkpoint import (
+    Checkpoint,
+    dataset_of,
+    load_checkpoint,
+    newest_checkpoint,
+    settings_beside,
+)
 from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.graph import RecordedStep
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.progress_log import ProgressLog
 from musicspectrogan.training.quality import Quality, QualityOf
 from musicspectrogan.training.schedule import ROUGH_BELOW, Schedule, with_length
-from musicspectrogan.training.settings import TrainingConfig
+from musicspectrogan.training.settings import PATHS, TrainingConfig
 from musicspectrogan.training.speed import measured_speed
 from musicspectrogan.training.trainer import Callback, Trainer
 from musicspectrogan.training.watch import Watch
@@ -61,9 +67,6 @@ CHANGEABLE = (
     "eval_every",
     "keep_checkpoints",
 )
-
-# The settings that are paths.
-PATHS = tuple(field.name for field in fields(TrainingConfig) if "Path" in str(field.type))
 
 # Widest network that does not try the patience of somebody without a GPU.
 WIDTH_FOR_CPU = 32
@@ -116,7 +119,7 @@ class Plan:
 
     def describe(self, images_per_second: float) -> str:
         """The settings, the models' sizes, the length at that speed and the run directory, as text."""
-        generator, discriminator = models.build(self.config.gan, self.model)
+        generator, discriminator = build_networks(self.config, self.model)
         schedule = self.schedule
         seconds = (schedule.images - self.steps_taken * self.config.batch_size) / images_per_second
         return "\n".join(
@@ -191,15 +194,20 @@ class BegunRun:
 
 
 def begun_run(path: Path) -> BegunRun:
-    """What a run directory, or a checkpoint in one, goes on from.
+    """What a run directory, a checkpoint in one, or `latest` goes on from.
 
     Raises:
-        UserError: it is neither, or cannot be read.
+        UserError: it is none of these, or cannot be read.
     """
+    path = run_directory.named_run(path)
     if run_directory.is_unstarted(path):
         return BegunRun(path, read_yaml(TrainingConfig, path / run_directory.CONFIG_NAME), None)
-    checkpoint = load_checkpoint(path)
-    return BegunRun(path, settings_of(checkpoint), checkpoint)
+    file, checkpoint = newest_checkpoint(path) if path.is_dir() else (path, load_checkpoint(path))
+    settings = from_plain(TrainingConfig, checkpoint.training)
+    beside = settings_beside(file)
+    places = {name: getattr(beside, name) for name in PATHS} if beside else {"init_from": None}
+    dataset = dataset_of(checkpoint, file)
+    return BegunRun(path, replace(settings, **{**places, "dataset": dataset}), checkpoint)
 
 
 def plan_resumed_run(begun: BegunRun, config: TrainingConfig, world: World = ALONE) -> Plan:
@@ -215,16 +223,24 @@ def plan_resumed_run(begun: BegunRun, config: TrainingConfig, world: World = ALO
     path, checkpoint = begun.path, begun.checkpoint
     if checkpoint is None:
         return plan_run(config, path, world)
-    wanted, before = to_plain(with_resolved_paths(config)), to_plain(begun.config)
-    for name, value in wanted.items():
-        if name not in CHANGEABLE and value != before[name]:
+    config, before = with_resolved_paths(config), to_plain(begun.config)
+    for name, value in to_plain(config).items():
+        # Where the images lie is no matter: the checkpoint knows them.
+        if name not in (*CHANGEABLE, "dataset") and value != before[name]:
             raise UserError(
-                f"--resume: {name} was {before[name]} and is now {value}; a resumed run may only "
-                f"change {', '.join(CHANGEABLE)}; start a new run, perhaps with --init-from"
+                f"--resume: {flag_of(name)} was {before[name]} and is now {value}; a resumed run may only "
+                f"change {', '.join(map(flag_of, CHANGEABLE))}, and the place of --dataset; start a new run, "
+                "perhaps with --init-from"
             )
+    if config.dataset is None or (config.dataset == begun.config.dataset and not config.dataset.exists()):
+        known = config.dataset or checkpoint.training["dataset"]
+        raise UserError(
+            f"--resume {path}: the images that it was trained on, {known}, are not there any more; "
+            "name the folder that they are in now with --dataset"
+        )
     run = path if path.is_dir() else run_directory.run_of_checkpoint(path)
     plan = plan_run(replace(config, init_from=None), run, world)
-    if plan.dataset.fingerprint != checkpoint.dataset_fingerprint or plan.model != checkpoint.model:
+    if not checkpoint.is_trained_on(plan.dataset) or plan.model != checkpoint.model:
         raise UserError(
             f"--resume {path}: the images of {config.dataset} are not those that the run began with; "
             f"start a new run with --init-from {path}"
@@ -235,13 +251,10 @@ def plan_resumed_run(begun: BegunRun, config: TrainingConfig, world: World = ALO
             f"--resume {path}: has its {counted(checkpoint.images_seen, 'image')} "
             f"({counted(checkpoint.epoch, 'epoch')}) already; ask for more with --images or --epochs"
         )
+    if config.dataset != begun.config.dataset:
+        logger.info("%s holds the images that the run began with: going on with them", config.dataset)
     config = replace(plan.config, init_from=begun.config.init_from)
     return replace(plan, config=config, start=checkpoint, resumed=True)
-
-
-def settings_of(checkpoint: Checkpoint) -> TrainingConfig:
-    """The settings that a checkpoint's run was started with."""
-    return from_plain(TrainingConfig, checkpoint.training)
 
 
 def newest_run_of(config: TrainingConfig) -> Path:
@@ -250,7 +263,9 @@ def newest_run_of(config: TrainingConfig) -> Path:
 
 
 def with_resolved_paths(config: TrainingConfig) -> TrainingConfig:
-    """The same settings, valid from any working directory."""
+    """The same settings, valid from any working directory and after the next run."""
+    if config.init_from:
+        config = replace(config, init_from=run_directory.named_run(config.init_from))
     return replace(config, **{n: path.resolve() for n in PATHS if (path := getattr(config, n))})
 
 
@@ -320,21 +335,23 @@ def _check_shares(config: TrainingConfig, processes: int) -> None:
     share, left = divmod(config.batch_size, processes)
     if left:
         fitting = [n * processes for n in (share, share + 1) if n * processes > 1]
-        raise UserError(
-            f"batch_size: {config.batch_size} cannot be shared evenly by {processes} processes; "
-            f"give {' or '.join(map(str, fitting))}"
+        raise SettingError(
+            "batch_size",
+            f"{config.batch_size} cannot be shared evenly by {processes} processes; "
+            f"give {' or '.join(map(str, fitting))}",
         )
     group = deviation_group(config.batch_size)
     if config.minibatch_deviation and deviation_group(share) != group:
-        raise UserError(
-            f"batch_size: with {config.batch_size} images the groups of {group} for minibatch_deviation "
-            f"cannot be shared by {processes} processes; give a multiple of {group * processes}"
+        raise SettingError(
+            "batch_size",
+            f"with {config.batch_size} images the groups of {group} for --minibatch-deviation "
+            f"cannot be shared by {processes} processes; give a multiple of {group * processes}",
         )
 
 
 def _set_up(plan: Plan) -> Trainer:
     config, device = plan.config, plan.device
-    generator, discriminator = build_networks(config, plan.model)
+    generator, discriminator = build_networks(config, plan.model, device)
     start = plan.start
     if start is not None:
         _load_weights(generator, start.generator, config)

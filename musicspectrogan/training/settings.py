@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from musicspectrogan import models
-from musicspectrogan.config import check_at_least, check_within
+from musicspectrogan.config import check_at_least, check_within, to_plain
 from musicspectrogan.counts import Count, CountOrNone
-from musicspectrogan.errors import UserError, check_choice
+from musicspectrogan.errors import SettingError, UserError, check_choice
 from musicspectrogan.launch import check_device
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -109,20 +111,31 @@ class TrainingConfig:
             raise UserError("--images and --epochs both say how long to train; give one of them")
         for name in ("r1", "r2"):
             if getattr(self, name) == float("inf"):
-                raise UserError(f"{name}: inf is not allowed; it is a weight, for instance 1")
+                raise SettingError(name, "inf is not allowed; it is a weight, for instance 1")
         if self.minibatch_deviation and self.batch_size % 2 and self.batch_size % 3:
-            raise UserError(
-                f"batch_size: {self.batch_size} cannot be split into groups for minibatch_deviation; "
-                "give a multiple of 4, or of 2 or 3"
+            raise SettingError(
+                "batch_size",
+                f"{self.batch_size} cannot be split into groups for --minibatch-deviation; "
+                "give a multiple of 4, or of 2 or 3",
             )
         if self.snapshot_share is not None and not 0 < self.snapshot_share <= 1:
-            raise UserError(
-                f"snapshot_share: {self.snapshot_share} is not allowed; give more than 0, at most 1"
+            raise SettingError(
+                "snapshot_share", f"{self.snapshot_share} is not allowed; give more than 0, at most 1"
             )
         if self.augment is not None and not 0 <= self.augment <= 1:
-            raise UserError(f"augment: {self.augment} is not allowed; it is a probability, 0 to 1")
+            raise SettingError("augment", f"{self.augment} is not allowed; it is a probability, 0 to 1")
         if not 0 < self.lr < float("inf"):
-            raise UserError(f"lr: {self.lr} is not allowed; it must be positive, for instance 0.0002")
+            raise SettingError("lr", f"{self.lr} is not allowed; it must be positive, for instance 0.0002")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name}: {getattr(self, name)} is not allowed; it must be in [0, 1)")
+                raise SettingError(name, f"{getattr(self, name)} is not allowed; it must be in [0, 1)")
+
+
+# The settings that are paths.
+PATHS = tuple(field.name for field in fields(TrainingConfig) if "Path" in str(field.type))
+
+
+def to_portable(config: TrainingConfig) -> dict[str, Any]:
+    """The settings as plain values that may be given away: of a path only its last part."""
+    names = {n: os.fsencode(path.name) for n in PATHS if (path := getattr(config, n))}
+    return {**to_plain(config), **{n: name.decode("utf-8", "replace") for n, name in names.items()}}

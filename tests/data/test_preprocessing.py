@@ -151,7 +151,7 @@ class TestWhatIsWritten:
             "format_version": 1,
             "source": "gtzan",
             "spectrogram": DEFAULT_SPECTROGRAM,
-            "selection": {"input": str(gtzan_tree)},
+            "selection": {"input": gtzan_tree.name},
             "genres": list(GENRES),
             "tracks": tracks,
         }
@@ -161,7 +161,7 @@ class TestWhatIsWritten:
         assert sorted(lines) == [f"{genre}.{index:05d}" for genre in GENRES for index in range(4)]
         for name, line in lines.items():
             assert (line["status"], line["reason"], line["segments"]) == ("converted", "", "2")
-            assert Path(line["path"]) == gtzan_tree / line["genre"] / f"{name}.wav"
+            assert Path(line["path"]) == Path(line["genre"], f"{name}.wav")
 
     def test_no_other_file_is_left(self, images: Path) -> None:
         beside = set(files_in(images)) - set(images_in(images))
@@ -818,7 +818,7 @@ class TestDatasets:
         assert written["source"] == "fma"
         assert written["genres"] == ["Hip-Hop", "Old-Time-Historic"]
         assert written["selection"] == {
-            "input": str(tmp_path / "fma"),
+            "input": "fma",
             "subset": "medium",
             "license": "by",
         }
@@ -988,13 +988,16 @@ class TestWhatIsRefused:
             ("--dataset gtzan --input MUSIC --outptu x", "--outptu.*(did you mean --output?)"),
             ("--dataset gtzan --input MUSIC --jobs many", "many"),
             ("--dataset gtzan --input MUSIC --jobs 0", "jobs: 0 is not allowed; it must be at least 1"),
-            ("--dataset gtzan --input MUSIC --image-size 100", "image_size: 100 is not one of 64, 128, 256"),
+            ("--dataset gtzan --input MUSIC --image-size 100", "--image-size: 100 is not one of 64"),
             (
                 "--dataset demo --tracks-per-genre 1 --image-size 65",
-                "image_size: 65 is not one of 64, 128, 256",
+                "--image-size: 65 is not one of 64, 128, 256",
             ),
-            ("--dataset gtzan --input MUSIC --f-max 12000", "f_max 12000 Hz must satisfy"),
-            ("--dataset gtzan --input MUSIC --top-db nan", "top_db: nan is not allowed"),
+            (
+                "--dataset gtzan --input MUSIC --f-max 12000",
+                "--f-max: 12000 Hz is not allowed; .*half the sample rate",
+            ),
+            ("--dataset gtzan --input MUSIC --top-db nan", "--top-db: nan is not allowed"),
             ("--dataset gtzan --input MUSIC --subset small", "--subset means nothing for --dataset gtzan"),
             (
                 "--dataset fma --input MUSIC --exclude-faults",

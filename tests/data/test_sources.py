@@ -20,6 +20,8 @@ import pytest
 
 from musicspectrogan.data import composer, sources
 from musicspectrogan.data.credits import Credit
+from musicspectrogan.data.preprocessing import preprocess
+from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.data.sources import (
     Selection,
     Track,
@@ -180,8 +182,9 @@ def test_a_missing_input_is_told(name: str, tmp_path: Path) -> None:
         find_tracks(tmp_path / "nowhere", ALL)
     with pytest.raises(UserError, match=r"--input .*a_file"):
         find_tracks(touch(tmp_path, "a_file") / "a_file", ALL)
+    # Where a source does not tell that there is no music, the command does.
     with pytest.raises(UserError, match="--input"):
-        find_tracks(tmp_path, ALL)
+        preprocess(PreprocessConfig(dataset=name, input=tmp_path, output=tmp_path / "out"))
 
 
 @every_source

@@ -128,17 +128,17 @@ def checkpoint(data: bytes, folder: Path) -> str:
     import torch
     import torch_cases
 
+    from musicspectrogan.config import from_plain
     from musicspectrogan.generation import generate as generating
     from musicspectrogan.generation.settings import GenerateConfig
     from musicspectrogan.training.checkpoint import load_checkpoint
-    from musicspectrogan.training.runner import settings_of
 
     path = folder / "case.pt"
     path.write_bytes(data)
     loaded = load_checkpoint(path)
     text = describe(path)
     assert text.split("\n") == [printable(line) for line in text.split("\n")]
-    assert isinstance(settings_of(loaded), TrainingConfig)
+    assert isinstance(from_plain(TrainingConfig, loaded.training), TrainingConfig)
     output = folder / "inside" / "out"
     generating.sounds_of = _silence  # sound takes a while, and is another matter
     page = generating.generate(GenerateConfig(count=1, output=output), loaded, path, torch.device("cpu"))

@@ -96,7 +96,8 @@ def test_every_loss_is_finite_for_huge_logits_and_pulls_the_right_way(name):
         huge = torch.full((3,), sign)
         beside = -huge if loss.is_relative else None
         assert loss.discriminator(huge, -huge).isfinite() and loss.generator(huge, beside).isfinite()
-    real, fake = torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    # Least squares, for one, rest at 0 for fakes.
+    real, fake = torch.zeros(3, requires_grad=True), torch.full((3,), 0.5, requires_grad=True)
     loss.discriminator(real, fake).backward()
     assert (real.grad < 0).all() and (fake.grad > 0).all()
     fake.grad = None

@@ -170,7 +170,7 @@ EXACT = [case for case in CASES if not case.startswith(("cgan, each", "cgan in b
 @pytest.mark.parametrize("case", EXACT)
 def test_several_processes_find_the_gradients_of_one_with_the_whole_batch(case, together):
     expected = one_step(case, ALONE)
-    assert sum(name.startswith("G gradient") for name in expected) > 3
+    assert any(name.startswith("G gradient") for name in expected)
     if "relativistic" in case or CASES[case][1] == "relativistic":
         # Their middle is that of a share.
         expected = {name: v for name, v in expected.items() if not name.startswith("value d_")}
@@ -254,7 +254,7 @@ def test_synchronised_networks_have_the_same_weights_under_the_same_names():
         (
             {"batch_size": 8, "minibatch_deviation": True, "gan": "projection"},
             4,
-            "the groups of 4 for minibatch_deviation cannot be shared by 4 processes; give a multiple of 16",
+            "groups of 4 for --minibatch-deviation cannot be shared by 4 processes; give a multiple of 16",
         ),
     ],
 )

@@ -36,6 +36,9 @@ UNREAD_SUFFIXES = frozenset(
 # Folders for validation where there is one for tests too, and otherwise for tests.
 EVALUATION_FOLDERS = ("eval", "evaluation")
 
+# What a source module defines.
+DEFINED = ("OPTIONS", "find_tracks")
+
 
 @dataclass(frozen=True)
 class Track:
@@ -58,6 +61,8 @@ class Track:
     """It is left out because it cannot be read, not by choice."""
     credit: Credit | None = None
     """What the dataset says about whose it is; None: the tags of the file tell, if anything does."""
+    name: str = ""
+    """The path below the input folder, for the report; filled in when all tracks are found."""
 
 
 @dataclass(frozen=True)
