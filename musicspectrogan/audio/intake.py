@@ -14,10 +14,11 @@ LONGEST_HOURS = 4
 # Above any float file that means its samples; squares of such numbers are still finite.
 LOUDEST = 1e9
 
-# Channels cancel each other where their sum has less than a tenth of the energy that it has if unrelated,
-# and they are above -80 dBFS. One of them is taken where that is so in more than a tenth of the time. Every
-# so many frames one is looked at: that is enough to know an energy.
-CANCELLED_ENERGY = 0.1
+# Channels cancel each other where their sum has less than a quarter of the energy that it has if unrelated,
+# and they are above -80 dBFS: a lossy codec leaves so much of two that are opposed. One of them is taken
+# where that is so in more than a tenth of what can be heard. Every so many frames one is looked at: that is
+# enough to know an energy.
+CANCELLED_ENERGY = 0.25
 MOST_CANCELLED = 0.1
 LEAST_TOLD = 0.01
 SILENT_ENERGY = 1e-8

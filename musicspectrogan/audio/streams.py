@@ -162,7 +162,7 @@ def _oggs(path: Path, file: BinaryIO, start: int, size: int) -> tuple[list[Strea
     if not ended:
         remarks.append("breaks off before its last page")
     remark = "; ".join(filter(None, remarks))
-    if len(starts) <= 1 and not start:
+    if not starts or (len(starts) == 1 and not start):
         return [Stream(path)], remark
     stops = [*starts[1:], place]
     return [Stream(path, [range(*ends)]) for ends in zip(starts, stops, strict=True)], remark

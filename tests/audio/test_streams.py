@@ -205,6 +205,13 @@ class TestWhatIsNotRead:
         assert 6 < len(audio.samples) / RATE < 12
         assert audio.warning == ""
 
+    def test_an_ogg_without_its_first_page_is_refused(self, music: np.ndarray, tmp_path: Path) -> None:
+        data = encoded(music, "OGG")
+        for tag in (b"", ID3):
+            (tmp_path / "x.ogg").write_bytes(tag + data[data.index(b"OggS", 4) :])
+            with pytest.raises(AudioError, match="does not decode"):
+                load(tmp_path / "x.ogg", RATE)
+
 
 MOST = 2**32 - 1
 PIPES = {
