@@ -168,6 +168,7 @@ def evaluate(arguments: list[str], program: str) -> None:
     output = config.output or run_directory.evaluation_file(list(sources.values()))
     outcome = evaluate(config, sources, output, choose_device(config.device))
     reports = list(outcome.reports.values())
+    _tell(f"{outcome.verdict}\n")
     _tell(table(list(sources) if config.compare else ["samples"], reports))
     if by_genre := genre_table(reports[0]) if len(reports) == 1 else "":
         _tell(f"\n{by_genre}\n")

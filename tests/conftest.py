@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from chromium import Chromium
 from gpus import Stage
 
 from musicspectrogan.audio.files import save
@@ -95,6 +96,21 @@ def command_line_undone() -> Iterator[None]:
     package.setLevel(level)  # which also makes loggers forget what they found enabled
     signal.signal(on_signal, handler)
     threading.excepthook = on_thread
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """A running browser; see `browser`."""
+    running = Chromium(tmp_path_factory.mktemp("profile"))
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def browser(chromium: Chromium) -> Iterator[Chromium]:
+    """A browser without tabs and without memories."""
+    yield chromium
+    chromium.close_tabs()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from musicspectrogan.evaluation.report import Report, write_report, write_report
 from musicspectrogan.evaluation.sets import load_splits
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.evaluation.subjects import check_fits, images_in, samples_of
+from musicspectrogan.evaluation.verdict import comparison_verdict, verdict
 from musicspectrogan.evaluation.yardstick import make_yardstick
 from musicspectrogan.filesystem import make_folder
 from musicspectrogan.training.checkpoint import Checkpoint, load_checkpoint
@@ -29,6 +30,12 @@ class Outcome:
     reports: dict[str, Report]
     """By the sources' names."""
     page: Path
+
+    @property
+    def verdict(self) -> str:
+        """What came out, in one sentence."""
+        names, reports = list(self.reports), list(self.reports.values())
+        return verdict(reports[0]) if len(reports) == 1 else comparison_verdict(names, reports)
 
 
 @repeatable()

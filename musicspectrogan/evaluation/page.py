@@ -6,6 +6,7 @@ import html
 import math
 from base64 import b64encode
 from collections.abc import Sequence
+from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from musicspectrogan.evaluation.evidence import Curves, Evidence, Twin
 from musicspectrogan.evaluation.report import MEASURES, Figure, Report, keys_of
 from musicspectrogan.evaluation.resampling import Estimate
 from musicspectrogan.evaluation.tables import written
+from musicspectrogan.evaluation.verdict import comparison_verdict, verdict
 from musicspectrogan.filesystem import write_text
-from musicspectrogan.generation.page import STYLE
+from musicspectrogan.generation.page import source
+
+TABLES_AND_CHARTS = files("musicspectrogan.evaluation") / "templates" / "evaluation.css"
 
 # What the kinds of features are, for the people who read of them.
 FEATURES = {
@@ -35,7 +39,6 @@ def write_page(path: Path, title: str, report: Report, evidence: Evidence) -> No
         title: its heading.
     """
     sections = [
-        _facts(report),
         _remarks(report.remarks),
         _section(
             "How far from real music",
@@ -51,8 +54,9 @@ def write_page(path: Path, title: str, report: Report, evidence: Evidence) -> No
         _confusion(evidence),
         _clouds(evidence),
         _genres(report),
+        _section("What was judged", "", _facts(report)),
     ]
-    write_text(path, _page(title, sections))
+    write_text(path, _page(title, verdict(report), sections))
 
 
 def write_comparison(path: Path, names: list[str], reports: list[Report]) -> None:
@@ -81,7 +85,9 @@ def write_comparison(path: Path, names: list[str], reports: list[Report]) -> Non
             ),
         ),
     ]
-    write_text(path, _page(f"Comparison of {len(reports)} runs", sections))
+    write_text(
+        path, _page(f"Comparison of {len(reports)} runs", comparison_verdict(names, reports), sections)
+    )
 
 
 def _text(text: str) -> str:
@@ -142,7 +148,7 @@ def _remarks(remarks: Sequence[str]) -> str:
     if not remarks:
         return ""
     lines = "".join(f"<li>{_text(remark)}</li>" for remark in remarks)
-    return f'<section class="real"><h3>To keep in mind</h3><ul>{lines}</ul></section>'
+    return f'<section class="panel"><h3>To keep in mind</h3><ul>{lines}</ul></section>'
 
 
 def _ratios(names: Sequence[str], reports: Sequence[Report]) -> str:
@@ -166,13 +172,13 @@ def _table(names: Sequence[str], reports: Sequence[Report]) -> str:
     runs = "".join(f"<th>{_text(name)}</th>" for name in names)
     bodies = []
     for name, keys in groupby(keys_of(reports), key=lambda key: key[0]):
-        rows = [_row(*key, reports) for key in keys]
         title = (
-            f'<th scope="rowgroup" rowspan="{len(rows)}">{_text(MEASURES[name].title)}'
+            f'<th scope="rowgroup" colspan="{len(reports) + 2}">{_text(MEASURES[name].title)} '
             f"<small>{_text(MEASURES[name].meaning)}</small></th>"
         )
-        bodies.append(f"<tbody><tr>{title}{'</tr><tr>'.join(rows)}</tr></tbody>")
-    head = f'<th class="left">figure</th><th class="left">features</th>{runs}<th>real music</th>'
+        rows = "".join(f"<tr>{_row(*key, reports)}</tr>" for key in keys)
+        bodies.append(f"<tbody><tr>{title}</tr>{rows}</tbody>")
+    head = f'<th class="left">features</th>{runs}<th>real music</th>'
     return _scrolling(f"<table>\n<thead><tr>{head}</tr></thead>\n{''.join(bodies)}\n</table>", "All figures")
 
 
@@ -334,60 +340,19 @@ def _genres(report: Report) -> str:
     return _section("Each genre by itself", "", folded)
 
 
-def _page(title: str, sections: Sequence[str]) -> str:
+def _page(title: str, said: str, sections: Sequence[str]) -> str:
     shown = "\n".join(filter(None, sections))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{_text(title)}</title>
-<style>{STYLE}{TABLES_AND_CHARTS}</style></head>
+<style>
+{source("style.css")}{TABLES_AND_CHARTS.read_text(encoding="utf-8")}</style></head>
 <body>
-<header><h1>{_text(title)}</h1></header>
+<header><h1>{_text(title)}</h1>
+<p class="verdict">{_text(said)}</p></header>
 <main>
 {shown}
 </main>
 </body></html>
-"""
-
-
-# Beside what the page of sounds looks like. Charts are ink on no ground; on a dark screen their lightness
-# is turned round, and their hues are turned back.
-TABLES_AND_CHARTS = """
-.facts { display: grid; gap: 1.5rem; margin-top: 1.5rem; }
-.facts dl { margin-top: 0.4rem; gap: 0.4rem 2rem; font-size: 0.9rem; }
-.real ul { margin: 0.4rem 0 0; padding-left: 1.2rem; font-size: 0.9rem; }
-.note, small { color: var(--muted); font-size: 0.875rem; }
-.note { max-width: 48rem; margin: 0.5rem 0 1rem; }
-.sheets, .charts {
-  display: grid; gap: 0.75rem 1.75rem; align-items: start; margin-top: 0.4rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr));
-}
-.charts { margin-top: 1rem; }
-.charts figure { max-width: 37rem; }
-.charts img { width: 100%; }
-.items img { width: 100%; border-radius: 4px; }
-.sheets + h3 { margin-top: 1.25rem; }
-img { display: block; max-width: 100%; height: auto; }
-figcaption { margin: 0.3rem 0 0; color: var(--muted); font-size: 0.8rem; }
-.strip { overflow-x: auto; margin-top: 1.5rem; overflow-wrap: normal; }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-th, td {
-  padding: 0.3rem clamp(0.35rem, 1.2vw, 0.9rem); text-align: right; vertical-align: top; white-space: nowrap;
-}
-th { font-weight: 600; }
-th small, td small { display: block; font-weight: 400; font-size: 0.8rem; }
-th:first-child { padding-left: 0; }
-thead th { vertical-align: bottom; }
-thead th:not(.left) { min-width: 6rem; white-space: normal; overflow-wrap: anywhere; }
-.left, [scope] { text-align: left; }
-td.left { color: var(--muted); }
-tbody { border-top: 1px solid var(--line); }
-[scope="rowgroup"] { min-width: min(26rem, 34vw); max-width: 26rem; white-space: normal; }
-.genres tr + tr { border-top: 1px solid var(--line); }
-.genres th:first-child { position: sticky; left: 0; background: var(--ground); }
-strong { color: var(--accent); }
-details { margin-top: 1rem; }
-summary { cursor: pointer; padding: 0.25rem 0; }
-summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-@media (prefers-color-scheme: dark) { .charts img { filter: invert(1) hue-rotate(180deg); } }
 """

@@ -30,6 +30,8 @@ PAGE_NAME = "index.html"
 MARK_OF_PAGE = b'<filter id="magma"'
 
 BY = ", checkpoint "
+# The last word of a loop's caption.
+LOOP = "loop"
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,9 @@ def _item(folder: Path, name: str) -> tuple[PageItem, str]:
     caption, _, checkpoint = ("", "", "") if real else text["comment"].rpartition(BY)
     shown = name.rpartition("/")[2] if real else caption
     audio = f"{name}.{_format_of(folder / f'{name}.png')}"
-    return PageItem(text["genre"], shown, f"{name}.png", audio, real=real, columns=columns), checkpoint
+    loops = caption.endswith(f", {LOOP}")
+    item = PageItem(text["genre"], shown, f"{name}.png", audio, real=real, columns=columns, loops=loops)
+    return item, checkpoint
 
 
 def _sounds_in(folder: Path) -> Iterator[tuple[Path, SpectrogramConfig]]:

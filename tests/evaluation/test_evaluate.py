@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import re
@@ -260,7 +261,7 @@ def test_json_says_what_was_judged_by_what(written, runs):
 
 def test_the_terminal_shows_the_figures_of_the_json(alone, written, runs):
     lines = alone.stdout.splitlines()
-    assert re.split(r"  +", lines[0]) == ["figure", "features", "samples", "ratio", "real music"]
+    assert re.split(r"  +", lines[2]) == ["figure", "features", "samples", "ratio", "real music"]
     for figure in written["figures"]:
         cells = shown(lines, MEASURES[figure["name"]].title, figure["features"])
         parts = [figure[part] for part in ("value", "ratio", "real") if figure[part]]
@@ -280,6 +281,16 @@ def test_the_page_lies_beside_the_json(alone, runs):
     assert page.startswith("<!DOCTYPE html>")
     assert all(MEASURES[name].title in page for name in MEASURES)
     assert all(genre in page for genre in GENRES)
+
+
+def test_terminal_and_page_begin_with_the_verdict(alone, compared, runs):
+    for folder, name, done in ((runs["cgan"], "evaluation", alone), (compared[0], "comparison", compared[1])):
+        said, empty, *_ = done.stdout.splitlines()
+        assert said.endswith(".")
+        assert "Fréchet distance" in said or said.startswith("No verdict: ")
+        assert empty == ""
+        page = (folder / f"{name}.html").read_text(encoding="utf-8")
+        assert re.search(r"</h1>\n<p class=\"verdict\">(.*)</p></header>", page)[1] == html.escape(said)
 
 
 def test_few_tracks_are_pooled_and_it_is_said(alone):
@@ -353,7 +364,7 @@ def test_subjects_are_compared_in_the_order_given(compared, runs, copies):
     assert reports[names[2]]["subject"] == {"images": str(copies), "samples": SAMPLES}
     lines = done.stdout.splitlines()
     heads = [cell for name in names for cell in (name, "ratio")]
-    assert re.split(r"  +", lines[0]) == ["figure", "features", *heads, "real music"]
+    assert re.split(r"  +", lines[2]) == ["figure", "features", *heads, "real music"]
     assert lines[-1] == "Open comparison.html"
     page = (folder / "comparison.html").read_text(encoding="utf-8")
     assert all(name in page for name in names)

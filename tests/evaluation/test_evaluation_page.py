@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import Tab
 from conftest import Elements
 from PIL import Image
 
@@ -21,6 +22,7 @@ from musicspectrogan.evaluation.page import write_comparison, write_page
 from musicspectrogan.evaluation.report import MEASURES, Figure, Report
 from musicspectrogan.evaluation.resampling import Estimate
 from musicspectrogan.evaluation.tables import written
+from musicspectrogan.evaluation.verdict import comparison_verdict, verdict
 
 HOSTILE = '<b>&"x"'
 QUOTE_OUT = "\" onerror='alert(1)' data-x=\""
@@ -127,9 +129,17 @@ def test_every_figure_is_on_the_page(page):
 
 def test_figures_of_one_name_stand_together(page):
     table = page[page.index("<table>") : page.index("</table>")]
-    heads = re.findall(r'rowspan="(\d)">([^<]*)<', table)
-    titles = [MEASURES[name].title for name in ("precision", "frechet", "kernel", "nearest_training")]
-    assert heads == list(zip("2211", titles, strict=True))
+    bodies = re.findall(r"<tbody>(.*?)</tbody>", table, re.DOTALL)
+    heads = [re.search(r'<th scope="rowgroup" colspan="3">([^<]*) <', body)[1] for body in bodies]
+    assert heads == [MEASURES[name].title for name in ("precision", "frechet", "kernel", "nearest_training")]
+    kinds = [re.findall(r'<td class="left">(\w*)</td>', body) for body in bodies]
+    assert kinds == [["untrained", "classifier"], ["classifier", "untrained"], ["untrained"], [""]]
+
+
+def test_the_verdict_comes_first(page):
+    said = verdict(report_of(genres=GENRES))
+    text = PageElements(page).text
+    assert text[text.index(f"</title>{HOSTILE}", 1) :][:3] == [f"</title>{HOSTILE}", said, "To keep in mind"]
 
 
 def test_the_facts_and_remarks_are_on_the_page(page):
@@ -249,6 +259,45 @@ def test_a_comparison_marks_the_best_and_what_cannot_be_told_from_it(tmp_path):
     assert "ratios" in alt
     assert chart.width >= 800
     assert elements.tags.count("details") == 4
+
+
+def test_a_comparison_says_its_verdict_first(tmp_path):
+    reports = [report_of(9.0), report_of(3.0)]
+    text = comparison_of(tmp_path, [HOSTILE, "b"], reports).text
+    assert text[2] == "Comparison of 2 runs"
+    assert text[3] == comparison_verdict([HOSTILE, "b"], reports)
+
+
+# What lies in a box that scrolls by itself may be wider than the page; the page may not.
+OVERFLOW = """({
+  page: document.documentElement.scrollWidth - innerWidth,
+  table: document.querySelector("table").getBoundingClientRect().right,
+  loose: [...document.querySelectorAll("main *, header *")].filter(element =>
+    !element.closest(".strip") && element.getBoundingClientRect().right > innerWidth + 0.5).length,
+})"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_fits_a_phone(browser, tmp_path, dark):
+    path = tmp_path / "evaluation.html"
+    report = report_of(genres=["a" * 60, *GENRES])
+    report.subject["checkpoint"] = "/".join(["folder"] * 30)
+    write_page(path, "How good is " + "x" * 90, report, evidence_of(GENRES))
+    tab = Tab(browser, path, width=390, height=844, dark=dark)
+    tab.js("document.querySelectorAll('details').forEach(folded => folded.open = true)")
+    found = tab.js(OVERFLOW)
+    assert found["page"] == found["loose"] == 0
+    assert found["table"] <= 390  # all of its columns are seen without scrolling
+    assert tab.complaints == []
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_a_comparison_fits_a_phone(browser, tmp_path, count):
+    path = tmp_path / "comparison.html"
+    names = [f"runs/00000-projection-demo/checkpoints/epoch_{number:04d}.pt" for number in range(count)]
+    write_comparison(path, names, [report_of(5.0 + number) for number in range(count)])
+    found = Tab(browser, path, width=390, height=844).js(OVERFLOW)
+    assert found["page"] == found["loose"] == 0
 
 
 def test_a_figure_that_one_run_has_is_in_the_comparison(tmp_path):

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import html
-import json
 import re
-import shutil
-import subprocess
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import Elements
+from chromium import Chromium, Tab
+from conftest import ROOT, Elements
 from PIL import Image
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.generation.page import (
     MAGMA,
+    MOST_PRELOADED,
     PageItem,
     hertz_marks,
     mel_height,
     second_marks,
+    source,
     write_page,
 )
 
@@ -41,41 +41,26 @@ ITEMS = [
 
 LEVELS = [0, 64, 128, 255]
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars "
-    "--virtual-time-budget=5000 --enable-logging=stderr"
-).split()
-
-# Appended to a copy of the page: what the browser made of it, as text in the document.
-PROBE = """
-<script>
-const errors = [];
-window.addEventListener("error", event => errors.push(event.message || event.target.src), true);
-const players = [...document.querySelectorAll("audio")];
-const known = players.map(p => p.readyState ? null : new Promise(done => {
-  p.addEventListener("loadedmetadata", done); p.addEventListener("error", done);
-}));
-Promise.all([new Promise(done => window.addEventListener("load", done)), ...known]).then(() => {
-  const report = document.createElement("pre");
-  report.id = "report";
-  report.textContent = JSON.stringify({
-    errors,
-    images: [...document.images].map(i => [i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight]),
-    seconds: players.map(p => p.duration),
-    requests: performance.getEntriesByType("resource").map(r => r.name),
-    scripts: document.scripts.length,
-    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-    marks: [...document.querySelector("figure").querySelectorAll(".hertz span")].map(mark => {
-      const box = mark.getBoundingClientRect();
-      const image = document.images[0].getBoundingClientRect();
-      return [mark.textContent, (image.bottom - (box.top + box.bottom) / 2) / image.height];
-    }),
-  });
-  document.body.append(report);
-});
-</script>
-"""
+# What a browser made of the page.
+PROBE = """({
+  images: [...document.images].map(i => [i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight]),
+  seconds: [...document.querySelectorAll("audio")].map(p => p.duration),
+  overflow: document.documentElement.scrollWidth - innerWidth,
+  marks: [...document.querySelector("figure").querySelectorAll(".hertz span")].map(mark => {
+    const box = mark.getBoundingClientRect();
+    const image = document.images[0].getBoundingClientRect();
+    return [mark.textContent, (image.bottom - (box.top + box.bottom) / 2) / image.height];
+  }),
+})"""
+# Images further down are loaded when they are scrolled to, and these by nobody.
+LOADED = """(async () => {
+  document.querySelectorAll("details").forEach(folded => folded.open = true);
+  document.querySelectorAll("img").forEach(image => image.loading = "eager");
+  const known = [...document.querySelectorAll("audio")].map(p => p.readyState || new Promise(done => {
+    p.addEventListener("loadedmetadata", done); p.addEventListener("error", done);
+  }));
+  await Promise.all([...known, ...[...document.images].map(image => image.decode())]);
+})()"""
 
 
 def page_of(folder: Path, items: list[PageItem], title: str = "A run", **facts: str) -> str:
@@ -83,6 +68,13 @@ def page_of(folder: Path, items: list[PageItem], title: str = "A run", **facts: 
     assert path == folder / "index.html"
     assert [p.name for p in folder.iterdir()] == ["index.html"]
     return path.read_text(encoding="utf-8")
+
+
+def only_script(page: str) -> bool:
+    """Whether the page has one script, which is the package's own with nothing put into it."""
+    return page.count("<script") == 1 and re.findall(r"<script>(.*?)</script>", page, re.DOTALL) == [
+        f"\n{source('sounds.js')}"
+    ]
 
 
 def test_every_item_is_shown_and_can_be_played_and_downloaded(tmp_path):
@@ -108,8 +100,8 @@ def test_generated_before_real_and_otherwise_in_the_given_order(tmp_path):
 
 def test_real_samples_are_marked(tmp_path):
     page = page_of(tmp_path, ITEMS)
-    assert page.count('class="badge"') == page.count('<section class="real"') == 1
-    real = page[page.index('<section class="real"') :].partition("</section>")[0]
+    assert page.count('class="badge"') == page.count("<details") == 1
+    real = page[page.index("<details") :].partition("</details>")[0]
     assert "Real music" in real
     assert "rock.00001" in real
     assert "seed" not in real
@@ -135,9 +127,11 @@ def test_hostile_names_are_only_text(tmp_path):
     ]
     page = page_of(tmp_path, items, title=f"</title>{HOSTILE}", **{HOSTILE: quote_out})
     elements = Elements(page)
-    assert "script" not in [tag for tag, _ in elements.found]
+    assert only_script(page)
     assert [attributes for tag, attributes in elements.found if tag == "b"] == [{"class": "badge"}]
-    assert not [a for _, attributes in elements.found for a in attributes if a.startswith(("on", "data-"))]
+    assert not [a for _, attributes in elements.found for a in attributes if a.startswith("on")]
+    data = [a for _, attributes in elements.found for a in attributes if a.startswith("data-")]
+    assert data == ["data-sound"] * 3
     assert {HOSTILE, quote_out, "$title ${style}", f"</title>{HOSTILE}", "?"} <= set(elements.text)
     assert unquote(elements.all("img", "src")[0]) == f"./{HOSTILE_FILE}"
     for address in elements.all("img", "src") + elements.all("audio", "src") + elements.all("a", "href"):
@@ -148,7 +142,9 @@ def test_hostile_names_are_only_text(tmp_path):
 def test_nothing_is_fetched_from_elsewhere(tmp_path):
     page = page_of(tmp_path, ITEMS)
     assert not re.findall(r"https?:", page)
-    assert not {"script", "link", "iframe", "base"} & {tag for tag, _ in Elements(page).found}
+    assert only_script(page)
+    assert not re.findall(r"fetch|XMLHttp|import|WebSocket|sendBeacon", source("sounds.js"))
+    assert not {"link", "iframe", "base"} & {tag for tag, _ in Elements(page).found}
     assert set(re.findall(r"url\([^)]*\)|@import", page)) == {"url(#magma)"}
 
 
@@ -221,15 +217,6 @@ def test_the_axes_are_on_the_page(tmp_path):
     assert '<span style="--at:67.29%">2 s</span>' in page
 
 
-@pytest.fixture(scope="module")
-def browser() -> str:
-    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    path = next(found, None)
-    if path is None:
-        pytest.skip("no Chromium on PATH")
-    return path
-
-
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A page with its files; every image is a few broad bars, each of one grey level."""
@@ -253,44 +240,327 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def visit(browser: str, page: Path, profile: Path, *flags: str) -> str:
-    """Open a page from disk in a fresh browser; asserts a silent console and returns what is printed."""
-    line = [browser, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    return done.stdout
-
-
-@pytest.mark.parametrize("width", [1300, 500])
-def test_a_browser_shows_and_plays_it(browser, folder, tmp_path_factory, width):
-    page = folder / "probed.html"
-    page.write_text((folder / "index.html").read_text(encoding="utf-8") + PROBE, encoding="utf-8")
-    profile = tmp_path_factory.mktemp("profile")
-    document = visit(browser, page, profile, f"--window-size={width},900", "--dump-dom")
-    found = re.search(r'<pre id="report">(.*?)</pre>', document, re.DOTALL)
-    assert found, document[-2000:]
-    report = json.loads(html.unescape(found[1]))
-    assert report["errors"] == []
-    assert report["scripts"] == 1  # the test's own
+@pytest.mark.parametrize("width", [1280, 500])
+def test_a_browser_shows_it(browser, folder, width):
+    tab = Tab(browser, folder / "index.html", width=width)
+    tab.js(LOADED)
+    report = tab.js(PROBE)
     assert [size[:2] for size in report["images"]] == [[64, 64], [640, 64], [64, 64]]
     assert all(min(size[2:]) >= 200 for size in report["images"])
     assert report["seconds"] == pytest.approx([2.972, 29.722, 2.972], abs=0.001)
-    assert report["requests"] == []  # files are not counted among them, failed requests are
     assert report["overflow"] <= 0
-    for (label, height), (hz, at) in zip(report["marks"], hertz_marks(CONFIG), strict=True):
-        assert (float(label), height) == (hz, pytest.approx(at, abs=0.01))
+    if width > 640:  # half a phone has no room for an axis
+        for (label, height), (hz, at) in zip(report["marks"], hertz_marks(CONFIG), strict=True):
+            assert (float(label), height) == (hz, pytest.approx(at, abs=0.01))
+    assert tab.complaints == []
+    assert {address.partition(":")[0] for address in tab.requests} <= {"file", "data"}
 
 
-@pytest.mark.parametrize(("scheme", "ground"), [("1", "#fbfaf8"), ("0", "#131117")], ids=["light", "dark"])
-def test_a_browser_colours_it(browser, folder, tmp_path_factory, scheme, ground):
-    profile = tmp_path_factory.mktemp("profile")
-    picture = profile / "page.png"
-    flags = [f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={picture}"]
-    visit(browser, folder / "index.html", profile, "--window-size=1300,1400", *flags)
-    pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
-    assert pixels.shape == (1400, 1300, 3)
+@pytest.mark.parametrize(("dark", "ground"), [(False, "#fbfaf8"), (True, "#131117")], ids=["light", "dark"])
+def test_a_browser_colours_it(browser, folder, dark, ground):
+    tab = Tab(browser, folder / "index.html", height=1500, dark=dark)
+    tab.js(LOADED)
+    pixels = np.asarray(tab.screenshot()).astype(int)
+    assert pixels.shape == (1500, 1280, 3)
     assert tuple(pixels[5, 5]) == tuple(bytes.fromhex(ground[1:]))
     stops = np.array([list(bytes.fromhex(color)) for color in MAGMA])
     for level in LEVELS:
         color = [np.interp(level / 255 * 16, range(17), stops[:, channel]) for channel in range(3)]
         assert (np.abs(pixels - color).max(axis=2) <= 2).sum() >= 3 * 48 * 200, level
+
+
+# The players by number: rock's samples 0 to 2 and its real ones 3 and 4, then blues' 5 and 6 and 7.
+LISTED = [("rock", "0"), ("rock", "1"), ("rock", "#2?%"), ("rock", "x", True), ("rock", "y", True)]
+LISTED += [("blues & <i>", "0"), ("blues & <i>", "1"), ("blues & <i>", "z", True)]
+
+
+@pytest.fixture
+def listed(tmp_path) -> Path:
+    """A page with two genres and sounds of a tenth of a second."""
+    items = []
+    for number, (genre, caption, *real) in enumerate(LISTED):
+        image, audio = f"{number} {caption}.png", f"{number} {caption}.wav"
+        Image.fromarray(np.full((64, 64), 128, np.uint8)).save(tmp_path / image)
+        soundfile.write(tmp_path / audio, np.zeros(2205), 22050)
+        items.append(PageItem(genre, caption, image, audio, real=bool(real)))
+    write_page(tmp_path, "A list", items, CONFIG, {"checkpoint": "a.pt"})
+    return tmp_path / "index.html"
+
+
+# What the tests ask of the page: which samples are shown, which sounds have begun, and how many at once.
+WATCH = """
+const shown = () => figures().flatMap((figure, n) => figure.checkVisibility() ? [n] : []);
+const figures = () => [...document.querySelectorAll("figure")];
+const players = () => [...document.querySelectorAll("audio")];
+const stars = () => [...document.querySelectorAll(".star")];
+const button = id => document.getElementById(id);
+const starred = () => stars().flatMap((s, n) => s.getAttribute("aria-pressed") === "true" ? [n] : []);
+const begun = [];
+let most = 0;
+document.addEventListener("playing", event => {
+  begun.push(players().indexOf(event.target));
+  most = Math.max(most, players().filter(player => !player.paused).length);
+}, true);
+const until = async condition => {
+  for (let tries = 0; !condition(); tries++) {
+    if (tries > 1000) throw new Error("waited in vain: " + JSON.stringify(begun));
+    await new Promise(done => setTimeout(done, 10));
+  }
+};
+const pick = number => {
+  button("genre").value = number;
+  button("genre").dispatchEvent(new Event("change"));
+};
+"""
+
+
+def watched(browser: Chromium, page: Path, **choices) -> Tab:
+    return Tab(browser, page, **{"before": WATCH} | choices)
+
+
+def test_on_a_phone_two_samples_a_row_and_the_real_ones_folded_away(browser, listed):
+    phone = watched(browser, listed, width=390, height=844)
+    assert phone.js("shown()") == [0, 1, 2, 5, 6]
+    boxes = phone.js("figures().slice(0, 3).map(f => f.getBoundingClientRect().toJSON())")
+    assert boxes[0]["top"] == boxes[1]["top"] < boxes[2]["top"]
+    assert boxes[0]["left"] == boxes[2]["left"] < boxes[1]["left"]
+    assert all(170 < box["width"] < 180 for box in boxes)
+    assert phone.js("document.documentElement.scrollWidth") == 390
+    phone.js("document.querySelector('summary').click()")
+    assert phone.js("shown()") == [0, 1, 2, 3, 4, 5, 6]
+    desk = watched(browser, listed, width=1280)
+    assert desk.js("shown()") == list(range(8))
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_long_names_do_not_widen_the_page(browser, tmp_path, width):
+    items = [
+        PageItem("x" * 200, "y" * 100, "a.png", "a.wav"),
+        PageItem("x" * 200, "a long piece", "b.png", "b.wav", columns=640),
+        PageItem("other", "y" * 100, "c.png", "c.wav", real=True),
+    ]
+    write_page(tmp_path, "z" * 150, items, CONFIG, {"a" * 100: "b" * 100})
+    tab = watched(browser, tmp_path / "index.html", width=width)
+    tab.js("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert tab.js("document.documentElement.scrollWidth") == width
+
+
+def test_without_scripts_it_is_a_list_of_players(browser, listed):
+    tab = watched(browser, listed, scripts=False)
+    assert tab.js("players().every(player => player.controls)")
+    assert tab.js("shown()") == [0, 1, 2, 5, 6]
+    assert not tab.js("button('play-all').checkVisibility() || stars()[0].checkVisibility()")
+    assert tab.js("document.querySelector('nav').checkVisibility()")
+
+
+def test_starting_one_stops_the_others(browser, listed):
+    tab = watched(browser, listed)
+    tab.js("button('loop').click()")
+    tab.js(
+        "(async () => { for (const n of [0, 6, 3]) {"
+        "await players()[n].play(); await until(() => begun.includes(n)); } })()"
+    )
+    tab.js("until(() => players().filter(p => !p.paused).length === 1)")
+    assert tab.js("players().findIndex(p => !p.paused)") == 3
+
+
+def test_play_all_plays_what_is_shown_one_after_the_other(browser, listed):
+    tab = watched(browser, listed, width=390)
+    tab.js("button('play-all').click()")
+    assert tab.js("button('play-all').textContent") == "Stop"
+    tab.js("until(() => button('play-all').textContent === 'Play all')")
+    assert tab.js("begun") == [0, 1, 2, 5, 6]
+    assert tab.js("most") == 1
+    # Again, of one genre and with its real ones.
+    tab.js("pick('1'); document.querySelectorAll('details')[1].open = true; begun.length = 0")
+    tab.js("button('play-all').click(), until(() => button('play-all').textContent === 'Play all')")
+    assert tab.js("begun") == [5, 6, 7]
+    assert tab.complaints == []
+
+
+def test_play_all_ends_when_it_is_stopped_or_one_is_paused(browser, listed):
+    tab = watched(browser, listed)
+    for stop in ("button('play-all').click()", "players()[1].pause()"):
+        tab.js("begun.length = 0, button('play-all').click(), until(() => begun.includes(1))")
+        tab.js(f"{stop}, until(() => button('play-all').textContent === 'Play all')")
+        assert tab.js("begun") == [0, 1]
+        assert tab.js("players().every(p => p.paused)")
+
+
+def test_what_is_filtered_away_falls_silent_and_play_all_goes_on(browser, listed):
+    tab = watched(browser, listed)
+    tab.js("button('play-all').click(), until(() => begun.includes(1))")
+    tab.js("pick('1'), until(() => button('play-all').textContent === 'Play all')")
+    assert tab.js("begun") == [0, 1, 5, 6, 7]
+    assert tab.js("most") == 1
+
+
+def test_play_all_passes_over_what_cannot_be_played(browser, listed):
+    for name in ("0 0.wav", "2 #2?%.wav", "6 1.wav"):
+        (listed.parent / name).unlink()
+    tab = watched(browser, listed, width=390)
+    tab.js("button('play-all').click(), until(() => button('play-all').textContent === 'Play all')")
+    assert tab.js("begun") == [1, 5]
+    for path in listed.parent.glob("*.wav"):
+        path.unlink()
+    tab.load()
+    tab.js("button('loop').click(), button('play-all').click()")
+    tab.js("until(() => button('play-all').textContent === 'Play all')")
+    assert tab.js("begun") == []
+
+
+def test_loop_repeats_one_and_with_play_all_the_whole(browser, listed):
+    tab = watched(browser, listed, width=390)
+    assert tab.js("players().some(p => p.loop)") is False
+    tab.js("button('loop').click()")
+    assert tab.js("players().every(p => p.loop)")
+    assert tab.js("button('loop').getAttribute('aria-pressed')") == "true"
+    tab.js("button('play-all').click(), until(() => begun.length === 7)")
+    assert tab.js("begun.slice(0, 7)") == [0, 1, 2, 5, 6, 0, 1]
+    tab.js("button('play-all').click()")
+    assert tab.js("players().every(p => p.loop)")
+    tab.js("button('loop').click()")
+    assert tab.js("players().some(p => p.loop)") is False
+
+
+def test_pieces_that_loop_do_so_without_scripts(tmp_path):
+    looping = [replace(item, loops=not item.real) for item in ITEMS]
+    players = [a for tag, a in Elements(page_of(tmp_path, looping)).found if tag == "audio"]
+    assert ["loop" in player for player in players] == [True, True, False, True, True]
+
+
+def test_pieces_that_loop_do_so_from_the_start(browser, tmp_path):
+    write_page(tmp_path, "Loops", [replace(ITEMS[1], loops=True), ITEMS[2]], CONFIG, {})
+    tab = watched(browser, tmp_path / "index.html")
+    assert tab.js("button('loop').getAttribute('aria-pressed')") == "true"
+    assert tab.js("players()[0].loop")
+
+
+def test_favourites_are_kept_and_shown_alone(browser, listed):
+    tab = watched(browser, listed, width=390)
+    tab.js("stars()[2].click(), stars()[5].click(), stars()[7].click(), stars()[5].click()")
+    tab.load()
+    assert tab.js("starred()") == [2, 7]
+    tab.js("button('only-favourites').click()")
+    assert tab.js("shown()") == [2, 7]  # a favourite that was folded away is brought out
+    assert tab.js("button('status').textContent") == "2 of 8 shown."
+    tab.js("pick('0')")
+    assert tab.js("shown()") == [2]
+    tab.js("stars()[2].focus(), stars()[2].click()")
+    assert tab.js("shown()") == []
+    assert tab.js("document.activeElement.id") == "only-favourites"  # what is hidden cannot hold the focus
+    assert tab.js("button('status').textContent") == "0 of 8 shown. A star marks a favourite."
+    tab.js("button('only-favourites').click(), pick('')")
+    assert tab.js("button('status').textContent") == ""
+    assert tab.js("shown().slice(0, 3)") == [0, 1, 2]
+    again = watched(browser, listed, beside=tab)
+    assert again.js("starred()") == [7]
+
+
+def test_two_pages_do_not_share_favourites(browser, listed):
+    tab = watched(browser, listed)
+    tab.js("stars()[0].click()")
+    copy = listed.with_name("copy.html")
+    copy.write_bytes(listed.read_bytes())
+    assert watched(browser, copy, beside=tab).js("starred()") == []
+
+
+def test_favourites_are_those_sounds_and_not_their_names(browser, listed):
+    tab = watched(browser, listed)
+    tab.js("stars()[0].click(), stars()[1].click()")
+    items = [
+        PageItem("rock", caption, f"{caption} {caption}.png", f"{caption} {caption}.wav") for caption in "01"
+    ]
+    Image.fromarray(np.full((64, 64), 99, np.uint8)).save(listed.parent / "1 1.png")
+    write_page(listed.parent, "More was made, by other settings", items, CONFIG, {"checkpoint": "b.pt"})
+    assert watched(browser, listed, beside=tab).js("starred()") == [0]
+
+
+DENIED = """Object.defineProperty(window, "localStorage", {
+  get() { throw new DOMException("denied", "SecurityError"); }
+});"""
+
+
+def test_favourites_work_where_the_browser_keeps_nothing(browser, listed):
+    tab = watched(browser, listed, before=WATCH + DENIED)
+    tab.js("stars()[1].click(), button('only-favourites').click()")
+    assert tab.js("shown()") == [1]
+    tab.js("stars()[1].click(), button('only-favourites').click(), stars()[2].click()")
+    assert "forgets favourites" in tab.js("button('status').textContent")
+    assert tab.complaints == []
+
+
+@pytest.mark.parametrize("kept", ["{", "null", '{"a": 1}', '"x"', "[3, null]"])
+def test_favourites_survive_whatever_is_stored(browser, listed, kept):
+    tab = watched(browser, listed)
+    tab.js("stars()[1].click()")
+    tab.js(f"localStorage.setItem(localStorage.key(0), {kept!r})")
+    tab.load()
+    assert tab.js("starred()") == []
+    tab.js("stars()[1].click()")
+    tab.load()
+    assert tab.js("starred()") == [1]
+    assert tab.complaints == []
+
+
+def test_a_genre_is_picked_from_a_list(browser, listed):
+    tab = watched(browser, listed)
+    assert tab.js("[...button('genre').options].map(o => o.textContent)") == ["all", "rock", "blues & <i>"]
+    tab.js("pick('1')")
+    assert tab.js("shown()") == [5, 6, 7]
+    assert tab.js("button('status').textContent") == "3 of 8 shown."
+    tab.js("pick('')")
+    assert tab.js("shown()") == list(range(8))
+
+
+def test_the_keyboard_reaches_everything(browser, listed):
+    tab = watched(browser, listed, width=390)
+    reached = []
+    for _ in range(8):
+        tab.key("Tab", 9)
+        reached.append(tab.js("document.activeElement.id || document.activeElement.tagName"))
+    assert reached[:4] == ["play-all", "loop", "only-favourites", "genre"]
+    assert "AUDIO" in reached[4:]
+    tab.js("stars()[0].focus()")
+    tab.key(" ", 32, " ")
+    assert tab.js("starred()") == [0]
+
+
+def test_everything_has_a_name_for_screen_readers(tmp_path):
+    page = page_of(tmp_path, ITEMS)
+    elements = Elements(page)
+    assert "Favourite: generated, blues, seed 7, 9.1 s" in elements.all("button", "aria-label")
+    for name, content in re.findall(r"<button([^>]*)>(.*?)</button>", page, re.DOTALL):
+        assert content.strip() or "aria-label=" in name, name
+    assert len(elements.all("audio", "aria-label")) == len(elements.all("img", "alt")) == len(ITEMS)
+    assert re.search(r"<label>Genre <select", page)
+    assert elements.all("p", "role") == ["status"]
+
+
+@pytest.mark.parametrize(
+    ("f_max", "reach"), [(8000.0, "8"), (11025.0, "11.025"), (4500.0, "4.5")], ids=["8", "11.025", "4.5"]
+)
+def test_the_page_says_how_high_the_images_reach(tmp_path, f_max, reach):
+    path = write_page(tmp_path, "A run", ITEMS, replace(CONFIG, f_max=f_max), {})
+    assert f"{reach}&nbsp;kHz at the top." in path.read_text(encoding="utf-8")
+
+
+def test_a_page_of_many_opens_no_file_before_it_is_played(browser, tmp_path):
+    few = [PageItem("a", f"seed {n}", f"{n}.png", f"{n}.wav") for n in range(MOST_PRELOADED)]
+    assert set(Elements(page_of(tmp_path, few)).all("audio", "preload")) == {"metadata"}
+    many = [PageItem("a", f"seed {n}", f"{n}.png", f"{n}.wav") for n in range(1500)]
+    path = write_page(tmp_path, "Many", many, CONFIG, {})
+    assert path.stat().st_size < 2e6
+    tab = watched(browser, path)
+    assert tab.js("figures().length") == 1500
+    asked = [address for address in tab.requests if address.startswith("file:")]
+    assert not [address for address in asked if address.endswith(".wav")]
+    assert len(asked) < 100  # the page, and the images near the window
+
+
+def test_an_installed_package_has_the_files_of_its_pages():
+    metadata = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r'package-data\]\nmusicspectrogan = \["(.*)"\]', metadata)
+    package = ROOT / "musicspectrogan"
+    shipped = set(package.glob(pattern))
+    assert {path for path in package.rglob("*") if path.suffix in (".html", ".css", ".js")} <= shipped
