@@ -30,6 +30,8 @@ PAGE_NAME = "index.html"
 MARK_OF_PAGE = b'<filter id="magma"'
 
 BY = ", checkpoint "
+# The last word of a loop's caption.
+LOOP = "loop"
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,7 @@ def write_sound(folder: Path, stem: str, sound: Sound, form: SoundConfig, reques
     about = f"{sound.caption}{BY}{sound.checkpoint}" if sound.checkpoint else sound.caption
     tags = {"genre": sound.row, "comment": about}
     # The image comes first: by what it says, a sound that a kill has kept from the disk is made in its place.
-    marks = {"request": request} | ({"loops": "true"} if sound.loops else {})
-    write_image(folder / f"{name}.png", sound.image, sound.settings, **marks, **tags)
+    write_image(folder / f"{name}.png", sound.image, sound.settings, request=request, **tags)
     rate = form.sample_rate or sound.settings.sample_rate
     path = folder / f"{name}.{form.format}"
     save(path, sound.samples, rate, bit_depth=form.bits, loops=sound.loops, **tags)
@@ -126,7 +127,7 @@ def _item(folder: Path, name: str) -> tuple[PageItem, str]:
     caption, _, checkpoint = ("", "", "") if real else text["comment"].rpartition(BY)
     shown = name.rpartition("/")[2] if real else caption
     audio = f"{name}.{_format_of(folder / f'{name}.png')}"
-    loops = "loops" in text
+    loops = caption.endswith(f", {LOOP}")
     item = PageItem(text["genre"], shown, f"{name}.png", audio, real=real, columns=columns, loops=loops)
     return item, checkpoint
 

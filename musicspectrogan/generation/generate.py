@@ -19,7 +19,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.counts import counted
 from musicspectrogan.errors import Interrupted, UserError, spared
 from musicspectrogan.filesystem import distinct_name, make_folder, visible_folders
-from musicspectrogan.generation.folder import REAL_FOLDER, Sound, check_folder, items_in, write_sound
+from musicspectrogan.generation.folder import LOOP, REAL_FOLDER, Sound, check_folder, items_in, write_sound
 from musicspectrogan.generation.genres import NO_GENRE, Row, rows_of
 from musicspectrogan.generation.page import write_page
 from musicspectrogan.generation.pieces import piece
@@ -155,7 +155,7 @@ def _sounds(
     config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[Take], checkpoint: str
 ) -> Iterator[tuple[Take, Sound]]:
     """The takes of a row, made as they are asked for: a batch of images, or one piece, at a time."""
-    extra = [f"truncation {config.truncation:g}"] * (config.truncation != 1) + ["loop"] * config.loop
+    extra = [f"truncation {config.truncation:g}"] * (config.truncation != 1) + [LOOP] * config.loop
     make = _images if config.seconds is None else _pieces
     for take, image, samples, settings in make(config, sampler, row, takes):
         caption = ", ".join([take.caption, *extra])

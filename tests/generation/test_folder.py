@@ -83,6 +83,18 @@ def test_every_kind_of_request_has_names_of_its_own_and_the_page_lists_all(gener
     assert {"jazz=0.5,rock=0.5_seed0003.wav", "jazz-to-rock_seed0003_1s.wav"} <= set(sounds_of(folder))
 
 
+def test_loops_play_as_loops_whichever_command_wrote_the_page(generate):
+    generate("--genre", "jazz", "--seeds", 3, "--seconds", 1, "--loop")
+    folder = generate("--genre", "jazz", "--seeds", 3)
+    players = [
+        attributes
+        for tag, attributes in Elements((folder / "index.html").read_text()).found
+        if tag == "audio"
+    ]
+    looping = {unquote(player["src"]).removeprefix("./"): "loop" in player for player in players}
+    assert looping == {"jazz_seed0003.wav": False, "jazz_seed0003_1s_loop.wav": True}
+
+
 def test_a_name_that_another_sound_has_is_not_taken_from_it(generate, trained, tmp_path):
     folder = generate("--genre", "jazz", "--seeds", 3)
     first = (folder / "jazz_seed0003.wav").read_bytes()

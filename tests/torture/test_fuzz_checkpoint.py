@@ -38,7 +38,7 @@ def test_genres_of_a_stranger_stay_in_the_folder_and_are_no_markup(command, tmp_
     names = {path.name.partition("-")[0] for path in found}
     assert {"outside", "_con", "a", "script", "$", "caf"} <= names
     page = (tmp_path / "in" / "out" / "index.html").read_text(encoding="utf-8")
-    assert "<script" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert page.count("<script") == 1 and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "\x1b" not in told.stderr
     shown = command("-m", "musicspectrogan", "info", "x.pt", cwd=tmp_path).stdout
     assert "a\\x00b\\x1b[31m\\n" in shown and "caf\\udce9" in shown and "\x1b" not in shown

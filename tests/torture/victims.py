@@ -145,7 +145,7 @@ def checkpoint(data: bytes, folder: Path) -> str:
     made = {p.name for p in folder.rglob("*") if p.is_file()} - {"case.pt"}
     assert made == {p.name for p in output.iterdir()}, made
     assert len(made) == 1 + 2 * (len(loaded.genres) if loaded.gan == "cgan" else 1), made
-    assert "<script" not in page.read_text(encoding="utf-8")
+    assert page.read_text(encoding="utf-8").count("<script") == 1  # its own
     try:
         torch_cases.a_step().load_optimizers(loaded.optimizer_d, loaded.optimizer_g)
     except UserError:
