@@ -14,7 +14,9 @@ from musicspectrogan.errors import printable
 from musicspectrogan.filesystem import (
     LONGEST_NAME_BYTES,
     distinct_name,
+    distinct_names,
     make_folder,
+    public_name,
     safe_name,
     sync_file_system,
     sync_files,
@@ -147,3 +149,15 @@ def test_where_the_whole_file_system_can_be_synced_it_is_told(tmp_path, monkeypa
     assert sync_file_system(tmp_path) == hasattr(filesystem._syncfs_of_libc(), "restype")
     monkeypatch.setattr(filesystem, "_syncfs_of_libc", lambda: None)
     assert not sync_file_system(tmp_path)
+
+
+def test_names_that_may_be_given_away_tell_nothing_of_the_folders_above():
+    for path, name in (
+        ("/home/me/runs/00000-cgan", "00000-cgan"),
+        ("/home/me/run/checkpoints/best.pt", "run/checkpoints/best.pt"),
+        ("runs/00000-cgan/checkpoints/latest.pt", "runs/00000-cgan/checkpoints/latest.pt"),
+        ("latest", "latest"),
+    ):
+        assert public_name(Path(path)) == name
+    paths = [Path("/a/run"), Path("/b/run"), Path("run"), Path("/c/other")]
+    assert distinct_names(paths) == ["run", "run (2)", "run (3)", "other"]
