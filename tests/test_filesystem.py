@@ -22,6 +22,8 @@ from musicspectrogan.filesystem import (
     distinct_names,
     is_clutter,
     make_folder,
+    public_name,
+    public_names,
     safe_name,
     sole_writer,
     sync_file_system,
@@ -245,3 +247,15 @@ def test_a_lock_that_fails_otherwise_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(OSError, match="Input/output"), sole_writer(tmp_path, "training"):
         pass
+
+
+def test_names_that_may_be_given_away_tell_nothing_of_the_folders_above():
+    for path, name in (
+        ("/home/me/runs/00000-cgan", "00000-cgan"),
+        ("/home/me/run/checkpoints/best.pt", "run/checkpoints/best.pt"),
+        ("runs/00000-cgan/checkpoints/latest.pt", "runs/00000-cgan/checkpoints/latest.pt"),
+        ("latest", "latest"),
+    ):
+        assert public_name(Path(path)) == name
+    paths = [Path("/a/run"), Path("/b/run"), Path("run"), Path("/c/other")]
+    assert public_names(paths) == ["run", "run (2)", "run (3)", "other"]

@@ -67,8 +67,8 @@ class SpectrogramConfig:
         if not self.f_min + 1 <= self.f_max <= self.sample_rate / 2:
             raise SettingError(
                 "f_max",
-                f"{self.f_max:g} Hz is not allowed; it must be at least 1 Hz above --f-min, {self.f_min:g} "
-                f"Hz, and at most {self.sample_rate / 2:g} (half the sample rate)",
+                f"{self.f_max:g} Hz is not allowed; it must be at least 1 Hz above --f-min, "
+                f"{self.f_min:g} Hz, and at most {self.sample_rate / 2:g} (half the sample rate)",
             )
         if self.hop_length > self.n_fft * 3 / 4:  # beyond, there is no way back to sound
             raise SettingError(
