@@ -51,7 +51,8 @@ CLUTTER = frozenset(
     }
 )  # fmt: skip
 _CLUTTER = re.compile(
-    r"\._.*|\.(trash|cache|dropbox\.cache|nfs[0-9a-f]{8}|fuse_hidden|~lock).*|\..+\.(tmp|sw[op])"
+    r"\._.*|\.trash(es|-\d+)?|\.cache([-.].*)?|\.dropbox\.cache|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+"
+    r"|\.~lock\..*|\..+\.(tmp|sw[op])"
 )
 
 

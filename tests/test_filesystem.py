@@ -103,7 +103,8 @@ def test_only_what_would_get_the_same_name_is_renamed(texts, names):
 @pytest.mark.parametrize(
     "name",
     [
-        "._a.wav", ".DS_Store", ".git", ".Trash", ".Trash-1000", ".cache", ".cache-64-0f.npy", "lost+found",
+        "._a.wav", ".DS_Store", ".git", ".Trash", ".Trash-1000", ".Trashes",
+        ".cache.lock", ".cache", ".cache-64-0f.npy", "lost+found",
         ".ipynb_checkpoints", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information",
         ".lock", ".dataset.json.tmp", ".a_000.png.5f.tmp", ".nfs0000000001",
     ],
@@ -115,7 +116,18 @@ def test_what_systems_and_tools_leave_is_clutter_and_no_class(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["...And Justice for All", ".hidden", ".5 The Gray Chapter", "..", "cache", "trash", ".lockdown", "_"],
+    [
+        "...And Justice for All",
+        ".hidden",
+        ".5 The Gray Chapter",
+        ".Trashcan Sinatras",
+        ".cached",
+        "..",
+        "cache",
+        "trash",
+        ".lockdown",
+        "_",
+    ],
 )
 def test_a_leading_dot_alone_is_no_clutter(name):
     assert not is_clutter(name)

@@ -625,10 +625,13 @@ class TestNames:
         return folder.find_tracks(root, ALL)
 
     def test_a_class_whose_name_begins_with_dots_is_a_class(self, tmp_path: Path) -> None:
-        touch(tmp_path, "...And Justice for All/One.mp3", "rock/.hidden.wav", "rock/...live/a.wav")
+        touch(
+            tmp_path, "...And Justice for All/One.mp3", "rock/.hidden.wav", "rock/...live/a.wav", "rock/..wav"
+        )
         assert [(track.genre, track.id) for track in taken(self.find(tmp_path))] == [
             ("And Justice for All", "One"),
             ("rock", "live-a"),
+            ("rock", safe_name(".")),
             ("rock", "hidden"),
         ]
 

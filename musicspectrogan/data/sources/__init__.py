@@ -165,7 +165,7 @@ def left_out(found: Found, root: Path, reason: str = "") -> Track:
 
 def id_below(path: Path, folder: Path) -> str:
     """A track's id: the path below its class folder, joined by hyphens, without the suffix."""
-    return safe_name(str(path.with_suffix(""))[len(str(folder)) + 1 :].replace(os.sep, "-"))
+    return safe_name(str(path)[len(str(folder)) + 1 :].rpartition(".")[0].replace(os.sep, "-"))
 
 
 def splits_of_folders(classes: Mapping[str, Collection[str]]) -> dict[str, str]:
