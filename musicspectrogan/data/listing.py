@@ -30,7 +30,7 @@ class Listing:
     beside: list[str] = field(default_factory=list)
     """Pictures that lie in no class folder, sorted."""
     passed_over: list[str] = field(default_factory=list)
-    """Files that are no pictures, and folders that may not be read, in the class folders."""
+    """Files in the class folders that are no pictures, and folders of systems and tools."""
 
     def genre_of(self, name: str) -> str:
         """The class of a picture."""
@@ -67,9 +67,9 @@ def list_pictures(folder: Path, *, with_splits: bool = True) -> Listing:
         for path in visible_folders(folder / part):
             prefix = f"{part}/{path.name}/" if part else f"{path.name}/"
             names += _pictures_below(path, prefix, passed_over)
-    beside = sorted(
-        entry.name for entry in os.scandir(folder) if _is_picture(entry, entry.path) and not entry.is_dir()
-    )
+    around = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    beside = [entry.name for entry in around if not entry.is_dir() and _is_picture(entry, entry.path)]
+    passed_over += [f"{entry.name}/" for entry in around if entry.name.startswith(".") and entry.is_dir()]
     listing = Listing(names, {path.name: split for path, split in splits.items()}, beside, passed_over)
     if splits:  # the classes of several splits by turns, until now
         names.sort(key=listing.genre_of)

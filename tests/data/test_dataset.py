@@ -546,17 +546,26 @@ def test_a_folder_that_may_not_be_read_is_told_and_passed_over(
     foreign: Path, messages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No mode keeps out who runs these tests as root."""
-    (foreign / "lost+found").mkdir()
+    (foreign / "locked").mkdir()
     scan = os.scandir
 
     def scandir(folder: Path) -> object:
-        if Path(folder).name == "lost+found":
+        if Path(folder).name == "locked":
             raise PermissionError(errno.EACCES, "Permission denied", str(folder))
         return scan(folder)
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert len(load_dataset(foreign)) == 5
-    assert f"{foreign / 'lost+found'} cannot be read (Permission denied) and is passed over" in messages.text
+    assert f"{foreign / 'locked'} cannot be read (Permission denied) and is passed over" in messages.text
+
+
+def test_folders_of_systems_are_passed_over_and_told(foreign: Path, messages) -> None:
+    for name in (".git", "cats/.ipynb_checkpoints", "cats/live"):
+        (foreign / name).mkdir()
+        Image.new("L", (64, 64), 5).save(foreign / name / "x.png")
+    assert len(load_dataset(foreign)) == 6
+    assert "4 files are no pictures and are passed over: cats/.ipynb_checkpoints/, " in messages.text
+    assert ".git/" in messages.text
 
 
 def test_caches_alone_are_cleared(foreign: Path) -> None:

@@ -15,11 +15,16 @@ from musicspectrogan.training.checkpoint import load_checkpoint
 SMALL = ("--width", 2, "--batch-size", 4, "--standing-batches", 2, "--log-every", 3, "--device", "cpu")
 
 
+def _without_times(lines: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """A copy of a music file may be of another time."""
+    return {track: {**line, "modified_ns": ""} for track, line in lines.items()}
+
+
 def assert_same_dataset(output: Path, whole: Path) -> None:
     """The same bytes, the same lines in the report, and no other file; and all of these agree."""
     assert files_in(output) == files_in(whole)
     assert _contents(output) == _contents(whole)
-    assert report(output) == report(whole)
+    assert _without_times(report(output)) == _without_times(report(whole))
     tracks = {track["id"]: track["segments"] for track in manifest(output)["tracks"]}
     lines = {name: int(line["segments"]) for name, line in report(output).items()}
     assert tracks == {name: count for name, count in lines.items() if count}
