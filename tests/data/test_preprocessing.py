@@ -964,10 +964,8 @@ class TestNamesAndCredits:
         (tmp_path / "music" / "loop").symlink_to("loop")
         told = command(*FOLDER_LINE, cwd=tmp_path).stderr
         (line,) = [line for line in report(tmp_path / "out").values() if line["status"] == "skipped"]
-        assert (line["path"], line["reason"]) == (
-            "music/loop",
-            "cannot be read: Too many levels of symbolic links",
-        )
+        assert Path(line["path"]).name == "loop"
+        assert line["reason"] == f"cannot be read: {os.strerror(errno.ELOOP)}"
         assert line["reason"] in told
         assert (
             "1 files were skipped (--strict)"
