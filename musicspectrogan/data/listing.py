@@ -10,7 +10,7 @@ from pathlib import Path
 
 from musicspectrogan.audio.images import ImageError, opened_image
 from musicspectrogan.data.splits import split_folders
-from musicspectrogan.filesystem import visible_folders
+from musicspectrogan.filesystem import is_clutter, visible_folders
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def list_pictures(folder: Path, *, with_splits: bool = True) -> Listing:
             names += _pictures_below(path, prefix, passed_over)
     around = sorted(os.scandir(folder), key=lambda entry: entry.name)
     beside = [entry.name for entry in around if not entry.is_dir() and _is_picture(entry, entry.path)]
-    passed_over += [f"{entry.name}/" for entry in around if entry.name.startswith(".") and entry.is_dir()]
+    passed_over += [f"{entry.name}/" for entry in around if is_clutter(entry.name) and entry.is_dir()]
     listing = Listing(names, {path.name: split for path, split in splits.items()}, beside, passed_over)
     if splits:  # the classes of several splits by turns, until now
         names.sort(key=listing.genre_of)
@@ -92,7 +92,7 @@ def _pictures_below(folder: Path, prefix: str, passed_over: list[str]) -> Iterat
         for entry in entries:
             name = entry.name
             if entry.is_dir():
-                if name.startswith("."):
+                if is_clutter(name):
                     passed_over.append(f"{prefix}{below}{name}/")
                 elif not (entry.is_symlink() and os.path.realpath(entry.path) in above):  # without end
                     pending.append((place / name, f"{below}{name}/", above))

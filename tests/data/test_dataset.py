@@ -560,12 +560,12 @@ def test_a_folder_that_may_not_be_read_is_told_and_passed_over(
 
 
 def test_folders_of_systems_are_passed_over_and_told(foreign: Path, messages) -> None:
-    for name in (".git", "cats/.ipynb_checkpoints", "cats/live"):
+    for name in ("#recycle", "cats/.ipynb_checkpoints", "cats/...and justice"):
         (foreign / name).mkdir()
         Image.new("L", (64, 64), 5).save(foreign / name / "x.png")
     assert len(load_dataset(foreign)) == 6
     assert "4 files are no pictures and are passed over: cats/.ipynb_checkpoints/, " in messages.text
-    assert ".git/" in messages.text
+    assert "#recycle/" in messages.text
 
 
 def test_caches_alone_are_cleared(foreign: Path) -> None:
