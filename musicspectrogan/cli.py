@@ -24,6 +24,7 @@ import tyro
 from musicspectrogan import __version__, surroundings
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import config_file, parse_flags, read_yaml
+from musicspectrogan.counts import counted
 from musicspectrogan.errors import (
     Interrupted,
     SettingError,
@@ -239,7 +240,7 @@ def invert(arguments: list[str], program: str) -> None:
     manifests = (Manifest.read(root) for root in roots)
     fallback = next((manifest.spectrogram for manifest in manifests if manifest), None)
     written = invert_images(command.paths, command.output, command.sound, fallback)
-    _tell(f"{len(written)} files in {command.output}")
+    _tell(f"{counted(len(written), 'file')} in {command.output}")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import joblib
 
 from musicspectrogan.audio.images import ends_whole, segment_of_image, track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
+from musicspectrogan.counts import counted
 from musicspectrogan.data import sources
 from musicspectrogan.data.conversion import convert_track, outcome_of
 from musicspectrogan.data.credits import CREDITS_NAME, Credit, credit_of_file, read_credits, write_credits
@@ -477,11 +478,11 @@ def _pending(
 def _summarise(outcomes: list[Outcome], output: Path) -> None:
     converted = [o for o in outcomes if o.status == CONVERTED]
     logger.info(
-        "Converted %d of %d tracks into %d images of %d genres in %s",
+        "Converted %d of %d tracks into %s of %s in %s",
         len(converted),
         sum(o.status != EXCLUDED for o in outcomes),
-        sum(o.segments for o in converted),
-        len({o.genre for o in converted}),
+        counted(sum(o.segments for o in converted), "image"),
+        counted(len({o.genre for o in converted}), "genre"),
         output,
     )
     groups: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
