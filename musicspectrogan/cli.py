@@ -186,6 +186,7 @@ def evaluate(arguments: list[str], program: str) -> None:
             return path == config.images
         return path.is_dir() and not has_checkpoint(path)
 
+    named = tuple(path if is_folder_of_images(path) else run_directory.named_run(path) for path in named)
     found = [path if is_folder_of_images(path) else _checkpoint_to_judge(path) for path in named]
     sources = dict(zip(public_names(named), found, strict=True))
     output = config.output or run_directory.evaluation_file(list(sources.values()))

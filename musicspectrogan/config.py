@@ -233,7 +233,7 @@ def check_within(settings: Any, **limits: tuple[float, float]) -> None:
     """Raise UserError for a field below the first or above the second of its limits."""
     for name, (least, most) in limits.items():
         value = getattr(settings, name)
-        if not least <= value <= most:
+        if value is not None and not least <= value <= most:
             raise SettingError(name, f"{value} is not allowed; it must be from {least} to {most}")
 
 

@@ -81,7 +81,12 @@ def _as_windows_wrote_it(escaped: re.Match) -> str:
 def distinct_name(text: str) -> str:
     """The same, and where that is not `text` itself, another name for every text."""
     name = safe_name(text)
-    return name if name == text else f"{name}-{_tag(text)}"
+    return name if name == text else tagged_name(text)
+
+
+def tagged_name(text: str) -> str:
+    """A name with a hash of the text, for where its safe name is another text's."""
+    return f"{safe_name(text)}-{_tag(text)}"
 
 
 def distinct_names(texts: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
@@ -102,7 +107,7 @@ def distinct_names(texts: Iterable[str], taken: Iterable[str] = ()) -> dict[str,
     for text in sorted(chosen, key=lambda text: (safe_name(text) != text, text)):
         name = safe_name(text)
         if caseless(name) in used:
-            name = f"{name}-{_tag(text)}"
+            name = tagged_name(text)
         used.add(caseless(name))
         names |= dict.fromkeys(chosen[text], name)
     return names

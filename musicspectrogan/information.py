@@ -93,7 +93,7 @@ def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
         *_quality_rows(checkpoint.quality),
         ("dataset", f"{dataset} ({checkpoint.training['split']})"),
         ("genres", ", ".join(checkpoint.genres)),
-        ("loss", f"{checkpoint.training['loss']}, lr {checkpoint.training['lr']}"),
+        ("loss", "{loss}, lr {lr}, seed {seed}".format(**checkpoint.training)),
         *_spectrogram_rows(checkpoint.spectrogram),
     ]
 

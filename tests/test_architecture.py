@@ -24,7 +24,7 @@ ALLOWED = {
     "models": set(),
     "data": {"audio"},
     "training": {"models", "data", "audio.spectrogram"},
-    "generation": {"training.checkpoint", "models", "audio"},
+    "generation": {"training.checkpoint", "models", "audio", "data.credits"},  # of the real music beside
     "evaluation": {"generation", "data", "training.checkpoint", "audio.spectrogram", "audio.images"},
     "doctor": {"training", "models", "audio"},
     "information": {"data.listing", "data.manifest", "training.checkpoint", "audio.spectrogram"},

@@ -183,7 +183,9 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
         if option not in source.OPTIONS:
             flag = option.replace("_", "-")
             raise UserError(f"--{flag} means nothing for --dataset {config.dataset}; leave it away")
-    tracks = sources.with_unique_ids(source.find_tracks(config.input, selection), config.input or Path())
+    found = source.find_tracks(config.input, selection)
+    sources.check_tracks(found, config.dataset)
+    tracks = sources.with_unique_ids(found, config.input or Path())
     taken: Counter[str] = Counter()
     chosen = []
     for track in tracks:
@@ -306,7 +308,9 @@ def _convert_all(
         progress_bar(total=len(pending), description="Converting", unit="track") as bar,
         _recording(report, config.output if together else None) as record,
     ):
-        for outcome in in_parallel(work, pending, lost=lost, backend=backend):
+        # Two at least where there is a choice: a decoder that crashes ends its own process.
+        jobs = config.jobs and min(config.jobs, max(2, len(pending)))
+        for outcome in in_parallel(work, pending, lost=lost, jobs=jobs, backend=backend):
             record(replace(outcome, **files[outcome.track]))
             bar.update()
     if pending and config.input and not _holds_anything(config.input):
@@ -417,10 +421,18 @@ def _drop_vanished(tracks: Iterable[Track], report: Report, present: Present, ou
         for outcome in report.outcomes.values()
         if outcome.status == CONVERTED and (outcome.genre, outcome.track) not in wanted
     ]
+    removed = 0
     for outcome in dropped:
         for name in present.pop((outcome.genre, outcome.track), []):
             if is_own_image(output / outcome.genre / name, outcome.track):
                 (output / outcome.genre / name).unlink()
+                removed += 1
+    if dropped:
+        logger.warning(
+            "Removed %s of %s that --input has no longer, or not as this track of this class",
+            counted(removed, "image"),
+            counted(len(dropped), "track"),
+        )
     for genre in {outcome.genre for outcome in dropped if (output / outcome.genre).is_dir()}:
         sync_folder(output / genre)  # or the images may come back, and nothing knows of them any more
     gone = {"status": EXCLUDED, "reason": "no longer in the input", "segments": 0}

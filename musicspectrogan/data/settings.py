@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.config import check_at_least
+from musicspectrogan.config import check_within
 from musicspectrogan.data.sources import Selection
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import expanded
 
 LOKY, DASK = "loky", "dask"
+MOST_JOBS = 256
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class PreprocessConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "input", self.input and expanded(self.input))
         object.__setattr__(self, "output", expanded(self.output))
-        check_at_least(self, jobs=1)
+        check_within(self, jobs=(1, MOST_JOBS))
         check_choice("--backend", self.backend, (LOKY, DASK))
         if self.backend == DASK and not re.fullmatch(r"tcp://.+:\d{1,5}", self.scheduler or ""):
             raise UserError(

@@ -12,6 +12,8 @@ from musicspectrogan.launch import check_device
 HELD_OUT_SPLITS = ("test", "validation", "held-out")
 # Fewer samples than this cannot be compared with anything.
 FEWEST_SAMPLES = 50
+# 100,000 take some 5 GB of memory with their features.
+MOST_SAMPLES = 100_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class EvaluateConfig:
             check_choice("split", self.split, HELD_OUT_SPLITS)
         if self.samples < FEWEST_SAMPLES:
             raise SettingError("samples", f"{self.samples} are too few; at least {FEWEST_SAMPLES} are needed")
+        if self.samples > MOST_SAMPLES:
+            raise SettingError("samples", f"{self.samples} are too many; at most {MOST_SAMPLES} are allowed")
         if self.images is not None and not self.images.is_dir():
             raise SettingError("images", f"{self.images}: there is no such folder")
         if self.output is not None and self.output.is_dir():

@@ -142,7 +142,14 @@ def images_in(folder: Path, training: ImageDataset, count: int, seed: int) -> Su
     conditional = set(genres) <= set(training.genres)
     labels = [training.genres.index(genre) if conditional else 0 for genre in genres]
     facts = {"images": public_name(folder), "samples": len(found)}
-    return Subject(ImageSet(pixels, np.array(labels), np.arange(len(found))), conditional, facts)
+    missing = [genre for genre in training.genres if genre not in genres] if conditional else []
+    remarks = (
+        [f"There are no pictures of {', '.join(missing)}: every distance suffers from that."]
+        if missing
+        else []
+    )
+    images = ImageSet(pixels, np.array(labels), np.arange(len(found)))
+    return Subject(images, conditional, facts, tuple(remarks))
 
 
 def _pictures(folder: Path, genres: list[str]) -> list[tuple[Path, str]]:

@@ -81,6 +81,12 @@ def _free_name(folder: Path, stem: str, request: str) -> str:
     raise AssertionError("the numbers do not end")
 
 
+def is_there(folder: Path, stem: str, request: str) -> bool:
+    """Whether a sound that was asked for like this is there already, in whatever format."""
+    image = folder / f"{stem}.png"
+    return (text_of(image) or {}).get("request") == request and _format_of(image) is not None
+
+
 def check_folder(folder: Path, settings: SpectrogramConfig) -> None:
     """Make the folder, and see that a page of sounds with these settings may be written there.
 

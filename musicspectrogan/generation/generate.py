@@ -14,14 +14,23 @@ import torch
 
 from musicspectrogan import __version__
 from musicspectrogan.audio.files import check_rate
-from musicspectrogan.audio.images import check_frames, read_image
+from musicspectrogan.audio.images import check_frames, read_image, track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.counts import counted
+from musicspectrogan.data.credits import CREDITS_NAME, read_credits, write_credits
 from musicspectrogan.errors import Interrupted, UserError, spared
 from musicspectrogan.filesystem import distinct_name, make_folder, visible_folders
-from musicspectrogan.generation.folder import LOOP, REAL_FOLDER, Sound, check_folder, items_in, write_sound
+from musicspectrogan.generation.folder import (
+    LOOP,
+    REAL_FOLDER,
+    Sound,
+    check_folder,
+    is_there,
+    items_in,
+    write_sound,
+)
 from musicspectrogan.generation.genres import NO_GENRE, Row, rows_of
-from musicspectrogan.generation.page import write_page
+from musicspectrogan.generation.page import PageItem, write_page
 from musicspectrogan.generation.pieces import piece
 from musicspectrogan.generation.sampler import BATCH, Sampler
 from musicspectrogan.generation.settings import MOST_SOUNDS, GenerateConfig, SoundConfig
@@ -68,9 +77,14 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
 
     def page() -> Path:
         items = items_in(output, made)
-        facts = _facts(config, checkpoint, f"{source.name} ({digest})", form)
+        facts = _facts(checkpoint, f"{source.name} ({digest})", form)
+        generated = [item for item in items if not item.real]
+        if len(generated) > len(made):  # what earlier commands left there may be otherwise
+            facts = {f"newest: {name}": fact for name, fact in facts.items()}
+        if (output / REAL_FOLDER / CREDITS_NAME).is_file():
+            facts["credits of the real music"] = f"{REAL_FOLDER}/{CREDITS_NAME}"
         with spared(f"page in {output}"):
-            return write_page(output, _title(rows, len(made)), items, sampler.spectrogram, facts)
+            return write_page(output, _title(generated), items, sampler.spectrogram, facts)
         return output
 
     try:
@@ -82,7 +96,9 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
                     made.append(write_sound(output, stem, sound, config.sound, request))
                     bar.update()
                 real = _real_images(dataset, row, sampler.spectrogram)
-                _write_real(output, row, real, sampler.spectrogram, config.sound)
+                _write_real(output / REAL_FOLDER, row, real, sampler.spectrogram, config.sound)
+            if dataset is not None:
+                _copy_credits(dataset, output / REAL_FOLDER)
     except KeyboardInterrupt:
         told = f"; {page()} lists the {len(made)} that were made" if made else ""
         raise Interrupted(f"interrupted after {len(made)} of {total} sounds{told}") from None
@@ -111,22 +127,22 @@ def _new_folder(checkpoint: Path) -> Path:
             return folder
 
 
-def _facts(config: GenerateConfig, checkpoint: Checkpoint, source: str, form: str) -> dict[str, str]:
+def _facts(checkpoint: Checkpoint, source: str, form: str) -> dict[str, str]:
     return {
         "checkpoint": source,
         "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, "
         f"{counted(checkpoint.epoch, 'epoch')}, {counted(checkpoint.images_seen, 'image')}",
-        "truncation": f"{config.truncation:g}",
         "audio": form,
         "made with": f"musicspectrogan {__version__}",
     }
 
 
-def _title(rows: Sequence[Row], made: int) -> str:
-    title = f"{made} new sound{'s' if made > 1 else ''}"
-    if rows[0].name == NO_GENRE and not rows[0].start:
+def _title(generated: Sequence[PageItem]) -> str:
+    title = counted(len(generated), "new sound")
+    rows = list(dict.fromkeys(item.genre for item in generated))
+    if rows == [NO_GENRE]:
         return title
-    return f"{title} of {rows[0].name if len(rows) == 1 else f'{len(rows)} genres'}"
+    return f"{title} of {rows[0] if len(rows) == 1 else f'{len(rows)} genres'}"
 
 
 def _stem(row: Row, take: Take, config: GenerateConfig) -> str:
@@ -138,6 +154,10 @@ def _stem(row: Row, take: Take, config: GenerateConfig) -> str:
         parts.append(f"{config.seconds:g}s")
     if config.loop:
         parts.append("loop")
+    if config.sound.sample_rate is not None:
+        parts.append(f"{config.sound.sample_rate}hz")
+    if config.sound.bit_depth is not None:
+        parts.append(f"{config.sound.bit_depth}bit")
     return "_".join(parts)
 
 
@@ -155,7 +175,11 @@ def _sounds(
     config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[Take], checkpoint: str
 ) -> Iterator[tuple[Take, Sound]]:
     """The takes of a row, made as they are asked for: a batch of images, or one piece, at a time."""
-    extra = [f"truncation {config.truncation:g}"] * (config.truncation != 1) + [LOOP] * config.loop
+    form = config.sound
+    extra = [f"truncation {config.truncation:g}"] * (config.truncation != 1)
+    extra += [f"{form.sample_rate:,} Hz"] if form.sample_rate is not None else []
+    extra += [f"{form.bit_depth} bit"] if form.bit_depth is not None else []
+    extra += [LOOP] * config.loop
     make = _images if config.seconds is None else _pieces
     for take, image, samples, settings in make(config, sampler, row, takes):
         caption = ", ".join([take.caption, *extra])
@@ -217,17 +241,27 @@ def _real_images(
 
 
 def _write_real(
-    output: Path,
+    folder: Path,
     row: Row,
     images: Iterable[tuple[Path, np.ndarray]],
     settings: SpectrogramConfig,
     form: SoundConfig,
 ) -> None:
-    described = form.describe(settings.sample_rate, settings.f_max)
     for path, image in images:
         # A folder a genre, for other genres may have files of this name.
-        folder = output / REAL_FOLDER / distinct_name(path.parent.name)
-        make_folder(folder)
+        place = folder / distinct_name(path.parent.name)
+        request = _digest(image.tobytes())
+        if is_there(place, path.stem, request):  # in whatever format an earlier command wrote it
+            continue
+        make_folder(place)
         (samples,) = sounds_of(image[None], settings, sample_rate=form.sample_rate)
         sound = Sound(row.name, path.stem, image, samples, settings)
-        write_sound(folder, path.stem, sound, form, _digest(image.tobytes() + described.encode()))
+        write_sound(place, path.stem, sound, form, request)
+
+
+def _copy_credits(dataset: Path, folder: Path) -> None:
+    """Put the credits of the real tracks in a folder beside them, where the dataset has credits."""
+    known = read_credits(dataset) or {}
+    tracks = {track_of_image(path.name) for path in folder.glob("*/*.png")}
+    if shown := {track: credit for track, credit in known.items() if track in tracks}:
+        write_credits(folder, shown)

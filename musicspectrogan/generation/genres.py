@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from musicspectrogan.errors import UserError, did_you_mean
+from musicspectrogan.filesystem import tagged_name
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,9 @@ def find_genre(wanted: str, genres: Sequence[str], flag: str = "--genre") -> str
     Raises:
         UserError: there is none, or more than one.
     """
+    # A class folder that was too much like another one has this name in the dataset.
+    if wanted not in genres and tagged_name(wanted) in genres:
+        return tagged_name(wanted)
     for alike in _ALIKE:
         key = alike(wanted)
         found = [genre for genre in genres if key and alike(genre) == key]

@@ -31,7 +31,8 @@ from musicspectrogan.progress import progress_bar
 logger = logging.getLogger(__name__)
 
 # How the comment in every file of these commands begins.
-OURS = "spectrogram turned into sound by musicspectrogan"
+OURS = "by musicspectrogan"
+INVERTED = "a spectrogram turned into sound"
 
 
 def invert_images(
@@ -67,7 +68,13 @@ def invert_images(
         for group, target, config in zip(groups, targets, configs, strict=True):
             joined = np.concatenate([read_image(path, config)[0] for path in group], axis=1)
             make_folder(target.parent)
-            _save(target, sounds_of(joined[None], config, sample_rate=form.sample_rate)[0], config, form)
+            _save(
+                target,
+                sounds_of(joined[None], config, sample_rate=form.sample_rate)[0],
+                config,
+                form,
+                INVERTED,
+            )
             bar.update()
     return targets
 
@@ -131,13 +138,14 @@ def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, form: Soun
     restored_to, original_to = (output / f"{stem}.{form.format}" for stem in (name, f"{name}_original"))
     for target in (output / f"{name}.png", restored_to, original_to):
         refuse_foreign(target)
-    (restored,) = sounds_of(image[None], config, sample_rate=form.sample_rate)
+    seconds = len(samples) / config.sample_rate
+    (restored,) = sounds_of(image[None], config, sample_rate=form.sample_rate, seconds=seconds)
     rate = form.sample_rate or config.sample_rate
     original = resampled(samples, config.sample_rate, rate, round(len(samples) * rate / config.sample_rate))
     make_folder(output)
     write_image(output / f"{name}.png", image, config, track=audio.stem)
-    _save(restored_to, restored, config, form)
-    _save(original_to, finished(original, rate), config, form)
+    _save(restored_to, restored, config, form, INVERTED)
+    _save(original_to, finished(original, rate), config, form, "the original, at the same loudness")
     return round_trip_error(original, restored, rate)
 
 
@@ -156,9 +164,9 @@ def refuse_foreign(path: Path) -> None:
         )
 
 
-def _save(path: Path, samples: np.ndarray, config: SpectrogramConfig, form: SoundConfig) -> None:
+def _save(path: Path, samples: np.ndarray, config: SpectrogramConfig, form: SoundConfig, what: str) -> None:
     rate = form.sample_rate or config.sample_rate
-    save(path, samples, rate, bit_depth=form.bits, comment=f"{OURS} {__version__}")
+    save(path, samples, rate, bit_depth=form.bits, comment=f"{OURS} {__version__}: {what}")
 
 
 def _all_images(paths: Sequence[Path]) -> dict[Path, Path]:

@@ -181,7 +181,7 @@ class GenerateConfig:
         first, _, last = (self.between or "").partition(":")
         if not (_is_seed(first) and _is_seed(last)) or int(first) == int(last):
             raise UserError(
-                f"--between: {(self.between or '')[:80]!r} is not allowed; write two seeds as in 3:7"
+                f"--between: {(self.between or '')[:80]!r} is not allowed; write two seeds, as in 3:7"
             )
         return int(first), int(last)
 

@@ -111,11 +111,17 @@ class Plan:
     @property
     def remarks(self) -> list[str]:
         """What to know before it starts, a line each."""
-        images = self.schedule.images
-        if images >= ROUGH_BELOW:
-            return []
-        ends = f"the run ends after {counted(images, 'image')}"
-        return [f"Samples will be rough: {ends}; give --images 100k or more for better ones"]
+        images, config = self.schedule.images, self.config
+        remarks = []
+        if images < ROUGH_BELOW:
+            ends = f"the run ends after {counted(images, 'image')}"
+            remarks.append(f"Samples will be rough: {ends}; give --images 100k or more for better ones")
+        if 0 < config.eval_every < config.snapshot_every:
+            remarks.append(
+                f"Samples are judged only with checkpoints, every {counted(config.snapshot_every, 'image')}; "
+                f"to judge more often give --snapshot-every {config.eval_every} too"
+            )
+        return remarks
 
     def describe(self, images_per_second: float) -> str:
         """The settings, the models' sizes, the length at that speed and the run directory, as text."""

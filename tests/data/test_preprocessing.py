@@ -440,7 +440,8 @@ class TestGoingOn:
         command(*FOLDER_LINE, cwd=tmp_path)
         assert images_in(tmp_path / "out") == ["music/loose_000.png"]
         write_music(tmp_path / "music" / "jazz" / "kept.wav")
-        command(*FOLDER_LINE, cwd=tmp_path)
+        told = command(*FOLDER_LINE, cwd=tmp_path).stderr
+        assert "Removed 1 image of 1 track that --input has no longer" in told
         assert images_in(tmp_path / "out") == ["jazz/kept_000.png"]
         assert manifest(tmp_path / "out")["genres"] == ["jazz"]
         line = report(tmp_path / "out")["loose"]
@@ -455,7 +456,7 @@ class TestGoingOn:
         command(*FOLDER_LINE, cwd=tmp_path)
         (tmp_path / "music" / "rock" / "taken.wav").unlink()
         shutil.rmtree(tmp_path / "music" / "folk")
-        command(*FOLDER_LINE, cwd=tmp_path)
+        assert "Removed 2 images of 2 tracks" in command(*FOLDER_LINE, cwd=tmp_path).stderr
         output = tmp_path / "out"
         assert images_in(output) == ["rock/kept_000.png"]
         assert not (output / "folk").exists()

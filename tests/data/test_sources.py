@@ -618,6 +618,19 @@ class TestFolder:
             folder.find_tracks(touch(tmp_path, "rock/readme.txt"), ALL)
 
 
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (Path("a.wav"), r"mine\.py: find_tracks must give Track objects, and gave .*a\.wav"),
+        (Track("a", "g/h", Path("a.wav")), r"mine\.py: .* the genre 'g/h' is no file name; use safe_name"),
+        (Track("h/a", "g", Path("a.wav")), r"mine\.py: the id 'h/a' .* is no file name"),
+    ],
+)
+def test_what_no_track_may_be_is_refused_by_its_source(found: object, told: str) -> None:
+    with pytest.raises(UserError, match=f"^--dataset mine: {'.*'}{told}"):
+        sources.check_tracks([Track("b", "g", Path("b.wav")), found], "mine")
+
+
 class TestNames:
     """Classes are told apart by what they are, and what is passed over is told."""
 
@@ -634,6 +647,18 @@ class TestNames:
             ("rock", safe_name(".")),
             ("rock", "hidden"),
         ]
+
+    def test_a_class_that_is_renamed_is_told(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        touch(tmp_path, "...And Justice for All/One.mp3", "rock/a.wav")
+        self.find(tmp_path)
+        assert [record.getMessage() for record in caplog.records] == [
+            "...And Justice for All: becomes the class And Justice for All, a name that every system takes"
+        ]
+
+    def test_folders_of_fma_are_no_classes(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        touch(tmp_path, "000/000002.mp3", "098/098012.mp3")
+        self.find(tmp_path)
+        assert "give --dataset fma" in caplog.text
 
     def test_different_names_are_different_classes(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -648,6 +648,7 @@ def test_whatever_training_takes_is_judged(of_three_classes, tmp_path, caplog):
     assert of_three_classes.genres == ["C", "Jazz", "c"]
     assert np.bincount(subject.images.labels).tolist() == [3, 3 + FEWEST_SAMPLES]
     assert (subject.images.pixels == 127).all()
+    assert subject.remarks == ("There are no pictures of c: every distance suffers from that.",)
     told = "1 pictures lie in folders that are no classes of the dataset (polka) and are left out"
     assert told in caplog.text
 
@@ -860,6 +861,7 @@ def test_wrong_images(spoil, told, copies, known, tmp_path):
         (("--checkpoint", "RUN", "--split", "vaildation"), ["did you mean 'validation'?"]),
         (("--checkpoint", "RUN", "--split", "training"), ["'training' is not one of test, validation"]),
         (("--checkpoint", "RUN", "--samples", str(FEWEST_SAMPLES - 1)), ["samples", "too few"]),
+        (("--checkpoint", "RUN", "--samples", "2000000000"), ["samples", "at most 100000"]),
         (("--checkpoint", "RUN", "--seed", "-1"), ["seed"]),
         (("--checkpoint", "RUN", "--dataset", "nowhere"), ["nowhere", "preprocess.py"]),
         (("--images", "IMAGES"), ["--dataset is missing", "preprocess.py"]),
@@ -880,4 +882,4 @@ def test_wrong_arguments(arguments, told, runs, copies, here):
 def test_too_few_samples_by_the_real_command(command, tmp_path):
     line = ("-m", "musicspectrogan", "evaluate", "--checkpoint", "run", "--samples", 10)
     told = command(*line, cwd=tmp_path, status=2).stderr
-    assert told == f"musicspectrogan: samples: 10 are too few; at least {FEWEST_SAMPLES} are needed\n"
+    assert told == f"musicspectrogan: --samples: 10 are too few; at least {FEWEST_SAMPLES} are needed\n"

@@ -18,12 +18,13 @@ from conftest import Elements, command_line, environment
 from PIL import Image
 
 from musicspectrogan.config import parse_flags
+from musicspectrogan.data.credits import Credit
 from musicspectrogan.errors import Interrupted, UserError
 from musicspectrogan.generation import generate as generating
 from musicspectrogan.generation.sampler import Sampler, between
-from musicspectrogan.generation.settings import MOST_SOUNDS, GenerateConfig
+from musicspectrogan.generation.settings import MOST_SOUNDS, GenerateConfig, SoundConfig
 from musicspectrogan.generation.takes import take_of, takes_of
-from musicspectrogan.training.checkpoint import load_checkpoint, save_checkpoint
+from musicspectrogan.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -101,12 +102,12 @@ def test_a_name_that_another_sound_has_is_not_taken_from_it(generate, trained, t
     generate("--genre", "jazz", "--seeds", 3, "--sample-rate", 44100)
     save_checkpoint(replace(load_checkpoint(trained), epoch=77), tmp_path / "other.pt")
     generate("--genre", "jazz", "--seeds", 3, source=tmp_path / "other.pt")
-    assert sounds_of(folder) == [f"jazz_seed0003{end}.wav" for end in ("-2", "-3", "")]
+    assert sounds_of(folder) == [f"jazz_seed0003{end}.wav" for end in ("-2", "", "_44100hz")]
     assert (folder / "jazz_seed0003.wav").read_bytes() == first
-    assert soundfile.info(folder / "jazz_seed0003-2.wav").samplerate == 44100
+    assert soundfile.info(folder / "jazz_seed0003_44100hz.wav").samplerate == 44100
     assert sorted(listed(folder)) == sounds_of(folder)
     captions = [text for text in Elements((folder / "index.html").read_text()).text if "checkpoint " in text]
-    assert len(set(captions)) == 2  # of two checkpoints, which the page tells apart
+    assert len(set(captions)) == 3  # of two rates and two checkpoints, which the page tells apart
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     generate("--genre", "jazz", "--seeds", 3)  # the first command again finds its own
     assert {path.name for path in folder.iterdir()} == set(before)
@@ -127,6 +128,31 @@ def test_what_is_not_ours_is_neither_written_over_nor_listed(generate, images, t
     with pytest.raises(UserError, match=r"index\.html: is no page of this tool"):
         generate("--genre", "jazz", "--seeds", 4)
     assert (folder / "index.html").read_text() == "<h1>My homepage</h1>"
+
+
+def test_the_page_of_several_commands_tells_which_facts_are_of_the_newest(generate):
+    generate("--genre", "jazz", "--seeds", 3)
+    text = Elements((generate("--genre", "rock", "--seeds", "0-1") / "index.html").read_text()).text
+    assert "3 new sounds of 2 genres" in text and "newest: audio" in text and "audio" not in text
+    folder = generate("--genre", "jazz", "--seeds", 3, "--sample-rate", 48000, "--bit-depth", 24)
+    assert "jazz_seed0003_48000hz_24bit.wav" in sounds_of(folder)
+    assert "seed 3, 48,000 Hz, 24 bit" in Elements((folder / "index.html").read_text()).text
+
+
+def test_real_music_is_there_once_and_with_its_credits(trained, images, tmp_path, monkeypatch):
+    credit = Credit("An artist", "A title", license="CC BY 4.0")
+    monkeypatch.setattr(generating, "read_credits", lambda root: {"jazz.00000": credit, "gone": credit})
+    source, checkpoint = newest_checkpoint(trained)
+    for flags in ({}, {"sound": SoundConfig(format="flac", sample_rate=44100)}):
+        config = GenerateConfig(genre="jazz", count=1, output=tmp_path / "out", **flags)
+        page = generating.generate(config, checkpoint, source, torch.device("cpu"))
+    real = tmp_path / "out" / "real"
+    names = sorted(path.name for path in (real / "jazz").iterdir())
+    assert len(names) == 8 and all(name.endswith((".png", ".wav")) for name in names)
+    assert (real / "credits.csv").read_text().splitlines() == [
+        "track,artist,title,album,license,url", "jazz.00000,An artist,A title,,CC BY 4.0,"
+    ]  # fmt: skip
+    assert "real/credits.csv" in Elements(page.read_text()).text
 
 
 def test_sounds_that_were_removed_are_off_the_page(generate):
@@ -201,7 +227,7 @@ def test_each_is_the_same_whatever_is_made_with_it(flags, generate):
         ("--vary 1 --amount 1.5", "--amount: 1.5"),
         ("--vary -1", "vary: -1"),
         (f"--vary {10**18}", "--vary: a seed has at most 18 digits"),
-        ("--between 3", "--between: '3' .* write two seeds as in 3:7"),
+        ("--between 3", "--between: '3' .* write two seeds, as in 3:7"),
         ("--between 3:3", "--between: '3:3'"),
         ("--between 3:7 --count 1", "--between with --count 1"),
         ("--loop", "give --seconds too"),

@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from musicspectrogan.errors import UserError
+from musicspectrogan.filesystem import distinct_names
 from musicspectrogan.generation.genres import Row, find_genre, rows_of
 
 GENRES = ["blues", "Hip-Hop", "AC-DC", "Música"]
@@ -69,6 +70,13 @@ def test_names_of_digits_win_over_indices(caplog):
 
 def names(genre: str | None, genres: list[str], morph: str | None = None) -> list[str]:
     return [row.name for row in rows_of(genre, morph, genres, conditional=True)]
+
+
+def test_a_folder_that_was_renamed_as_a_class_is_found_by_its_own_name():
+    names = distinct_names(["C", "c", "AC-DC", "AC:DC"])
+    for folder, name in names.items():
+        assert find_genre(folder, list(names.values())) == name
+    assert names["c"] != "c" and names["AC:DC"] != "AC-DC"
 
 
 def test_several_genres_are_a_row_each():

@@ -95,22 +95,22 @@ MISTAKES = {
     "no Generator": (
         "class Generator(",
         "class Maker(",
-        r"mynet\.py defines no Generator$",
+        r"oddnet\.py defines no Generator$",
     ),
     "no names": (
         "CONDITIONAL = True\nOPTIONS = ()",
         "",
-        r"mynet\.py defines no CONDITIONAL, no OPTIONS$",
+        r"oddnet\.py defines no CONDITIONAL, no OPTIONS$",
     ),
     "a missing import": (
         "import torch\n",
         "import torch\nimport torsh\n",
-        r"ModuleNotFoundError in .*mynet\.py, line 3: No module named 'torsh'",
+        r"ModuleNotFoundError in .*oddnet\.py, line 3: No module named 'torsh'",
     ),
     "bad syntax": (
         "OPTIONS = ()",
         "OPTIONS = (",
-        r"SyntaxError in .*mynet\.py, line 7: ",
+        r"SyntaxError in .*oddnet\.py, line 7: ",
     ),
     "another constructor": (
         "def __init__(self, config):",
@@ -120,17 +120,17 @@ MISTAKES = {
     "a typing error": (
         "self.genres.in_features",
         "self.genre.in_features",
-        r"given genres: AttributeError in .*mynet\.py, line 19: .*no attribute 'genre'",
+        r"given genres: AttributeError in .*oddnet\.py, line 19: .*no attribute 'genre'",
     ),
     "shapes that do not fit": (
         "config.image_size**2, 8)",
         "config.image_size, 8)",
-        r"Discriminator: RuntimeError in .*mynet\.py, line 31: mat1 and mat2",
+        r"Discriminator: RuntimeError in .*oddnet\.py, line 31: mat1 and mat2",
     ),
     "no mixtures": (
         "if not labels.is_floating_point():",
         "if True:",
-        r"given mixtures of genres: RuntimeError in .*mynet\.py, line 19: one_hot",
+        r"given mixtures of genres: RuntimeError in .*oddnet\.py, line 19: one_hot",
     ),
     "no module": (
         "class Discriminator(nn.Module):",
@@ -145,13 +145,13 @@ MISTAKES = {
     "numbers while it is built": (
         "self.genres = nn.Embedding(config.n_genres, 8)",
         "self.genres = nn.Embedding(config.n_genres, int(torch.tensor(8.0)))",
-        r"RuntimeError in .*mynet\.py, line 28: .*; a checkpoint is checked against a model without memory",
+        r"RuntimeError in .*oddnet\.py, line 28: .*; a checkpoint is checked against a model without memory",
     ),
 }
 
 # And the simplest source of tracks, and a loss that the package does not have.
 SOURCE = """
-from musicspectrogan.data.sources import require_folder, tracks_of_class_folder
+from musicspectrogan.data.sources import Track, require_folder
 from musicspectrogan.filesystem import visible_folders
 
 OPTIONS = ("limit",)
@@ -159,8 +159,8 @@ OPTIONS = ("limit",)
 
 def find_tracks(root, selection):
     root = require_folder(root, "my music")
-    folders = visible_folders(root)
-    return [track for folder in folders for track in tracks_of_class_folder(folder, folder.name)]
+    paths = [path for folder in visible_folders(root) for path in sorted(folder.glob("*.wav"))]
+    return [Track(path.stem, path.parent.name, path) for path in paths]
 """
 LOSS = """
 LOSSES["leastsquares"] = Loss(
@@ -176,7 +176,7 @@ NewModel = Callable[[str], str]
 def new_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NewModel:
     """Write a model's file where the package finds it, and give its name."""
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
-    name = "mynet"
+    name = "oddnet"
     monkeypatch.delitem(sys.modules, f"{models.__name__}.{name}", raising=False)
 
     def write(text: str) -> str:
@@ -219,7 +219,7 @@ def test_a_models_mistake_is_told_before_training(new_model, mistake):
     right, wrong, told = MISTAKES[mistake]
     assert right in SIMPLEST
     gan = new_model(SIMPLEST.replace(right, wrong))
-    with pytest.raises(UserError, match=f"^--gan mynet.*(?:{told})") as error:
+    with pytest.raises(UserError, match=f"^--gan oddnet.*(?:{told})") as error:
         build(gan)
     assert "\n" not in str(error.value)
 
@@ -246,7 +246,7 @@ def test_the_contract_tests_find_and_pass_a_new_model_source_and_loss(tmp_path):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     package = tmp_path / "musicspectrogan"
-    (package / "models" / "mynet.py").write_text(SIMPLEST)
+    (package / "models" / "oddnet.py").write_text(SIMPLEST)
     (package / "data" / "sources" / "mysource.py").write_text(SOURCE)
     with open(package / "training" / "losses.py", "a") as file:
         file.write(LOSS)
@@ -257,7 +257,7 @@ def test_the_contract_tests_find_and_pass_a_new_model_source_and_loss(tmp_path):
         "data/test_sources.py",
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "0", "-rs", "-k", "mynet or mysource or leastsquares"]
+        [sys.executable, "-m", "pytest", "-n", "0", "-rs", "-k", "oddnet or mysource or leastsquares"]
         + [f"tests/{name}" for name in files],
         cwd=tmp_path,
         env={**environment(), "PYTHONPATH": str(tmp_path)},
@@ -273,12 +273,12 @@ def test_a_new_model_trains_samples_and_leaves_a_checkpoint_that_names_it(
     command: Command, images: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(ROOT / "musicspectrogan", tmp_path / "musicspectrogan")
-    module = tmp_path / "musicspectrogan" / "models" / "mynet.py"
+    module = tmp_path / "musicspectrogan" / "models" / "oddnet.py"
     module.write_text(SIMPLEST)
     program = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from musicspectrogan.cli import main; main()"
     )
-    train = ["train", "--gan", "mynet", "--dataset", images, "--epochs", 1, "--device", "cpu"]
+    train = ["train", "--gan", "oddnet", "--dataset", images, "--epochs", 1, "--device", "cpu"]
     command(
         "-c", program, *train, "--standing-batches", 1, "--eval-every", 0, "--output", "run", cwd=tmp_path
     )
@@ -287,5 +287,5 @@ def test_a_new_model_trains_samples_and_leaves_a_checkpoint_that_names_it(
     # With a tool that does not have it.
     for arguments in (["info", "."], ["generate", "--checkpoint", "checkpoints/latest.pt"]):
         told = command("-m", "musicspectrogan", *arguments, cwd=tmp_path / "run", status=2)
-        assert "is of a GAN that is not here: 'mynet' is not one of cgan, dcgan, " in told.stderr
+        assert "is of a GAN that is not here: 'oddnet' is not one of cgan, dcgan, " in told.stderr
         assert "damaged" not in told.stderr

@@ -403,6 +403,11 @@ def test_dry_run_prints_the_plan_and_makes_nothing(images, command, tmp_path):
         r"^# length: 25,024 images in 391 steps: about \S+ \w+ at [\d,]+ images/s$", told.stdout, re.M
     )
     assert "# Samples will be rough: the run ends after 25,024 images; give --images 100k" in told.stdout
+    assert "judged only" not in told.stdout
+    line = ("run.py", "--dataset", images, "--eval-every", "2k", "--dry-run", *SMALL)
+    remarks = command(*line, cwd=tmp_path).stdout
+    assert "# Samples are judged only with checkpoints, every 10,000 images; to judge more often" in remarks
+    assert "--snapshot-every 2000 too" in remarks
     assert "# run directory: runs/00000-cgan-gtzan" in told.stdout
     assert not list(tmp_path.iterdir())
 

@@ -196,6 +196,18 @@ def splits_of_folders(classes: Mapping[str, Collection[str]]) -> dict[str, str]:
     return {name: "" if drawn and split == "training" else split for name, split in splits.items()}
 
 
+def check_tracks(tracks: Iterable[Track], source: str) -> None:
+    """Raise UserError where a source gives what no track may be; the mistake is in its module."""
+    for track in tracks:
+        if not isinstance(track, Track):
+            problem = f"find_tracks must give Track objects, and gave {track!r}"
+        elif not all(name == safe_name(name) for name in (track.id, track.genre) if name):
+            problem = f"the id {track.id!r} or the genre {track.genre!r} is no file name; use safe_name"
+        else:
+            continue
+        raise UserError(f"--dataset {source}: musicspectrogan/data/sources/{source}.py: {problem}")
+
+
 def with_unique_ids(tracks: Iterable[Track], root: Path) -> list[Track]:
     """Tracks whose ids collide (also where case is ignored) get a short hash of their path below `root`."""
     tracks = list(tracks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,7 +53,10 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
         for path, parts in music
         if len(parts) <= depth
     ]
-    names = _class_names({parts[depth - 1] for _, parts in inside})
+    folders = {parts[depth - 1] for _, parts in inside}
+    if all(re.fullmatch(r"\d{3}", folder) for folder in folders):
+        logger.warning("Folders named 000 to 155 are FMA's, and no genres: for these give --dataset fma")
+    names = _class_names(folders)
     return [
         Track(
             id_below(path, root.joinpath(*parts[:depth])),
@@ -81,8 +85,10 @@ def _class_names(folders: Iterable[str]) -> dict[str, str]:
     for name in (name for name, count in forms.items() if count > 1):
         logger.info("%s: two folders whose names differ in their Unicode form alone are one class", name)
     for folder, name in names.items():
-        if forms[name] == 1 and name != safe_name(folder):
-            logger.warning("%s: becomes the class %s, for another name is too much like it", folder, name)
+        if forms[name] == 1 and name != folder:
+            alike = name != safe_name(folder)
+            why = "for another name is too much like it" if alike else "a name that every system takes"
+            logger.warning("%s: becomes the class %s, %s", folder, name, why)
     return names
 
 
