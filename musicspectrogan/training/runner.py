@@ -229,6 +229,7 @@ def plan_resumed_run(begun: BegunRun, config: TrainingConfig, world: World = ALO
     path, checkpoint = begun.path, begun.checkpoint
     if checkpoint is None:
         return plan_run(config, path, world)
+    run = path if path.is_dir() else run_directory.run_of_checkpoint(path)
     config, before = with_resolved_paths(config), to_plain(begun.config)
     for name, value in to_plain(config).items():
         # Where the images lie is no matter: the checkpoint knows them.
@@ -244,7 +245,6 @@ def plan_resumed_run(begun: BegunRun, config: TrainingConfig, world: World = ALO
             f"--resume {path}: the images that it was trained on, {known}, are not there any more; "
             "name the folder that they are in now with --dataset"
         )
-    run = path if path.is_dir() else run_directory.run_of_checkpoint(path)
     plan = plan_run(replace(config, init_from=None), run, world)
     if not checkpoint.is_trained_on(plan.dataset) or plan.model != checkpoint.model:
         raise UserError(

@@ -10,7 +10,7 @@ from typing import Any
 from musicspectrogan import models
 from musicspectrogan.config import check_at_least, check_within, to_plain
 from musicspectrogan.counts import Count, CountOrNone
-from musicspectrogan.errors import SettingError, UserError, check_choice
+from musicspectrogan.errors import SettingError, check_choice
 from musicspectrogan.launch import check_device
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -108,7 +108,7 @@ class TrainingConfig:
         check_within(self, batch_size=(2, LARGEST_BATCH), seed=(0, LARGEST_SEED))
         check_at_least(self, r1=0, r2=0, anneal_images=0, ema_images=0)
         if self.images is not None and self.epochs is not None:
-            raise UserError("--images and --epochs both say how long to train; give one of them")
+            raise SettingError("images", "epochs is given too, and both say how long to train; give one of them")
         for name in ("r1", "r2"):
             if getattr(self, name) == float("inf"):
                 raise SettingError(name, "inf is not allowed; it is a weight, for instance 1")

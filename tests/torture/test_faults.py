@@ -198,7 +198,7 @@ class TestWhatVanishes:
             gone.unlink()
             finished(process, status=0)
         (line,) = (line for line in report(place / "out").values() if line["status"] == "skipped")
-        assert (line["path"], line["reason"]) == (f"music/rock/{gone.name}", "file is missing")
+        assert (line["path"], line["reason"]) == (f"rock/{gone.name}", "file is missing")
         shutil.copy(home / "music" / "rock" / gone.name, gone)
         command(*PREPROCESS, cwd=place)
         assert_same_dataset(place / "out", home / "out")
@@ -250,7 +250,7 @@ class TestWhatVanishes:
             os.killpg(process.pid, signal.SIGTERM)
             finished(process, status=130)
         refused = command("run.py", "--resume", "run", cwd=tmp_path, status=2)
-        assert "there is no such folder" in refused.stderr.splitlines()[-1]
+        assert "are not there any more; name the folder" in refused.stderr.splitlines()[-1]
         tried("vanished files and folders")
 
 

@@ -836,7 +836,7 @@ def test_the_curves_axes_have_ticks_whatever_the_values_are(distances, tmp_path)
 def test_the_share_is_a_setting(command, images, tmp_path):
     for share in ("0", "1.1", "nan"):
         told = command("run.py", "--dataset", images, "--snapshot-share", share, cwd=tmp_path, status=2)
-        assert "snapshot_share: " in told.stderr
+        assert "--snapshot-share: " in told.stderr
     common = ("run.py", "--dataset", images, "--snapshot-every", 1, "--epochs", 4, *SMALL)
     command(*common, "--snapshot-share", 1, "--keep-checkpoints", 9, "--output", "all", cwd=tmp_path)
     assert len(list((tmp_path / "all" / "samples").glob("epoch_*.png"))) == 5
