@@ -105,7 +105,7 @@ def test_an_unknown_command_is_answered_with_the_nearest(command, tmp_path):
             "--images: 'lots' is no whole number such as 25000, 100k",
         ),
         (["--dataset", "empty", "--images", "0"], "images: 0 is not allowed"),
-        (["--dataset", "empty", "--images", "1k", "--epochs", "3"], "give one of them"),
+        (["--dataset", "empty", "--images", "1k", "--epochs", "3"], "--images: epochs is given too"),
         (
             ["--dataset", "empty", "--config", "nothing.yaml"],
             "nothing.yaml: there is no such file; recipes are",

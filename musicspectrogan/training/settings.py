@@ -108,7 +108,7 @@ class TrainingConfig:
         check_within(self, batch_size=(2, LARGEST_BATCH), seed=(0, LARGEST_SEED))
         check_at_least(self, r1=0, r2=0, anneal_images=0, ema_images=0)
         if self.images is not None and self.epochs is not None:
-            raise SettingError("images", "epochs is given too, and both say how long to train; give one of them")
+            raise SettingError("images", "epochs is given too, which also says how long to train; give one")
         for name in ("r1", "r2"):
             if getattr(self, name) == float("inf"):
                 raise SettingError(name, "inf is not allowed; it is a weight, for instance 1")

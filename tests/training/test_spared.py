@@ -105,9 +105,7 @@ def test_tensorboard_that_fails_is_given_up(config, told, tmp_path, monkeypatch)
     monkeypatch.setattr(tensorboard.SummaryWriter, "add_scalar", failing(TypeError("protobuf")))
     run = runner.train(runner.plan_run(config, tmp_path / "run"))
     assert load_checkpoint(run).epoch == 2 and len(list((run / "samples").iterdir())) == 4
-    assert warnings_of(told) == [
-        "No TensorBoard (TypeError: protobuf); everything else goes on"
-    ]
+    assert warnings_of(told) == ["No TensorBoard (TypeError: protobuf); everything else goes on"]
 
 
 def test_a_judgement_that_fails_costs_that_judgement(config, told, tmp_path):
