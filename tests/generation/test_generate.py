@@ -181,7 +181,7 @@ def test_a_loop_repeats_without_a_seam(rate, depth, generate):
     """Played twice, it changes no more at the seam than elsewhere, as a wave and as a spectrum."""
     flags = ("--seconds", 6.1, "--loop", "--sample-rate", rate, "--bit-depth", depth)
     folder = generate("--genre", "jazz", "--count", 1, *flags)
-    path = folder / "jazz_seed0000_6.1s_loop.wav"
+    path = folder / f"jazz_seed0000_6.1s_loop_{rate}hz_{depth}bit.wav"
     samples, _ = soundfile.read(path)
     length = round(6.1 * rate)
     assert len(samples) == length
