@@ -18,7 +18,7 @@ from musicspectrogan.data.sources import (
     require_folder,
     splits_of_folders,
 )
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import caseless, distinct_names, safe_name
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def _class_names(folders: Iterable[str]) -> dict[str, str]:
         if forms[name] == 1 and name != folder:
             alike = name != safe_name(folder)
             why = "for another name is too much like it" if alike else "a name that every system takes"
-            logger.warning("%s: becomes the class %s, %s", folder, name, why)
+            logger.warning("%s: becomes the class %s, %s", printable(folder), name, why)
     return names
 
 
