@@ -986,7 +986,8 @@ class TestWhatIsRefused:
             ("--dataset folder --input empty", "--input empty: no audio in it"),
             ("--dataset gtzan --input MUSIC --outptu x", "--outptu.*(did you mean --output?)"),
             ("--dataset gtzan --input MUSIC --jobs many", "many"),
-            ("--dataset gtzan --input MUSIC --jobs 0", "jobs: 0 is not allowed; it must be at least 1"),
+            ("--dataset gtzan --input MUSIC --jobs 0", "jobs: 0 is not allowed; it must be from 1 to 256"),
+            ("--dataset gtzan --input MUSIC --jobs 9999", "--jobs: 9999 is not allowed"),
             ("--dataset gtzan --input MUSIC --image-size 100", "--image-size: 100 is not one of 64"),
             (
                 "--dataset demo --tracks-per-genre 1 --image-size 65",
