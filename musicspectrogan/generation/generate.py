@@ -261,7 +261,8 @@ def _write_real(
 
 def _copy_credits(dataset: Path, folder: Path) -> None:
     """Put the credits of the real tracks in a folder beside them, where the dataset has credits."""
-    known = read_credits(dataset) or {}
+    # Those that are there already may be another dataset's, from an earlier command.
+    known = {**(read_credits(folder) or {}), **(read_credits(dataset) or {})}
     tracks = {track_of_image(path.name) for path in folder.glob("*/*.png")}
     if shown := {track: credit for track, credit in known.items() if track in tracks}:
         write_credits(folder, shown)

@@ -18,7 +18,7 @@ from conftest import Elements, command_line, environment
 from PIL import Image
 
 from musicspectrogan.config import parse_flags
-from musicspectrogan.data.credits import Credit
+from musicspectrogan.data.credits import Credit, read_credits
 from musicspectrogan.errors import Interrupted, UserError
 from musicspectrogan.generation import generate as generating
 from musicspectrogan.generation.sampler import Sampler, between
@@ -153,6 +153,10 @@ def test_real_music_is_there_once_and_with_its_credits(trained, images, tmp_path
         "track,artist,title,album,license,url", "jazz.00000,An artist,A title,,CC BY 4.0,"
     ]  # fmt: skip
     assert "real/credits.csv" in Elements(page.read_text()).text
+    other = next(name.partition("_")[0] for name in names if not name.startswith("jazz.00000"))
+    monkeypatch.setattr(generating, "read_credits", lambda root: read_credits(root) or {other: credit})
+    generating.generate(replace(config, seeds="1", count=None), checkpoint, source, torch.device("cpu"))
+    assert set(read_credits(real)) == {"jazz.00000", other}  # one from each command
 
 
 def test_sounds_that_were_removed_are_off_the_page(generate):
