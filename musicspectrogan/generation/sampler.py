@@ -29,7 +29,7 @@ class Sampler:
     def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> None:
         self.generator = checkpoint.build_ema_generator().to(device)
         self.device = device
-        self.latent_dim = checkpoint.model.latent_dim
+        self.latent_dim = self.generator.latent_dim
         self.genres = checkpoint.genres
         self.spectrogram = checkpoint.spectrogram
         self.conditional = models.is_conditional(checkpoint.gan)

@@ -54,6 +54,13 @@ class ModelConfig:
     """The discriminator sees how much the images of a group differ."""
     spectral_norm: bool = False
     """The discriminator's weights are divided by their largest singular values."""
+    pairs: bool = False
+    """The discriminator sees two windows of a piece."""
+
+    @property
+    def n_windows(self) -> int:
+        """Windows K of a piece that the discriminator sees as channels."""
+        return 2 if self.pairs else 1
 
     def __post_init__(self) -> None:
         if not SMALLEST_IMAGE <= self.image_size <= LARGEST_IMAGE or self.image_size & (self.image_size - 1):
@@ -79,7 +86,10 @@ def build(gan: str, config: ModelConfig) -> tuple[nn.Module, nn.Module]:
     check_options(gan, config)
     module = _module(gan)
     with blamed_on_plugin(sys.modules[__name__], f"--gan {gan}"):
-        return module.Generator(config), module.Discriminator(config)
+        generator, discriminator = module.Generator(config), module.Discriminator(config)
+    if not hasattr(generator, "latent_dim"):
+        generator.latent_dim = config.latent_dim
+    return generator, discriminator
 
 
 def check_options(gan: str, config: ModelConfig) -> None:
@@ -99,6 +109,11 @@ def options_of(gan: str) -> tuple[str, ...]:
 def is_conditional(gan: str) -> bool:
     """Whether the model's images depend on the labels."""
     return _module(gan).CONDITIONAL
+
+
+def is_any_length(gan: str) -> bool:
+    """Whether its generator draws any number of frames at once."""
+    return hasattr(_module(gan).Generator, "frames")
 
 
 def _module(gan: str) -> ModuleType:

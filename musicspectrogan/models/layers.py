@@ -31,6 +31,35 @@ class ConditionalBatchNorm(nn.Module):
         return self.norm(features) * scale[:, :, None, None] + shift[:, :, None, None]
 
 
+class StyledBatchNorm(nn.Module):
+    """BatchNorm whose scale and shift come from genre and style, which may change over time.
+
+    The sum of a genre's own, as in `ConditionalBatchNorm`, and of a linear function of the style, as in
+    X. Huang, S. Belongie, Arbitrary style transfer in real-time with adaptive instance normalization, ICCV 2017,
+    arXiv:1703.06868.
+    """
+
+    def __init__(self, channels: int, n_genres: int, style_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.of_genre = nn.Parameter(torch.cat([torch.ones(channels, n_genres), torch.zeros(channels, n_genres)]))
+        self.of_style = nn.Parameter(0.02 * torch.randn(2 * channels, style_dim))
+
+    def forward(self, features: Tensor, genres: Tensor, style: Tensor, cell_frames: int) -> Tensor:
+        """Features (B, C, H, T) of the T frames in the middle of M cells.
+
+        Args:
+            genres: mixtures (B, n_genres, M).
+            style: (B, style_dim, M).
+            cell_frames: how many of the features' frames make a cell.
+        """
+        of_cells = self.of_genre @ genres + self.of_style @ style
+        over_time = of_cells.repeat_interleave(cell_frames, dim=2)[:, :, None]
+        missing = (over_time.shape[3] - features.shape[3]) // 2
+        scale, shift = over_time.narrow(3, missing, features.shape[3]).chunk(2, dim=1)
+        return self.norm(features) * scale + shift
+
+
 class MinibatchDeviation(nn.Module):
     """One feature more: how much the images of a group differ, so that a collapse is seen.
 
@@ -60,17 +89,22 @@ class ResizeConv(nn.Sequential):
     https://distill.pub/2016/deconv-checkerboard/
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, padding: tuple[int, int] = (1, 1)) -> None:
         super().__init__(
-            nn.Upsample(scale_factor=2), nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=False)
+            nn.Upsample(scale_factor=2), nn.Conv2d(in_channels, out_channels, 3, 1, padding, bias=False)
         )
 
 
-def upsampling(kind: str, in_channels: int, out_channels: int) -> nn.Module:
-    """A layer that doubles height and width: `transposed` as in the DCGAN, or `resize`."""
+def upsampling(kind: str, in_channels: int, out_channels: int, *, padded_in_time: bool = True) -> nn.Module:
+    """A layer that doubles height and width: `transposed` as in the DCGAN, or `resize`.
+
+    Args:
+        padded_in_time: if not, T frames become 2 * T - 2, none of which depends on what lies beyond the T.
+    """
     if kind == "resize":
-        return ResizeConv(in_channels, out_channels)
-    return nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1, bias=False)
+        return ResizeConv(in_channels, out_channels, (1, int(padded_in_time)))
+    padding = (1, 1 if padded_in_time else 2)
+    return nn.ConvTranspose2d(in_channels, out_channels, 4, 2, padding, bias=False)
 
 
 def initialise(module: nn.Module) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.tensors import as_images, generator_at
-from musicspectrogan.training.windows import cut_windows, neighbours, place_windows
+from musicspectrogan.training.windows import Fellows, cut_windows, neighbours, place_windows
 from musicspectrogan.training.world import ALONE, World
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def steps_per_epoch(n_images: int, batch_size: int) -> int:
 
 
 class Batches:
-    """Shuffled epochs of (images (B, 1, H, W) float32 in [-1, 1], labels (B,) int64) on a device.
+    """Shuffled epochs of (images (B, K, H, W) float32 in [-1, 1], labels (B,) int64) on a device.
 
     Every batch is full: the last one of an epoch is filled up from the epoch's beginning, so each
     image is seen at least once an epoch and shapes never change.
@@ -36,6 +36,7 @@ class Batches:
     Args:
         batch_size: of the whole batch, B; each process of a `world` gets its share of it.
         windows: instead of each image show as many frames of its track, begun up to half an image away.
+        pairs: images are (B, 2, H, W), the second from elsewhere in the same track.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Batches:
         seed: int,
         *,
         windows: bool = False,
+        pairs: bool = False,
         world: World = ALONE,
     ) -> None:
         self.world = world
@@ -59,6 +61,7 @@ class Batches:
         self._beside = torch.from_numpy(neighbours(dataset.tracks, dataset.segments)) if windows else None
         if self._beside is not None and (self._beside < 0).all():
             logger.info("No two images of a track are consecutive: windows stay where the images were cut")
+        self._fellows = Fellows(dataset.tracks, dataset.labels) if pairs else None
         self._resident: Tensor | None = None
         if device.type != "cpu" and self._fits():
             self._resident = torch.from_numpy(self._pixels[self._rows]).to(device)
@@ -70,23 +73,35 @@ class Batches:
         order = order.repeat(-(-self.steps_per_epoch * self.batch_size // self.size))
         order = order[: self.steps_per_epoch * self.batch_size].view(-1, self.batch_size)
         half = self._pixels.shape[2] // 2
+        picks = [order]
+        if self._fellows is not None:
+            draws = torch.rand(order.shape, generator=generator_at("cpu", self.seed, "fellows", number))
+            picks.append(self._fellows.of(order, draws))
         generator = generator_at("cpu", self.seed, "windows", number)
-        offsets = torch.randint(-half, half, order.shape, generator=generator)
-        where = self.world.share(torch.stack([order, offsets], dim=1)[start:stop], dim=2)
+        offsets = [torch.randint(-half, half, order.shape, generator=generator) for _ in picks]
+        where = torch.stack([torch.stack(picks, dim=1), torch.stack(offsets, dim=1)], dim=1)
+        where = self.world.share(where[start:stop], dim=3)
         if self._resident is None:
             yield from self._from_host(where)
             return
         if self.device.type == "cuda":  # from pinned memory the copy does not wait for work queued on the GPU
             where = where.pin_memory()
         for picks, shifts in where.to(self.device, non_blocking=where.is_pinned()):
-            yield as_images(self._views(self._resident.__getitem__, picks, shifts)), self.labels[picks]
+            yield as_images(self._views(self._resident.__getitem__, picks, shifts)), self.labels[picks[0]]
 
     def _views(self, fetch: Callable[[Tensor], Tensor], picks: Tensor, offsets: Tensor) -> Tensor:
-        """uint8 (B, 1, H, W): images, or windows around their places; `fetch` gives images (B, H, W)."""
+        """uint8 (B, K, H, W): images, or windows around their places; `fetch` gives images (B, H, W).
+
+        Args:
+            picks, offsets: (K, B).
+        """
         if self._beside is None:
-            return fetch(picks).unsqueeze(1)
-        left, right, start = place_windows(picks, offsets, self._beside, self._pixels.shape[2])
-        return cut_windows(fetch(left), fetch(right), start).unsqueeze(1)
+            return torch.stack([fetch(pick) for pick in picks], dim=1)
+        windows = []
+        for pick, offset in zip(picks, offsets, strict=True):
+            left, right, start = place_windows(pick, offset, self._beside, self._pixels.shape[2])
+            windows.append(cut_windows(fetch(left), fetch(right), start))
+        return torch.stack(windows, dim=1)
 
     def labels_at(self, *position: object) -> Tensor:
         """A whole batch of labels (B,), drawn with the frequencies of the dataset."""
@@ -108,7 +123,7 @@ class Batches:
 
         def gather(picks: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
             pixels = self._views(fetch, picks, offsets)
-            labels = torch.from_numpy(self._host_labels[picks.numpy()])
+            labels = torch.from_numpy(self._host_labels[picks[0].numpy()])
             if self.device.type == "cuda":
                 pixels = pixels.pin_memory().to(self.device, non_blocking=True)
                 labels = labels.pin_memory().to(self.device, non_blocking=True)

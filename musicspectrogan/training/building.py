@@ -72,8 +72,8 @@ def check_networks(
         ) from error
     generator, discriminator = (deepcopy(network).to(device) for network in networks)
     labels = torch.arange(CHECKED_IMAGES, device=device) % model.n_genres
-    latents = torch.randn(CHECKED_IMAGES, model.latent_dim).to(device)
-    shape = (CHECKED_IMAGES, 1, model.image_size, model.image_size)
+    latents = torch.randn(CHECKED_IMAGES, generator.latent_dim).to(device)
+    shape = (CHECKED_IMAGES, model.n_windows, model.image_size, model.image_size)
     mixtures = F.one_hot(labels, model.n_genres).float()
     for kind, given in (("genres", labels), ("mixtures of genres", mixtures)):
         with blamed_on_plugin(models, f"{what}: its Generator, given {kind}"):

@@ -178,7 +178,7 @@ class Samples(Callback):
 
     def fake_rows(self, trainer: Trainer) -> tuple[list[np.ndarray], list[str] | None]:
         """Rows of uint8 (GRID_COLUMNS, H, W) and their names: a row a genre, or a square without."""
-        device, latent_dim = trainer.batches.device, trainer.config.latent_dim
+        device, latent_dim = trainer.batches.device, trainer.ema.module.latent_dim
         n_rows = len(self.genres) if self.conditional else GRID_COLUMNS
         count = GRID_COLUMNS if self.conditional else GRID_COLUMNS * n_rows
         # Drawn on the CPU, so that a run continued on another device shows the same ones.

@@ -45,7 +45,9 @@ class Quality(Callback):
         blocks = []
         for number in range(-(-SAMPLES // size)):
             latents = torch.randn(
-                size, trainer.config.latent_dim, generator=generator_at("cpu", self.seed, "quality", number)
+                size,
+                trainer.ema.module.latent_dim,
+                generator=generator_at("cpu", self.seed, "quality", number),
             )
             labels = trainer.batches.labels_at("quality", number)
             blocks.append(as_pixels(trainer.ema.module(latents.to(device), labels)))

@@ -172,6 +172,7 @@ def plan_run(config: TrainingConfig, output: Path | None = None, world: World = 
         upsampling=config.upsampling,
         minibatch_deviation=config.minibatch_deviation,
         spectral_norm=config.spectral_norm,
+        pairs=config.pairs,
     )
     models.check_options(config.gan, model)
     run = output or run_directory.next_run(config.gan, dataset.name)
@@ -382,7 +383,7 @@ def _set_up(plan: Plan) -> Trainer:
     if start is not None and plan.resumed:
         step.load_optimizers(start.optimizer_d, start.optimizer_g)
     batches = Batches(
-        plan.dataset, config.batch_size, device, config.seed, windows=config.windows, world=plan.world
+        plan.dataset, config.batch_size, device, config.seed, windows=config.windows, pairs=config.pairs, world=plan.world
     )
     return Trainer(
         config,

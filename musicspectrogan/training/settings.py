@@ -60,6 +60,9 @@ class TrainingConfig:
     suits the number of training images."""
     windows: bool = False
     """Train on windows at any offset in the tracks instead of the images as they were cut."""
+    pairs: bool = False
+    """Let the discriminator of anylength see two windows of a track side by side, so that the generator learns how
+    much of a piece stays the same."""
     lr: float = 0.0002
     """Learning rate of both Adam optimizers."""
     beta1: float = 0.5

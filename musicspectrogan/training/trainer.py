@@ -176,7 +176,7 @@ class Trainer:
     def latents_at(self, *position: object) -> Tensor:
         """A whole batch of latents (B, Z) on the device, a function of the seed and the position."""
         generator = generator_at(self.batches.device, self.config.seed, "latents", *position)
-        shape = (self.config.batch_size, self.config.latent_dim)
+        shape = (self.config.batch_size, self.step.generator.latent_dim)
         return torch.randn(shape, generator=generator, device=self.batches.device)
 
     def _draws_at(self, images_seen: int) -> Tensor:

@@ -23,6 +23,34 @@ def neighbours(tracks: np.ndarray, segments: np.ndarray) -> np.ndarray:
     return np.array(found, dtype=np.int64)
 
 
+class Fellows:
+    """For each image another one of the same track; where that has no other, one of the same label.
+
+    Args:
+        tracks, labels: int64 (N,).
+    """
+
+    def __init__(self, tracks: np.ndarray, labels: np.ndarray) -> None:
+        sizes = np.bincount(tracks)[tracks]
+        # What has no track to itself is of the track of all its label's lonely ones.
+        groups = np.where(sizes > 1, tracks, tracks.max() + 1 + labels)
+        self._order = torch.from_numpy(np.argsort(groups, kind="stable"))
+        _, first, group, size = np.unique(
+            groups[self._order], return_index=True, return_inverse=True, return_counts=True
+        )
+        place = np.empty(len(groups), dtype=np.int64)
+        place[self._order] = np.arange(len(groups))
+        self._place, self._first, self._size = (
+            torch.from_numpy(part) for part in (place, first[group][place], size[group][place])
+        )
+
+    def of(self, picks: Tensor, draws: Tensor) -> Tensor:
+        """An image for each of `picks`, int64, by `draws`, uniform in [0, 1), of the same shape."""
+        first, size = self._first[picks], self._size[picks]
+        step = 1 + (draws * (size - 1)).long()
+        return self._order[first + (self._place[picks] - first + step) % size]
+
+
 def place_windows(
     picks: Tensor, offsets: Tensor, beside: Tensor, width: int
 ) -> tuple[Tensor, Tensor, Tensor]:

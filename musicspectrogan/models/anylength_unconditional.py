@@ -1,0 +1,39 @@
+"""The networks of `anylength` without genres: one class stands for all, and labels are ignored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from musicspectrogan.models import ModelConfig, anylength
+
+CONDITIONAL = False
+OPTIONS = anylength.OPTIONS
+
+
+class Generator(anylength.Generator):
+    """latents (B, Z), labels (B,) -> images (B, K, H, W) in [-1, 1]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(replace(config, n_genres=1))
+
+    def frames(self, style: Tensor, fast: Tensor, slow: Tensor, genres: Tensor) -> Tensor:
+        """As `anylength.Generator.frames`; genres are ignored."""
+        return super().frames(style, fast, slow, torch.ones_like(genres[:, :1]))
+ 
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """Images (B, K, H, W) in [-1, 1]."""
+        return super().forward(latents, latents.new_zeros(len(latents), dtype=torch.int64))
+
+
+class Discriminator(anylength.Discriminator):
+    """images (B, K, H, W), labels (B,) -> logits (B,); positive means real, and of one piece."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(replace(config, n_genres=1))
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Logits (B,)."""
+        return super().forward(images, torch.zeros_like(labels))
