@@ -56,7 +56,7 @@ class Augmentation:
         """Augmented images, differentiable.
 
         Args:
-            images: (B, 1, H, W) in [-1, 1].
+            images: (B, K, H, W) in [-1, 1].
             draws: uniform in [0, 1), (B, self.draws); equal draws, equal changes.
         """
         if not self.probability:
@@ -76,15 +76,15 @@ class Augmentation:
 
 
 def shifted(images: Tensor, frames: Tensor) -> Tensor:
-    """Images (B, 1, H, W) moved by whole frames (B,), mirrored at the edges."""
+    """Images (B, K, H, W) moved by whole frames (B,), mirrored at the edges."""
     width = images.shape[3]
     columns = torch.arange(width, device=images.device) + frames.round().long()[:, None]
     mirrored = (width - 1) - ((width - 1) - columns.abs()).abs()
-    return images.gather(3, mirrored[:, None, None, :].expand(-1, 1, images.shape[2], -1))
+    return images.gather(3, mirrored[:, None, None, :].expand(-1, *images.shape[1:3], -1))
 
 
 def louder(images: Tensor, gain: Tensor, tilt: Tensor) -> Tensor:
-    """Images (B, 1, H, W) made brighter by `gain` (B,), and by `tilt` (B,) at the top and darker below."""
+    """Images (B, K, H, W) made brighter by `gain` (B,), and by `tilt` (B,) at the top and darker below."""
     ramp = torch.linspace(1.0, -1.0, images.shape[2], device=images.device)  # the top row is the highest band
     change = gain[:, None] + tilt[:, None] * ramp
     return (images + change[:, None, :, None]).clamp(-1.0, 1.0)
