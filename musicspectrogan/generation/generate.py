@@ -31,7 +31,7 @@ from musicspectrogan.generation.folder import (
 )
 from musicspectrogan.generation.genres import NO_GENRE, Row, rows_of
 from musicspectrogan.generation.page import PageItem, write_page
-from musicspectrogan.generation.pieces import piece
+from musicspectrogan.generation.pieces import frames_of_loops, piece
 from musicspectrogan.generation.sampler import BATCH, Sampler
 from musicspectrogan.generation.settings import MOST_SOUNDS, GenerateConfig, SoundConfig
 from musicspectrogan.generation.sound import loop_settings, sound_of_loop, sounds_of
@@ -205,7 +205,7 @@ def _pieces(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[
     ends = sampler.mixture(row.start), sampler.mixture(row.end)
     frames = int(np.ceil(seconds * settings.sample_rate / settings.hop_length))
     if config.loop:
-        frames, settings = loop_settings(seconds, settings)
+        frames, settings = loop_settings(seconds, settings, frames_of_loops(sampler))
     check_frames(frames, settings, f"--seconds {seconds:g}")
     for take in takes:
         image = piece(sampler, take, *ends, frames, loops=config.loop, truncation=config.truncation)

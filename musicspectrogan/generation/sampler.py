@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cached_property
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from musicspectrogan import models
 from musicspectrogan.device import repeatable
@@ -33,23 +36,19 @@ class Sampler:
         self.genres = checkpoint.genres
         self.spectrogram = checkpoint.spectrogram
         self.conditional = models.is_conditional(checkpoint.gan)
+        self.any_length = models.is_any_length(checkpoint.gan)
 
     def latents(self, seeds: list[int], *position: object) -> Tensor:
         """Latents (B, Z), one a seed; `position` tells several draws of one seed apart."""
-        draws = [
-            torch.randn(self.latent_dim, generator=generator_at("cpu", "sample", seed, *position))
-            for seed in seeds
-        ]
-        return torch.stack(draws)
+        return torch.stack([_normal(self.latent_dim, seed, *position) for seed in seeds])
 
     def latent(self, take: Take, *position: object) -> Tensor:
         """The latent (Z,) of a take; `position` as for `latents`."""
+        return _of_take(self.latent_dim, take, *position)
 
-        def draw(seed: int, *which: object) -> Tensor:
-            return self.latents([seed], *which, *position)[0]
-
-        start = draw(*take.start)
-        return between(start, draw(*take.end), take.part) if take.part else start
+    def cell(self, take: Take, number: int) -> Tensor:
+        """The latents (cell_dim,) of a cell of a take's piece, for a generator made for any length."""
+        return _of_take(self.generator.cell_dim, take, "cell", number)
 
     def mixture(self, weights: Mixture) -> Tensor:
         """Labels (n_genres,) of a mixture; an empty one is for a model that has no use for it."""
@@ -80,6 +79,37 @@ class Sampler:
             mixture = torch.cat([mixture, mixture[:1].expand(missing, -1)]).to(self.device)
             blocks.append(as_pixels(self.generator(z, mixture))[: BATCH - missing])
         return np.concatenate(blocks)
+
+    @torch.no_grad()
+    @repeatable()
+    def frames(self, style: Tensor, sequence: Tensor, genres: Tensor) -> np.ndarray:
+        """Grey levels uint8 (n_mels, T) of a part of a piece, as `generator.frames` draws them.
+
+        In float64, of which no rounding is left in a grey level: a part is the same, whatever is drawn with it.
+
+        Args:
+            style: (style_dim,).
+            sequence: (cell_dim, N).
+            genres: mixtures (n_genres, N).
+        """
+        given = (part[None].to(self.device, self._precision) for part in (style, sequence, genres))
+        return as_pixels(self._precise.frames(*given))[0]
+
+    @cached_property
+    def _precise(self) -> nn.Module:
+        return copy.deepcopy(self.generator).to(self._precision)
+
+    @property
+    def _precision(self) -> torch.dtype:
+        return torch.float32 if torch.device(self.device).type == "mps" else torch.float64  # MPS has none
+
+def _of_take(size: int, take: Take, *position: object) -> Tensor:
+    start = _normal(size, *take.start, *position)
+    return between(start, _normal(size, *take.end, *position), take.part) if take.part else start
+
+
+def _normal(size: int, *position: object) -> Tensor:
+    return torch.randn(size, generator=generator_at("cpu", "sample", *position))
 
 
 def between(start: Tensor, end: Tensor, part: float) -> Tensor:

@@ -35,15 +35,22 @@ def sounds_of(
     return sounds
 
 
-def loop_settings(seconds: float, config: SpectrogramConfig) -> tuple[int, SpectrogramConfig]:
+def loop_settings(
+    seconds: float, config: SpectrogramConfig, step: int = 1
+) -> tuple[int, SpectrogramConfig]:
     """How many frames a loop has, and the settings with a hop at which they last nearly that long.
 
-    The frames are as many as cover the time, and the hop is shortened to the nearest whole number of samples.
-    So they are off by half a sample a frame at most: 0.05 % at a hop of 1024, less than a cent of pitch.
+    The hop becomes the nearest whole number of samples, so that frames are off by half a sample at most: 0.05 %
+    at a hop of 1024, less than a cent of pitch.
+
+    Args:
+        step: the number of frames must be a multiple of. Where it is 1 they are as many as cover the time, else
+            as many as come nearest: with a longer or shorter hop, music is a little slower or faster.
     """
-    length = seconds * config.sample_rate
-    frames = max(1, int(np.ceil(length / config.hop_length)))
-    return frames, replace(config, hop_length=min(config.hop_length, max(1, round(length / frames))))
+    length = seconds * config.sample_rate / config.hop_length
+    count = np.ceil(length) if step == 1 else round(length / step)
+    frames = step * max(1, int(count))
+    return frames, replace(config, hop_length=max(1, round(length * config.hop_length / frames)))
 
 
 def sound_of_loop(

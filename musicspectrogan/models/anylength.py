@@ -28,29 +28,32 @@ OPTIONS = (*projection.OPTIONS, "pairs")
 
 # Numbers for each cell: those that are used as they are, and those that are smoothed first.
 FAST, SLOW = 16, 32
-# Cells that a smoothed number is a mean of: 24 s, after which nothing is left of it.
-DRIFT = 32
-# Cells at each end of a sequence that no frame is drawn for: what they decide reaches to their neighbours.
-MARGIN = 2
-CELLS_AN_IMAGE = INNERMOST
-# Cells that a window lies in: one more, because it begins anywhere in the first.
-CELLS_A_WINDOW = CELLS_AN_IMAGE + 1 + 2 * MARGIN
-NOISE_A_WINDOW = FAST * CELLS_A_WINDOW + SLOW * (CELLS_A_WINDOW + DRIFT - 1)
+# Cells over which these are smoothed, an odd number: 25 s, after which nothing is left of what they were.
+DRIFT = 33
+# Cells on each side that the convolutions of a cell's frames reach to.
+REACH = 2
 
 
 class Generator(nn.Module):
     """latents (B, Z), labels (B,) -> images (B, K, H, W) in [-1, 1], K windows of each piece.
 
     Labels may also be mixtures of genres, float (B, n_genres) with rows that sum to 1. The latents of an image
-    hold a style and, for each of its K windows, the sequence and where in a cell the window begins.
+    hold a style and, for each of its K windows, a sequence and where in a cell the window begins.
     """
+
+    cell_dim = FAST + SLOW
+    context = REACH + DRIFT // 2
+    """Cells at each end of a sequence that no frame is drawn for."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_genres, self.n_windows = config.n_genres, config.n_windows
         self.style_dim = config.latent_dim
-        self.latent_dim = self.style_dim + self.n_windows * (NOISE_A_WINDOW + 1)
-        self.cell_frames = config.image_size // CELLS_AN_IMAGE
+        self.image_size = config.image_size
+        self.cell_frames = config.image_size // INNERMOST
+        # A window begins anywhere in a cell, so that it takes one more than an image has.
+        self.window_cells = INNERMOST + 1 + 2 * self.context
+        self.latent_dim = self.style_dim + self.n_windows * (self.cell_dim * self.window_cells + 1)
         channels = channels_outwards(config.width, config.image_size)
         self.begin = nn.Conv1d(FAST, channels[0] * INNERMOST, 3, bias=False)
         self.layers = nn.ModuleList(
@@ -61,41 +64,38 @@ class Generator(nn.Module):
         )
         self.to_image = upsampling(config.upsampling, channels[-1], 1, padded_in_time=False)
         self.apply(initialise_as_dcgan)
-        drift = torch.hann_window(DRIFT + 2, periodic=False)[1:-1]
-        self.register_buffer("drift", drift / drift.norm(), persistent=False)
+        smooth = torch.hann_window(DRIFT + 2, periodic=False)[1:-1]
+        self.register_buffer("smooth", smooth / smooth.norm(), persistent=False)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Images (B, K, H, W) in [-1, 1]."""
         genres = labels if labels.is_floating_point() else F.one_hot(labels, self.n_genres)
-        genres = genres.to(latents.dtype).repeat_interleave(self.n_windows, dim=0)
-        style = latents[:, : self.style_dim].repeat_interleave(self.n_windows, dim=0)
-        rest = latents[:, self.style_dim :].reshape(len(style), NOISE_A_WINDOW + 1)
-        fast, slow, place = rest.split([FAST * CELLS_A_WINDOW, NOISE_A_WINDOW - FAST * CELLS_A_WINDOW, 1], 1)
-        fast, slow = fast.view(-1, FAST, CELLS_A_WINDOW), slow.view(len(style), SLOW, -1)
-        cells = CELLS_A_WINDOW
-        frames = self.frames(
-            style[:, :, None].expand(-1, -1, cells), fast, slow, genres[:, :, None].expand(-1, -1, cells)
-        )
-        # A normal number's rank among all is uniform in [0, 1].
-        start = (torch.special.ndtr(place) * self.cell_frames).long().clamp(max=self.cell_frames - 1)
-        size = CELLS_AN_IMAGE * self.cell_frames
-        columns = start + torch.arange(size, device=start.device)
-        windows = frames.gather(3, columns[:, None, None, :].expand(-1, 1, frames.shape[2], -1))
-        return windows.view(-1, self.n_windows, *windows.shape[2:])
+        genres = genres.to(latents.dtype)[:, :, None].expand(-1, -1, self.window_cells)
+        style, windows = latents[:, : self.style_dim], latents[:, self.style_dim :]
+        windows = windows.reshape(len(latents) * self.n_windows, -1)
+        style, genres = (part.repeat_interleave(self.n_windows, dim=0) for part in (style, genres))
+        sequence = windows[:, :-1].unflatten(1, (self.cell_dim, self.window_cells))
+        frames = self.frames(style, sequence, genres)
+        # The rank of a normal number among all of them is uniform in [0, 1].
+        start = (torch.special.ndtr(windows[:, -1:]) * self.cell_frames).long().clamp(max=self.cell_frames - 1)
+        columns = start + torch.arange(self.image_size, device=start.device)
+        cut = frames.gather(3, columns[:, None, None, :].expand(-1, 1, self.image_size, -1))
+        return cut.view(len(latents), self.n_windows, self.image_size, self.image_size)
 
-    def frames(self, style: Tensor, fast: Tensor, slow: Tensor, genres: Tensor) -> Tensor:
-        """All frames (B, 1, H, cell_frames * (C - 2 * MARGIN)) in [-1, 1] of the C cells between the margins.
+    def frames(self, style: Tensor, sequence: Tensor, genres: Tensor) -> Tensor:
+        """Frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1] of a piece, or of a part of one.
 
         Args:
-            style: (B, style_dim, C).
-            fast: (B, FAST, C), standard normal.
-            slow: (B, SLOW, C + DRIFT - 1), standard normal; smoothed here.
-            genres: mixtures (B, n_genres, C).
+            style: (B, style_dim), standard normal.
+            sequence: (B, cell_dim, N), standard normal; of the N cells those between the contexts are drawn.
+            genres: mixtures (B, n_genres, N).
         """
-        weights = self.drift.to(slow.dtype).expand(SLOW, 1, -1)
-        slow = F.conv1d(slow, weights, groups=SLOW)
-        style, genres = (part[:, :, 1:-1] for part in (torch.cat([style, slow], dim=1), genres))
+        slow = sequence[:, FAST:]
+        slow = F.conv1d(slow, self.smooth.to(slow.dtype).expand(SLOW, 1, -1), groups=SLOW)
+        fast, genres = (part[:, :, DRIFT // 2 : -(DRIFT // 2)] for part in (sequence[:, :FAST], genres))
         features = self.begin(fast).unflatten(1, (-1, INNERMOST))
+        genres, slow = genres[:, :, 1:-1], slow[:, :, 1:-1]
+        style = torch.cat([style[:, :, None].expand(-1, -1, slow.shape[2]), slow], dim=1)
         features = F.relu(self.norms[0](features, genres, style, 1))
         for level, (layer, norm) in enumerate(zip(self.layers, self.norms[1:], strict=True), 1):
             features = F.relu(norm(layer(features), genres, style, 2**level))

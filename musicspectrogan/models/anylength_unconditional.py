@@ -19,10 +19,10 @@ class Generator(anylength.Generator):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(replace(config, n_genres=1))
 
-    def frames(self, style: Tensor, fast: Tensor, slow: Tensor, genres: Tensor) -> Tensor:
-        """As `anylength.Generator.frames`; genres are ignored."""
-        return super().frames(style, fast, slow, torch.ones_like(genres[:, :1]))
- 
+    def frames(self, style: Tensor, sequence: Tensor, genres: Tensor) -> Tensor:
+        """As `anylength.Generator.frames`, but genres are ignored."""
+        return super().frames(style, sequence, torch.ones_like(genres[:, :1]))
+
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Images (B, K, H, W) in [-1, 1]."""
         return super().forward(latents, latents.new_zeros(len(latents), dtype=torch.int64))

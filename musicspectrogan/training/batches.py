@@ -12,7 +12,7 @@ from torch import Tensor
 
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.tensors import as_images, generator_at
-from musicspectrogan.training.windows import Fellows, cut_windows, neighbours, place_windows
+from musicspectrogan.training.windows import Partners, cut_windows, neighbours, place_windows
 from musicspectrogan.training.world import ALONE, World
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Batches:
         self._beside = torch.from_numpy(neighbours(dataset.tracks, dataset.segments)) if windows else None
         if self._beside is not None and (self._beside < 0).all():
             logger.info("No two images of a track are consecutive: windows stay where the images were cut")
-        self._fellows = Fellows(dataset.tracks, dataset.labels) if pairs else None
+        self._partners = Partners(dataset.tracks, dataset.labels) if pairs else None
         self._resident: Tensor | None = None
         if device.type != "cpu" and self._fits():
             self._resident = torch.from_numpy(self._pixels[self._rows]).to(device)
@@ -74,9 +74,9 @@ class Batches:
         order = order[: self.steps_per_epoch * self.batch_size].view(-1, self.batch_size)
         half = self._pixels.shape[2] // 2
         picks = [order]
-        if self._fellows is not None:
-            draws = torch.rand(order.shape, generator=generator_at("cpu", self.seed, "fellows", number))
-            picks.append(self._fellows.of(order, draws))
+        if self._partners is not None:
+            draws = torch.rand(order.shape, generator=generator_at("cpu", self.seed, "partners", number))
+            picks.append(self._partners.of(order, draws))
         generator = generator_at("cpu", self.seed, "windows", number)
         offsets = [torch.randint(-half, half, order.shape, generator=generator) for _ in picks]
         where = torch.stack([torch.stack(picks, dim=1), torch.stack(offsets, dim=1)], dim=1)

@@ -23,7 +23,7 @@ def neighbours(tracks: np.ndarray, segments: np.ndarray) -> np.ndarray:
     return np.array(found, dtype=np.int64)
 
 
-class Fellows:
+class Partners:
     """For each image another one of the same track; where that has no other, one of the same label.
 
     Args:
@@ -32,7 +32,7 @@ class Fellows:
 
     def __init__(self, tracks: np.ndarray, labels: np.ndarray) -> None:
         sizes = np.bincount(tracks)[tracks]
-        # What has no track to itself is of the track of all its label's lonely ones.
+        # The only images of their tracks are one group a label.
         groups = np.where(sizes > 1, tracks, tracks.max() + 1 + labels)
         self._order = torch.from_numpy(np.argsort(groups, kind="stable"))
         _, first, group, size = np.unique(

@@ -17,13 +17,15 @@ BATCH = 5
 
 
 # Each model as it is, and with each of the switches that it knows.
-SWITCHES = {"upsampling": "resize", "minibatch_deviation": True, "spectral_norm": True}
+SWITCHES = {"upsampling": "resize", "minibatch_deviation": True, "spectral_norm": True, "pairs": True}
 VARIANTS = [
     *((gan, {}) for gan in models.names()),
     *((gan, {name: SWITCHES[name]}) for gan in models.names() for name in models.options_of(gan)),
-    ("projection", SWITCHES),
+    ("projection", {name: SWITCHES[name] for name in models.options_of("projection")}),
+    ("anylength", SWITCHES),
 ]
-OURS = ("cgan", "dcgan", "projection", "unconditional")
+ANY_LENGTH = ("anylength", "anylength_unconditional")
+OURS = ("cgan", "dcgan", "projection", "unconditional", *ANY_LENGTH)
 
 
 @pytest.fixture(autouse=True)
@@ -35,9 +37,8 @@ def config(**changes: object) -> ModelConfig:
     return ModelConfig(**{"image_size": 64, "width": 4, "latent_dim": 7, "n_genres": GENRES, **changes})
 
 
-def inputs(model: ModelConfig) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(BATCH, model.latent_dim, generator=generator)
+def inputs(generator: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    latents = torch.randn(BATCH, generator.latent_dim, generator=torch.Generator().manual_seed(0))
     return latents, torch.tensor([0, 1, 2, 0, 1])
 
 
@@ -64,9 +65,9 @@ def test_all_models_are_found_and_what_they_share_is_no_model():
 def test_shapes_and_ranges(gan, switches, image_size):
     model = config(image_size=image_size, **switches)
     generator, discriminator = models.build(gan, model)
-    latents, labels = inputs(model)
+    latents, labels = inputs(generator)
     images = generator(latents, labels)
-    assert images.shape == (BATCH, 1, image_size, image_size)
+    assert images.shape == (BATCH, model.n_windows, image_size, image_size)
     assert images.dtype == torch.float32
     assert -1 <= images.min() < images.max() <= 1
     assert randomise(generator, 1.0)(latents, labels).abs().max() <= 1
@@ -78,7 +79,7 @@ def test_shapes_and_ranges(gan, switches, image_size):
 def test_every_weight_gets_a_gradient(gan, switches):
     model = config(**switches)
     generator, discriminator = map(randomise, models.build(gan, model))
-    latents, labels = inputs(model)
+    latents, labels = inputs(generator)
     discriminator(generator(latents, labels), labels).square().sum().backward()
     for network in (generator, discriminator):
         for name, weight in network.named_parameters():
@@ -88,10 +89,9 @@ def test_every_weight_gets_a_gradient(gan, switches):
 @pytest.mark.parametrize(("gan", "switches"), VARIANTS)
 def test_labels_matter_exactly_when_the_model_is_conditional(gan, switches):
     model = config(**switches)
-    latents, labels = inputs(model)
-    for network, given in zip(
-        models.build(gan, model), (latents, torch.zeros(BATCH, 1, 64, 64)), strict=True
-    ):
+    networks = models.build(gan, model)
+    latents, labels = inputs(networks[0])
+    for network, given in zip(networks, (latents, torch.zeros(BATCH, model.n_windows, 64, 64)), strict=True):
         randomise(network).eval()
         one, other = network(given, labels), network(given, (labels + 1) % GENRES)
         alike = [torch.equal(a, b) for a, b in zip(one, other, strict=True)]
@@ -101,7 +101,7 @@ def test_labels_matter_exactly_when_the_model_is_conditional(gan, switches):
 @pytest.mark.parametrize("gan", [gan for gan in models.names() if models.is_conditional(gan)])
 def test_a_mixture_of_one_genre_alone_is_that_genre_and_others_lie_between(gan):
     generator = randomise(models.build(gan, config())[0]).eval()
-    latents, labels = inputs(config())
+    latents, labels = inputs(generator)
     pure = torch.nn.functional.one_hot(labels, GENRES).float()
     torch.testing.assert_close(generator(latents, pure), generator(latents, labels), rtol=0, atol=1e-5)
     others = torch.nn.functional.one_hot((labels + 1) % GENRES, GENRES).float()
@@ -114,7 +114,7 @@ def test_a_mixture_of_one_genre_alone_is_that_genre_and_others_lie_between(gan):
 @pytest.mark.parametrize("size", [1, 2])
 def test_an_unconditional_model_takes_any_labels(size):
     generator, discriminator = models.build("unconditional", config())
-    latents, labels = inputs(config())
+    latents, labels = inputs(generator)
     images = generator.eval()(latents[:size], labels[:size])
     assert torch.equal(images, generator(latents[:size], torch.rand(size, GENRES)))
     assert torch.equal(discriminator(images, labels[:size]), discriminator(images, labels[:size] + 1))
@@ -125,7 +125,7 @@ def test_an_unconditional_model_takes_any_labels(size):
 def test_in_eval_mode_an_image_does_not_depend_on_its_neighbours(gan):
     model = config()
     generator, _ = models.build(gan, model)
-    latents, labels = inputs(model)
+    latents, labels = inputs(generator)
     randomise(generator)(latents, labels)  # so that BatchNorm has statistics of its own
     generator.eval()
     together = generator(latents, labels)
@@ -139,7 +139,7 @@ def test_a_model_computes_where_its_inputs_are(gan):
     meta = torch.device("meta")
     with meta:
         generator, discriminator = models.build(gan, config())
-    latents, labels = (given.to(meta) for given in inputs(config()))
+    latents, labels = (given.to(meta) for given in inputs(generator))
     images = generator(latents, labels)
     assert images.device == discriminator(images, labels).device == meta
 

@@ -1,0 +1,140 @@
+"""What is particular to the models that are convolutional in time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from musicspectrogan import models
+from musicspectrogan.models import ModelConfig
+from musicspectrogan.models.anylength import FAST
+
+GENRES = 3
+CELLS = 12
+GANS = ("anylength", "anylength_unconditional")
+
+
+def built(gan: str = "anylength", **changes: object) -> nn.Module:
+    """A generator in eval mode and float64, with weights and statistics as after some training."""
+    torch.manual_seed(0)
+    config = ModelConfig(**{"image_size": 64, "width": 4, "latent_dim": 7, "n_genres": GENRES, **changes})
+    generator = models.build(gan, config)[0].double()
+    with torch.no_grad():
+        for weight in generator.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    generator(torch.randn(8, generator.latent_dim, dtype=torch.float64), torch.arange(8) % GENRES)
+    return generator.eval()
+
+
+def drawn(generator: nn.Module, cells: int = CELLS) -> dict[str, Tensor]:
+    """What frames of so many cells are drawn from."""
+    torch.manual_seed(1)
+    size = cells + 2 * generator.context
+    genres = nn.functional.one_hot(torch.tensor([1]), GENRES).double()[:, :, None].expand(-1, -1, size)
+    return {
+        "style": torch.randn(1, generator.style_dim, dtype=torch.float64),
+        "sequence": torch.randn(1, generator.cell_dim, size, dtype=torch.float64),
+        "genres": genres,
+    }
+
+
+def test_they_say_that_they_are_made_for_any_length():
+    assert [gan for gan in models.names() if models.is_any_length(gan)] == list(GANS)
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+@pytest.mark.parametrize("image_size", [64, 128])
+@pytest.mark.parametrize("gan", GANS)
+def test_a_part_of_a_piece_is_the_same_drawn_alone(gan, image_size, upsampling):
+    generator = built(gan, image_size=image_size, upsampling=upsampling)
+    given, cell = drawn(generator), generator.cell_frames
+    whole = generator.frames(**given)
+    assert whole.shape == (1, 1, image_size, CELLS * cell)
+    reach = 2 * generator.context
+    for first, last in ((0, 1), (3, 7), (CELLS - 2, CELLS)):
+        part = generator.frames(
+            given["style"], *(given[name][:, :, first : last + reach] for name in ("sequence", "genres"))
+        )
+        torch.testing.assert_close(part, whole[..., first * cell : last * cell], rtol=0, atol=1e-12)
+
+
+def test_an_image_is_a_window_of_the_frames_of_its_latents():
+    generator = built(pairs=True)
+    latents = torch.randn(5, generator.latent_dim, dtype=torch.float64)
+    labels = torch.tensor([0, 1, 2, 1, 0])
+    size = generator.window_cells * generator.cell_dim
+    found = []
+    for image, z, label in zip(generator(latents, labels), latents, labels, strict=True):
+        genres = nn.functional.one_hot(label, GENRES).double()[None, :, None]
+        for window, numbers in zip(image, z[generator.style_dim :].chunk(2), strict=True):
+            frames = generator.frames(
+                z[None, : generator.style_dim],
+                numbers[:size].view(1, generator.cell_dim, -1),
+                genres.expand(-1, -1, generator.window_cells),
+            )
+            assert frames.shape == (1, 1, 64, 80)
+            start = [k for k in range(16) if torch.allclose(frames[0, 0, :, k : k + 64], window, atol=1e-9)]
+            assert start == [int(torch.special.ndtr(numbers[size]) * 16)]
+            found += start
+    assert len(set(found)) > 3
+
+
+def test_windows_begin_anywhere_in_a_cell_equally_often():
+    generator = built()
+    latents = torch.randn(1, generator.latent_dim, dtype=torch.float64).repeat(400, 1)
+    latents[:, -1] = torch.randn(400, generator=torch.Generator().manual_seed(2)).double()
+    with torch.no_grad():
+        images = generator(latents, torch.zeros(400, dtype=torch.int64))
+    _, counts = images.flatten(1).round(decimals=9).unique(dim=0, return_counts=True)
+    assert len(counts) == 16 and counts.min() > 5 and counts.max() < 60
+
+
+@pytest.mark.parametrize(("part", "last"), [("fast", 3), ("slow", CELLS)])
+def test_fast_numbers_decide_near_frames_and_slow_ones_far_ones(part, last):
+    """A cell in the middle of the smoothing is changed: fast numbers reach two cells on each side."""
+    generator = built()
+    given, cell = drawn(generator), generator.cell_frames
+    before = generator.frames(**given)
+    numbers = slice(0, FAST) if part == "fast" else slice(FAST, None)
+    given["sequence"][:, numbers, generator.context] += 3.0
+    changed = (generator.frames(**given) - before).abs().amax(dim=(0, 1, 2)).view(CELLS, cell).amax(dim=1)
+    assert (changed[:last] > 1e-6).all() and (changed[last:] == 0).all()
+
+
+def test_slow_numbers_have_the_variance_of_the_style_and_drift():
+    generator = built()
+    smooth = generator.smooth.double()
+    assert smooth.square().sum().item() == pytest.approx(1)
+    related = [float(smooth[: len(smooth) - lag] @ smooth[lag:]) for lag in (1, 4, 8, 16, 32)]
+    assert related == sorted(related, reverse=True)
+    assert related[0] > 0.98 and related[1] > 0.8 and related[3] < 0.25 and related[4] < 0.01
+
+
+def test_genres_may_glide_in_a_piece():
+    generator = built()
+    given = drawn(generator)
+    first = generator.frames(**given)
+    second = generator.frames(**given | {"genres": given["genres"].roll(1, dims=1)})
+    gliding = given["genres"].clone()
+    gliding[:, :, -generator.context - CELLS // 2 :] = gliding.roll(1, dims=1)[:, :, :1]
+    glide, cell = generator.frames(**given | {"genres": gliding}), generator.cell_frames
+    torch.testing.assert_close(glide[..., : 4 * cell], first[..., : 4 * cell], rtol=0, atol=1e-12)
+    torch.testing.assert_close(glide[..., -4 * cell :], second[..., -4 * cell :], rtol=0, atol=1e-12)
+
+
+def test_two_windows_share_the_style_and_nothing_else():
+    generator = built(pairs=True)
+    torch.manual_seed(3)
+    latents = torch.randn(2, generator.latent_dim, dtype=torch.float64)
+    labels = torch.zeros(2, dtype=torch.int64)
+    before = generator(latents, labels)
+    assert before.shape == (2, 2, 64, 64)
+    other = latents.clone()
+    other[:, : generator.style_dim] += 1.0
+    changed = (generator(other, labels) - before).abs().amax(dim=(2, 3))
+    assert (changed > 1e-3).all()
+    other = latents.clone()
+    other[:, generator.style_dim + (latents.shape[1] - generator.style_dim) // 2 :] += 1.0
+    changed = (generator(other, labels) - before).abs().amax(dim=(2, 3))
+    assert (changed[:, 0] == 0).all() and (changed[:, 1] > 1e-3).all()
