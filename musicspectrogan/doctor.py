@@ -56,7 +56,9 @@ TOLERANCE = 0.1
 CLASSIC = TrainingConfig(gan="cgan", width=WIDTH)
 # As configs/cgan-best.yaml, with the learning rate for this width.
 BEST = TrainingConfig(
-    gan="projection",
+    gan="anylength",
+    latent_dim=32,
+    pairs=True,
     minibatch_deviation=True,
     loss="relativistic",
     r1=1.0,
@@ -292,7 +294,12 @@ def try_steps(config: TrainingConfig, device: torch.device, *, recorded: bool = 
         recorded: replay a CUDA graph.
     """
     model = ModelConfig(
-        IMAGE_SIZE, config.width, config.latent_dim, GENRES, minibatch_deviation=config.minibatch_deviation
+        IMAGE_SIZE,
+        config.width,
+        config.latent_dim,
+        GENRES,
+        minibatch_deviation=config.minibatch_deviation,
+        pairs=config.pairs,
     )
     augment = AUGMENT if config.augment is None else config.augment
     with arithmetic():
@@ -303,7 +310,10 @@ def try_steps(config: TrainingConfig, device: torch.device, *, recorded: bool = 
             torch.cuda.reset_peak_memory_stats()
         step = build_step(config, build_networks(config, model), device, augment=augment, recorded=recorded)
         take_step = RecordedStep(step) if recorded else step
-        batches = [[part.to(device) for part in batch] for batch in _batches(config, step.augmentation.draws)]
+        latent_dim, draws = step.generator.latent_dim, step.augmentation.draws
+        batches = [
+            [part.to(device) for part in batch] for batch in _batches(model.n_windows, latent_dim, draws)
+        ]
         told = []
         for number, batch in enumerate(batches):
             if number == STEPS // 2:
@@ -317,13 +327,13 @@ def try_steps(config: TrainingConfig, device: torch.device, *, recorded: bool = 
     return Trial(values, rate, peak)
 
 
-def _batches(config: TrainingConfig, draws: int) -> Iterator[tuple[Tensor, ...]]:
+def _batches(n_windows: int, latent_dim: int, draws: int) -> Iterator[tuple[Tensor, ...]]:
     """Smooth noise with labels, latents and uniform numbers for the augmentation, on the CPU."""
     generator = torch.Generator().manual_seed(0)
-    shape = (BATCH_SIZE, 1, IMAGE_SIZE, IMAGE_SIZE)
+    shape = (BATCH_SIZE, n_windows, IMAGE_SIZE, IMAGE_SIZE)
     for _ in range(STEPS):
         noise = torch.rand(shape, generator=generator) * 2 - 1
         images = (4 * avg_pool2d(noise, 9, stride=1, padding=4)).clamp(-1, 1)
         labels = torch.arange(BATCH_SIZE) % GENRES
-        latents = torch.randn(BATCH_SIZE, config.latent_dim, generator=generator)
+        latents = torch.randn(BATCH_SIZE, latent_dim, generator=generator)
         yield images, labels, latents, torch.rand(VIEWS, BATCH_SIZE, draws, generator=generator)

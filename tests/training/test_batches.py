@@ -110,7 +110,7 @@ def strips() -> ImageDataset:
 
 
 def told(batches: Batches, epoch: int, start: int = 0) -> list[tuple[bytes, list[int]]]:
-    return [(as_pixels(images).tobytes(), labels.tolist()) for images, labels in batches.epoch(epoch, start)]
+    return [(images.numpy().tobytes(), labels.tolist()) for images, labels in batches.epoch(epoch, start)]
 
 
 def begins(batches: Batches, epoch: int) -> list[tuple[int, int]]:
@@ -153,11 +153,36 @@ def test_offsets_are_uniform():
     assert np.std(offsets) == pytest.approx(18.5, rel=0.1)
 
 
-def test_windows_are_a_function_of_seed_and_position():
-    batches = Batches(strips(), 4, CPU, seed=5, windows=True)
+def test_pairs_are_two_windows_of_a_track_around_different_images():
+    dataset, seen = strips(), set()
+    batches = Batches(dataset, 4, CPU, seed=0, windows=True, pairs=True)
+    alone = [k for k in range(len(dataset)) if (dataset.tracks == dataset.tracks[k]).sum() == 1]
+    for epoch in range(40):
+        for images, labels in batches.epoch(epoch):
+            assert images.shape == (4, 2, WIDTH, WIDTH)
+            for k, pick in enumerate(labels.tolist()):
+                first, second = (as_pixels(images[k : k + 1, j : j + 1])[0].astype(int) for j in (0, 1))
+                places = [256 * window[1] + window[2] for window in (first, second)]
+                assert all((frames == frames[0] + np.arange(WIDTH)).all() for frames in places)
+                assert abs(places[0][0] - dataset.segments[pick] * WIDTH) <= WIDTH // 2
+                if pick not in alone:
+                    assert (first[0] == dataset.tracks[pick]).all() and (second[0] == dataset.tracks[pick]).all()
+                    seen.add(int(places[1][0] - places[0][0]))
+    assert len(seen) > 100 and min(seen) < -WIDTH and max(seen) > WIDTH
+
+
+def test_the_first_of_a_pair_is_in_the_order_of_single_images():
+    pairs, single = (Batches(strips(), 4, CPU, seed=1, pairs=pairs) for pairs in (True, False))
+    for (two, labels), (one, same) in zip(pairs.epoch(2), single.epoch(2), strict=True):
+        assert torch.equal(two[:, :1], one) and torch.equal(labels, same)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_windows_are_a_function_of_seed_and_position(pairs):
+    batches = Batches(strips(), 4, CPU, seed=5, windows=True, pairs=pairs)
     whole = told(batches, 3)
     assert told(batches, 3) == whole
-    assert told(Batches(strips(), 4, CPU, seed=5, windows=True), 3) == whole
+    assert told(Batches(strips(), 4, CPU, seed=5, windows=True, pairs=pairs), 3) == whole
     for start in range(len(whole) + 1):
         assert told(batches, 3, start) == whole[start:]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from musicspectrogan.training.windows import cut_windows, neighbours, place_windows
+from musicspectrogan.training.windows import Partners, cut_windows, neighbours, place_windows
 
 WIDTH, HEIGHT = 8, 3
 OFFSETS = range(-WIDTH // 2, WIDTH // 2)
@@ -44,6 +44,24 @@ def test_of_duplicates_one_is_the_neighbour_and_each_has_its_own():
 def test_images_without_tracks_have_no_neighbours():
     assert (beside(list(range(6)), [0] * 6) == -1).all()
     assert beside([], []).shape == (2, 0)
+
+
+def test_a_partner_is_another_image_of_the_track_each_equally_often():
+    tracks, labels = np.array([4, 2, 4, 4, 2, 4]), np.array([0, 1, 0, 0, 1, 0])
+    partners, picks = Partners(tracks, labels), torch.arange(6).repeat_interleave(3000)
+    found = partners.of(picks, torch.rand(len(picks), generator=torch.Generator().manual_seed(0)))
+    for pick in range(6):
+        counts = torch.bincount(found[picks == pick], minlength=6).tolist()
+        fellows = [k for k in range(6) if tracks[k] == tracks[pick] and k != pick]
+        assert all((count > 0) == (k in fellows) for k, count in enumerate(counts))
+        assert min(counts[k] for k in fellows) > 0.8 * 3000 / len(fellows)
+
+
+def test_the_only_image_of_a_track_has_a_partner_of_its_label_that_is_alone_too():
+    tracks, labels = np.array([0, 0, 1, 2, 3, 4]), np.array([0, 0, 0, 0, 0, 1])
+    draws = torch.linspace(0, 0.999, 50)
+    found = [set(Partners(tracks, labels).of(torch.full((50,), k), draws).tolist()) for k in range(6)]
+    assert found == [{1}, {0}, {3, 4}, {2, 4}, {2, 3}, {5}]
 
 
 # Images 10, 11, 12 in a row, 20 and 21, and 30 alone; at the positions 0 to 5.

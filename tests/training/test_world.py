@@ -60,6 +60,13 @@ CASES: dict[str, tuple[str, str, dict, dict, str]] = {
         {"minibatch_deviation": True, "spectral_norm": True},
         "synchronised",
     ),
+    "anylength with everything, synchronised": (
+        "anylength",
+        "relativistic",
+        PENALISED,
+        {"minibatch_deviation": True, "pairs": True},
+        "synchronised",
+    ),
     "cgan, each with its own statistics": ("cgan", "bce", {}, {}, "own"),
     "cgan in bfloat16": ("cgan", "bce", {"bfloat16": True}, {}, "synchronised"),
 }
@@ -96,8 +103,8 @@ def one_step(case: str, world: World) -> dict[str, torch.Tensor]:
     step = AdversarialStep(
         *networks, LOSSES[loss], lr=0.0, betas=(0.5, 0.9), augmentation=augmentation, world=world, **options
     )
-    images, labels = next(Batches(some_dataset(), BATCH, CPU, 0, windows=True, world=world).epoch(0))
-    latents = torch.randn(BATCH, LATENT, generator=generator_at(CPU, "latents"))
+    images, labels = next(Batches(some_dataset(), BATCH, CPU, 0, windows=True, pairs=switches.get("pairs", False), world=world).epoch(0))
+    latents = torch.randn(BATCH, networks[0].latent_dim, generator=generator_at(CPU, "latents"))
     draws = torch.rand(VIEWS, BATCH, augmentation.draws, generator=generator_at(CPU, "draws"))
     told = step(images, labels, world.share(latents), world.share(draws, dim=1))
     world.average(told.values())
