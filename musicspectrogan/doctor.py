@@ -57,7 +57,7 @@ CLASSIC = TrainingConfig(gan="cgan", width=WIDTH)
 # As configs/cgan-best.yaml, with the learning rate for this width.
 BEST = TrainingConfig(
     gan="anylength",
-    latent_dim=32,
+    latent_dim=64,
     pairs=True,
     minibatch_deviation=True,
     loss="relativistic",

@@ -26,8 +26,8 @@ from musicspectrogan.models.layers import StyledBatchNorm, upsampling
 CONDITIONAL = True
 OPTIONS = (*projection.OPTIONS, "pairs")
 
-# Numbers for each cell: those that are used as they are, and those that are smoothed first.
-FAST, SLOW = 16, 32
+# Numbers for each cell that are used as they are; and as a part of the style's, those that are smoothed first.
+FAST, SLOW_SHARE = 16, 1 / 4
 # Cells over which these are smoothed, an odd number: 25 s, after which nothing is left of what they were.
 DRIFT = 33
 # Cells on each side that the convolutions of a cell's frames reach to.
@@ -41,7 +41,6 @@ class Generator(nn.Module):
     hold a style and, for each of its K windows, a sequence and where in a cell the window begins.
     """
 
-    cell_dim = FAST + SLOW
     context = REACH + DRIFT // 2
     """Cells at each end of a sequence that no frame is drawn for."""
 
@@ -49,6 +48,8 @@ class Generator(nn.Module):
         super().__init__()
         self.n_genres, self.n_windows = config.n_genres, config.n_windows
         self.style_dim = config.latent_dim
+        self.slow_dim = max(1, round(SLOW_SHARE * self.style_dim))
+        self.cell_dim = FAST + self.slow_dim
         self.image_size = config.image_size
         self.cell_frames = config.image_size // INNERMOST
         # A window begins anywhere in a cell, so that it takes one more than an image has.
@@ -60,7 +61,7 @@ class Generator(nn.Module):
             upsampling(config.upsampling, *pair, padded_in_time=False) for pair in itertools.pairwise(channels)
         )
         self.norms = nn.ModuleList(
-            StyledBatchNorm(count, config.n_genres, self.style_dim + SLOW) for count in channels
+            StyledBatchNorm(count, config.n_genres, self.style_dim + self.slow_dim) for count in channels
         )
         self.to_image = upsampling(config.upsampling, channels[-1], 1, padded_in_time=False)
         self.apply(initialise_as_dcgan)
@@ -91,7 +92,7 @@ class Generator(nn.Module):
             genres: mixtures (B, n_genres, N).
         """
         slow = sequence[:, FAST:]
-        slow = F.conv1d(slow, self.smooth.to(slow.dtype).expand(SLOW, 1, -1), groups=SLOW)
+        slow = F.conv1d(slow, self.smooth.to(slow.dtype).expand(self.slow_dim, 1, -1), groups=self.slow_dim)
         fast, genres = (part[:, :, DRIFT // 2 : -(DRIFT // 2)] for part in (sequence[:, :FAST], genres))
         features = self.begin(fast).unflatten(1, (-1, INNERMOST))
         genres, slow = genres[:, :, 1:-1], slow[:, :, 1:-1]
