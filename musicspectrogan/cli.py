@@ -88,6 +88,7 @@ def train(arguments: list[str], program: str) -> None:
     # torch takes seconds to import; a wrong flag is told before.
     from musicspectrogan.evaluation.quick import quality_by_validation
     from musicspectrogan.generation.sound import sounds_of
+    from musicspectrogan.generation.strips import strips_of
     from musicspectrogan.training import runner
     from musicspectrogan.training.world import world_of_this_process
 
@@ -121,7 +122,7 @@ def train(arguments: list[str], program: str) -> None:
         judge = None
         with spared("judgement of samples"):
             judge = quality_by_validation(plan.config.dataset, plan.dataset) if unseen else None
-        runner.train(plan, sounds_of, judge)
+        runner.train(plan, sounds_of, judge, strips_of)
 
 
 @dataclass(frozen=True)

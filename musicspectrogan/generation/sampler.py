@@ -14,7 +14,7 @@ from musicspectrogan.device import repeatable
 from musicspectrogan.generation.genres import Mixture
 from musicspectrogan.generation.takes import Take
 from musicspectrogan.tensors import as_pixels, generator_at
-from musicspectrogan.training.checkpoint import Checkpoint
+from musicspectrogan.training.checkpoint import Checkpoint, LiveGenerator
 
 # Every call of the network has this many items, filled up where there are fewer: kernels are chosen by
 # size, and round differently.
@@ -25,11 +25,11 @@ class Sampler:
     """Draws images from a checkpoint's averaged generator.
 
     Args:
-        checkpoint: of any model.
+        checkpoint: of any model; or a generator in memory, on the device already.
         device: to compute on; latents are drawn on the CPU, so that they are the same everywhere.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> None:
+    def __init__(self, checkpoint: Checkpoint | LiveGenerator, device: torch.device | str = "cpu") -> None:
         self.generator = checkpoint.build_ema_generator().to(device)
         self.device = device
         self.latent_dim = self.generator.latent_dim

@@ -35,6 +35,7 @@ from musicspectrogan.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from musicspectrogan.training.pieces import Pieces
 from musicspectrogan.training.settings import TrainingConfig, to_portable
 from musicspectrogan.training.trainer import Callback, Tick, Trainer
 
@@ -204,20 +205,25 @@ class Samples(Callback):
 
 
 class TensorBoard(Callback):
-    """The settings, and scalars at every tick; every grid that `samples` draws, and at snapshots some sounds.
+    """The settings, and scalars at every tick; all that is drawn, and at snapshots some sounds.
 
     Args:
+        samples: draws the grids.
         sounds_of: images uint8 (B, H, W) and their settings -> samples (n,) in [-1, 1] of each; None
             for no sounds. It belongs to a layer above this one.
+        pieces: draws the long pieces, of which one is heard; None where there are none.
     """
 
     spares = "TensorBoard"
     fails_for_good = True
 
-    def __init__(self, run: Path, samples: Samples, sounds_of: SoundsOf | None = None) -> None:
+    def __init__(
+        self, run: Path, samples: Samples, sounds_of: SoundsOf | None = None, pieces: Pieces | None = None
+    ) -> None:
         self.folder = run / "tensorboard"
         self.samples = samples
         self.sounds_of = sounds_of
+        self.pieces = pieces
 
     def on_start(self, trainer: Trainer) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
@@ -226,10 +232,14 @@ class TensorBoard(Callback):
         self._add_settings(trainer.config)
         if self.samples.real is not None:
             self._add_grid("real", self.samples.real, trainer)
+        if self.pieces is not None and self.pieces.real is not None:
+            self._add_grid("real_pieces", self.pieces.real, trainer)
 
     def on_preview(self, trainer: Trainer) -> None:
         if self.samples.newest is not None:  # it could be drawn
             self._add_grid("samples", self.samples.newest, trainer)
+        if self.pieces is not None and self.pieces.newest is not None:
+            self._add_grid("pieces", self.pieces.newest, trainer)
 
     def on_interrupt(self, trainer: Trainer) -> None:
         self.on_preview(trainer)
@@ -244,20 +254,15 @@ class TensorBoard(Callback):
             self._writer.add_scalar(f"quality/{name}", value, trainer.steps_taken)
 
     def on_snapshot(self, trainer: Trainer) -> None:
-        if self.samples.newest is None:  # it could not be drawn
-            return
         self.on_preview(trainer)
-        if self.sounds_of is not None:
-            settings = self.samples.dataset.spectrogram
-            images = np.stack([row[0] for row in self.samples.newest_rows[:SOUNDS]])
-            for number, wave in enumerate(self.sounds_of(images, settings)):
-                name = self.samples.genres[number] if self.samples.conditional else f"sample {number}"
-                self._writer.add_audio(
-                    f"sounds/{printable(name)}",
-                    torch.from_numpy(wave),
-                    trainer.steps_taken,
-                    settings.sample_rate,
-                )
+        if self.samples.newest is not None:
+            images = [row[0] for row in self.samples.newest_rows[:SOUNDS]]
+            unnamed = [f"sample {number}" for number in range(len(images))]
+            names = self.samples.genres if self.samples.conditional else unnamed
+            self._add_sounds("sounds", dict(zip(names, images, strict=False)), trainer)
+        if self.pieces is not None and self.pieces.newest is not None:
+            first = next(iter(self.pieces.newest_strips.items()))
+            self._add_sounds("pieces", dict([first]), trainer)
         with named_in_errors(self.folder):
             self._writer.flush()
 
@@ -267,6 +272,16 @@ class TensorBoard(Callback):
 
     def _add_grid(self, name: str, sheet: Image.Image, trainer: Trainer) -> None:
         self._writer.add_image(name, np.asarray(sheet), trainer.steps_taken, dataformats="HW")
+
+    def _add_sounds(self, group: str, images: dict[str, np.ndarray], trainer: Trainer) -> None:
+        """The sound of each of the images, which are of one length."""
+        if self.sounds_of is None:
+            return
+        settings = self.samples.dataset.spectrogram
+        waves = self.sounds_of(np.stack(list(images.values())), settings)
+        for name, wave in zip(images, waves, strict=True):
+            tag = f"{group}/{printable(name)}"
+            self._writer.add_audio(tag, torch.from_numpy(wave), trainer.steps_taken, settings.sample_rate)
 
     def _add_settings(self, config: TrainingConfig) -> None:
         """The settings but for paths, as hyperparameters of this run; `add_hparams` would begin another."""

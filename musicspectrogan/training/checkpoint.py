@@ -81,6 +81,22 @@ class Checkpoint:
         )
 
 
+@dataclass(frozen=True)
+class LiveGenerator:
+    """An averaged generator in memory, with what a checkpoint says of it: to draw from during training."""
+
+    module: nn.Module
+    """In eval mode, ready to sample from; for reading only."""
+    gan: str
+    model: ModelConfig
+    genres: list[str]
+    spectrogram: SpectrogramConfig
+
+    def build_ema_generator(self) -> nn.Module:
+        """The module itself, where a checkpoint builds one."""
+        return self.module
+
+
 class DamagedError(UserError):
     """This file cannot be read, whoever reads it; an older one may be sound."""
 

@@ -32,7 +32,7 @@ LATEST = Path("latest")
 LOG_NAME = "log.txt"
 SAMPLES_FOLDER = "samples"
 # What a run draws there; other pictures are the user's.
-_GRID_NAME = re.compile(r"(real|epoch_\d+(_images_\d+)?)\.png")
+_GRID_NAME = re.compile(r"(pieces_)?(real|epoch_\d+(_images_\d+)?)\.png")
 
 logger = logging.getLogger(__name__)
 

@@ -43,6 +43,7 @@ from musicspectrogan.training.checkpoint import (
 from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.graph import RecordedStep
 from musicspectrogan.training.losses import LOSSES
+from musicspectrogan.training.pieces import Pieces, StripsOf
 from musicspectrogan.training.progress_log import ProgressLog
 from musicspectrogan.training.quality import Quality, QualityOf
 from musicspectrogan.training.schedule import ROUGH_BELOW, Schedule, with_length
@@ -283,12 +284,18 @@ def describe_dry_run(plan: Plan) -> str:
     return plan.describe(images_per_second)
 
 
-def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf | None = None) -> Path:
+def train(
+    plan: Plan,
+    sounds_of: SoundsOf | None = None,
+    quality_of: QualityOf | None = None,
+    strips_of: StripsOf | None = None,
+) -> Path:
     """Train, and return the run directory.
 
     Args:
         sounds_of: turns images into sound for TensorBoard; None for no sound.
         quality_of: judges samples by the validation tracks; None for no judgement.
+        strips_of: draws long pieces, of a GAN that is made for any length; None for no pieces.
 
     Raises:
         UserError: the run directory is taken, weights do not fit, or training diverged.
@@ -305,7 +312,7 @@ def train(plan: Plan, sounds_of: SoundsOf | None = None, quality_of: QualityOf |
             trainer.train()
             return plan.run
         with _run_directory(plan) as run:
-            trainer.callbacks = _callbacks(replace(plan, run=run), sounds_of, quality_of)
+            trainer.callbacks = _callbacks(replace(plan, run=run), sounds_of, quality_of, strips_of)
             trainer.train()
             images = counted(trainer.images_seen, "image")
             epochs = counted(trainer.steps_taken / trainer.schedule.steps_per_epoch, "epoch")
@@ -396,9 +403,15 @@ def _set_up(plan: Plan) -> Trainer:
     )
 
 
-def _callbacks(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None) -> list[Callback]:
+def _callbacks(
+    plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None, strips_of: StripsOf | None
+) -> list[Callback]:
     """What the first process does beside training, in this order."""
-    samples = Samples(plan.run, plan.config.gan, plan.dataset, plan.config.seed)
+    gan = plan.config.gan
+    samples = Samples(plan.run, gan, plan.dataset, plan.config.seed)
+    pieces = None
+    if strips_of and models.is_any_length(gan):
+        pieces = Pieces(plan.run, gan, plan.model, plan.dataset, strips_of)
     return [
         ProgressLog(),
         Watch(),
@@ -406,9 +419,11 @@ def _callbacks(plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | N
         Metrics(plan.run),
         Checkpoints(plan.run, plan.model, plan.dataset),
         # Weights are saved before anything is drawn, whatever happens then; a resumed run draws what is owed.
+        # By the grid a resumed run knows that all of it was drawn, so that comes last.
         Curves(plan.run),
+        *([pieces] if pieces else []),
         samples,
-        TensorBoard(plan.run, samples, sounds_of),
+        TensorBoard(plan.run, samples, sounds_of, pieces),
     ]
 
 

@@ -845,8 +845,9 @@ def test_the_share_is_a_setting(command, images, tmp_path):
 def test_an_unstarted_run_gives_up_its_own_grids_alone(tmp_path: Path) -> None:
     """Its folder may be the user's, with a copy of our settings and pictures and files of theirs."""
     config = TrainingConfig(dataset=tmp_path)
-    names = ("real.png", "epoch_0001.png", "epoch_0001_images_00000064.png")
-    mine = ("holiday.png", "real.png.jpg", "epoch_one.png", ".notes.tmp", ".a.txt.tmp")
+    grids = ("real.png", "epoch_0001.png", "epoch_0001_images_00000064.png")
+    names = (*grids, *(f"pieces_{name}" for name in grids))
+    mine = ("holiday.png", "pieces_holiday.png", "real.png.jpg", "epoch_one.png", ".notes.tmp", ".a.txt.tmp")
     (tmp_path / "samples").mkdir()
     for name in (*names, *mine):
         (tmp_path / "samples" / name).write_text("a picture")
