@@ -1,0 +1,121 @@
+"""Pieces of a generator that is made for any length: drawn in blocks, as circles, and gliding between genres."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from musicspectrogan import models
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.generation import pieces
+from musicspectrogan.generation.pieces import frames_of_loops, piece
+from musicspectrogan.generation.sampler import Sampler
+from musicspectrogan.generation.sound import loop_settings
+from musicspectrogan.generation.takes import Take, take_of
+from musicspectrogan.models import ModelConfig
+from musicspectrogan.training.checkpoint import LiveGenerator
+
+GENRES = ["jazz", "rock"]
+CELL = 16
+FLOAT = np.float32
+
+
+@pytest.fixture(scope="module", params=["anylength", "anylength_unconditional"])
+def sampler(request: pytest.FixtureRequest) -> Sampler:
+    """Of a generator with weights and statistics as after some training."""
+    torch.manual_seed(0)
+    model = ModelConfig(64, 4, 8, len(GENRES), pairs=True)
+    generator, _ = models.build(request.param, model)
+    with torch.no_grad():
+        for weight in generator.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+        for _ in range(20):
+            generator(torch.randn(16, generator.latent_dim), torch.arange(16) % 2)
+    return Sampler(LiveGenerator(generator.eval(), request.param, model, GENRES, SpectrogramConfig()))
+
+
+def make(
+    sampler: Sampler, frames: int, *, take: Take | None = None, loops: bool = False, **ends: str
+) -> np.ndarray:
+    start, end = (sampler.one_hot(ends.get(which, "jazz"), 1)[0] for which in ("start", "end"))
+    return piece(sampler, take or take_of(3), start, end, frames, loops=loops, truncation=1.0)
+
+
+@pytest.mark.parametrize("frames", [1, 31, 64, 100, 646, 1100])
+def test_it_has_the_frames_asked_for_and_begins_like_any_longer_one(sampler, frames):
+    found = make(sampler, frames)
+    assert found.shape == (64, frames) and found.dtype == np.uint8
+    np.testing.assert_array_equal(found, make(sampler, 1300)[:, :frames])
+
+
+@pytest.mark.parametrize("block", [1, 5, 7, 1000])
+def test_blocks_are_the_same_bytes_as_one_pass(sampler, block, monkeypatch):
+    expected = make(sampler, 1300), make(sampler, 80 * CELL, loops=True)
+    monkeypatch.setattr(pieces, "BLOCK", block)
+    for found, wanted in zip(
+        (make(sampler, 1300), make(sampler, 80 * CELL, loops=True)), expected, strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("cells", [1, 2, 11, 70])
+def test_a_loop_is_drawn_as_a_circle(sampler, cells, monkeypatch):
+    """Begun at another cell it is the same loop, turned: no place in it is a seam."""
+    found = make(sampler, cells * CELL, loops=True)
+    turn = max(1, cells // 3)
+    cell = Sampler.cell
+    monkeypatch.setattr(Sampler, "cell", lambda self, take, number: cell(self, take, (number + turn) % cells))
+    turned = make(sampler, cells * CELL, loops=True)
+    np.testing.assert_array_equal(turned, np.roll(found, -turn * CELL, axis=1))
+
+
+def test_a_piece_keeps_its_style_and_goes_on_changing(sampler):
+    windows = [make(sampler, 640, take=take_of(seed)).reshape(64, 10, 64).swapaxes(0, 1) for seed in range(6)]
+    levels = np.stack([window.astype(FLOAT).mean(axis=2) for window in windows])  # piece, window, band
+    within = np.abs(np.diff(levels, axis=1)).mean()
+    between = np.abs(np.diff(levels, axis=0)).mean()
+    assert 0 < within < 0.9 * between
+    for piece_of in windows:
+        assert len({window.tobytes() for window in piece_of}) == 10
+
+
+def test_genres_differ_exactly_where_the_model_knows_them(sampler):
+    alike = np.array_equal(make(sampler, 64), make(sampler, 64, start="rock", end="rock"))
+    assert alike is not sampler.conditional
+
+
+def test_a_morph_begins_with_one_genre_and_ends_with_the_other(sampler):
+    if not sampler.conditional:
+        pytest.skip("it knows no genres")
+    morph, jazz, rock = (
+        make(sampler, 1000, start=start, end=end).astype(FLOAT)
+        for start, end in (("jazz", "rock"), ("jazz", "jazz"), ("rock", "rock"))
+    )
+    nearer = [
+        np.abs(morph[:, part] - jazz[:, part]).mean() / np.abs(morph[:, part] - rock[:, part]).mean()
+        for part in (slice(0, 64), slice(468, 532), slice(936, 1000))
+    ]
+    assert nearer[0] < 0.5 < nearer[1] < 2 < nearer[2]
+    there_and_back = make(sampler, 64 * CELL, loops=True, start="jazz", end="rock").astype(FLOAT)
+    rocking = make(sampler, 64 * CELL, loops=True, start="rock", end="rock").astype(FLOAT)
+    far = np.abs(there_and_back - rocking).mean(axis=0).reshape(64, CELL).mean(axis=1)
+    assert far[28:36].mean() < 0.3 * far[[0, 1, 2, 3, 60, 61, 62, 63]].mean()
+
+
+def test_a_take_between_two_seeds_begins_at_the_one(sampler):
+    def at(part: float) -> np.ndarray:
+        return make(sampler, 64, take=Take("", "", (3,), (4,), part)).astype(FLOAT)
+
+    np.testing.assert_array_equal(at(0.0), make(sampler, 64))
+    far = [np.abs(at(part) - at(0.0)).mean() for part in (0.05, 0.5, 1.0)]
+    assert 0 < far[0] < 0.5 * far[1] and far[1] < far[2]
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 6.1, 8.0, 30.0])
+def test_loops_are_whole_cells_of_nearly_the_usual_hop(sampler, seconds):
+    frames, settings = loop_settings(seconds, sampler.spectrogram, frames_of_loops(sampler))
+    assert frames % CELL == 0
+    assert frames * settings.hop_length == pytest.approx(seconds * 22050, abs=frames / 2)
+    if seconds > 1:
+        assert settings.hop_length == pytest.approx(1024, rel=0.5 * CELL / (frames - CELL))
