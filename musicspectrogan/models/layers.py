@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 SLOPE = 0.2
+# Standard deviation of what the style adds to scale and shift of an untrained `StyledBatchNorm`.
+STYLE_DEVIATION = 0.5
 # Images over which one deviation is taken.
 GROUP = 4
 
@@ -43,7 +45,9 @@ class StyledBatchNorm(nn.Module):
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, affine=False)
         self.of_genre = nn.Parameter(torch.cat([torch.ones(channels, n_genres), torch.zeros(channels, n_genres)]))
-        self.of_style = nn.Parameter(0.02 * torch.randn(2 * channels, style_dim))
+        # Together the style's numbers change scale and shift by so much at first. With less a generator learns to
+        # leave most to the sequence, and pieces fall apart; docs/recipes.md has the measurements.
+        self.of_style = nn.Parameter(STYLE_DEVIATION * style_dim**-0.5 * torch.randn(2 * channels, style_dim))
 
     def forward(self, features: Tensor, genres: Tensor, style: Tensor, cell_frames: int) -> Tensor:
         """Features (B, C, H, T) of the T frames in the middle of M cells.
