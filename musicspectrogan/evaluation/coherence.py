@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.evaluation.distances import mean_of_pairs
 from musicspectrogan.evaluation.stretches import Stretches
 
 Array = NDArray[np.floating]
@@ -47,7 +48,7 @@ class _Genre:
     first: NDArray[np.int64]
     """(C,): an image of each clip, for its weight."""
     between: Array
-    """(C, C): mean over pairs of images, one of each clip; 0 for a clip and itself."""
+    """(C, C): mean over pairs of images, one of each clip."""
     within: dict[str, Array]
     """(C,) at each lag: mean over a clip's pairs; 0 where it has none."""
     has_pairs: dict[str, NDArray[np.bool_]]
@@ -69,12 +70,11 @@ class Coherence:
 
     def __init__(self, features: Array, stretches: Stretches, lags: Mapping[str, int]) -> None:
         self._names = list(lags)
-        clips = stretches.of_clips()
         labels = stretches.images.labels
         of_genre: dict[int, list[NDArray[np.int64]]] = {}
-        for rows in clips:
+        for rows in stretches.of_clips():
             of_genre.setdefault(int(labels[rows[0]]), []).append(rows)
-        self._genres = [_measure(features, stretches, rows, lags) for rows in of_genre.values()]
+        self._genres = [_measure(features, stretches, clips, lags) for clips in of_genre.values()]
 
     def figures(self, weights: Array) -> dict[str, float]:
         """Coherence at each lag; NaN where no genre has two clips. Weights (N,) say how often each counts."""
@@ -83,7 +83,7 @@ class Coherence:
             w = weights[genre.first]
             if np.count_nonzero(w) < 2:
                 continue
-            apart = w @ genre.between @ w / (w.sum() ** 2 - w @ w)
+            apart = mean_of_pairs(genre.between, w)
             for name in self._names:
                 near[name] += w @ genre.within[name]
                 far[name] += w @ genre.has_pairs[name] * apart
@@ -103,7 +103,6 @@ def _measure(
             for clip in clips
         ]
     )
-    np.fill_diagonal(between, 0.0)
     within, has_pairs = {}, {}
     for name, lag in lags.items():
         distances = [_at_lag(features[clip], stretches.places[clip], lag) for clip in clips]

@@ -90,7 +90,12 @@ class Judge:
                 **({"seconds": self.subject.seconds, **structure.facts} if structure else {}),
             },
             figures=figures,
-            remarks=[*self.subject.remarks, *self.yardstick.splits.remarks, *self._remarks(groups)],
+            remarks=[
+                *self.subject.remarks,
+                *self.yardstick.splits.remarks,
+                *(structure.remarks(figures) if structure else ()),
+                *self._remarks(groups),
+            ],
         )
 
     @cached_property
@@ -284,8 +289,6 @@ class Judge:
                 f"{which} the {FEWEST_TRACKS_A_GENRE} held-out tracks and {FEWEST_IMAGES} images that "
                 "figures of a single genre need: they are pooled."
             )
-        if self.structure is not None:
-            yield from self.structure.remarks()
         yield (
             "An interval tells how far a figure may be off for other tracks and other samples (95 %). "
             "Two models judged by the same tracks may differ by less and still differ."

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from musicspectrogan.evaluation import pictures
-from musicspectrogan.evaluation.evidence import Curves, Evidence, Twin
+from musicspectrogan.evaluation.coherence import LAGS, coherence_name
+from musicspectrogan.evaluation.evidence import Curves, Evidence, Strip, Twin
 from musicspectrogan.evaluation.report import MEASURES, Figure, Report, keys_of
 from musicspectrogan.evaluation.resampling import Estimate
 from musicspectrogan.evaluation.tables import written
@@ -48,6 +49,7 @@ def write_page(path: Path, title: str, report: Report, evidence: Evidence) -> No
             _table(["samples"], [report]),
             _features_note(),
         ),
+        _structure(["samples"], [report], evidence.strips),
         _samples(evidence),
         _twins(evidence.twins, report),
         _curves(evidence.curves),
@@ -76,6 +78,7 @@ def write_comparison(path: Path, names: list[str], reports: list[Report]) -> Non
             _table(names, reports),
             _features_note(),
         ),
+        _structure(names, reports),
         _section(
             "What was judged",
             "",
@@ -222,6 +225,42 @@ def _best(values: Sequence[Estimate | None], which: str) -> set[int]:
 def _features_note() -> str:
     kinds = "; ".join(f"<b>{name}</b>: {meaning}" for name, meaning in FEATURES.items())
     return f'<p class="note">Features: {kinds}. To be good by one alone is to have found its weakness.</p>'
+
+
+def _structure(names: Sequence[str], reports: Sequence[Report], strips: Sequence[Strip] = ()) -> str:
+    """How pieces hang together; nothing where single images were judged."""
+    charts = []
+    for kind in FEATURES:
+        figures = {
+            seconds: [report.find(coherence_name(seconds), kind) for report in reports] for seconds in LAGS
+        }
+        lags = [seconds for seconds in LAGS if any(figures[seconds])]
+        if lags:
+            real = [next(figure.real for figure in figures[seconds] if figure) for seconds in lags]
+            of_runs = [
+                [f.value if f else None for f in of_run]
+                for of_run in zip(*(figures[s] for s in lags), strict=True)
+            ]
+            chart = pictures.draw_coherence(lags, real, names, of_runs)
+            charts.append(_picture(chart, f"Chart: coherence by {kind} features", f"{kind} features"))
+    shown = [
+        f"<h3>{_text(strip.genre)}</h3>" * bool(strip.genre)
+        + "".join(
+            _picture(
+                pictures.draw_sheet([pixels[None]]), f"Spectrogram of {what} {strip.genre}".strip(), what
+            )
+            for what, pixels in (("a real track", strip.real), ("a generated piece", strip.fake))
+        )
+        for strip in strips
+    ]
+    return _section(
+        "How pieces hang together",
+        "Coherence: how unlike two windows of one piece are, by how far apart they are, over how unlike windows "
+        "of different pieces of its genre are. Real music is the aim: above it a piece loses its thread, and at "
+        "1 it has forgotten what it was; below it, it is monotonous.",
+        _charts(*charts) if charts else "",
+        *shown,
+    )
 
 
 def _samples(evidence: Evidence) -> str:

@@ -160,6 +160,46 @@ def draw_modulation(curves: Curves) -> bytes:
 
 
 @_spared
+def draw_coherence(
+    seconds: Sequence[int],
+    real: Sequence[Estimate],
+    runs: Sequence[str],
+    coherence: Sequence[Sequence[Estimate | None]],
+) -> bytes:
+    """How far apart the windows of a piece are, over how far apart they are, beside real music, as PNG.
+
+    Args:
+        seconds: the lags.
+        real: real music's own at each lag.
+        runs: their names, for the legend.
+        coherence: for each run that at each lag; None where it has none.
+    """
+    places = np.arange(len(seconds))
+    with _canvas(3.2) as (figure, png):
+        axes = figure.subplots()
+        level, sides = np.array([(value.value, value.half_width) for value in real]).T
+        axes.fill_between(places, level - sides, level + sides, color=REAL, alpha=0.15, linewidth=0)
+        axes.plot(places, level, "-", color=REAL, label="real")
+        axes.axhline(1.0, color=LINE, linewidth=1.0, linestyle=":")
+        for number, (run, values) in enumerate(zip(runs, coherence, strict=True)):
+            color, marker = RUNS[number % len(RUNS)], MARKERS[number % len(MARKERS)]
+            # Beside each other, for the bars of several would hide one another.
+            shift = 0.06 * (number - (len(runs) - 1) / 2)
+            found = [(place + shift, v.value, v.half_width) for place, v in enumerate(values) if v]
+            if found:
+                x, y, half_widths = zip(*found, strict=True)
+                label = _label(run, LONGEST_RUN // 2)
+                axes.errorbar(x, y, half_widths, fmt=f"{marker}--", color=color, label=label)
+        axes.set_xticks(places, [f"{lag}" for lag in seconds])
+        axes.set_ylim(bottom=0.0)
+        axes.set_xlabel("how far apart, s")
+        axes.set_ylabel("1: as different pieces")
+        axes.grid()
+        axes.legend()
+    return png.getvalue()
+
+
+@_spared
 def draw_confusion(counts: NDArray[np.int64], genres: Sequence[str]) -> bytes:
     """A confusion matrix in percent of each row, as PNG.
 

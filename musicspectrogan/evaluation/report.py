@@ -38,8 +38,7 @@ def _distance(title: str, meaning: str, *, may_vanish: bool = False) -> Measure:
 def _coherence(seconds: int) -> Measure:
     return Measure(
         f"coherence, {seconds} s",
-        f"distance of windows of a piece {seconds} s apart over that of different pieces; real is the aim: "
-        "above it a piece drifts away from itself, below it is monotonous",
+        f"distance of windows of a piece {seconds} s apart over that of different pieces; real is the aim",
     )
 
 
@@ -72,9 +71,12 @@ MEASURES = {
     "tempo_stability": Measure(
         "tempo stability", "share of pieces with the same beat in both halves; real is the aim"
     ),
+    "shared_tempo": Measure(
+        "shared tempo", "share of pairs of different pieces with the same beat; real is the aim"
+    ),
 }
 # Of pieces alone: how the windows of one hang together.
-OF_PIECES = [*map(coherence_name, LAGS), "tempo_stability"]
+OF_PIECES = {*map(coherence_name, LAGS), "tempo_stability", "shared_tempo"}
 
 
 @dataclass(frozen=True)

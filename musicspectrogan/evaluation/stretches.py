@@ -30,6 +30,10 @@ class Stretches:
         """The same as if all were of one genre."""
         return replace(self, images=replace(self.images, labels=np.zeros_like(self.images.labels)))
 
+    def piece(self, rows: Rows) -> NDArray[np.uint8]:
+        """Some of the images side by side, uint8 (H, T)."""
+        return np.concatenate(list(self.images.pixels[rows]), axis=1)
+
     def of_clips(self) -> list[Rows]:
         """The images of each clip in order, clips by their numbers."""
         if not len(self.places):

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicspectrogan.evaluation.coherence import Coherence, clips_with_lag, lags_in_images
-from musicspectrogan.evaluation.report import Figure
+from musicspectrogan.evaluation.report import OF_PIECES, Figure
 from musicspectrogan.evaluation.resampling import Estimate, Figures, estimate, mean_figures
-from musicspectrogan.evaluation.sets import FEWEST_TRACKS, ImageSet
+from musicspectrogan.evaluation.sets import FEWEST_TRACKS
 from musicspectrogan.evaluation.stretches import Stretches, clips_drawn
-from musicspectrogan.evaluation.tempo import is_steady
+from musicspectrogan.evaluation.tempo import Tempo
 from musicspectrogan.evaluation.yardstick import Yardstick
 
 Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
 Features = Mapping[str, Array]
-Seen = Sequence[tuple[Features, NDArray[np.bool_]]]
 
 # Images of pieces that are looked at: the distances among them grow with their square.
 MOST_OF_PIECES = 4000
 # Of which either half is longer than a beat.
 FEWEST_IMAGES_OF_BEAT = 2
+
+
+@dataclass(frozen=True)
+class Side:
+    """Pieces, or the real tracks in their place."""
+
+    stretches: Stretches
+    seen: Sequence[tuple[Features, Mask]]
+    """By each of the instruments: features (N, D) by kind, and which images it may judge."""
+
+    def rows_of(self, genre: str | None, label: int) -> Mask:
+        """Which images, (N,), are of a genre; of any for None."""
+        labels = self.stretches.images.labels
+        return np.ones(len(labels), dtype=bool) if genre is None else labels == label
+
+
+class _Prepared(Protocol):
+    def figures(self, weights: Array) -> Figures: ...
 
 
 class Structure:
@@ -33,7 +52,7 @@ class Structure:
 
     Args:
         features: of the pieces' images, (N, D) by kind, by each of the yardstick's instruments.
-        pooled: the pieces have no genres, so the genres of real tracks are not looked at either.
+        pooled: the pieces have no genres, so those of the real tracks are not looked at either.
     """
 
     def __init__(
@@ -47,107 +66,86 @@ class Structure:
     ) -> None:
         self._rng, self._config = rng, yardstick.dataset.spectrogram
         drawn = clips_drawn(pieces.images.clips, MOST_OF_PIECES, rng)
-        real = yardstick.real_pieces
-        self._pieces, self._real = (each.pooled() if pooled else each for each in (pieces.take(drawn), real))
-        both = (self._pieces, self._real)
-        self.lags = {
+        pieces, real = pieces.take(drawn), yardstick.real_pieces
+        every = np.ones(len(pieces.images), dtype=bool)
+        self.pieces = Side(
+            pieces.pooled() if pooled else pieces,
+            [({kind: of[kind][drawn] for kind in of}, every) for of in features],
+        )
+        self.real = Side(
+            real.pooled() if pooled else real,
+            [
+                (
+                    {kind: space(real.images.pixels) for kind, space in each.spaces.items()},
+                    ~np.isin(real.images.clips, each.fitted_to),
+                )
+                for each in yardstick.instruments
+            ],
+        )
+        sides = (pieces, real)
+        self._lags = {
             name: lag
             for name, lag in lags_in_images(self._config).items()
-            if all(clips_with_lag(each, lag) >= FEWEST_TRACKS for each in both)
+            if all(clips_with_lag(side, lag) >= FEWEST_TRACKS for side in sides)
         }
-        """In images, by figures: those that pieces and enough real tracks are long enough for."""
-        # By each instrument what it sees of which images.
-        every, instruments = np.ones(drawn.sum(), dtype=bool), yardstick.instruments
-        unseen = [~np.isin(real.images.clips, each.fitted_to) for each in instruments]
-        self._seen = [
-            [({kind: of[kind][drawn] for kind in of}, every) for of in features],
-            [
-                ({kind: space(real.images.pixels) for kind, space in each.spaces.items()}, rows)
-                for each, rows in zip(instruments, unseen, strict=True)
-            ],
-        ]
-        runs = [each.longest_runs() for each in both]
-        self.beat_over = int(min(np.median([len(run) for run in of_each]) for of_each in runs))
-        """In how many images of each clip the beat is looked for: as many of pieces as of real tracks."""
-        self._steady = [self._beats(each, of) for each, of in zip(both, runs, strict=True)]
+        # As much of pieces as of real tracks, and no more than half of either have.
+        self._beat_over = int(min(np.median([len(run) for run in side.longest_runs()]) for side in sides))
 
     @property
     def facts(self) -> dict[str, Any]:
         """What the figures are of, for the report."""
         return {
-            "pieces": self._pieces.images.n_clips,
-            "real_tracks": self._real.images.n_clips,
-            "beat_over_seconds": round(self.beat_over * self._config.image_seconds, 2),
+            "pieces": self.pieces.stretches.images.n_clips,
+            "real_tracks": self.real.stretches.images.n_clips,
+            "tempo_over_seconds": round(self._beat_over * self._config.image_seconds, 2),
         }
 
-    def remarks(self) -> Iterator[str]:
-        """What cannot be told, and why."""
-        longest = max(map(len, self._pieces.of_clips()))
-        if longest < 2:
-            yield (
-                f"Pieces shorter than two images ({2 * self._config.image_seconds:.1f} s) say nothing of "
-                "coherence and tempo stability."
-            )
-        elif not self.lags or self.beat_over < FEWEST_IMAGES_OF_BEAT:
-            yield (
-                f"Coherence and tempo stability need {FEWEST_TRACKS} pieces, and as many real tracks with "
-                "consecutive images."
-            )
-
-    def figures(self, genre: str | None, label: int) -> Iterator[Figure]:
+    def figures(self, genre: str | None = None, label: int = 0) -> Iterator[Figure]:
         """Those of all pieces, or of a genre; a figure that cannot be taken is absent."""
-
-        def rows_of(images: ImageSet) -> NDArray[np.bool_]:
-            return np.ones(len(images), dtype=bool) if genre is None else images.labels == label
-
-        kinds = list(self._seen[0][0][0]) if self.lags else []
-        taken = {
-            kind: [
-                self._coherence(each, seen, kind, rows_of(each.images))
-                for each, seen in zip((self._pieces, self._real), self._seen, strict=True)
-            ]
-            for kind in kinds
+        sides = [(side, side.rows_of(genre, label)) for side in (self.pieces, self.real)]
+        prepared = {
+            kind: [self._coherence(side, kind, rows) for side, rows in sides]
+            for kind in (self.pieces.seen[0][0] if self._lags else ())
         }
-        if self.beat_over >= FEWEST_IMAGES_OF_BEAT:
-            taken[""] = [
-                self._tempo_stability(clips, steady, rows_of(clips)) for clips, steady in self._steady
-            ]
-        for kind, (ours, real) in taken.items():
+        if self._beat_over >= FEWEST_IMAGES_OF_BEAT:
+            prepared[""] = [self._tempo(side, rows) for side, rows in sides]
+        for kind, of_sides in prepared.items():
+            ours, real = (
+                self._estimated(side.stretches, each) for (side, _), each in zip(sides, of_sides, strict=True)
+            )
             for name, value in ours.items():
                 if _is_finite(value) and _is_finite(real[name]):
                     yield Figure(name, kind, genre, value, real[name])
 
-    def _coherence(
-        self, stretches: Stretches, seen: Seen, kind: str, rows: NDArray[np.bool_]
-    ) -> dict[str, Estimate]:
-        """At each lag, the mean over the instruments."""
-        prepared = [
-            (mask & rows, Coherence(of[kind][mask & rows], stretches.take(mask & rows), self.lags))
-            for of, mask in seen
+    def remarks(self, figures: Sequence[Figure]) -> Iterator[str]:
+        """What is not among the figures of all pieces, and why."""
+        found = {figure.name for figure in figures}
+        if OF_PIECES.isdisjoint(found):
+            yield (
+                "Nothing is said of coherence and tempo: for these pieces and real tracks must be at least "
+                f"{2 * self._config.image_seconds:.1f} s long, which are two images."
+            )
+        elif not any(name in found for name in self._lags):
+            yield "Nothing is said of coherence: it takes two pieces and two real tracks of a genre at least."
+
+    def _coherence(self, side: Side, kind: str, rows: Mask) -> list[tuple[Mask, _Prepared]]:
+        """As each of the instruments sees it."""
+        return [
+            (judged, Coherence(of[kind][judged], side.stretches.take(judged), self._lags))
+            for of, judged in ((of, mask & rows) for of, mask in side.seen)
         ]
 
-        def figures(weights: Array) -> Figures:
-            everywhere = np.zeros(len(rows))
-            everywhere[rows] = weights
-            return mean_figures([coherence.figures(everywhere[mask]) for mask, coherence in prepared])
+    def _tempo(self, side: Side, rows: Mask) -> list[tuple[Mask, _Prepared]]:
+        return [(rows, Tempo(side.stretches.take(rows), self._beat_over, self._config))]
 
-        return estimate(figures, stretches.images.take(rows), rng=self._rng)
-
-    def _beats(self, stretches: Stretches, runs: list[NDArray[np.int64]]) -> tuple[ImageSet, Array]:
-        """An image of each clip that is long enough, and whether its beat holds, (C,)."""
-        runs = [run[: self.beat_over] for run in runs if len(run) >= self.beat_over]
-        pixels = stretches.images.pixels
-        steady = [is_steady(np.concatenate(list(pixels[run]), axis=1), self._config) for run in runs]
-        return stretches.images.take(np.array([run[0] for run in runs])), np.array(steady, dtype=float)
-
-    def _tempo_stability(
-        self, clips: ImageSet, steady: Array, rows: NDArray[np.bool_]
+    def _estimated(
+        self, stretches: Stretches, prepared: Sequence[tuple[Mask, _Prepared]]
     ) -> dict[str, Estimate]:
-        clips, steady = clips.take(rows), steady[rows]
-        if clips.n_clips < 2:
-            return {}
+        """The mean over what was prepared, each with the images that it is of."""
         return estimate(
-            lambda weights: {"tempo_stability": float(weights @ steady / weights.sum())}, clips, rng=self._rng
+            lambda weights: mean_figures([each.figures(weights[rows]) for rows, each in prepared]),
+            stretches.images,
+            rng=self._rng,
         )
 
 

@@ -261,11 +261,8 @@ def _check_size(path: Path, pixels: tuple[int, int], training: ImageDataset, sec
             )
     elif pixels != (size, size):
         is_piece = height == size and width > size
-        remedy = (
-            f"give --seconds {width * frame_seconds:.0f} where they are pieces of music"
-            if is_piece
-            else "resize them, or preprocess with another --image-size"
-        )
+        remedy = f"give --seconds {width * frame_seconds:.0f} if they are pieces, " * is_piece
         raise UserError(
             f"{path} is {width}x{height} pixels, and the dataset's images are {size}x{size}; {remedy}"
+            "resize them, or preprocess with another --image-size"
         )
