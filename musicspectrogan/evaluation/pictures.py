@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from musicspectrogan.charts import chart, load_matplotlib
 from musicspectrogan.data.grids import draw_grid
@@ -67,11 +68,15 @@ def draw_sheet(rows: Sequence[Pixels]) -> bytes:
     Args:
         rows: uint8 (columns, H, W) each, low frequencies at the bottom.
     """
-    sheet = draw_grid([_shrunk(row) for row in rows])
-    sheet.putpalette(load_matplotlib().colormaps["magma"](np.arange(256), bytes=True)[:, :3].tobytes())
-    file = io.BytesIO()
-    sheet.save(file, format="PNG", optimize=True)
-    return file.getvalue()
+    return _in_magma(draw_grid([_shrunk(row) for row in rows]))
+
+
+@_spared
+def draw_strip(piece: Pixels) -> bytes:
+    """The spectrogram of a piece uint8 (H, T) in the same colours, as PNG."""
+    height = piece.shape[0]
+    windows = _shrunk(piece.reshape(height, -1, height).swapaxes(0, 1))
+    return _in_magma(Image.fromarray(np.concatenate(list(windows), axis=1)))
 
 
 @_spared
@@ -166,7 +171,7 @@ def draw_coherence(
     runs: Sequence[str],
     coherence: Sequence[Sequence[Estimate | None]],
 ) -> bytes:
-    """How far apart the windows of a piece are, over how far apart they are, beside real music, as PNG.
+    """How unlike the windows of a piece are, by how far apart they are, beside real music, as PNG.
 
     Args:
         seconds: the lags.
@@ -192,8 +197,8 @@ def draw_coherence(
                 axes.errorbar(x, y, half_widths, fmt=f"{marker}--", color=color, label=label)
         axes.set_xticks(places, [f"{lag}" for lag in seconds])
         axes.set_ylim(bottom=0.0)
-        axes.set_xlabel("how far apart, s")
-        axes.set_ylabel("1: as different pieces")
+        axes.set_xlabel("seconds apart")
+        axes.set_ylabel("1: as unlike as different pieces")
         axes.grid()
         axes.legend()
     return png.getvalue()
@@ -252,6 +257,14 @@ def draw_cloud(cloud: Cloud, genres: Sequence[str] | None) -> bytes:
             axes.spines[:].set(visible=True, color=LINE)
         figure.legend([rings, dots], ["real", "samples"], loc="outside upper left", ncols=2)
     return png.getvalue()
+
+
+def _in_magma(sheet: Image.Image) -> bytes:
+    """A grey picture, mode L or P, in matplotlib's magma colours, as PNG."""
+    sheet.putpalette(load_matplotlib().colormaps["magma"](np.arange(256), bytes=True)[:, :3].tobytes())
+    file = io.BytesIO()
+    sheet.save(file, format="PNG", optimize=True)
+    return file.getvalue()
 
 
 def _canvas(height: float) -> AbstractContextManager[tuple[Figure, io.BytesIO]]:
