@@ -190,7 +190,7 @@ def evaluate(arguments: list[str], program: str) -> None:
     named = tuple(path if is_folder_of_images(path) else run_directory.named_run(path) for path in named)
     found = [path if is_folder_of_images(path) else _checkpoint_to_judge(path) for path in named]
     sources = dict(zip(public_names(named), found, strict=True))
-    output = config.output or run_directory.evaluation_file(list(sources.values()))
+    output = config.output or run_directory.evaluation_file(list(sources.values()), config.seconds)
     outcome = evaluate(config, sources, output, choose_device(config.device))
     reports = list(outcome.reports.values())
     _tell(f"{outcome.verdict}\n")

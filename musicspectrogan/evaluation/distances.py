@@ -42,6 +42,16 @@ def cubic_kernel(a: Array, b: Array) -> Array:
     return (a @ b.T / a.shape[1] + 1.0) ** KERNEL_DEGREE
 
 
+def mean_of_pairs(values: Array, weights: Array) -> float:
+    """Weighted mean of values (N, N) over pairs of different items.
+
+    Args:
+        weights: (N,), two of them at least above 0. An item drawn twice is no pair with itself.
+    """
+    pairs = weights.sum() ** 2 - weights @ weights
+    return float((weights @ values @ weights - values.diagonal() @ weights**2) / pairs)
+
+
 def kernel_distance(
     within_a: Array, within_b: Array, across: Array, weights_a: Array, weights_b: Array
 ) -> float:
@@ -52,12 +62,8 @@ def kernel_distance(
 
     Args:
         within_a, within_b, across: kernel matrices (N, N), (M, M) and (N, M).
-        weights_a, weights_b: (N,) and (M,). A row drawn twice is no pair of its own with itself.
+        weights_a, weights_b: (N,) and (M,), as for `mean_of_pairs`.
     """
-
-    def mean_of_pairs(kernel: Array, weights: Array) -> float:
-        pairs = weights.sum() ** 2 - weights @ weights
-        return (weights @ kernel @ weights - kernel.diagonal() @ weights**2) / pairs
 
     between = weights_a @ across @ weights_b / (weights_a.sum() * weights_b.sum())
     return float(mean_of_pairs(within_a, weights_a) + mean_of_pairs(within_b, weights_b) - 2.0 * between)

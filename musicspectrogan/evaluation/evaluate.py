@@ -8,19 +8,24 @@ from pathlib import Path
 
 import torch
 
+from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.device import repeatable
 from musicspectrogan.errors import UserError, spared
 from musicspectrogan.evaluation.exhibits import evidence_of
 from musicspectrogan.evaluation.judge import Judge
 from musicspectrogan.evaluation.page import write_comparison, write_page
 from musicspectrogan.evaluation.report import Report, write_report, write_reports
-from musicspectrogan.evaluation.sets import load_splits
+from musicspectrogan.evaluation.sets import FEWEST_TRACKS, load_splits
 from musicspectrogan.evaluation.settings import EvaluateConfig
+from musicspectrogan.evaluation.stretches import windows_in
 from musicspectrogan.evaluation.subjects import check_fits, images_in, samples_of
 from musicspectrogan.evaluation.verdict import comparison_verdict, verdict
 from musicspectrogan.evaluation.yardstick import make_yardstick
 from musicspectrogan.filesystem import make_folder
 from musicspectrogan.training.checkpoint import Checkpoint, dataset_of, load_checkpoint
+
+# Fewer pieces than this cannot be resampled.
+FEWEST_PIECES = FEWEST_TRACKS
 
 
 @dataclass(frozen=True)
@@ -56,17 +61,25 @@ def evaluate(
     root = config.dataset or _dataset_of({sources[name]: one for name, one in checkpoints.items()})
     splits = load_splits(root, config.split)
     training = splits.training
+    if config.seconds is not None:
+        _check_length(config.seconds, config.samples, training)
     # Whatever may be wrong with any of them is found before work that takes time.
     for name, checkpoint in checkpoints.items():
         check_fits(checkpoint, sources[name], training)
     folders = {
-        name: images_in(path, training, config.samples, config.seed)
+        name: images_in(path, training, config.samples, config.seed, config.seconds)
         for name, path in sources.items()
         if name not in checkpoints
     }
     sampled = {
         name: samples_of(
-            checkpoint, sources[name], training, count=config.samples, seed=config.seed, device=device
+            checkpoint,
+            sources[name],
+            training,
+            count=config.samples,
+            seed=config.seed,
+            device=device,
+            seconds=config.seconds,
         )
         for name, checkpoint in checkpoints.items()
     }
@@ -87,6 +100,21 @@ def evaluate(
             write_comparison(page, list(reports), list(reports.values()))
         return Outcome(reports, page)
     return Outcome(reports, None)
+
+
+def _check_length(seconds: float, samples: int, training: ImageDataset) -> None:
+    """Raise UserError where pieces of a length have no whole image, or too few of them are asked for."""
+    windows, image_seconds = windows_in(seconds, training.spectrogram), training.spectrogram.image_seconds
+    if windows < 1:
+        raise UserError(
+            f"--seconds {seconds:g} is shorter than one image, {image_seconds:.2f} s; give at least "
+            f"{image_seconds:.3g}, or leave --seconds away to judge single images"
+        )
+    if samples <= (FEWEST_PIECES - 1) * windows:
+        raise UserError(
+            f"--samples {samples} are the windows of {-(-samples // windows)} pieces of {seconds:g} s, and "
+            f"{FEWEST_PIECES} are needed: give more than {(FEWEST_PIECES - 1) * windows} --samples"
+        )
 
 
 def _dataset_of(checkpoints: Mapping[Path, Checkpoint]) -> Path:

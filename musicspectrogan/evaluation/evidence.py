@@ -28,6 +28,17 @@ class Twin:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """A generated piece, or the beginning of it, beside a real track."""
+
+    genre: str
+    """Empty where pieces have none."""
+    real: Pixels
+    """uint8 (H, T)."""
+    fake: Pixels
+
+
+@dataclass(frozen=True)
 class Curves:
     """Spectral statistics of real (held-out) and generated images."""
 
@@ -80,3 +91,5 @@ class Evidence:
     classifier takes it for. `samples` is absent without genres."""
     clouds: list[Cloud] = field(default_factory=list)
     """One for each kind of features."""
+    strips: list[Strip] = field(default_factory=list)
+    """One a genre; empty where single images are judged."""

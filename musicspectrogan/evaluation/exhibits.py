@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
 
-from musicspectrogan.evaluation.evidence import Cloud, Curves, Evidence, Twin
+from musicspectrogan.evaluation.evidence import Cloud, Curves, Evidence, Strip, Twin
 from musicspectrogan.evaluation.judge import Judge
 from musicspectrogan.evaluation.sets import ImageSet
 from musicspectrogan.evaluation.spectral import modulation_hz
@@ -17,6 +17,8 @@ from musicspectrogan.evaluation.spectral import modulation_hz
 GRID_COLUMNS, GRID_ROWS = 8, 4
 TWINS = 12
 POINTS = 400
+# Half a minute: longer strips are wider than a screen.
+STRIP_IMAGES = 10
 
 
 def evidence_of(judge: Judge) -> Evidence:
@@ -33,6 +35,7 @@ def evidence_of(judge: Judge) -> Evidence:
         curves=_curves(judge),
         confusion=_confusion(judge),
         clouds=[_cloud(judge, kind) for kind in yardstick.kinds_of_features],
+        strips=list(_strips(judge)),
     )
 
 
@@ -50,6 +53,18 @@ def _twins(judge: Judge) -> Iterator[Twin]:
     for number in np.argsort(near.relative)[:TWINS]:
         genre = judge.yardstick.genres[images.labels[number]] if judge.conditional else ""
         yield Twin(images.pixels[number], near.windows[number], float(near.nearest_db[number]), genre)
+
+
+def _strips(judge: Judge) -> Iterator[Strip]:
+    if judge.structure is None:
+        return
+    sides = [judge.structure.real.stretches, judge.structure.pieces.stretches]
+    for label, genre in enumerate(judge.yardstick.genres if judge.conditional else [""]):
+        of_genre = [side.take(side.images.labels == label) for side in sides]
+        longest = [max(side.longest_runs(), key=len, default=None) for side in of_genre]
+        if all(run is not None for run in longest):
+            cut = [side.piece(run[:STRIP_IMAGES]) for side, run in zip(of_genre, longest, strict=True)]
+            yield Strip(genre, *cut)
 
 
 def _curves(judge: Judge) -> Curves:

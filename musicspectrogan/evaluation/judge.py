@@ -16,6 +16,7 @@ from musicspectrogan.evaluation.report import Figure, Report
 from musicspectrogan.evaluation.resampling import REPLICATES, Estimate, Figures, estimate, mean_figures
 from musicspectrogan.evaluation.sets import FEWEST_IMAGES, ImageSet
 from musicspectrogan.evaluation.spectral import SpectralStatistics, spectral_figures
+from musicspectrogan.evaluation.structure import Structure
 from musicspectrogan.evaluation.subjects import Subject
 from musicspectrogan.evaluation.yardstick import MOST_SUSPECTS, Yardstick
 from musicspectrogan.progress import progress_bar
@@ -67,6 +68,9 @@ class Judge:
             figures += self._recognised(group)
             figures += self._nearness(group)
             figures += self._spectral(group)
+        structure = self.structure
+        if structure is not None:
+            figures += [figure for group in groups for figure in structure.figures(group.genre, group.label)]
         dataset = self.yardstick.dataset
         return Report(
             subject=self.subject.facts,
@@ -75,7 +79,7 @@ class Judge:
                 "genres": self.yardstick.genres,
                 "training_images": len(dataset),
                 "training_tracks": len(np.unique(dataset.tracks)),
-                "split": self.yardstick.split,
+                "split": self.yardstick.splits.split,
                 "held_out_images": len(self.held_out),
                 "held_out_tracks": self.held_out.n_clips,
             },
@@ -83,9 +87,28 @@ class Judge:
                 "seed": self.seed,
                 "compared_at": self._block_size(groups[0]),
                 "replicates": REPLICATES,
+                **({"seconds": self.subject.seconds, **structure.facts} if structure else {}),
             },
             figures=figures,
-            remarks=[*self.subject.remarks, *self.yardstick.remarks, *self._remarks(groups)],
+            remarks=[
+                *self.subject.remarks,
+                *self.yardstick.splits.remarks,
+                *(structure.remarks(figures) if structure else ()),
+                *self._remarks(groups),
+            ],
+        )
+
+    @cached_property
+    def structure(self) -> Structure | None:
+        """How the pieces hang together; None for single images."""
+        if self.subject.pieces is None:
+            return None
+        return Structure(
+            self.subject.pieces,
+            [{kind: of[kind]["sample"] for kind in of} for of in self.features],
+            self.yardstick,
+            pooled=not self.conditional,
+            rng=self._rng,
         )
 
     def _groups(self) -> Iterator[_Group]:
@@ -168,22 +191,21 @@ class Judge:
             of = self.features[number][kind]
             return Comparison(of[which][rows], of["held_out"][reference], instruments[number].bins[kind])
 
-        def estimated(sets: list[ImageSet], comparisons: list[list[Comparison]]) -> dict[str, Estimate]:
-            def figures(*weights: Array) -> Figures:
-                of_sets = zip(comparisons, weights[:-1], strict=True)
-                return mean_figures([c.figures(w, weights[-1]) for each, w in of_sets for c in each])
+        def of_samples(weights: Array, theirs: Array) -> Figures:
+            of_blocks = zip(ours, weights.reshape(len(blocks), size), strict=True)
+            return mean_figures([c.figures(w, theirs) for block, w in of_blocks for c in block])
 
-            return estimate(figures, *sets, self.held_out.take(reference), rng=self._rng)
+        def of_real(*weights: Array) -> Figures:
+            *mine, theirs = weights
+            return mean_figures([c.figures(w, theirs) for c, w in zip(standard, mine, strict=True)])
 
-        numbers = range(len(instruments))
-        samples = estimated(
-            [self.sample.take(rows) for rows in blocks],
-            [[compared("sample", rows, number) for number in numbers] for rows in blocks],
-        )
-        real = estimated(
-            [each.stand_in.take(rows) for each, rows in zip(instruments, stand_ins, strict=True)],
-            [[compared("stand_in", rows, number)] for number, rows in enumerate(stand_ins)],
-        )
+        ours = [[compared("sample", rows, number) for number in range(len(instruments))] for rows in blocks]
+        standard = [compared("stand_in", rows, number) for number, rows in enumerate(stand_ins)]
+        judged_by = self.held_out.take(reference)
+        # Drawn over all blocks at once, for windows of one piece may be in several.
+        samples = estimate(of_samples, self.sample.take(np.concatenate(blocks)), judged_by, rng=self._rng)
+        in_their_place = [each.stand_in.take(r) for each, r in zip(instruments, stand_ins, strict=True)]
+        real = estimate(of_real, *in_their_place, judged_by, rng=self._rng)
         return _paired(samples, real, group.genre, kind)
 
     def _nearness(self, group: _Group) -> list[Figure]:

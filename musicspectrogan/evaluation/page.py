@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import math
-from base64 import b64encode
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import groupby
@@ -15,6 +13,8 @@ import numpy as np
 
 from musicspectrogan.evaluation import pictures
 from musicspectrogan.evaluation.evidence import Curves, Evidence, Twin
+from musicspectrogan.evaluation.markup import charts, picture, scrolling, section, text
+from musicspectrogan.evaluation.pieces_section import structure_section
 from musicspectrogan.evaluation.report import MEASURES, Figure, Report, keys_of
 from musicspectrogan.evaluation.resampling import Estimate
 from musicspectrogan.evaluation.tables import written
@@ -40,7 +40,7 @@ def write_page(path: Path, title: str, report: Report, evidence: Evidence) -> No
     """
     sections = [
         _remarks(report.remarks),
-        _section(
+        section(
             "How far from real music",
             "Each distance over what real music scores in the samples' place. 1 is as good as real, farther "
             "right is worse. Bars are 95 % intervals.",
@@ -48,13 +48,14 @@ def write_page(path: Path, title: str, report: Report, evidence: Evidence) -> No
             _table(["samples"], [report]),
             _features_note(),
         ),
+        structure_section(["samples"], [report], evidence.strips),
         _samples(evidence),
         _twins(evidence.twins, report),
         _curves(evidence.curves),
         _confusion(evidence),
         _clouds(evidence),
         _genres(report),
-        _section("What was judged", "", _facts(report)),
+        section("What was judged", "", _facts(report)),
     ]
     write_text(path, _page(title, verdict(report), sections), rivals=True)
 
@@ -67,7 +68,7 @@ def write_comparison(path: Path, names: list[str], reports: list[Report]) -> Non
         names: of the runs, in the order of their reports.
     """
     sections = [
-        _section(
+        section(
             "How far from real music",
             "Each distance over what real music scores in the samples' place. 1 is as good as real, farther "
             "right is worse. Bars are 95 % intervals. In the table the best figure of a row is bold, and any "
@@ -76,11 +77,12 @@ def write_comparison(path: Path, names: list[str], reports: list[Report]) -> Non
             _table(names, reports),
             _features_note(),
         ),
-        _section(
+        structure_section(names, reports),
+        section(
             "What was judged",
             "",
             *(
-                f"<details><summary>{_text(name)}</summary>{_facts(report)}{_remarks(report.remarks)}</details>"
+                f"<details><summary>{text(name)}</summary>{_facts(report)}{_remarks(report.remarks)}</details>"
                 for name, report in zip(names, reports, strict=True)
             ),
         ),
@@ -89,41 +91,12 @@ def write_comparison(path: Path, names: list[str], reports: list[Report]) -> Non
     write_text(path, page, rivals=True)
 
 
-def _text(text: str) -> str:
-    """Markup-safe text, in elements and in quoted attributes; what is no Unicode becomes `?`."""
-    return html.escape(text.encode("utf-8", "replace").decode("utf-8"))
-
-
-def _section(title: str, note: str, *parts: str) -> str:
-    """A part of the page under a heading; nothing where there is nothing to show."""
-    contents = "\n".join(filter(None, parts))
-    about = f'\n<p class="note">{_text(note)}</p>' if note else ""
-    return f"<section>\n<h2>{_text(title)}</h2>{about}\n{contents}\n</section>" if contents else ""
-
-
-def _picture(png: bytes, spoken: str, caption: str = "") -> str:
-    if not png:  # it could not be drawn
-        return ""
-    under = f"<figcaption>{_text(caption)}</figcaption>" if caption else ""
-    source = f"data:image/png;base64,{b64encode(png).decode('ascii')}"
-    return f'<figure><img src="{source}" alt="{_text(spoken)}">{under}</figure>'
-
-
-def _charts(*figures: str) -> str:
-    return f'<div class="charts">{"".join(figures)}</div>'
-
-
-def _scrolling(table: str, spoken: str) -> str:
-    """What is wider than a phone scrolls by itself; it must be reachable by keyboard."""
-    return f'<div class="strip" tabindex="0" role="group" aria-label="{_text(spoken)}">{table}</div>'
-
-
 def _facts(report: Report) -> str:
     groups = {"Judged": report.subject, "Judged by": report.dataset, "Settings": report.settings}
     shown = (
         f"<div><h3>{name}</h3><dl>"
         + "".join(
-            f"<div><dt>{_text(key.replace('_', ' '))}</dt><dd>{_text(_fact(value))}</dd></div>"
+            f"<div><dt>{text(key.replace('_', ' '))}</dt><dd>{text(_fact(value))}</dd></div>"
             for key, value in group.items()
         )
         + "</dl></div>"
@@ -148,7 +121,7 @@ def _fact(value: Any) -> str:
 def _remarks(remarks: Sequence[str]) -> str:
     if not remarks:
         return ""
-    lines = "".join(f"<li>{_text(remark)}</li>" for remark in remarks)
+    lines = "".join(f"<li>{text(remark)}</li>" for remark in remarks)
     return f'<section class="panel"><h3>To keep in mind</h3><ul>{lines}</ul></section>'
 
 
@@ -160,7 +133,7 @@ def _ratios(names: Sequence[str], reports: Sequence[Report]) -> str:
         return ""
     titles = [", ".join(filter(None, (MEASURES[name].title, features))) for name, features in rows]
     chart = pictures.draw_ratios(titles, names, list(zip(*rows.values(), strict=True)))
-    return _charts(_picture(chart, "Chart of the ratios in the table"))
+    return charts(picture(chart, "Chart of the ratios in the table"))
 
 
 def _drawable(figure: Figure | None) -> Estimate | None:
@@ -170,17 +143,17 @@ def _drawable(figure: Figure | None) -> Estimate | None:
 
 def _table(names: Sequence[str], reports: Sequence[Report]) -> str:
     """All figures of all images: what each report's samples score, and what real music does."""
-    runs = "".join(f"<th>{_text(name)}</th>" for name in names)
+    runs = "".join(f"<th>{text(name)}</th>" for name in names)
     bodies = []
     for name, keys in groupby(keys_of(reports), key=lambda key: key[0]):
         title = (
-            f'<th scope="rowgroup" colspan="{len(reports) + 2}">{_text(MEASURES[name].title)} '
-            f"<small>{_text(MEASURES[name].meaning)}</small></th>"
+            f'<th scope="rowgroup" colspan="{len(reports) + 2}">{text(MEASURES[name].title)} '
+            f"<small>{text(MEASURES[name].meaning)}</small></th>"
         )
         rows = "".join(f"<tr>{_row(*key, reports)}</tr>" for key in keys)
         bodies.append(f"<tbody><tr>{title}</tr>{rows}</tbody>")
     head = f'<th class="left">features</th>{runs}<th>real music</th>'
-    return _scrolling(f"<table>\n<thead><tr>{head}</tr></thead>\n{''.join(bodies)}\n</table>", "All figures")
+    return scrolling(f"<table>\n<thead><tr>{head}</tr></thead>\n{''.join(bodies)}\n</table>", "All figures")
 
 
 def _row(name: str, features: str, reports: Sequence[Report]) -> str:
@@ -188,7 +161,7 @@ def _row(name: str, features: str, reports: Sequence[Report]) -> str:
     best = _best([f.value if f else None for f in figures], MEASURES[name].best)
     real = next((figure.real for figure in figures if figure), None)
     cells = [_cell(figure, number in best) for number, figure in enumerate(figures)]
-    return f'<td class="left">{_text(features)}</td>{"".join(cells)}<td>{written(real)}</td>'
+    return f'<td class="left">{text(features)}</td>{"".join(cells)}<td>{written(real)}</td>'
 
 
 def _cell(figure: Figure | None, best: bool = False, with_real: bool = False) -> str:
@@ -232,16 +205,16 @@ def _samples(evidence: Evidence) -> str:
         pairs = {genre: ([real], [fake]) for genre, real, fake in rows}
     parts = []
     for genre, (real, fake) in pairs.items():
-        heading = f"<h3>{_text(genre)}</h3>" if genre else ""
+        heading = f"<h3>{text(genre)}</h3>" if genre else ""
         figures = (
-            _picture(
+            picture(
                 pictures.draw_sheet(rows), f"Spectrograms: {', '.join(filter(None, (genre, what)))}", what
             )
             for what, rows in (("real, held out", real), ("samples", fake))
             if any(len(row) for row in rows)
         )
         parts.append(f'{heading}<div class="sheets">{"".join(figures)}</div>')
-    return _section(
+    return section(
         "Samples beside real music",
         f"Each image is {config.image_seconds:.1f} s of {config.f_min:g} to {config.f_max:g} Hz, low notes "
         f"at the bottom; brighter is louder, black is {config.top_db:g} dB below the loudest.",
@@ -251,7 +224,7 @@ def _samples(evidence: Evidence) -> str:
 
 def _twins(twins: Sequence[Twin], report: Report) -> str:
     figures = "".join(
-        _picture(
+        picture(
             pictures.draw_sheet([np.stack([twin.sample, twin.nearest])]),
             "A sample beside the training frames nearest to it",
             ", ".join(filter(None, (twin.label, f"{twin.difference_db:.2f} dB"))),
@@ -268,17 +241,17 @@ def _twins(twins: Sequence[Twin], report: Report) -> str:
             f" Half of all samples are nearer than {median.value.value:.2f} dB; "
             f"half of the held-out real images, nearer than {median.real.value:.2f} dB."
         )
-    return _section("Is it copying?", note, f'<div class="items">{figures}</div>' if twins else "")
+    return section("Is it copying?", note, f'<div class="items">{figures}</div>' if twins else "")
 
 
 def _curves(curves: Curves) -> str:
-    return _section(
+    return section(
         "Bands and movement",
         "Levels: the line is the mean, the band one standard deviation to each side. Movement: how strongly "
         "levels rise and fall, by how often in a second they do.",
-        _charts(
-            _picture(pictures.draw_bands(curves), "Chart: level in each band", "level of each mel band"),
-            _picture(pictures.draw_modulation(curves), "Chart: modulation spectrum", "temporal modulation"),
+        charts(
+            picture(pictures.draw_bands(curves), "Chart: level in each band", "level of each mel band"),
+            picture(pictures.draw_modulation(curves), "Chart: modulation spectrum", "temporal modulation"),
         ),
     )
 
@@ -291,28 +264,28 @@ def _confusion(evidence: Evidence) -> str:
         if counts is not None and counts.sum() and len(evidence.genres) > 1:
             caption = f"{title}: {100.0 * np.trace(counts) / counts.sum():.0f} % on the diagonal"
             chart = pictures.draw_confusion(counts, evidence.genres)
-            figures.append(_picture(chart, f"Confusion matrix: {caption}", caption))
-    return _section(
+            figures.append(picture(chart, f"Confusion matrix: {caption}", caption))
+    return section(
         "What the classifier takes them for",
         "In percent of each true genre. Where real music is confused too, samples may be.",
-        _charts(*figures) if figures else "",
+        charts(*figures) if figures else "",
     )
 
 
 def _clouds(evidence: Evidence) -> str:
     figures = [
-        _picture(
+        picture(
             pictures.draw_cloud(cloud, evidence.genres if evidence.conditional else None),
             f"Real images and samples as points, by {cloud.features} features",
             f"{cloud.features} features",
         )
         for cloud in evidence.clouds
     ]
-    return _section(
+    return section(
         "Where samples lie among real images",
         "Features in two dimensions. Rings without dots are real music that is not made; dots without rings "
         f"are samples unlike real music.{' Grey is real music of other genres.' * evidence.conditional}",
-        _charts(*figures) if figures else "",
+        charts(*figures) if figures else "",
     )
 
 
@@ -323,10 +296,10 @@ def _genres(report: Report) -> str:
         return ""
     keys = keys_of([report], of_genres=True)
     head = "".join(
-        f"<th>{MEASURES[name].title}<small>{_text(features)}</small></th>" for name, features in keys
+        f"<th>{MEASURES[name].title}<small>{text(features)}</small></th>" for name, features in keys
     )
     rows = [
-        f'<tr><th scope="row">{_text(genre)}</th>'
+        f'<tr><th scope="row">{text(genre)}</th>'
         + "".join(_cell(report.find(*key, genre), with_real=True) for key in keys)
         + "</tr>"
         for genre in genres
@@ -336,9 +309,9 @@ def _genres(report: Report) -> str:
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
     folded = (
-        f"<details><summary>Show the figures of each genre</summary>{_scrolling(table, 'By genre')}</details>"
+        f"<details><summary>Show the figures of each genre</summary>{scrolling(table, 'By genre')}</details>"
     )
-    return _section("Each genre by itself", "", folded)
+    return section("Each genre by itself", "", folded)
 
 
 def _page(title: str, said: str, sections: Sequence[str]) -> str:
@@ -346,12 +319,12 @@ def _page(title: str, said: str, sections: Sequence[str]) -> str:
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{_text(title)}</title>
+<title>{text(title)}</title>
 <style>
 {source("style.css")}{TABLES_AND_CHARTS.read_text(encoding="utf-8")}</style></head>
 <body>
-<header><h1>{_text(title)}</h1>
-<p class="verdict">{_text(said)}</p></header>
+<header><h1>{text(title)}</h1>
+<p class="verdict">{text(said)}</p></header>
 <main>
 {shown}
 </main>

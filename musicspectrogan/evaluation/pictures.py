@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from musicspectrogan.charts import chart, load_matplotlib
 from musicspectrogan.data.grids import draw_grid
@@ -67,11 +68,15 @@ def draw_sheet(rows: Sequence[Pixels]) -> bytes:
     Args:
         rows: uint8 (columns, H, W) each, low frequencies at the bottom.
     """
-    sheet = draw_grid([_shrunk(row) for row in rows])
-    sheet.putpalette(load_matplotlib().colormaps["magma"](np.arange(256), bytes=True)[:, :3].tobytes())
-    file = io.BytesIO()
-    sheet.save(file, format="PNG", optimize=True)
-    return file.getvalue()
+    return _in_magma(draw_grid([_shrunk(row) for row in rows]))
+
+
+@_spared
+def draw_strip(piece: Pixels) -> bytes:
+    """The spectrogram of a piece uint8 (H, T) in the same colours, as PNG."""
+    height = piece.shape[0]
+    windows = _shrunk(piece.reshape(height, -1, height).swapaxes(0, 1))
+    return _in_magma(Image.fromarray(np.concatenate(list(windows), axis=1)))
 
 
 @_spared
@@ -160,6 +165,46 @@ def draw_modulation(curves: Curves) -> bytes:
 
 
 @_spared
+def draw_coherence(
+    seconds: Sequence[int],
+    real: Sequence[Estimate],
+    runs: Sequence[str],
+    coherence: Sequence[Sequence[Estimate | None]],
+) -> bytes:
+    """How unlike the windows of a piece are, by how far apart they are, beside real music, as PNG.
+
+    Args:
+        seconds: the lags.
+        real: real music's own at each lag.
+        runs: their names, for the legend.
+        coherence: for each run that at each lag; None where it has none.
+    """
+    places = np.arange(len(seconds))
+    with _canvas(3.2) as (figure, png):
+        axes = figure.subplots()
+        level, sides = np.array([(value.value, value.half_width) for value in real]).T
+        axes.fill_between(places, level - sides, level + sides, color=REAL, alpha=0.15, linewidth=0)
+        axes.plot(places, level, "-", color=REAL, label="real")
+        axes.axhline(1.0, color=LINE, linewidth=1.0, linestyle=":")
+        for number, (run, values) in enumerate(zip(runs, coherence, strict=True)):
+            color, marker = RUNS[number % len(RUNS)], MARKERS[number % len(MARKERS)]
+            # Beside each other, for the bars of several would hide one another.
+            shift = 0.06 * (number - (len(runs) - 1) / 2)
+            found = [(place + shift, v.value, v.half_width) for place, v in enumerate(values) if v]
+            if found:
+                x, y, half_widths = zip(*found, strict=True)
+                label = _label(run, LONGEST_RUN // 2)
+                axes.errorbar(x, y, half_widths, fmt=f"{marker}--", color=color, label=label)
+        axes.set_xticks(places, [f"{lag}" for lag in seconds])
+        axes.set_ylim(bottom=0.0)
+        axes.set_xlabel("seconds apart")
+        axes.set_ylabel("1: as unlike as different pieces")
+        axes.grid()
+        axes.legend()
+    return png.getvalue()
+
+
+@_spared
 def draw_confusion(counts: NDArray[np.int64], genres: Sequence[str]) -> bytes:
     """A confusion matrix in percent of each row, as PNG.
 
@@ -212,6 +257,14 @@ def draw_cloud(cloud: Cloud, genres: Sequence[str] | None) -> bytes:
             axes.spines[:].set(visible=True, color=LINE)
         figure.legend([rings, dots], ["real", "samples"], loc="outside upper left", ncols=2)
     return png.getvalue()
+
+
+def _in_magma(sheet: Image.Image) -> bytes:
+    """A grey picture, mode L or P, in matplotlib's magma colours, as PNG."""
+    sheet.putpalette(load_matplotlib().colormaps["magma"](np.arange(256), bytes=True)[:, :3].tobytes())
+    file = io.BytesIO()
+    sheet.save(file, format="PNG", optimize=True)
+    return file.getvalue()
 
 
 def _canvas(height: float) -> AbstractContextManager[tuple[Figure, io.BytesIO]]:

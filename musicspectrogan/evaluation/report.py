@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from musicspectrogan.evaluation.coherence import LAGS, coherence_name
 from musicspectrogan.evaluation.resampling import Estimate
 from musicspectrogan.filesystem import write_text
 
@@ -32,6 +33,13 @@ class Measure:
 
 def _distance(title: str, meaning: str, *, may_vanish: bool = False) -> Measure:
     return Measure(title, meaning, "lowest", is_distance=True, may_vanish=may_vanish)
+
+
+def _coherence(seconds: int) -> Measure:
+    return Measure(
+        f"coherence, {seconds} s",
+        f"distance of windows of a piece {seconds} s apart over that of different pieces; real is the aim",
+    )
 
 
 MEASURES = {
@@ -59,7 +67,16 @@ MEASURES = {
     "band_spreads": _distance("band spreads", "the same of their standard deviations, dB; 0 is best"),
     "modulation": _distance("temporal modulation", "difference of log modulation spectra, dB; 0 is best"),
     "onset_rate": Measure("onset rate", "onsets a second; real is the aim"),
+    **{coherence_name(seconds): _coherence(seconds) for seconds in LAGS},
+    "tempo_stability": Measure(
+        "tempo stability", "share of pieces with the same beat in both halves; real is the aim"
+    ),
+    "shared_tempo": Measure(
+        "shared tempo", "share of pairs of different pieces with the same beat; real is the aim"
+    ),
 }
+# Of pieces alone: how the windows of one hang together.
+OF_PIECES = {*map(coherence_name, LAGS), "tempo_stability", "shared_tempo"}
 
 
 @dataclass(frozen=True)

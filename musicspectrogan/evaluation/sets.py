@@ -52,6 +52,12 @@ class ImageSet:
         return self.take(np.sort(rng.choice(len(self), count, replace=False)))
 
 
+def labels_of(dataset: ImageDataset, genres: list[str]) -> np.ndarray:
+    """int64 (N,): the images' genres as numbers in a list of genres; -1 for others."""
+    names = np.array([genres.index(genre) if genre in genres else -1 for genre in dataset.genres])
+    return names[dataset.labels]
+
+
 def images_of(
     dataset: ImageDataset, genres: list[str], most: int | None, rng: np.random.Generator
 ) -> ImageSet:
@@ -61,8 +67,7 @@ def images_of(
         genres: what labels count in; images of other genres are left out.
         most: bounds the memory that is taken; None for all.
     """
-    names = np.array([genres.index(genre) if genre in genres else -1 for genre in dataset.genres])
-    labels = names[dataset.labels]
+    labels = labels_of(dataset, genres)
     (rows,) = np.nonzero(labels >= 0)
     if most is not None and len(rows) > most:
         rows = np.sort(rng.choice(rows, most, replace=False))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from musicspectrogan.config import check_at_least
 from musicspectrogan.errors import SettingError, UserError, check_choice
+from musicspectrogan.generation.settings import LONGEST_SECONDS, SHORTEST_SECONDS
 from musicspectrogan.launch import check_device
 
 HELD_OUT_SPLITS = ("test", "validation", "held-out")
@@ -32,7 +33,9 @@ class EvaluateConfig:
     """Real tracks to judge by: test, validation, or held-out, which is both; None for test, since best.pt is
     chosen by the validation tracks, or for held-out where the test tracks are too few."""
     samples: int = 2000
-    """Images to generate, or at most to take from a folder."""
+    """Images to generate, or at most to take from a folder; with `seconds`, windows of pieces."""
+    seconds: float | None = None
+    """Judge pieces of this length in place of single images: their windows, and how these hang together."""
     seed: int = 0
     """Which samples, and how clips are resampled."""
     output: Path | None = None
@@ -49,6 +52,10 @@ class EvaluateConfig:
             raise SettingError("samples", f"{self.samples} are too few; at least {FEWEST_SAMPLES} are needed")
         if self.samples > MOST_SAMPLES:
             raise SettingError("samples", f"{self.samples} are too many; at most {MOST_SAMPLES} are allowed")
+        if self.seconds is not None and not SHORTEST_SECONDS <= self.seconds <= LONGEST_SECONDS:
+            raise SettingError(
+                "seconds", f"{self.seconds:g} is not allowed; give {SHORTEST_SECONDS} to {LONGEST_SECONDS}"
+            )
         if self.images is not None and not self.images.is_dir():
             raise SettingError("images", f"{self.images}: there is no such folder")
         if self.output is not None and self.output.is_dir():

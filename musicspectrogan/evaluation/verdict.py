@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
+from musicspectrogan.evaluation.coherence import LAGS, coherence_name
 from musicspectrogan.evaluation.report import Figure, Report
 from musicspectrogan.evaluation.resampling import Estimate
 
@@ -22,7 +23,7 @@ def verdict(report: Report) -> str:
     """
     figures, tracks = _distances(report), _tracks(report)
     if all(map(_is_vague, figures.values())):
-        return f"{_no_verdict(figures.values(), tracks)}{_tricks(report)}."
+        return f"{_no_verdict(figures.values(), tracks)}{_tricks(report)}{_structure(report)}."
     farther = any(map(_is_farther, figures.values()))
     parts = []
     for number, (kind, figure) in enumerate(figures.items()):
@@ -31,11 +32,11 @@ def verdict(report: Report) -> str:
         parts.append(
             f"{_times(figure.ratio.value)} times{as_far} {SEEN_BY[kind]} ({interval}{_doubt(figure)})"
         )
-    opening = "By the Fréchet distance these samples are"
+    opening = f"By the Fréchet distance {_judged(report)} are"
     if not farther:
         tells = "does not clearly tell" if any(map(_may_be_farther, figures.values())) else "cannot tell"
-        opening = f"The Fréchet distance {tells} these samples from real music: they are"
-    return f"{opening} {' and '.join(parts)}{_genres(report)}{_tricks(report)}."
+        opening = f"The Fréchet distance {tells} {_judged(report)} from real music: they are"
+    return f"{opening} {' and '.join(parts)}{_genres(report)}{_tricks(report)}{_structure(report)}."
 
 
 def comparison_verdict(names: Sequence[str], reports: Sequence[Report]) -> str:
@@ -99,6 +100,56 @@ def _doubt(figure: Figure) -> str:
     if _may_be_farther(figure):
         return "; may be chance"
     return ""
+
+
+def _structure(report: Report) -> str:
+    """How pieces fail to hang together: by coherence where both kinds of features say so, and by tempo."""
+    return "".join(f"; {told}" for told in (_coherence(report), *_tempo(report)) if told)
+
+
+def _coherence(report: Report) -> str:
+    """The lag at which windows of a piece are most plainly too far apart, or too near each other."""
+    plain = {}
+    for seconds in LAGS:
+        figures = [report.find(coherence_name(seconds), kind) for kind in SEEN_BY]
+        if all(figures) and {_side(figure) for figure in figures} in ({-1}, {1}):
+            plain[seconds] = min(figures, key=_off)
+    if not plain:
+        return ""
+    seconds, figure = max(plain.items(), key=lambda item: _off(item[1]))
+    why = "they lose their thread" if _side(figure) > 0 else "they are monotonous"
+    return (
+        f"{why}: {seconds} s apart, two moments of a piece are {figure.value.value:.2f} times as unlike "
+        f"as two of different pieces (real music: {figure.real.value:.2f})"
+    )
+
+
+def _side(figure: Figure) -> int:
+    """1 above real music by more than chance explains, -1 below, else 0."""
+    return _exceeds(figure.value, figure.real) - _exceeds(figure.real, figure.value)
+
+
+def _off(figure: Figure) -> float:
+    return abs(figure.value.value - figure.real.value)
+
+
+def _tempo(report: Report) -> Iterator[str]:
+    stability, shared = report.find("tempo_stability"), report.find("shared_tempo")
+    if stability and _exceeds(stability.real, stability.value):
+        yield (
+            f"the beat holds in {_percent(stability.value)} of the pieces "
+            f"(real music: {_percent(stability.real)})"
+        )
+    if shared and _exceeds(shared.value, shared.real):
+        yield (
+            f"two pieces of a genre have the same beat in {_percent(shared.value)} of cases "
+            f"(real music: {_percent(shared.real)})"
+        )
+
+
+def _judged(report: Report) -> str:
+    seconds = report.settings.get("seconds")
+    return "these samples" if seconds is None else f"these pieces of {seconds:g} s"
 
 
 def _exceeds(ours: Estimate, theirs: Estimate) -> bool:

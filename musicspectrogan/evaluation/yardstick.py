@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,12 @@ from musicspectrogan.evaluation.classifier import GenreClassifier, cached_classi
 from musicspectrogan.evaluation.features import FeatureSpace, untrained_embedding
 from musicspectrogan.evaluation.memorisation import Nearness, nearness
 from musicspectrogan.evaluation.sets import ImageSet, Splits, images_of
+from musicspectrogan.evaluation.stretches import Stretches, joined, tracks_of
 
 # Real images that are looked at: bounds memory and time for datasets of any size.
 MOST_TRAINING, MOST_HELD_OUT = 4000, 2000
+# Images of whole tracks, of either split, that pieces are held against.
+MOST_OF_TRACKS = 2000
 # Tracks that are searched for copies, and images that are searched for among them.
 MOST_TRACKS, MOST_SUSPECTS = 1000, 500
 
@@ -36,6 +40,8 @@ class Instruments:
     """The two kinds of features, by name."""
     bins: dict[str, KMeans]
     """For each kind of features."""
+    fitted_to: NDArray[np.int64]
+    """Numbers of the training tracks that it was fitted to."""
     stand_in: ImageSet
     """The other half."""
 
@@ -44,15 +50,10 @@ class Instruments:
 class Yardstick:
     """A dataset's real images, and the instruments fitted to its training split."""
 
-    dataset: ImageDataset
-    """The training split."""
+    splits: Splits
     genres: list[str]
     training: ImageSet
     held_out: ImageSet
-    split: str
-    """Which tracks are held out: test, validation, or held-out, which is both."""
-    remarks: tuple[str, ...]
-    """What to keep in mind about these."""
     instruments: tuple[Instruments, ...]
     """One pair of halves, used both ways round; figures are means over both."""
     tracks: NDArray[np.int64]
@@ -62,6 +63,25 @@ class Yardstick:
     nearness: Nearness
     """Of the suspects."""
     device: torch.device
+
+    @property
+    def dataset(self) -> ImageDataset:
+        """The training split."""
+        return self.splits.training
+
+    @cached_property
+    def real_pieces(self) -> Stretches:
+        """Whole real tracks, held out or of the training split, as a standard for pieces.
+
+        Both, because of a genre at least two are needed, and what they say of music does not depend on
+        which of them was seen in training. Clips of the training split have its tracks' numbers.
+        """
+        rng = np.random.default_rng(0)
+        held_out, training = (
+            tracks_of(split, self.genres, MOST_OF_TRACKS, rng)
+            for split in (self.splits.held_out, self.splits.training)
+        )
+        return joined(training, held_out)
 
     @property
     def knows_genres(self) -> bool:
@@ -101,12 +121,10 @@ def make_yardstick(root: Path, splits: Splits, device: torch.device) -> Yardstic
         tracks = np.sort(rng.choice(tracks, MOST_TRACKS, replace=False))
     suspects = held_out.at_most(MOST_SUSPECTS, rng)
     return Yardstick(
-        dataset=dataset,
+        splits=splits,
         genres=dataset.genres,
         training=training,
         held_out=held_out,
-        split=splits.split,
-        remarks=splits.remarks,
         instruments=tuple(
             _fit(classifier, fitted, stand_in)
             for classifier, fitted, stand_in in zip(classifiers, halves, halves[::-1], strict=True)
@@ -129,4 +147,4 @@ def _fit(classifier: GenreClassifier, fitted: ImageSet, stand_in: ImageSet) -> I
     embeddings = {"classifier": classifier.embed, "untrained": untrained_embedding(fitted.pixels)}
     spaces = {name: FeatureSpace.fit(embed, fitted.pixels) for name, embed in embeddings.items()}
     bins = {name: fit_bins(space(fitted.pixels)) for name, space in spaces.items()}
-    return Instruments(classifier, spaces, bins, stand_in)
+    return Instruments(classifier, spaces, bins, np.unique(fitted.clips), stand_in)

@@ -124,12 +124,18 @@ def lacks_grid(run: Path, position: str) -> bool:
     return saved.exists() and not drawn.exists()
 
 
-def evaluation_file(sources: Sequence[Path]) -> Path:
-    """Where the evaluation of checkpoint files or folders of images goes: in the run, else right here."""
+def evaluation_file(sources: Sequence[Path], seconds: float | None = None) -> Path:
+    """Where the evaluation of checkpoint files or folders of images goes: in the run, else right here.
+
+    Args:
+        seconds: length of the pieces that are judged; None for single images, whose figures are others.
+    """
+    of_pieces = "" if seconds is None else f"-{seconds:g}s"
     if len(sources) > 1:
-        return Path("comparison.json")
+        return Path(f"comparison{of_pieces}.json")
     (source,) = sources
-    name = "evaluation.json" if source.name == LATEST_NAME else f"evaluation_{source.stem}.json"
+    which = "" if source.name == LATEST_NAME else f"_{source.stem}"
+    name = f"evaluation{which}{of_pieces}.json"
     parent = source.resolve().parent
     return parent.parent / name if parent.name == CHECKPOINTS_FOLDER else Path(name)
 
