@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from musicspectrogan.models import ModelConfig, projection
 from musicspectrogan.models.blocks import INNERMOST, channels_outwards
 from musicspectrogan.models.blocks import initialise as initialise_as_dcgan
-from musicspectrogan.models.layers import StyledBatchNorm, upsampling
+from musicspectrogan.models.layers import SLOPE, StyledBatchNorm, initialise, upsampling, with_spectral_norm
 
 CONDITIONAL = True
 OPTIONS = (*projection.OPTIONS, "pairs")
@@ -32,6 +32,8 @@ FAST, SLOW_SHARE = 16, 1 / 8
 DRIFT = 33
 # Cells on each side that the convolutions of a cell's frames reach to.
 REACH = 2
+# Steps in time, and layers, of the discriminator of pairs.
+PAIR_FRAMES, PAIR_LAYERS = 16, 3
 
 
 class Generator(nn.Module):
@@ -103,5 +105,47 @@ class Generator(nn.Module):
         return torch.tanh(self.to_image(features))[..., 1:-1]
 
 
-class Discriminator(projection.Discriminator):
-    """images (B, K, H, W), labels (B,) -> logits (B,); positive means real, of that genre and of one piece."""
+class Discriminator(nn.Module):
+    """images (B, K, H, W), labels (B,) -> logits (B,); positive means real, of that genre and of one piece.
+
+    The sum of two verdicts: on the first window in all detail, and where there are two, on whether both are of
+    one piece. Windows are drawn alike, so that what is learned from the first holds for the second.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.window = projection.Discriminator(config)
+        self.pair = PairDiscriminator(config) if config.pairs else None
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Logits (B,)."""
+        logits = self.window(images[:, :1], labels)
+        return logits + self.pair(images, labels) if self.pair else logits
+
+
+class PairDiscriminator(nn.Module):
+    """images (B, 2, H, W), labels (B,) -> logits (B,); positive means of one piece, and of that genre.
+
+    It sees levels over a few frames and not the detail: what stays the same in a piece is its sound.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        channels = [2, *(config.width * 2**k for k in range(PAIR_LAYERS))]
+        layers: list[nn.Module] = [nn.AvgPool2d((1, config.image_size // PAIR_FRAMES))]
+        for outer, inner in itertools.pairwise(channels):
+            layers += [nn.Conv2d(outer, inner, 4, 2, 1), nn.LeakyReLU(SLOPE, inplace=True)]
+        self.features = nn.Sequential(*layers, nn.Flatten())
+        size = channels[-1] * (config.image_size >> PAIR_LAYERS) * (PAIR_FRAMES >> PAIR_LAYERS)
+        self.verdict = nn.Linear(size, 1)
+        self.directions = nn.Embedding(config.n_genres, size)
+        self.apply(initialise)
+        nn.init.zeros_(self.directions.weight)
+        if config.spectral_norm:
+            nn.init.normal_(self.directions.weight, 0.0, 0.02)
+            with_spectral_norm(self)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Logits (B,)."""
+        features = self.features(images)
+        return self.verdict(features).squeeze(1) + (self.directions(labels) * features).sum(dim=1)

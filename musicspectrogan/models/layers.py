@@ -8,7 +8,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 SLOPE = 0.2
 # Standard deviation of what the style adds to scale and shift of an untrained `StyledBatchNorm`.
-STYLE_DEVIATION = 1.0
+STYLE_DEVIATION = 0.5
 # Images over which one deviation is taken.
 GROUP = 4
 

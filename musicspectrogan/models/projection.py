@@ -58,11 +58,11 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images (B, K, H, W), labels (B,) -> logits (B,); positive means real and of that genre."""
+    """images (B, 1, H, W), labels (B,) -> logits (B,); positive means real and of that genre."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        channels = [config.n_windows, *reversed(channels_outwards(config.width, config.image_size))]
+        channels = [1, *reversed(channels_outwards(config.width, config.image_size))]
         layers: list[nn.Module] = []
         for outer, inner in itertools.pairwise(channels):
             layers += [nn.Conv2d(outer, inner, 4, 2, 1), nn.LeakyReLU(SLOPE, inplace=True)]
