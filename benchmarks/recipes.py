@@ -45,7 +45,8 @@ RELATIVE = f"{R1} --loss relativistic"
 BOTH = f"{RELATIVE} --r2 1"
 FASTER = f"{BOTH} --lr 0.0005"
 DEVIATION = f"{FASTER} --minibatch-deviation"
-BEST = "--config configs/cgan-best.yaml --lr 0.0005"
+BEST = f"{DEVIATION} --augment None"
+ANY_LENGTH = f"{BEST} --gan anylength --latent-dim 64"
 
 ROWS = {
     # One ingredient a row, each on top of those above it.
@@ -59,6 +60,9 @@ ROWS = {
     "lr 5e-4": FASTER,
     "minibatch deviation": DEVIATION,
     "best": BEST,
+    # The same with a generator that is convolutional in time, which is what the recipes are now.
+    "any length": ANY_LENGTH,
+    "any length, pairs": f"{ANY_LENGTH} --pairs",
     # The best with one thing changed.
     "best, cut images": f"{BEST} --no-windows",
     "best, augment 0.6": f"{BEST} --augment 0.6",

@@ -256,11 +256,11 @@ def recipe(name):
 
 def test_the_recipes_differ_in_genres_and_in_what_the_size_of_images_asks_for():
     best = recipe("cgan-best")
-    assert (best.gan, best.loss, best.windows, best.augment) == ("projection", "relativistic", True, None)
-    assert recipe("dcgan-best") == replace(best, gan="unconditional")
+    assert (best.gan, best.loss, best.windows, best.augment) == ("anylength", "relativistic", True, None)
+    assert recipe("dcgan-best") == replace(best, gan="anylength_unconditional")
     large = replace(best, r1=4 * best.r1, r2=4 * best.r2)
     assert recipe("cgan-best-128") == large
-    assert recipe("dcgan-best-128") == replace(large, gan="unconditional")
+    assert recipe("dcgan-best-128") == replace(large, gan="anylength_unconditional")
 
 
 @pytest.mark.parametrize(

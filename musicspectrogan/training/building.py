@@ -43,7 +43,7 @@ def build_networks(
     if mixes_images and (config.r1 or config.r2):
         raise UserError(
             f"--r1 and --r2 penalise the gradient of each image by itself, but the discriminator of "
-            f"--gan {config.gan} has BatchNorm; take --gan projection or --gan unconditional"
+            f"--gan {config.gan} has BatchNorm; take --gan anylength or --gan anylength_unconditional"
         )
     return generator, discriminator
 

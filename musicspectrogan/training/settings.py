@@ -23,8 +23,8 @@ class TrainingConfig:
     """Train a GAN on a folder of spectrogram images."""
 
     gan: str = "dcgan"
-    """Model: dcgan, or cgan, which is conditioned on genre; unconditional and projection are their likes for
-    stable training."""
+    """Model: dcgan, or cgan, which is conditioned on genre; unconditional and projection, the same made for stable
+    training; anylength_unconditional and anylength, which also draw pieces of any length."""
     dataset: Path | None = None
     """Folder made by preprocess.py, or any folder of class folders of images."""
     split: str = "training"
@@ -41,14 +41,13 @@ class TrainingConfig:
     width: int = 64
     """Channels of the layers next to the image; 64 is the classic, 16 to 32 suit a CPU."""
     latent_dim: int = 100
-    """Length of the latent vector."""
+    """Length of the latent vector; of anylength, of the style, which is the same for a whole piece."""
     upsampling: str = "transposed"
-    """How the generator of unconditional and projection grows its images: transposed convolutions, or resize
-    and convolve."""
+    """How generators that are not classic grow their images: transposed convolutions, or resize and convolve."""
     minibatch_deviation: bool = False
-    """Let the discriminator of unconditional and projection see how much the images of a batch differ."""
+    """Let a discriminator that is not classic see how much the images of a batch differ."""
     spectral_norm: bool = False
-    """Divide the weights of the discriminator of unconditional and projection by their spectral norms."""
+    """Divide the weights of a discriminator that is not classic by their spectral norms."""
     loss: str = "bce"
     """Adversarial loss: bce, hinge or relativistic."""
     r1: float = 0.0
@@ -61,8 +60,8 @@ class TrainingConfig:
     windows: bool = False
     """Train on windows at any offset in the tracks instead of the images as they were cut."""
     pairs: bool = False
-    """Let the discriminator of anylength see two windows of a track side by side, so that the generator learns how
-    much of a piece stays the same."""
+    """Let the discriminator of anylength compare two windows of a track, so that the generator learns how much of
+    a piece stays the same."""
     lr: float = 0.0002
     """Learning rate of both Adam optimizers."""
     beta1: float = 0.5

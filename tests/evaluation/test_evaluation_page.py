@@ -300,7 +300,7 @@ def test_the_page_fits_a_phone(browser, tmp_path, dark):
 @pytest.mark.parametrize("count", [2, 6])
 def test_a_comparison_fits_a_phone(browser, tmp_path, count):
     path = tmp_path / "comparison.html"
-    names = [f"runs/00000-projection-demo/checkpoints/epoch_{number:04d}.pt" for number in range(count)]
+    names = [f"runs/00000-anylength-demo/checkpoints/epoch_{number:04d}.pt" for number in range(count)]
     write_comparison(path, names, [report_of(5.0 + number) for number in range(count)])
     found = Tab(browser, path, width=390, height=844).js(OVERFLOW)
     assert found["page"] == found["loose"] == 0
