@@ -24,9 +24,6 @@ from musicspectrogan.evaluation.yardstick import make_yardstick
 from musicspectrogan.filesystem import make_folder
 from musicspectrogan.training.checkpoint import Checkpoint, dataset_of, load_checkpoint
 
-# Fewer pieces than this cannot be resampled.
-FEWEST_PIECES = FEWEST_TRACKS
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -110,10 +107,10 @@ def _check_length(seconds: float, samples: int, training: ImageDataset) -> None:
             f"--seconds {seconds:g} is shorter than one image, {image_seconds:.2f} s; give at least "
             f"{image_seconds:.3g}, or leave --seconds away to judge single images"
         )
-    if samples <= (FEWEST_PIECES - 1) * windows:
+    if samples <= (FEWEST_TRACKS - 1) * windows:
         raise UserError(
             f"--samples {samples} are the windows of {-(-samples // windows)} pieces of {seconds:g} s, and "
-            f"{FEWEST_PIECES} are needed: give more than {(FEWEST_PIECES - 1) * windows} --samples"
+            f"{FEWEST_TRACKS} are needed: give more than {(FEWEST_TRACKS - 1) * windows} --samples"
         )
 
 

@@ -17,7 +17,7 @@ from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.data.grey import as_grey
 from musicspectrogan.data.listing import list_pictures
 from musicspectrogan.errors import UserError
-from musicspectrogan.evaluation.sets import ImageSet
+from musicspectrogan.evaluation.sets import FEWEST_TRACKS, ImageSet
 from musicspectrogan.evaluation.settings import FEWEST_SAMPLES
 from musicspectrogan.evaluation.stretches import Stretches, cut, frames_in, windows_in
 from musicspectrogan.filesystem import public_name
@@ -174,7 +174,7 @@ def images_in(
     found = _pictures(folder, training.genres)
     windows = 1 if seconds is None else windows_in(seconds, training.spectrogram)
     clips = -(-count // windows)
-    fewest = -(-FEWEST_SAMPLES // windows)
+    fewest = max(-(-FEWEST_SAMPLES // windows), FEWEST_TRACKS)
     if len(found) < fewest:
         raise UserError(
             f"{folder}: {len(found)} pictures in it; at least {fewest} are needed, "

@@ -26,13 +26,17 @@ from musicspectrogan.errors import UserError
 from musicspectrogan.evaluation import classifier, judge, resampling
 from musicspectrogan.evaluation.evaluate import evaluate
 from musicspectrogan.evaluation.judge import Judge
-from musicspectrogan.evaluation.report import MEASURES, Report
-from musicspectrogan.evaluation.sets import load_splits
+from musicspectrogan.evaluation.report import MEASURES, OF_PIECES, Report
+from musicspectrogan.evaluation.sets import ImageSet, load_splits
 from musicspectrogan.evaluation.settings import FEWEST_SAMPLES, EvaluateConfig
-from musicspectrogan.evaluation.subjects import images_in, samples_of
+from musicspectrogan.evaluation.subjects import Subject, images_in, samples_of
 from musicspectrogan.evaluation.tables import genre_table
+from musicspectrogan.evaluation.verdict import verdict
 from musicspectrogan.evaluation.yardstick import Yardstick, make_yardstick, split_in_halves
-from musicspectrogan.training import runner
+from musicspectrogan.generation.pieces import piece
+from musicspectrogan.generation.sampler import Sampler
+from musicspectrogan.generation.takes import Take
+from musicspectrogan.training import run_directory, runner
 from musicspectrogan.training.checkpoint import load_checkpoint, save_checkpoint
 from musicspectrogan.training.settings import TrainingConfig
 
@@ -44,6 +48,7 @@ COMPARED = {
     "js_divergence",
 }  # fmt: skip
 OF_GENRES = {"genre_accuracy", "gan_train"}
+OF_IMAGES = set(MEASURES) - OF_PIECES
 # Distances whose floor is the value that real music has, whatever its half-width.
 PLAIN_DISTANCES = {"frechet", "band_means", "band_spreads", "modulation"}
 SAMPLES = 120
@@ -61,7 +66,7 @@ def hurried(steps: int = 40) -> Iterator[None]:
 
 def expected_figures(*, conditional: bool) -> set[tuple[str, str]]:
     """The name and the features of every figure of all images."""
-    plain = set(MEASURES) - COMPARED - (set() if conditional else OF_GENRES)
+    plain = OF_IMAGES - COMPARED - (set() if conditional else OF_GENRES)
     return {(name, kind) for name in COMPARED for kind in KINDS} | {(name, "") for name in plain}
 
 
@@ -228,7 +233,7 @@ def test_json_has_every_figure_with_its_spread_and_real_music_beside(written):
     figures = written["figures"]
     assert written["format_version"] == 1
     assert {(f["name"], f["features"]) for f in figures} == expected_figures(conditional=True)
-    assert len(figures) == len(COMPARED) + len(MEASURES)
+    assert len(figures) == len(COMPARED) + len(OF_IMAGES)
     for figure in figures:
         assert figure["genre"] is None
         for part in ("value", "real"):
@@ -279,7 +284,8 @@ def test_the_terminal_shows_the_figures_of_the_json(alone, written, runs):
 def test_the_page_lies_beside_the_json(alone, runs):
     page = (runs["cgan"] / "evaluation.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
-    assert all(MEASURES[name].title in page for name in MEASURES)
+    assert all(MEASURES[name].title in page for name in OF_IMAGES)
+    assert not any(MEASURES[name].title in page for name in OF_PIECES)
     assert all(genre in page for genre in GENRES)
 
 
@@ -701,6 +707,203 @@ def test_a_damaged_cache_is_said_and_mended(cache, known, yardstick, tmp_path, c
     )
 
 
+# Pieces
+
+
+def tracks_in(root: Path) -> list[tuple[str, np.ndarray]]:
+    """The genre of each track of a dataset, and its images uint8 (5, H, W) in order."""
+    dataset = load_dataset(root, split="all")
+    found = []
+    for track in np.unique(dataset.tracks):
+        (members,) = np.nonzero(dataset.tracks == track)
+        members = members[np.argsort(dataset.segments[members])]
+        found.append((dataset.genres[dataset.labels[members[0]]], dataset.pixels[dataset.rows[members]]))
+    return found
+
+
+def put_pieces(folder: Path, pieces: list[tuple[str, np.ndarray]], *, remainder: int = 0) -> Path:
+    """Write images uint8 (n, H, W) side by side, and some black frames, one PNG a piece, in class folders."""
+    for number, (genre, images) in enumerate(pieces):
+        (folder / genre).mkdir(parents=True, exist_ok=True)
+        strip = np.pad(np.concatenate(list(images), axis=1), ((0, 0), (0, remainder)))
+        Image.fromarray(strip).save(folder / genre / f"{number:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_pieces(yardstick, known, fresh, music) -> dict[str, Report]:
+    """Reports of folders of pieces, by what they are made of: the tracks of the fresh music as they are,
+    their windows in any order, the first window of each again and again, the tracks without their genres."""
+    tracks = tracks_in(fresh)
+    rng = np.random.default_rng(0)
+    made = {
+        "real": put_pieces(music / "real", tracks, remainder=30),
+        "flat": put_pieces(music / "flat", [("", images) for _, images in tracks]),
+        "loops": put_pieces(music / "loops", [(genre, images[[0] * 5]) for genre, images in tracks]),
+    }
+    mixed = []
+    for genre in GENRES:
+        windows = rng.permutation(np.concatenate([images for of, images in tracks if of == genre]))
+        mixed += [(genre, windows[start : start + 5]) for start in range(0, 40, 5)]
+    made["mixed"] = put_pieces(music / "mixed", mixed)
+    reports = {}
+    with hurried(steps=2):
+        for name, folder in made.items():
+            subject = images_in(folder, yardstick.dataset, 500, 0, seconds=15.0)
+            reports[name] = Judge(subject, yardstick, 0).report()
+    return reports
+
+
+COHERENCE = [f"coherence_{seconds}s" for seconds in (3, 6, 12)]
+
+
+def test_pieces_are_judged_by_the_command(runs, known, cache, capsys):
+    run = runs["cgan"]
+    before = (run / "evaluation.json").read_bytes(), (run / "evaluation.html").read_bytes()
+    line = ["--checkpoint", run, "--seconds", 9, "--samples", SAMPLES - 1, "--device", "cpu"]
+    with hurried(steps=2):
+        cli.evaluate(list(map(str, line)), "evaluate")
+    told = capsys.readouterr().out.splitlines()
+    report = json.loads((run / "evaluation-9s.json").read_text(encoding="utf-8"))
+    found = {(f["name"], f["features"]) for f in report["figures"]}
+    coherence = {(name, kind) for name in COHERENCE[:2] for kind in KINDS}
+    assert found == expected_figures(conditional=True) | coherence | {
+        ("tempo_stability", ""),
+        ("shared_tempo", ""),
+    }
+    assert report["subject"]["samples"] == SAMPLES
+    settings = {"seconds": 9.0, "pieces": SAMPLES // 3, "real_tracks": 24, "tempo_over_seconds": 8.92}
+    assert settings.items() <= report["settings"].items()
+    for figure in report["figures"]:
+        assert np.isfinite([*figure["value"].values(), *figure["real"].values()]).all()
+    assert (
+        len(shown(told, "coherence, 6 s", "untrained")) == 2 and len(shown(told, "tempo stability", "")) == 2
+    )
+    assert "these pieces of 9 s" in told[0]
+    page = (run / "evaluation-9s.html").read_text(encoding="utf-8")
+    assert "How pieces hang together" in page and "<dt>pieces</dt><dd>40</dd>" in page
+    assert page.count('alt="Chart: coherence by') == 2
+    assert page.count("generated piece") == page.count("real track") == 2 * len(GENRES)
+    # What single images scored stays where it is.
+    assert before == ((run / "evaluation.json").read_bytes(), (run / "evaluation.html").read_bytes())
+
+
+@pytest.mark.parametrize("gan", ["cgan", "dcgan"])
+def test_samples_are_the_windows_of_pieces_as_generate_makes_them(gan, runs, known):
+    checkpoint, dataset = load_checkpoint(runs[gan]), load_dataset(known)
+    source = runs[gan] / "checkpoints" / "latest.pt"
+    subject = samples_of(checkpoint, source, dataset, count=43, seed=3, device=CPU, seconds=12.0)
+    assert subject.images.pixels.shape == (44, 64, 64)
+    assert subject.images.clips.tolist() == np.repeat(np.arange(11), 4).tolist()
+    assert subject.places.tolist() == list(range(4)) * 11
+    assert subject.facts["samples"] == 44
+    labels = subject.images.labels[::4]
+    assert np.bincount(labels).tolist() == [4, 4, 3]
+    sampler = Sampler(checkpoint, CPU)
+    for number in (0, 10):
+        genre = sampler.one_hot(GENRES[labels[number]], 1)[0]
+        take = Take("", "", (number, "evaluation", 3))
+        made = piece(sampler, take, genre, genre, 259, loops=False, truncation=1.0)  # 12.03 s
+        windows = subject.images.pixels[4 * number : 4 * number + 4]
+        np.testing.assert_array_equal(np.concatenate(list(windows), axis=1), made[:, :256])
+
+
+def test_real_tracks_are_as_coherent_as_real_music(of_pieces):
+    report = of_pieces["real"]
+    assert report.settings["pieces"] == 24 and report.subject["samples"] == 120
+    for name in COHERENCE:
+        for kind in KINDS:
+            figure = report.find(name, kind)
+            chance = np.hypot(figure.value.half_width, figure.real.half_width)
+            assert abs(figure.value.value - figure.real.value) < 1.5 * chance
+            assert 0.2 < figure.value.value < 0.9
+    assert value(report, "tempo_stability") > 0.7
+    assert "thread" not in verdict(report) and "monotonous" not in verdict(report)
+
+
+def test_pieces_without_a_thread_and_monotonous_ones_are_told(of_pieces):
+    mixed, loops = of_pieces["mixed"], of_pieces["loops"]
+    for name in COHERENCE:
+        for kind in KINDS:
+            assert value(mixed, name, kind) == pytest.approx(1.0, abs=0.12)
+            assert value(loops, name, kind) == 0.0
+    assert re.search(
+        r"; they lose their thread: \d+ s apart, two moments of a piece are [01].\d\d times as unlike as "
+        r"two of different pieces \(real music: 0.\d\d\)",
+        verdict(mixed),
+    )
+    assert "; they are monotonous: " in verdict(loops)
+    # The very same windows: nothing else tells them apart.
+    assert value(mixed, "frechet", "untrained") == pytest.approx(
+        value(of_pieces["real"], "frechet", "untrained"), rel=0.3
+    )
+    assert value(mixed, "tempo_stability") < value(of_pieces["real"], "tempo_stability")
+
+
+def test_without_genres_pieces_and_real_tracks_are_compared_with_any(of_pieces):
+    """Which are farther than those of the genre, so that coherence is lower for both."""
+    for name in COHERENCE:
+        for kind in KINDS:
+            flat, by_genre = of_pieces["flat"].find(name, kind), of_pieces["real"].find(name, kind)
+            assert flat.value.value < by_genre.value.value
+            assert flat.real.value < by_genre.real.value
+
+
+def test_instruments_do_not_judge_the_tracks_that_they_were_fitted_to(yardstick, known):
+    real = yardstick.real_pieces
+    training, held_out = (load_splits(known).training, load_splits(known).held_out)
+    assert real.images.n_clips == 24 and len(real.images) == 120
+    for instruments in yardstick.instruments:
+        seen = np.isin(real.images.clips, instruments.fitted_to)
+        assert seen.sum() == 45
+        fitted = {image.tobytes() for image in real.images.pixels[seen]}
+        assert fitted.isdisjoint(image.tobytes() for image in instruments.stand_in.pixels)
+        assert fitted.isdisjoint(image.tobytes() for image in held_out.pixels[held_out.rows])
+        assert fitted <= {image.tobytes() for image in training.pixels[training.rows]}
+
+
+def test_windows_of_a_piece_are_drawn_together_wherever_they_are_compared(yardstick, fresh, monkeypatch):
+    """They lie in several blocks, and a set of 24 pieces is not one of 120 independent images."""
+    drawn = resampling.clip_weights
+
+    def of_samples_alone(images: ImageSet, rng: np.random.Generator) -> np.ndarray:
+        return drawn(images, rng) if len(images) in (90, 120) else np.ones(len(images))
+
+    monkeypatch.setattr(resampling, "clip_weights", of_samples_alone)
+    loops = np.concatenate([images[[0] * 5] for _, images in tracks_in(fresh)])
+    labels, clips = np.repeat(np.repeat(np.arange(3), 8), 5), np.repeat(np.arange(24), 5)
+    half_widths = []
+    for of_clips in (clips, np.arange(120)):
+        with hurried(steps=2):
+            one = Judge(Subject(ImageSet(loops, labels, of_clips), True, {}), yardstick, 0).report()
+        half_widths.append([one.find("frechet", kind).value.half_width for kind in KINDS])
+    assert (np.array(half_widths[0]) > 1.5 * np.array(half_widths[1])).all(), half_widths
+
+
+def test_of_pieces_of_one_image_nothing_is_said_of_coherence(yardstick, fresh, tmp_path):
+    put_pieces(tmp_path / "pieces", tracks_in(fresh) * 3)
+    subject = images_in(tmp_path / "pieces", yardstick.dataset, 500, 0, seconds=4.0)
+    assert subject.images.n_clips == len(subject.images) == 72
+    with hurried(steps=2):
+        report = Judge(subject, yardstick, 0).report()
+    assert {(f.name, f.features) for f in report.figures} == expected_figures(conditional=True)
+    assert (
+        "Nothing is said of coherence and tempo: for these pieces and real tracks must be at least 5.9 s "
+        "long, which are two images." in report.remarks
+    )
+
+
+def test_a_choice_of_pieces_is_one_of_whole_pieces(known, fresh, tmp_path):
+    dataset = load_dataset(known)
+    put_pieces(tmp_path / "pieces", tracks_in(fresh))
+    first, again, other = (
+        images_in(tmp_path / "pieces", dataset, 60, seed, seconds=15.0) for seed in (5, 5, 6)
+    )
+    assert len(first.images) == 60 and first.images.n_clips == 12
+    np.testing.assert_array_equal(first.images.pixels, again.images.pixels)
+    assert (first.images.pixels != other.images.pixels).any()
+
+
 # What is refused
 
 
@@ -825,7 +1028,13 @@ def test_a_dataset_without_splits(known, copies, tmp_path):
         ),
         (
             lambda folder: Image.new("L", (128, 64)).save(folder / "005.png"),
-            ["005.png is 128x64 pixels", "64x64", "resize", "--image-size"],
+            [
+                "005.png is 128x64 pixels",
+                "64x64",
+                "give --seconds 6 if they are pieces",
+                "resize",
+                "--image-size",
+            ],
         ),
         (lambda folder: (folder / "007.png").write_bytes(b"no picture"), ["007.png", "move it away"]),
         (
@@ -865,6 +1074,17 @@ def test_wrong_images(spoil, told, copies, known, tmp_path):
         (("--checkpoint", "RUN", "--seed", "-1"), ["seed"]),
         (("--checkpoint", "RUN", "--dataset", "nowhere"), ["nowhere", "preprocess.py"]),
         (("--images", "IMAGES"), ["--dataset is missing", "preprocess.py"]),
+        (("--checkpoint", "RUN", "--seconds", "0"), ["--seconds: 0 is not allowed", "3600"]),
+        (("--checkpoint", "RUN", "--seconds", "nan"), ["--seconds: nan is not allowed"]),
+        (("--checkpoint", "RUN", "--seconds", "5000"), ["--seconds: 5000 is not allowed", "3600"]),
+        (
+            ("--checkpoint", "RUN", "--seconds", "2.9"),
+            ["--seconds 2.9 is shorter than one image, 2.97 s", "leave --seconds away"],
+        ),
+        (
+            ("--checkpoint", "RUN", "--seconds", "60", "--samples", "60"),
+            ["--samples 60", "3 pieces of 60 s", "4 are needed", "more than 60 --samples"],
+        ),
     ],
     ids=lambda part: " ".join(part) if isinstance(part, tuple) else "",
 )
@@ -877,6 +1097,33 @@ def test_wrong_arguments(arguments, told, runs, copies, here):
     # Flags of another command are no remedy.
     assert "--resume" not in message
     assert sorted(path.name for path in here.iterdir()) == ["empty", "text.txt"]
+
+
+@pytest.mark.usefixtures("idle")
+def test_pieces_must_be_as_long_as_is_asked_for_and_enough(known, fresh, tmp_path):
+    folder = put_pieces(tmp_path / "pieces", tracks_in(fresh), remainder=40)
+    line = ("--images", folder, "--dataset", known)
+    message = refused(*line, "--seconds", 20)
+    assert (
+        str(folder) in message and "has 360 frames, which are 16.7 s; give fewer --seconds than 20" in message
+    )
+    for path in sorted(folder.rglob("*.png"))[3:]:
+        path.unlink()
+    assert "3 pictures in it; at least 10 are needed" in refused(*line, "--seconds", 15)
+    shutil.copytree(folder, tmp_path / "long")
+    for path in (tmp_path / "long").rglob("*.png"):
+        Image.new("L", (64 * 30, 64)).save(path)
+    assert "3 pictures in it; at least 4 are needed" in refused(
+        "--images", tmp_path / "long", *line[2:], "--seconds", 89
+    )
+
+
+def test_evaluations_of_pieces_have_names_of_their_own():
+    latest, best = Path("runs/0/checkpoints/latest.pt"), Path("runs/0/checkpoints/best.pt")
+    assert run_directory.evaluation_file([latest], 30.0).name == "evaluation-30s.json"
+    assert run_directory.evaluation_file([best], 7.5).name == "evaluation_best-7.5s.json"
+    assert run_directory.evaluation_file([latest, best], 30.0).name == "comparison-30s.json"
+    assert run_directory.evaluation_file([latest]).name == "evaluation.json"
 
 
 def test_too_few_samples_by_the_real_command(command, tmp_path):
