@@ -138,3 +138,37 @@ def test_two_windows_share_the_style_and_nothing_else():
     other[:, generator.style_dim + (latents.shape[1] - generator.style_dim) // 2 :] += 1.0
     changed = (generator(other, labels) - before).abs().amax(dim=(2, 3))
     assert (changed[:, 0] == 0).all() and (changed[:, 1] > 1e-3).all()
+
+
+def test_the_discriminator_judges_one_window_in_detail_and_two_in_outline():
+    torch.manual_seed(4)
+    config = ModelConfig(64, 4, 7, GENRES, pairs=True)
+    discriminator = models.build("anylength", config)[1]
+    images, labels = torch.rand(5, 2, 64, 64) * 2 - 1, torch.tensor([0, 1, 2, 1, 0])
+    window, pair = discriminator.window(images[:, :1], labels), discriminator.pair(images, labels)
+    torch.testing.assert_close(discriminator(images, labels), window + pair)
+    # Four frames are one step of the outline: their order means nothing to it, and much to the other.
+    shuffled = images.unflatten(3, (16, 4)).flip(4).flatten(3)
+    torch.testing.assert_close(discriminator.pair(shuffled, labels), pair)
+    assert not torch.allclose(discriminator.window(shuffled[:, :1], labels), window, atol=1e-3)
+    # Whether two windows are of one piece can be told only by looking at both.
+    exchanged = images.clone()
+    exchanged[:, 1] = images.roll(1, dims=0)[:, 1]
+    assert (discriminator(exchanged, labels) != window + pair).all()
+
+
+def test_without_pairs_the_discriminator_is_that_of_single_images():
+    torch.manual_seed(4)
+    discriminator = models.build("anylength", ModelConfig(64, 4, 7, GENRES))[1]
+    images, labels = torch.rand(5, 1, 64, 64) * 2 - 1, torch.tensor([0, 1, 2, 1, 0])
+    assert discriminator.pair is None
+    assert torch.equal(discriminator(images, labels), discriminator.window(images, labels))
+
+
+def test_at_first_the_style_makes_pieces_differ():
+    """By what it adds to the scales: much less, and a generator leaves all to the sequence."""
+    torch.manual_seed(5)
+    generator = models.build("anylength", ModelConfig(64, 8, 64, GENRES))[0]
+    style = torch.randn(200, generator.style_dim + generator.slow_dim)
+    for norm in generator.norms:
+        assert (norm.of_style @ style.T).std().item() == pytest.approx(0.5, rel=0.1)
