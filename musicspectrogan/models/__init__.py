@@ -3,8 +3,18 @@
 A model module defines `CONDITIONAL: bool`, `OPTIONS` (the names of the switches of `ModelConfig` that it
 knows), and the classes `Generator` and `Discriminator`, each built from a `ModelConfig`:
 
-    generator(latents (B, Z) float, labels (B,) int64) -> images (B, 1, H, W) in [-1, 1]
-    discriminator(images (B, 1, H, W), labels (B,) int64) -> logits (B,)
+    generator(latents (B, Z) float, labels (B,) int64) -> images (B, K, H, W) in [-1, 1]
+    discriminator(images (B, K, H, W), labels (B,) int64) -> logits (B,)
+
+K is 1, and with `pairs` 2: two windows of one track or piece, of which the first is shown. Z is
+`ModelConfig.latent_dim`, or what a generator says as its own attribute `latent_dim`.
+
+A generator that is made for any length also draws pieces from a style and a sequence of cells:
+
+    generator.frames(style (B, style_dim), sequence (B, cell_dim, N), genres (B, n_genres, N))
+        -> frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1]
+
+and says these numbers as attributes. Latents are standard normal, and begin with the style.
 
 Generators also take mixtures of genres, labels (B, n_genres) float with rows that sum to 1; an unconditional
 model ignores labels of either kind. `training.building.check_networks` sees to it before a model trains.
