@@ -24,7 +24,7 @@ def as_images(pixels: Tensor) -> Tensor:
 
 
 def as_pixels(images: Tensor) -> np.ndarray:
-    """Images (B, K, H, W) in [-1, 1] -> uint8 (B, H, W) grey levels of the first of K windows, on the host."""
+    """Images (B, K, H, W) in [-1, 1] -> grey levels uint8 (B, H, W) of the first window, on the host."""
     grey = images.detach()[:, 0]
     grey = grey.to(torch.promote_types(grey.dtype, torch.float32))
     grey = grey.add(1.0).mul(127.5).round().clamp(0, 255)

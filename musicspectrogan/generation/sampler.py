@@ -85,7 +85,7 @@ class Sampler:
     def frames(self, style: Tensor, sequence: Tensor, genres: Tensor) -> np.ndarray:
         """Grey levels uint8 (n_mels, T) of a part of a piece, as `generator.frames` draws them.
 
-        In float64, of which no rounding is left in a grey level: a part is the same, whatever is drawn with it.
+        In float64, of which no rounding is left in a grey level: a part is the same, whatever else is drawn.
 
         Args:
             style: (style_dim,).
@@ -102,6 +102,7 @@ class Sampler:
     @property
     def _precision(self) -> torch.dtype:
         return torch.float32 if torch.device(self.device).type == "mps" else torch.float64  # MPS has none
+
 
 def _of_take(size: int, take: Take, *position: object) -> Tensor:
     start = _normal(size, *take.start, *position)

@@ -35,17 +35,15 @@ def sounds_of(
     return sounds
 
 
-def loop_settings(
-    seconds: float, config: SpectrogramConfig, step: int = 1
-) -> tuple[int, SpectrogramConfig]:
+def loop_settings(seconds: float, config: SpectrogramConfig, step: int = 1) -> tuple[int, SpectrogramConfig]:
     """How many frames a loop has, and the settings with a hop at which they last nearly that long.
 
-    The hop becomes the nearest whole number of samples, so that frames are off by half a sample at most: 0.05 %
-    at a hop of 1024, less than a cent of pitch.
+    The hop becomes the nearest whole number of samples, so that frames are off by half a sample at most:
+    0.05 % at a hop of 1024, less than a cent of pitch.
 
     Args:
-        step: the number of frames must be a multiple of. Where it is 1 they are as many as cover the time, else
-            as many as come nearest: with a longer or shorter hop, music is a little slower or faster.
+        step: the frames are a multiple of it. Where it is 1 they are as many as cover the time, else as many
+            as come nearest: with a longer or shorter hop, music is a little slower or faster.
     """
     length = seconds * config.sample_rate / config.hop_length
     count = np.ceil(length) if step == 1 else round(length / step)

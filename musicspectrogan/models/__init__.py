@@ -14,7 +14,7 @@ A generator that is made for any length also draws pieces from a style and a seq
     generator.frames(style (B, style_dim), sequence (B, cell_dim, N), genres (B, n_genres, N))
         -> frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1]
 
-and says these numbers as attributes. Latents are standard normal, and begin with the style.
+and has these numbers, and `image_size`, as attributes. Latents are standard normal, and begin with the style.
 
 Generators also take mixtures of genres, labels (B, n_genres) float with rows that sum to 1; an unconditional
 model ignores labels of either kind. `training.building.check_networks` sees to it before a model trains.

@@ -2,8 +2,8 @@
 
 Latents are a style, the same for a whole piece, and a sequence, some numbers for each cell of a few frames.
 M. Pasini, J. Schlüter, Musika! Fast infinite waveform music generation, ISMIR 2022, arXiv:2208.08706;
-C. H. Lin et al., InfinityGAN: towards infinite-pixel image synthesis, ICLR 2022, arXiv:2104.03963. Some numbers
-of the sequence are smoothed over many cells, so that what they decide drifts slowly.
+C. H. Lin et al., InfinityGAN: towards infinite-pixel image synthesis, ICLR 2022, arXiv:2104.03963. Some
+numbers of the sequence are smoothed over many cells, so that what they decide drifts slowly.
 
 No layer pads in time. Each drops the frames that would depend on what lies beyond the sequence, so a frame
 is the same whatever it is drawn with. Training cuts windows at random offsets within a cell, or else images
@@ -26,7 +26,7 @@ from musicspectrogan.models.layers import SLOPE, StyledBatchNorm, initialise, up
 CONDITIONAL = True
 OPTIONS = (*projection.OPTIONS, "pairs")
 
-# Numbers for each cell that are used as they are; and as a part of the style's, those that are smoothed first.
+# Numbers for each cell that are used as they are; and, as a part of the style's, those that are smoothed.
 FAST, SLOW_SHARE = 16, 1 / 8
 # Cells over which these are smoothed, an odd number: 25 s, after which nothing is left of what they were.
 DRIFT = 33
@@ -39,8 +39,8 @@ PAIR_FRAMES, PAIR_LAYERS = 16, 3
 class Generator(nn.Module):
     """latents (B, Z), labels (B,) -> images (B, K, H, W) in [-1, 1], K windows of each piece.
 
-    Labels may also be mixtures of genres, float (B, n_genres) with rows that sum to 1. The latents of an image
-    hold a style and, for each of its K windows, a sequence and where in a cell the window begins.
+    Labels may also be mixtures of genres, float (B, n_genres) with rows that sum to 1. The latents hold a
+    style and, for each of the K windows, a sequence and where in a cell the window begins.
     """
 
     context = REACH + DRIFT // 2
@@ -60,7 +60,8 @@ class Generator(nn.Module):
         channels = channels_outwards(config.width, config.image_size)
         self.begin = nn.Conv1d(FAST, channels[0] * INNERMOST, 3, bias=False)
         self.layers = nn.ModuleList(
-            upsampling(config.upsampling, *pair, padded_in_time=False) for pair in itertools.pairwise(channels)
+            upsampling(config.upsampling, inner, outer, padded_in_time=False)
+            for inner, outer in itertools.pairwise(channels)
         )
         self.norms = nn.ModuleList(
             StyledBatchNorm(count, config.n_genres, self.style_dim + self.slow_dim) for count in channels
@@ -80,7 +81,8 @@ class Generator(nn.Module):
         sequence = windows[:, :-1].unflatten(1, (self.cell_dim, self.window_cells))
         frames = self.frames(style, sequence, genres)
         # The rank of a normal number among all of them is uniform in [0, 1].
-        start = (torch.special.ndtr(windows[:, -1:]) * self.cell_frames).long().clamp(max=self.cell_frames - 1)
+        start = (torch.special.ndtr(windows[:, -1:]) * self.cell_frames).long()
+        start = start.clamp(max=self.cell_frames - 1)  # rounded, a rank may be 1
         columns = start + torch.arange(self.image_size, device=start.device)
         cut = frames.gather(3, columns[:, None, None, :].expand(-1, 1, self.image_size, -1))
         return cut.view(len(latents), self.n_windows, self.image_size, self.image_size)
@@ -108,8 +110,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """images (B, K, H, W), labels (B,) -> logits (B,); positive means real, of that genre and of one piece.
 
-    The sum of two verdicts: on the first window in all detail, and where there are two, on whether both are of
-    one piece. Windows are drawn alike, so that what is learned from the first holds for the second.
+    The sum of two verdicts: on the first window in all detail, and where there are two, on whether both are
+    of one piece. Windows are drawn alike, so that what is learned from the first holds for the second.
     """
 
     def __init__(self, config: ModelConfig) -> None:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 SLOPE = 0.2
-# Standard deviation of what the style adds to scale and shift of an untrained `StyledBatchNorm`.
+# Standard deviation of what the style adds to scale and shift of an untrained `StyledBatchNorm`. With less a
+# generator leaves most to the sequence, and pieces fall apart; docs/recipes.md has the measurements.
 STYLE_DEVIATION = 0.5
 # Images over which one deviation is taken.
 GROUP = 4
@@ -37,16 +38,15 @@ class StyledBatchNorm(nn.Module):
     """BatchNorm whose scale and shift come from genre and style, which may change over time.
 
     The sum of a genre's own, as in `ConditionalBatchNorm`, and of a linear function of the style, as in
-    X. Huang, S. Belongie, Arbitrary style transfer in real-time with adaptive instance normalization, ICCV 2017,
-    arXiv:1703.06868.
+    X. Huang, S. Belongie, Arbitrary style transfer in real-time with adaptive instance normalization, ICCV
+    2017, arXiv:1703.06868.
     """
 
     def __init__(self, channels: int, n_genres: int, style_dim: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, affine=False)
-        self.of_genre = nn.Parameter(torch.cat([torch.ones(channels, n_genres), torch.zeros(channels, n_genres)]))
-        # Together the style's numbers change scale and shift by so much at first. With less a generator learns to
-        # leave most to the sequence, and pieces fall apart; docs/recipes.md has the measurements.
+        scale_and_shift = torch.ones(channels, n_genres), torch.zeros(channels, n_genres)
+        self.of_genre = nn.Parameter(torch.cat(scale_and_shift))
         self.of_style = nn.Parameter(STYLE_DEVIATION * style_dim**-0.5 * torch.randn(2 * channels, style_dim))
 
     def forward(self, features: Tensor, genres: Tensor, style: Tensor, cell_frames: int) -> Tensor:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,6 +63,8 @@ class Batches:
         if self._beside is not None and (self._beside < 0).all():
             logger.info("No two images of a track are consecutive: windows stay where the images were cut")
         self._partners = Partners(dataset.tracks, dataset.labels) if pairs else None
+        if pairs and len(np.unique(dataset.tracks)) == self.size:
+            logger.info("No two images are of one track: pairs are of one genre, in which pieces wander")
         self._resident: Tensor | None = None
         if device.type != "cpu" and self._fits():
             self._resident = torch.from_numpy(self._pixels[self._rows]).to(device)

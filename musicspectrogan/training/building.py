@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musicspectrogan import models
@@ -84,6 +84,8 @@ def check_networks(
                 f"{what}: its Generator makes values from {images.min():.3g} to {images.max():.3g}; images "
                 "are in [-1, 1]: let it end with torch.tanh"
             )
+    if models.is_any_length(gan):
+        _check_frames(what, generator, mixtures)
     with blamed_on_plugin(models, f"{what}: its Discriminator"):
         logits = discriminator(images, labels)
     _check_tensor(f"{what}: its Discriminator", logits, (CHECKED_IMAGES,), "logits (B,)")
@@ -92,6 +94,19 @@ def check_networks(
     for name, network in (("Generator", generator), ("Discriminator", discriminator)):
         if all(weight.grad is None for weight in network.parameters()):
             raise PluginError(f"{what}: no gradient reaches the weights of its {name}: does it detach them?")
+
+
+def _check_frames(what: str, generator: nn.Module, mixtures: Tensor) -> None:
+    """See that pieces have the size that the generator's own numbers promise."""
+    with blamed_on_plugin(models, f"{what}: its Generator.frames"):
+        cells = 2 * generator.context + 2
+        frames = generator.frames(
+            torch.randn(CHECKED_IMAGES, generator.style_dim).to(mixtures.device),
+            torch.randn(CHECKED_IMAGES, generator.cell_dim, cells).to(mixtures.device),
+            mixtures[:, :, None].expand(-1, -1, cells),
+        )
+        shape = (CHECKED_IMAGES, 1, generator.image_size, 2 * generator.cell_frames)
+    _check_tensor(f"{what}: its Generator.frames", frames, shape, "frames (B, 1, H, T)")
 
 
 def _check_loss(name: str) -> None:

@@ -390,7 +390,13 @@ def _set_up(plan: Plan) -> Trainer:
     if start is not None and plan.resumed:
         step.load_optimizers(start.optimizer_d, start.optimizer_g)
     batches = Batches(
-        plan.dataset, config.batch_size, device, config.seed, windows=config.windows, pairs=config.pairs, world=plan.world
+        plan.dataset,
+        config.batch_size,
+        device,
+        config.seed,
+        windows=config.windows,
+        pairs=config.pairs,
+        world=plan.world,
     )
     return Trainer(
         config,

@@ -23,7 +23,7 @@ class TrainingConfig:
     """Train a GAN on a folder of spectrogram images."""
 
     gan: str = "dcgan"
-    """Model: dcgan, or cgan, which is conditioned on genre; unconditional and projection, the same made for stable
+    """Model: dcgan, or cgan, which is conditioned on genre; unconditional and projection, their likes for stable
     training; anylength_unconditional and anylength, which also draw pieces of any length."""
     dataset: Path | None = None
     """Folder made by preprocess.py, or any folder of class folders of images."""
@@ -43,7 +43,8 @@ class TrainingConfig:
     latent_dim: int = 100
     """Length of the latent vector; of anylength, of the style, which is the same for a whole piece."""
     upsampling: str = "transposed"
-    """How generators that are not classic grow their images: transposed convolutions, or resize and convolve."""
+    """How generators that are not classic grow their images: transposed convolutions, or resize and
+    convolve."""
     minibatch_deviation: bool = False
     """Let a discriminator that is not classic see how much the images of a batch differ."""
     spectral_norm: bool = False
@@ -60,8 +61,8 @@ class TrainingConfig:
     windows: bool = False
     """Train on windows at any offset in the tracks instead of the images as they were cut."""
     pairs: bool = False
-    """Let the discriminator of anylength compare two windows of a track, so that the generator learns how much of
-    a piece stays the same."""
+    """Let the discriminator of anylength compare two windows of a track, so that the generator learns how much
+    of a piece stays the same."""
     lr: float = 0.0002
     """Learning rate of both Adam optimizers."""
     beta1: float = 0.5

@@ -1,4 +1,4 @@
-"""Pieces of a generator that is made for any length: drawn in blocks, as circles, and gliding between genres."""
+"""Pieces of a generator made for any length: drawn in blocks, as circles, and gliding between genres."""
 
 from __future__ import annotations
 

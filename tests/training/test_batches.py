@@ -166,9 +166,21 @@ def test_pairs_are_two_windows_of_a_track_around_different_images():
                 assert all((frames == frames[0] + np.arange(WIDTH)).all() for frames in places)
                 assert abs(places[0][0] - dataset.segments[pick] * WIDTH) <= WIDTH // 2
                 if pick not in alone:
-                    assert (first[0] == dataset.tracks[pick]).all() and (second[0] == dataset.tracks[pick]).all()
+                    assert (np.stack([first[0], second[0]]) == dataset.tracks[pick]).all()
                     seen.add(int(places[1][0] - places[0][0]))
     assert len(seen) > 100 and min(seen) < -WIDTH and max(seen) > WIDTH
+
+
+def test_pairs_of_images_without_tracks_are_of_one_genre_and_a_line_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="musicspectrogan")
+    dataset = numbered_images(10)
+    for images, labels in Batches(dataset, 4, CPU, 0, pairs=True).epoch(0):
+        firsts, seconds = (as_pixels(images[:, k:])[:, 0, 0].tolist() for k in (0, 1))
+        assert [number % 3 for number in firsts] == labels.tolist() == [number % 3 for number in seconds]
+    assert [record.getMessage() for record in caplog.records] == [
+        "No two images are of one track: pairs are of one genre, in which pieces wander"
+    ]
 
 
 def test_the_first_of_a_pair_is_in_the_order_of_single_images():

@@ -103,7 +103,9 @@ def one_step(case: str, world: World) -> dict[str, torch.Tensor]:
     step = AdversarialStep(
         *networks, LOSSES[loss], lr=0.0, betas=(0.5, 0.9), augmentation=augmentation, world=world, **options
     )
-    images, labels = next(Batches(some_dataset(), BATCH, CPU, 0, windows=True, pairs=switches.get("pairs", False), world=world).epoch(0))
+    pairs = switches.get("pairs", False)
+    batches = Batches(some_dataset(), BATCH, CPU, 0, windows=True, pairs=pairs, world=world)
+    images, labels = next(batches.epoch(0))
     latents = torch.randn(BATCH, networks[0].latent_dim, generator=generator_at(CPU, "latents"))
     draws = torch.rand(VIEWS, BATCH, augmentation.draws, generator=generator_at(CPU, "draws"))
     told = step(images, labels, world.share(latents), world.share(draws, dim=1))
