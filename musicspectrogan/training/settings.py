@@ -23,8 +23,8 @@ class TrainingConfig:
     """Train a GAN on a folder of spectrogram images."""
 
     gan: str = "dcgan"
-    """Model: dcgan, or cgan, which is conditioned on genre; unconditional and projection, their likes for stable
-    training; anylength_unconditional and anylength, which also draw pieces of any length."""
+    """Model: dcgan, or cgan, which is conditioned on genre; unconditional and projection, their likes for
+    stable training; anylength_unconditional and anylength, which also draw pieces of any length."""
     dataset: Path | None = None
     """Folder made by preprocess.py, or any folder of class folders of images."""
     split: str = "training"
@@ -61,8 +61,8 @@ class TrainingConfig:
     windows: bool = False
     """Train on windows at any offset in the tracks instead of the images as they were cut."""
     pairs: bool = False
-    """Let the discriminator of anylength compare two windows of a track, so that the generator learns how much
-    of a piece stays the same."""
+    """Let the discriminator of anylength compare two windows of a track, so that the generator learns how
+    much of a piece stays the same."""
     lr: float = 0.0002
     """Learning rate of both Adam optimizers."""
     beta1: float = 0.5
