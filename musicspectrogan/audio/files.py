@@ -35,7 +35,7 @@ MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 HIGHEST_OGG_RATE = 200_000
 HIGHEST_FLAC_RATE, HIGHEST_ROUND_FLAC_RATE = 65_535, 655_350
 
-# Frames read at a time; and where a damaged file breaks off, for all of that block is lost.
+# Frames read or written at a time; and where a damaged file breaks off, for all of that block is lost.
 BLOCK_FRAMES = 65536
 DAMAGED_BLOCK_FRAMES = 8192
 
@@ -145,7 +145,8 @@ def save(
             with soundfile.SoundFile(for_soundfile(temporary), "w", sample_rate, **form) as file:
                 for name, value in tags.items():
                     setattr(file, name, printable(value))
-                file.write(samples)
+                for start in range(0, len(samples), BLOCK_FRAMES):  # libvorbis crashes at minutes at a time
+                    file.write(samples[start : start + BLOCK_FRAMES])
             if loops and container == "WAV":
                 _append_loop_points(temporary, len(samples), sample_rate)
         except soundfile.LibsndfileError:
