@@ -104,7 +104,7 @@ def loudness(samples: np.ndarray, sample_rate: int) -> float:
 
 
 def _loudnesses(samples: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
-    """Loudness in LUFS of each block of BS.1770, in parts, so that an hour is measured in the memory of one."""
+    """Loudness in LUFS of each block of BS.1770, part by part: an hour takes the memory of half a minute."""
     import pyloudnorm  # brings scipy.signal, which takes a while to import
 
     meter = pyloudnorm.Meter(sample_rate, block_size=BLOCK_SECONDS, overlap=1.0 - BLOCK_STEP / BLOCK_SECONDS)

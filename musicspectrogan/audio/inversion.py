@@ -62,12 +62,12 @@ def inverted_blocks(
 ) -> Iterator[Tensor]:
     """The same as `invert`, block by block, so that hours take the memory of a minute.
 
-    A sample depends on the frames within a fixed reach alone, and each block is computed with that many beside
-    it: the blocks join as if they had been one. A loop is inverted in the same way, with its own other end on
-    either side, so that its sound is periodic.
+    A sample depends on the frames within a fixed reach alone, and each block is computed with that many
+    beside it: the blocks join as if they had been one. A loop is inverted in the same way, with its own
+    other end on either side, so that its sound is periodic.
 
     Args:
-        margin: frames of a loop's other end that are inverted too, before its first frame and behind its last.
+        margin: frames of a loop's other end that are inverted too, before its first and behind its last.
 
     Yields:
         Samples (B, frames * hop_length), one block after another.

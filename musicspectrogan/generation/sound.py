@@ -81,7 +81,7 @@ def sound_of_loop(
     own, length = image.shape[1] * config.hop_length, round(seconds * rate)
     margin = -(-RESAMPLING_REACH // config.hop_length)
     waves = inverted_blocks(torch.from_numpy(image)[None], config, loops=True, margin=margin)
-    # All of its own samples become all of the length asked, which changes the pitch by as much as they differ.
+    # All of its own samples become all of the length asked; the pitch changes by as much as they differ.
     skipped = round(margin * config.hop_length * length / own)
     samples = resampled_blocks(_blocks(waves), own, length, length, skipped=skipped)
     finish(samples, rate, loops=True)
