@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ import soundfile
 
 from musicspectrogan.audio.intake import LEAST_TOLD, MOST_CANCELLED, AudioError, Intake
 from musicspectrogan.audio.streams import Stream, for_soundfile, streams_of
+from musicspectrogan.audio.tags import add_to_mp3, add_to_wav, name_tempo, placeholder
+from musicspectrogan.audio.tempo import Tempo
 from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import is_clutter, whole_file
 
@@ -35,7 +36,7 @@ MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 HIGHEST_OGG_RATE = 200_000
 HIGHEST_FLAC_RATE, HIGHEST_ROUND_FLAC_RATE = 65_535, 655_350
 
-# Frames read at a time; and where a damaged file breaks off, for all of that block is lost.
+# Frames read or written at a time; and where a damaged file breaks off, for all of that block is lost.
 BLOCK_FRAMES = 65536
 DAMAGED_BLOCK_FRAMES = 8192
 
@@ -44,9 +45,6 @@ PADDING_FRAMES = 4 * 1152
 
 # More is libsndfile's way to say that it does not know.
 UNKNOWN_FRAMES = 2**62
-
-# MIDI note at which samplers play a file as it is.
-MIDDLE_C = 60
 
 # libsndfile notes a chunk that its file cannot hold: "data : 441000 (should be 220478)".
 _SHORT_CHUNK = re.compile(r"(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)")
@@ -123,6 +121,7 @@ def save(
     *,
     bit_depth: int = 16,
     loops: bool = False,
+    tempo: Tempo | None = None,
     **tags: str,
 ) -> None:
     """Write mono float samples (n,) in [-1, 1], whole or not at all, in the format of the suffix.
@@ -131,6 +130,8 @@ def save(
         path: ends in one of SAVED_FORMATS.
         bit_depth: 16 or 24, in wav and flac.
         loops: all of it is one loop. A wav file then has loop points, which samplers read.
+        tempo: written as each format has it: an ID3 tag in wav and mp3, and where it is cut to a number of
+            beats an `acid` chunk in wav; a comment `BPM` in flac and ogg.
         tags: such as title, genre and comment, where the format has room for them.
 
     Raises:
@@ -140,14 +141,21 @@ def save(
     container, subtype = SAVED_FORMATS[path.suffix.lower().removeprefix(".")]
     subtype = f"PCM_{bit_depth}" if subtype.startswith("PCM") else subtype
     form = {"channels": 1, "format": container, "subtype": subtype}
+    tags = {name: printable(value) for name, value in tags.items()}
+    has_comments = tempo is not None and container in ("FLAC", "OGG")
     with whole_file(path) as temporary:
         try:
             with soundfile.SoundFile(for_soundfile(temporary), "w", sample_rate, **form) as file:
-                for name, value in tags.items():
-                    setattr(file, name, printable(value))
-                file.write(samples)
-            if loops and container == "WAV":
-                _append_loop_points(temporary, len(samples), sample_rate)
+                for name, value in {**tags, **(placeholder(tempo) if has_comments else {})}.items():
+                    setattr(file, name, value)
+                for start in range(0, len(samples), BLOCK_FRAMES):  # libvorbis crashes at minutes at a time
+                    file.write(samples[start : start + BLOCK_FRAMES])
+            if has_comments:
+                name_tempo(temporary, tempo)
+            elif container == "WAV":
+                add_to_wav(temporary, len(samples), sample_rate, loops=loops, tempo=tempo, tags=tags)
+            elif tempo is not None:
+                add_to_mp3(temporary, tempo, tags)
         except soundfile.LibsndfileError:
             raise UserError(f"{path}: cannot be written; is the disk full?") from None
 
@@ -177,26 +185,6 @@ def comment_of(path: Path) -> str:
             return file.comment
     except soundfile.LibsndfileError:
         return ""
-
-
-def _append_loop_points(path: Path, frames: int, sample_rate: int) -> None:
-    """Add a `smpl` chunk to a WAV file: one forward loop over all frames, without end.
-
-    Its layout is in Microsoft's "Multimedia Data Standards Update" of 1994. libsndfile can write it, but
-    soundfile has no way to ask for it.
-    """
-    period_ns = round(1e9 / sample_rate)
-    no_one, no_fraction, no_smpte = (0, 0), 0, (0, 0)
-    sampler = struct.pack("<9I", *no_one, period_ns, MIDDLE_C, no_fraction, *no_smpte, 1, 0)
-    loop = struct.pack("<6I", 0, 0, 0, frames - 1, 0, 0)  # number, forward, first, last, fraction, times
-    chunk = b"smpl" + struct.pack("<I", len(sampler + loop)) + sampler + loop
-    with open(path, "r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size % 2:  # chunks begin at even places, and 24-bit samples may end at an odd one
-            size += file.write(b"\0")
-        file.write(chunk)
-        file.seek(4)
-        file.write(struct.pack("<I", size + len(chunk) - 8))
 
 
 def _decoded(path: Path, sample_rate: int, channel: int | None = None) -> tuple[Intake, str]:

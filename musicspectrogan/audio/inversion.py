@@ -6,6 +6,7 @@ docs/inversion.md has the measurements behind the defaults.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
@@ -19,8 +20,9 @@ MOMENTUM = 0.99
 PHASE_SEED = 0
 # Frames after which the phases that Griffin-Lim starts from come again.
 PHASE_FRAMES = 1024
-# Frames times Fourier bins that are inverted at a time; each takes some 50 bytes.
-BLOCK_BINS = 2**21
+# Frames times Fourier bins that are inverted at a time; each takes some 50 bytes. At the usual settings these
+# are 24 s.
+BLOCK_BINS = 2**19
 
 # Stands in for a divisor of zero, where the numerator is zero too.
 TINY = 1e-20
@@ -36,11 +38,6 @@ def invert(
 ) -> Tensor:
     """Sound of spectrogram images.
 
-    Long images are inverted block by block, so that hours take the memory of minutes. A sample depends on the
-    frames within a fixed reach alone, and each block is computed with that many beside it: the blocks join as
-    if they had been one. A loop is inverted in the same way, with its own other end on either side, so that
-    its sound is periodic.
-
     Args:
         images: grey levels (B, n_mels, T) from 0 to 255, uint8 or float, low frequencies at the bottom;
             T is free.
@@ -50,13 +47,37 @@ def invert(
     Returns:
         Samples (B, T * hop_length), float32, at no particular level: the images say nothing of it.
     """
+    steps = {"power_steps": power_steps, "phase_iterations": phase_iterations}
+    return torch.cat(list(inverted_blocks(images, config, loops=loops, **steps)), dim=1)
+
+
+def inverted_blocks(
+    images: Tensor,
+    config: SpectrogramConfig,
+    *,
+    loops: bool = False,
+    margin: int = 0,
+    power_steps: int = POWER_STEPS,
+    phase_iterations: int = PHASE_ITERATIONS,
+) -> Iterator[Tensor]:
+    """The same as `invert`, block by block, so that hours take the memory of a minute.
+
+    A sample depends on the frames within a fixed reach alone, and each block is computed with that many
+    beside it: the blocks join as if they had been one. A loop is inverted in the same way, with its own
+    other end on either side, so that its sound is periodic.
+
+    Args:
+        margin: frames of a loop's other end that are inverted too, before its first and behind its last.
+
+    Yields:
+        Samples (B, frames * hop_length), one block after another.
+    """
     frames, hop = images.shape[2], config.hop_length
     # Each transform there and back mixes neighbours, as far as windows overlap.
     reach = (phase_iterations + 1) * -(-config.n_fft // hop)
     block = max(reach, BLOCK_BINS // (1 + config.n_fft // 2))
-    waves = []
-    for start in range(0, frames, block):
-        stop = min(start + block, frames)
+    for start in range(-margin, frames + margin, block):
+        stop = min(start + block, frames + margin)
         first, last = start - reach, stop + reach
         if not loops:
             first, last = max(0, first), min(frames, last)
@@ -64,8 +85,7 @@ def invert(
         mel = mel_power_of(images[:, :, columns.to(images.device)], config)
         power = linear_power(mel, config, steps=power_steps)
         wave = griffin_lim(power.sqrt(), config, iterations=phase_iterations, positions=columns)
-        waves.append(wave[:, (start - first) * hop : (stop - first) * hop])
-    return torch.cat(waves, dim=1)
+        yield wave[:, (start - first) * hop : (stop - first) * hop]
 
 
 def mel_power_of(images: Tensor, config: SpectrogramConfig) -> Tensor:

@@ -18,6 +18,7 @@ import numpy as np
 from musicspectrogan.audio.files import save
 from musicspectrogan.audio.images import ImageError, opened_image, write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.audio.tempo import Tempo
 from musicspectrogan.config import from_plain
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, visible_folders
@@ -30,6 +31,8 @@ PAGE_NAME = "index.html"
 MARK_OF_PAGE = b'<filter id="magma"'
 
 BY = ", checkpoint "
+# Texts of a PNG: the tempo in the sound's tags, and that of the beat that was found.
+BPM, BPM_FOUND = "bpm", "bpm_found"
 # The last word of a loop's caption.
 LOOP = "loop"
 
@@ -49,6 +52,10 @@ class Sound:
     checkpoint: str = ""
     """Digest of the checkpoint that it was made with; empty for real music."""
     loops: bool = False
+    found: Tempo | None = None
+    """The tempo of the image, where it has a steady beat."""
+    tempo: Tempo | None = None
+    """The tempo in the file's tags."""
 
 
 def write_sound(folder: Path, stem: str, sound: Sound, form: SoundConfig, request: str) -> str:
@@ -62,10 +69,12 @@ def write_sound(folder: Path, stem: str, sound: Sound, form: SoundConfig, reques
     about = f"{sound.caption}{BY}{sound.checkpoint}" if sound.checkpoint else sound.caption
     tags = {"genre": sound.row, "comment": about}
     # The image comes first: by what it says, a sound that a kill has kept from the disk is made in its place.
-    write_image(folder / f"{name}.png", sound.image, sound.settings, request=request, **tags)
+    tempi = {BPM: sound.tempo, BPM_FOUND: sound.found}
+    texts = tags | {key: str(tempo) for key, tempo in tempi.items() if tempo is not None}
+    write_image(folder / f"{name}.png", sound.image, sound.settings, request=request, **texts)
     rate = form.sample_rate or sound.settings.sample_rate
     path = folder / f"{name}.{form.format}"
-    save(path, sound.samples, rate, bit_depth=form.bits, loops=sound.loops, **tags)
+    save(path, sound.samples, rate, bit_depth=form.bits, loops=sound.loops, tempo=sound.tempo, **tags)
     return name
 
 
@@ -134,7 +143,8 @@ def _item(folder: Path, name: str) -> tuple[PageItem, str]:
     shown = name.rpartition("/")[2] if real else caption
     audio = f"{name}.{_format_of(folder / f'{name}.png')}"
     loops = caption.endswith(f", {LOOP}")
-    item = PageItem(text["genre"], shown, f"{name}.png", audio, real=real, columns=columns, loops=loops)
+    found = text.get(BPM_FOUND, "")
+    item = PageItem(text["genre"], shown, f"{name}.png", audio, real, columns, loops, found)
     return item, checkpoint
 
 

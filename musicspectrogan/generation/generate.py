@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from musicspectrogan import __version__
 from musicspectrogan.audio.files import check_rate
 from musicspectrogan.audio.images import check_frames, read_image, track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.audio.tempo import Tempo, tempo_of
 from musicspectrogan.counts import counted
 from musicspectrogan.data.credits import CREDITS_NAME, read_credits, write_credits
 from musicspectrogan.errors import Interrupted, UserError, spared
@@ -152,6 +154,8 @@ def _stem(row: Row, take: Take, config: GenerateConfig) -> str:
         parts.append(f"t{config.truncation:g}")
     if config.seconds is not None:
         parts.append(f"{config.seconds:g}s")
+    if config.bars is not None:
+        parts.append(f"{config.bpm:g}bpm_{counted(config.bars, 'bar').replace(' ', '')}")
     if config.loop:
         parts.append("loop")
     if config.sound.sample_rate is not None:
@@ -164,6 +168,8 @@ def _stem(row: Row, take: Take, config: GenerateConfig) -> str:
 def _request(config: GenerateConfig, row: Row, take: Take, checkpoint: str, form: str) -> str:
     """A digest of all that a sound's bytes depend on."""
     place = (take.start, take.end, take.part, config.truncation, config.seconds, config.loop)
+    if config.bars is not None:
+        place += (config.bpm, config.bars)
     return _digest(repr((checkpoint, row, place, form)).encode("utf-8", "backslashreplace"))
 
 
@@ -179,11 +185,23 @@ def _sounds(
     extra = [f"truncation {config.truncation:g}"] * (config.truncation != 1)
     extra += [f"{form.sample_rate:,} Hz"] if form.sample_rate is not None else []
     extra += [f"{form.bit_depth} bit"] if form.bit_depth is not None else []
+    if config.bars is not None:
+        extra.append(f"{config.bpm:g} BPM, {counted(config.bars, 'bar')}")
     extra += [LOOP] * config.loop
-    make = _images if config.seconds is None else _pieces
+    make = _images if config.length is None else _pieces
     for take, image, samples, settings in make(config, sampler, row, takes):
         caption = ", ".join([take.caption, *extra])
-        yield take, Sound(row.name, caption, image, samples, settings, checkpoint, config.loop)
+        found = _found_tempo(config, image, settings)
+        sound = Sound(row.name, caption, image, samples, settings, checkpoint, config.loop)
+        yield take, replace(sound, found=found, tempo=config.tempo or found)
+
+
+def _found_tempo(config: GenerateConfig, image: np.ndarray, settings: SpectrogramConfig) -> Tempo | None:
+    found = tempo_of(image, settings, loops=config.loop)
+    if found is not None and found.beats is not None:
+        # The sound is cut to the length asked, which that of its image only comes near to.
+        return replace(found, bpm=60 * found.beats / config.length)
+    return found
 
 
 Made = Iterator[tuple[Take, np.ndarray, np.ndarray, SpectrogramConfig]]
@@ -201,12 +219,13 @@ def _images(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[
 
 
 def _pieces(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[Take]) -> Made:
-    settings, seconds, rate = sampler.spectrogram, config.seconds, config.sound.sample_rate
+    settings, seconds, rate = sampler.spectrogram, config.length, config.sound.sample_rate
     ends = sampler.mixture(row.start), sampler.mixture(row.end)
     frames = int(np.ceil(seconds * settings.sample_rate / settings.hop_length))
     if config.loop:
         frames, settings = loop_settings(seconds, settings, frames_of_loops(sampler))
-    check_frames(frames, settings, f"--seconds {seconds:g}")
+    asked = f"--seconds {seconds:g}" if config.bars is None else f"--bars {config.bars}"
+    check_frames(frames, settings, asked)
     for take in takes:
         image = piece(sampler, take, *ends, frames, loops=config.loop, truncation=config.truncation)
         if config.loop:
@@ -255,7 +274,8 @@ def _write_real(
             continue
         make_folder(place)
         (samples,) = sounds_of(image[None], settings, sample_rate=form.sample_rate)
-        sound = Sound(row.name, path.stem, image, samples, settings)
+        found = tempo_of(image, settings)
+        sound = Sound(row.name, path.stem, image, samples, settings, found=found, tempo=found)
         write_sound(place, path.stem, sound, form, request)
 
 

@@ -21,6 +21,7 @@ from musicspectrogan.audio.images import (
     write_image,
 )
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode
+from musicspectrogan.audio.tempo import Tempo, tempo_of
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, safe_name
 from musicspectrogan.generation.folder import text_of
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 # How the comment in every file of these commands begins.
 OURS = "by musicspectrogan"
 INVERTED = "a spectrogram turned into sound"
+ORIGINAL = "the original, at the same loudness"
 
 
 def invert_images(
@@ -68,13 +70,9 @@ def invert_images(
         for group, target, config in zip(groups, targets, configs, strict=True):
             joined = np.concatenate([read_image(path, config)[0] for path in group], axis=1)
             make_folder(target.parent)
-            _save(
-                target,
-                sounds_of(joined[None], config, sample_rate=form.sample_rate)[0],
-                config,
-                form,
-                INVERTED,
-            )
+            (samples,) = sounds_of(joined[None], config, sample_rate=form.sample_rate)
+            rate = form.sample_rate or config.sample_rate
+            _save(target, samples, rate, form, what=INVERTED, tempo=tempo_of(joined, config))
             bar.update()
     return targets
 
@@ -144,8 +142,9 @@ def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, form: Soun
     original = resampled(samples, config.sample_rate, rate, round(len(samples) * rate / config.sample_rate))
     make_folder(output)
     write_image(output / f"{name}.png", image, config, track=audio.stem)
-    _save(restored_to, restored, config, form, INVERTED)
-    _save(original_to, finished(original, rate), config, form, "the original, at the same loudness")
+    tempo = tempo_of(image, config)
+    _save(restored_to, restored, rate, form, what=INVERTED, tempo=tempo)
+    _save(original_to, finished(original, rate), rate, form, what=ORIGINAL, tempo=tempo)
     return round_trip_error(original, restored, rate)
 
 
@@ -164,9 +163,10 @@ def refuse_foreign(path: Path) -> None:
         )
 
 
-def _save(path: Path, samples: np.ndarray, config: SpectrogramConfig, form: SoundConfig, what: str) -> None:
-    rate = form.sample_rate or config.sample_rate
-    save(path, samples, rate, bit_depth=form.bits, comment=f"{OURS} {__version__}: {what}")
+def _save(
+    path: Path, samples: np.ndarray, rate: int, form: SoundConfig, *, what: str, tempo: Tempo | None
+) -> None:
+    save(path, samples, rate, bit_depth=form.bits, tempo=tempo, comment=f"{OURS} {__version__}: {what}")
 
 
 def _all_images(paths: Sequence[Path]) -> dict[Path, Path]:

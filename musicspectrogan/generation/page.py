@@ -80,6 +80,8 @@ class PageItem:
     """Image width in frames; 0 for the settings' n_frames (continuous pieces are wider)."""
     loops: bool = False
     """Made to end where it begins: its player loops from the start."""
+    bpm: str = ""
+    """Beats per minute of the beat that was found in it; empty where there is none."""
 
 
 def write_page(
@@ -197,6 +199,7 @@ def _figure(item: PageItem, config: SpectrogramConfig, folder: Path) -> dict[str
         "caption": item.caption,
         "real": item.real,
         "loops": item.loops,
+        "bpm": item.bpm,
         "image": _link(item.image),
         "audio": _link(item.audio),
         "downloads": [(_link(name), kind) for name, kind in files],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from musicspectrogan.audio.tempo import BEATS_PER_BAR, Tempo
 from musicspectrogan.config import check_at_least
 from musicspectrogan.errors import SettingError, UserError, check_choice
 from musicspectrogan.launch import check_device
@@ -22,6 +23,7 @@ MOST_DIGITS = 18
 USUAL_COUNT = 8
 USUAL_AMOUNT = 0.3
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 3600
+SLOWEST_BPM, FASTEST_BPM = 20, 400
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,10 @@ class GenerateConfig:
     """Scale of the latents: below 1 more typical and less varied."""
     seconds: float | None = None
     """Length of one continuous piece; None for single images of some three seconds."""
+    bars: int | None = None
+    """Length in bars of four beats at --bpm, in place of seconds."""
+    bpm: float | None = None
+    """Tempo for --bars, 20 to 400: it sets the length and the files' tags; the music does not follow."""
     loop: bool = False
     """Let pieces end where they begin; not as mp3. A wav file has loop points for samplers."""
     morph: str | None = None
@@ -105,6 +111,7 @@ class GenerateConfig:
                 "seconds", f"{self.seconds} is not allowed; give {SHORTEST_SECONDS} to {LONGEST_SECONDS}"
             )
         self._refuse_what_would_be_ignored()
+        self._check_bars()
         # Its encoder puts 1,105 samples before the first and fills the last frame; few players drop these.
         if self.loop and self.sound.format == "mp3":
             raise UserError(
@@ -139,8 +146,38 @@ class GenerateConfig:
                 raise UserError(f"{first} with {second}: {why}; give one of the two")
         if self.amount is not None and self.vary is None:
             raise UserError("--amount is how far variations go; give --vary SEED too")
-        if self.seconds is None and (self.loop or self.morph is not None):
-            raise UserError("--loop and --morph are for continuous pieces; give --seconds too")
+        if self.seconds is None and self.bars is None and (self.loop or self.morph is not None):
+            raise UserError(
+                "--loop and --morph are for continuous pieces; give --seconds too, or --bpm and --bars"
+            )
+
+    def _check_bars(self) -> None:
+        """Raise UserError unless bars and tempo are both given, alone, and make a length that is allowed."""
+        given = [f"--{name}" for name in ("bpm", "bars") if getattr(self, name) is not None]
+        if given and self.seconds is not None:
+            raise UserError(
+                f"{given[0]} with --seconds: --bpm and --bars say how long a piece is; leave --seconds away, "
+                "or give it alone"
+            )
+        if len(given) == 1:
+            other = "--bars" if given[0] == "--bpm" else "--bpm"
+            raise UserError(f"{given[0]} without {other}: only both say how long it is; give {other} too")
+        if not given:
+            return
+        if not SLOWEST_BPM <= self.bpm <= FASTEST_BPM:
+            raise UserError(f"--bpm: {self.bpm:g} is not allowed; give {SLOWEST_BPM} to {FASTEST_BPM}")
+        if (most := int(LONGEST_SECONDS * self.bpm / 60 / BEATS_PER_BAR)) < self.bars or self.bars < 1:
+            raise UserError(f"--bars: {self.bars} is not allowed; at {self.bpm:g} BPM give 1 to {most}")
+
+    @property
+    def tempo(self) -> Tempo | None:
+        """The tempo at which pieces last the bars asked for; None where none are."""
+        return None if self.bars is None else Tempo(self.bpm, self.bars * BEATS_PER_BAR)
+
+    @property
+    def length(self) -> float | None:
+        """Seconds of each piece; None for single images."""
+        return self.seconds if self.tempo is None else 60 * self.tempo.beats / self.tempo.bpm
 
     @property
     def number(self) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from musicspectrogan.audio.finishing import finished, resampled
-from musicspectrogan.audio.inversion import BLOCK_BINS, invert
+from musicspectrogan.audio.finishing import finish, resampled_blocks
+from musicspectrogan.audio.inversion import BLOCK_BINS, invert, inverted_blocks
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+
+# Samples of a loop's other end beside it while it is resampled: more than the filter is long.
+RESAMPLING_REACH = 8192
 
 
 def sounds_of(
@@ -27,12 +31,28 @@ def sounds_of(
     """
     rate = sample_rate or config.sample_rate
     seconds = images.shape[2] * config.hop_length / config.sample_rate if seconds is None else seconds
-    batch = max(1, BLOCK_BINS // (images.shape[2] * (1 + config.n_fft // 2)))
     sounds = []
-    for start in range(0, len(images), batch):
-        for wave in invert(torch.from_numpy(images[start : start + batch]), config).numpy():
-            sounds.append(finished(resampled(wave, config.sample_rate, rate, round(seconds * rate)), rate))
+    for blocks in _waves(images, config):
+        samples = resampled_blocks(blocks, config.sample_rate, rate, round(seconds * rate))
+        finish(samples, rate)
+        sounds.append(samples)
     return sounds
+
+
+def _waves(images: np.ndarray, config: SpectrogramConfig) -> Iterator[Iterable[np.ndarray]]:
+    """The inverted samples of each image, block by block: of short ones a batch at a time, in one block."""
+    batch = BLOCK_BINS // (images.shape[2] * (1 + config.n_fft // 2))
+    if batch < 2:
+        for image in images:
+            yield _blocks(inverted_blocks(torch.from_numpy(image)[None], config))
+    else:
+        for start in range(0, len(images), batch):
+            for wave in invert(torch.from_numpy(images[start : start + batch]), config).numpy():
+                yield [wave]
+
+
+def _blocks(waves: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
+    return (wave[0].numpy() for wave in waves)
 
 
 def loop_settings(seconds: float, config: SpectrogramConfig, step: int = 1) -> tuple[int, SpectrogramConfig]:
@@ -63,6 +83,11 @@ def sound_of_loop(
             length asked. sample_rate: Hz; None for the settings' own.
     """
     rate = sample_rate or config.sample_rate
-    wave = invert(torch.from_numpy(image)[None], config, loops=True)[0].numpy()
-    wave = resampled(wave, config.sample_rate, rate, round(seconds * rate), loops=True)
-    return finished(wave, rate, loops=True)
+    own, length = image.shape[1] * config.hop_length, round(seconds * rate)
+    margin = -(-RESAMPLING_REACH // config.hop_length)
+    waves = inverted_blocks(torch.from_numpy(image)[None], config, loops=True, margin=margin)
+    # All of its own samples become all of the length asked; the pitch changes by as much as they differ.
+    skipped = round(margin * config.hop_length * length / own)
+    samples = resampled_blocks(_blocks(waves), own, length, length, skipped=skipped)
+    finish(samples, rate, loops=True)
+    return samples

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import audioread
 import librosa
+import mutagen
 import numpy as np
 import pytest
 import scipy.io.wavfile
@@ -16,6 +17,7 @@ import soundfile
 
 from musicspectrogan.audio import intake
 from musicspectrogan.audio.files import AudioError, is_audio, load, save
+from musicspectrogan.audio.tempo import Tempo
 from musicspectrogan.data import composer
 from musicspectrogan.errors import UserError
 
@@ -365,6 +367,59 @@ def test_saving_and_loading_gives_the_samples_back(music: np.ndarray, tmp_path: 
         assert file.comment == "made by a test"
     np.testing.assert_allclose(load(path, RATE).samples, music, atol=1.0 / 32767)
     assert [p.name for p in tmp_path.iterdir()] == ["saved.wav"]
+
+
+def tempo_told(path: Path) -> str | None:
+    """What another library reads."""
+    tags = mutagen.File(path).tags or {}
+    found = tags.get("BPM") or tags.get("TBPM")
+    return None if found is None else str(found[0])
+
+
+@pytest.mark.parametrize("comment", ["seed 1", "OggS date=0 é " * 5, ""], ids=["short", "long", "none"])
+@pytest.mark.parametrize("bpm", [120.0, 97.48, 60.0])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_other_programs_read_the_tempo(
+    music: np.ndarray, tmp_path: Path, suffix: str, bpm: float, comment: str
+) -> None:
+    tagged, plain = tmp_path / f"tagged.{suffix}", tmp_path / f"plain.{suffix}"
+    tags = {"genre": "jäzz", "comment": comment} if comment else {}
+    save(tagged, music[:-1], RATE, bit_depth=24, tempo=Tempo(bpm), **tags)
+    save(plain, music[:-1], RATE, bit_depth=24, **tags)
+    assert tempo_told(tagged) == (f"{bpm:.0f}" if suffix in ("wav", "mp3") else f"{bpm:g}")
+    assert tempo_told(plain) is None
+    np.testing.assert_array_equal(soundfile.read(tagged)[0], soundfile.read(plain)[0])
+    assert load(tagged, RATE).warning == ""
+    with soundfile.SoundFile(tagged) as file:
+        assert (file.genre, file.comment, file.date) == (tags.get("genre", ""), comment, "")
+    assert b"acid" not in tagged.read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(("loops", "kind"), [(True, "Loop"), (False, "OneShot")])
+@pytest.mark.parametrize("depth", [16, 24])
+def test_a_wav_of_whole_beats_tells_samplers_how_many(
+    music: np.ndarray, tmp_path: Path, depth: int, loops: bool, kind: str
+) -> None:
+    path = tmp_path / "x.wav"
+    save(path, music[: 3 * RATE + 1], RATE, bit_depth=depth, loops=loops, tempo=Tempo(118.5, 6), genre="jaz")
+    with soundfile.SoundFile(path) as file:
+        told = " ".join(file.extra_info.split())  # libsndfile's notes on the chunks
+    assert "Beats : 6 Meter : 4/4 Tempo : 118.500000" in told
+    assert f"({kind}," in told
+    assert tempo_told(path) == "118"  # to the even one
+    names = [name for name, _ in chunks(path.read_bytes())]
+    assert names == [b"fmt ", b"LIST", b"data", b"id3 ", b"acid", *[b"smpl"] * loops]
+
+
+@pytest.mark.parametrize("suffix", ["ogg", "flac"])
+def test_minutes_are_saved_in_every_format(suffix: str, tmp_path: Path) -> None:
+    """libvorbis takes what it is given at a time from the stack, which a minute and a half would overflow."""
+    tone = 0.3 * np.sin(2 * np.pi * 440.0 / RATE * np.arange(150 * RATE, dtype=np.float32))
+    save(tmp_path / f"x.{suffix}", tone, RATE)
+    read, _ = soundfile.read(tmp_path / f"x.{suffix}", dtype="float32")
+    assert len(read) == len(tone)
+    assert np.abs(read - tone).max() < 0.05
 
 
 RATES = {

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import gc
+import re
 import shlex
 import shutil
 import subprocess
 import weakref
 from pathlib import Path
 
+import mutagen
 import numpy as np
 import pyloudnorm
 import pytest
 import soundfile
-from conftest import command_line, environment
+import torch
+from conftest import Elements, command_line, environment
 from PIL import Image
 
 from musicspectrogan.audio.files import save
@@ -23,7 +26,9 @@ from musicspectrogan.data import composer
 from musicspectrogan.errors import UserError
 from musicspectrogan.generation import generate as generating
 from musicspectrogan.generation import invert as inverting
+from musicspectrogan.generation.genres import Row
 from musicspectrogan.generation.invert import invert_images
+from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
 from musicspectrogan.training.checkpoint import load_checkpoint, save_checkpoint
 
 GENRES = ("blues", "jazz", "metal", "rock")
@@ -202,6 +207,107 @@ def test_a_loop_repeats_without_a_seam(rate, depth, generate):
     assert b"smpl" in path.read_bytes() and b"smpl" not in real.read_bytes()
 
 
+@pytest.fixture
+def made_here(trained, tmp_path):
+    """`made_here(genre="jazz", …)`: the folder, made in this process."""
+    checkpoint, source = load_checkpoint(trained), trained / "checkpoints" / "latest.pt"
+    checkpoint.training["dataset"] = "gone"
+
+    def run(**settings: object) -> Path:
+        config = GenerateConfig(output=tmp_path / "out", **{"genre": "jazz", "count": 1} | settings)
+        return generating.generate(config, checkpoint, source, torch.device("cpu")).parent
+
+    return run
+
+
+def test_bars_choose_the_length(generate):
+    flags = ("--bpm", 97.3, "--bars", 1, "--sample-rate", 48000, "--loop")
+    folder = generate("--morph", "jazz:rock", "--count", 1, *flags)
+    path = folder / "jazz-to-rock_seed0000_97.3bpm_1bar_loop_48000hz.wav"
+    told = "seed 0, 48,000 Hz, 97.3 BPM, 1 bar, loop"
+    with soundfile.SoundFile(path) as file:
+        assert file.frames == round(4 * 60 / 97.3 * 48000)
+        assert "Beats : 4 Meter : 4/4 Tempo : 97.300003" in " ".join(file.extra_info.split())
+        assert file.comment.startswith(f"{told}, checkpoint ")
+    assert str(mutagen.File(path)["TBPM"][0]) == "97"
+    with Image.open(path.with_suffix(".png")) as image:
+        assert image.text["bpm"] == "97.3"
+    assert told in (folder / "index.html").read_text()
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_bars_are_exact_to_the_sample(loop, made_here):
+    for bpm, bars in ((120.0, 2), (133.0, 3), (399.9, 1), (20.5, 1)):
+        folder = made_here(bpm=bpm, bars=bars, loop=loop, sound=SoundConfig(format="flac"))
+        length = f"{bpm:g}bpm_{bars}bar{'s' * (bars > 1)}{'_loop' * loop}"
+        with soundfile.SoundFile(folder / f"jazz_seed0000_{length}.flac") as file:
+            assert file.frames == round(bars * 4 * 60 / bpm * 22050)
+
+
+def test_the_music_does_not_follow_the_tempo_but_each_has_a_name_of_its_own(made_here):
+    for length in ({"bpm": 120.0, "bars": 1}, {"bpm": 240.0, "bars": 2}, {"seconds": 2.0}):
+        folder = made_here(**length)
+    made = [f"jazz_seed0000_{length}.wav" for length in ("120bpm_1bar", "240bpm_2bars", "2s")]
+    assert names(folder, "wav") == made
+    sounds = [soundfile.read(folder / name)[0] for name in made]
+    assert all(np.array_equal(sounds[0], other) for other in sounds[1:])
+
+
+BEAT = np.tile(np.repeat(np.uint8([[220, 60]]), (2, 9), axis=1), (64, 60))  # at 11 frames: 117.45 BPM
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_the_beat_that_is_found_is_told_and_none_where_there_is_none(suffix, made_here, monkeypatch):
+    def drawn(sampler, take, start, end, frames, **_):
+        return BEAT[:, :frames] if take.start == (0,) else np.full((64, frames), 90, np.uint8)
+
+    monkeypatch.setattr(generating, "piece", drawn)
+    folder = made_here(count=2, seconds=20, sound=SoundConfig(format=suffix))
+    for seed, bpm in ((0, "117.5"), (1, None)):
+        path = folder / f"jazz_seed000{seed}_20s.{suffix}"
+        tags = mutagen.File(path).tags or {}
+        found = tags.get("BPM") or tags.get("TBPM")
+        told = {"flac": "117.5", "ogg": "117.5"}.get(suffix, "118") if bpm else None
+        assert (found and str(found[0])) == told
+        assert b"acid" not in path.read_bytes()
+        with Image.open(path.with_suffix(".png")) as image:
+            assert image.text.get("bpm") == image.text.get("bpm_found") == bpm
+    text = Elements((folder / "index.html").read_text()).text
+    assert text[text.index("seed 0") + 1] == "beat at 117.5 BPM"
+    assert "BPM" not in text[text.index("seed 1") + 1]
+
+
+def test_a_loops_beats_fill_it_whatever_its_length(made_here, monkeypatch):
+    """The image is nearly as long as asked; what is told are the beats over the length of the sound."""
+    monkeypatch.setattr(generating, "piece", lambda *_, **__: np.roll(BEAT[:, :176], 3, axis=1))
+    for length in ({"seconds": 8.15}, {"bpm": 117.0, "bars": 4}):
+        folder = made_here(loop=True, **length)
+    for name, bpm in (("8.15s", 60 * 16 / 8.15), ("117bpm_4bars", 117.0)):
+        with soundfile.SoundFile(folder / f"jazz_seed0000_{name}_loop.wav") as file:
+            assert re.search(r"Beats +: 16\n", file.extra_info)
+            assert float(re.search(r"Tempo +: (.*)", file.extra_info)[1]) == pytest.approx(bpm, abs=1e-4)
+    text = Elements((folder / "index.html").read_text()).text
+    assert text[text.index("seed 0, loop") + 1] == "beat at 117.79 BPM"
+    assert text[text.index("seed 0, 117 BPM, 4 bars, loop") + 1] == "beat at 117 BPM"
+
+
+def test_real_music_tells_its_beat_too(tmp_path):
+    form, config = SoundConfig(), SpectrogramConfig()
+    row = Row("jazz", {"jazz": 1.0}, {"jazz": 1.0})
+    generating._write_real(tmp_path, row, [(Path("jazz/a_000.png"), BEAT[:, :64])], config, form)
+    (path,) = tmp_path.glob("jazz/*.wav")
+    assert abs(int(str(mutagen.File(path)["TBPM"][0])) - 117) <= 1
+    with Image.open(path.with_suffix(".png")) as image:
+        assert float(image.text["bpm_found"]) == pytest.approx(117.45, rel=0.01)
+
+
+def test_invert_tells_the_beat_of_a_whole_track(tmp_path):
+    for number in range(4):
+        write_image(tmp_path / f"a_00{number}.png", BEAT[:, 64 * number :][:, :64], SpectrogramConfig())
+    (made,) = invert_images([tmp_path], tmp_path / "out", SoundConfig(format="flac"))
+    assert float(mutagen.File(made)["BPM"][0]) == pytest.approx(117.45, rel=3e-3)
+
+
 @pytest.mark.parametrize("suffix", ["flac", "ogg"])
 def test_a_loop_has_its_length_in_other_formats_too(suffix, generate):
     folder = generate("--genre", "jazz", "--count", 1, "--seconds", 4, "--loop", "--format", suffix)
@@ -292,6 +398,20 @@ def test_the_newest_run_and_its_own_folder(trained, command, tmp_path):
         (["--checkpoint", "TRAINED", "--format", "m4a"], "format: 'm4a'"),
         (["--checkpoint", "TRAINED", "--seconds", "0"], "seconds: 0"),
         (["--checkpoint", "TRAINED", "--loop"], "give --seconds too"),
+        (
+            ["--checkpoint", "TRAINED", "--bars", "4"],
+            "--bars without --bpm: only both say how long it is; give",
+        ),
+        (["--checkpoint", "TRAINED", "--bpm", "120"], "give --bars too"),
+        (["--checkpoint", "TRAINED", "--bpm", "9", "--bars", "4"], "--bpm: 9 is not allowed; give 20 to 400"),
+        (["--checkpoint", "TRAINED", "--bpm", "nan", "--bars", "4"], "--bpm: nan is not allowed"),
+        (["--checkpoint", "TRAINED", "--bpm", "120", "--bars", "0"], "at 120 BPM give 1 to 1800"),
+        (["--checkpoint", "TRAINED", "--bpm", "120", "--bars", "1801"], "--bars: 1801 is not allowed"),
+        (
+            ["--checkpoint", "TRAINED", "--seconds", "4", "--bpm", "120", "--bars", "4"],
+            "--bpm with --seconds: --bpm and --bars say how long a piece is; leave --seconds away, or",
+        ),
+        (["--checkpoint", "TRAINED", "--seconds", "4", "--bars", "4"], "--bars with --seconds: "),
         (
             ["--checkpoint", "TRAINED", "--loop", "--seconds", "4", "--format", "mp3"],
             "give --format wav, flac or",
