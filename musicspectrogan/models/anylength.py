@@ -108,10 +108,11 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images (B, K, H, W), labels (B,) -> logits (B,); positive means real, of that genre and of one piece.
+    """images (B, K, H, W), labels (B,) -> logits (K * B,); positive means real, of that genre and of one piece.
 
-    The sum of two verdicts: on the first window in all detail, and where there are two, on whether both are
-    of one piece. Windows are drawn alike, so that what is learned from the first holds for the second.
+    The first B judge the first window in all detail; where there are two, B more judge whether both are of one
+    piece. Windows are drawn alike, so that what is learned from the first holds for the second. These are no
+    sums, in which a sure verdict on the pair would leave the window nothing to learn.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -120,9 +121,9 @@ class Discriminator(nn.Module):
         self.pair = PairDiscriminator(config) if config.pairs else None
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Logits (B,)."""
+        """Logits (K * B,)."""
         logits = self.window(images[:, :1], labels)
-        return logits + self.pair(images, labels) if self.pair else logits
+        return torch.cat([logits, self.pair(images, labels)]) if self.pair else logits
 
 
 class PairDiscriminator(nn.Module):

@@ -88,7 +88,7 @@ def check_networks(
         _check_frames(what, generator, mixtures)
     with blamed_on_plugin(models, f"{what}: its Discriminator"):
         logits = discriminator(images, labels)
-    _check_tensor(f"{what}: its Discriminator", logits, (CHECKED_IMAGES,), "logits (B,)")
+    _check_tensor(f"{what}: its Discriminator", logits, (CHECKED_IMAGES * model.n_windows,), "logits (B,)")
     with blamed_on_plugin(models, f"{what}: its gradients"):
         logits.sum().backward()
     for name, network in (("Generator", generator), ("Discriminator", discriminator)):

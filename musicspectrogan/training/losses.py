@@ -72,7 +72,7 @@ def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
     arXiv:1801.04406, equation 9; without its factor gamma / 2.
 
     Args:
-        logits: (B,), each of the image at the same place.
+        logits: (B,) or a multiple, each of the image at the same place of its B.
         images: (B, ...), which require gradients; the logits were computed from them.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
