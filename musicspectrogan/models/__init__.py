@@ -6,8 +6,8 @@ knows), and the classes `Generator` and `Discriminator`, each built from a `Mode
     generator(latents (B, Z) float, labels (B,) int64) -> images (B, K, H, W) in [-1, 1]
     discriminator(images (B, K, H, W), labels (B,) int64) -> logits (K * B,)
 
-K is 1, and with `pairs` 2: two windows of one track or piece, of which the first is shown, and two verdicts on
-them, all B of a kind together. Z is `ModelConfig.latent_dim`, or what a generator has as its own attribute
+K is 1, and with `pairs` 2: two windows of one track or piece, of which the first is shown, and two verdicts
+on them, all B of a kind together. Z is `ModelConfig.latent_dim`, or what a generator has as its own attribute
 `latent_dim`.
 
 A generator that is made for any length also draws pieces from a style and a sequence of cells:

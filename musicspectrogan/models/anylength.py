@@ -110,8 +110,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """images (B, K, H, W), labels (B,) -> logits (K * B,); positive means real and of that genre.
 
-    The first B judge the first window in all detail. Where there are two, B more judge whether both are of one
-    piece. Windows are drawn alike, so that what is learned from the first holds for the second. The two are
+    The first B judge the first window in all detail. Where there are two, B more judge whether both are of
+    one piece. Windows are drawn alike: what is learned from the first holds for the second. The two are
     not added: a sure verdict on the pair would leave the window nothing to learn.
     """
 
