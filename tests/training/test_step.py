@@ -87,23 +87,22 @@ def plain_relativistic_steps(generator, discriminator, batches):
     return told
 
 
-def some_batches(count, device="cpu", size=64, draws=0):
+def some_batches(count, device="cpu", size=64, draws=0, latent_dim=LATENT, n_windows=1):
     draw = torch.Generator().manual_seed(1)
     for _ in range(count):
-        images = torch.rand(BATCH, 1, size, size, generator=draw) * 2 - 1
-        latents = torch.randn(BATCH, LATENT, generator=draw)
+        images = torch.rand(BATCH, n_windows, size, size, generator=draw) * 2 - 1
+        latents = torch.randn(BATCH, latent_dim, generator=draw)
         uniform = torch.rand(VIEWS, BATCH, draws, generator=draw)
         labels = torch.arange(BATCH, device=device) % 2
         yield images.to(device), labels, latents.to(device), uniform.to(device)
 
 
-def assert_equal_steps(gan, loss, batches, reference, **options):
+def assert_equal_steps(gan, loss, batches, reference, pairs=False, **options):
     """Our steps on fresh networks, and those of `reference` on equal ones, tell and learn the same."""
     torch.manual_seed(0)
+    model = ModelConfig(64, 8, LATENT, 2, pairs=pairs)
     # Both in one layout: another one's rounding, which Adam makes large, would hide what a test is to see.
-    networks = [
-        n.to(memory_format=torch.channels_last) for n in models.build(gan, ModelConfig(64, 8, LATENT, 2))
-    ]
+    networks = [n.to(memory_format=torch.channels_last) for n in models.build(gan, model)]
     ours = [copy.deepcopy(network) for network in networks]
     step = AdversarialStep(*ours, LOSSES[loss], **ADAM, **options)
     told = [{name: value.item() for name, value in step(*batch).items()} for batch in batches]
@@ -120,7 +119,15 @@ def assert_equal_steps(gan, loss, batches, reference, **options):
 
 @pytest.mark.parametrize("gan", models.names())
 def test_three_steps_equal_the_plain_loop(gan):
-    assert_equal_steps(gan, "bce", list(some_batches(3)), plain_steps)
+    latent_dim = models.build(gan, ModelConfig(64, 8, LATENT, 2))[0].latent_dim
+    assert_equal_steps(gan, "bce", list(some_batches(3, latent_dim=latent_dim)), plain_steps)
+
+
+def test_three_steps_on_pairs_equal_the_plain_loop():
+    """With two verdicts on each pair, which both count."""
+    latent_dim = models.build("anylength", ModelConfig(64, 8, LATENT, 2, pairs=True))[0].latent_dim
+    batches = list(some_batches(3, latent_dim=latent_dim, n_windows=2))
+    assert_equal_steps("anylength", "relativistic", batches, plain_relativistic_steps, pairs=True)
 
 
 @pytest.mark.parametrize("gan", ["cgan", "projection"])
