@@ -87,7 +87,7 @@ def plain_relativistic_steps(generator, discriminator, batches):
     return told
 
 
-def some_batches(count, device="cpu", size=64, draws=0, latent_dim=LATENT, n_windows=1):
+def some_batches(count, device="cpu", size=64, draws=0, *, latent_dim=LATENT, n_windows=1):
     draw = torch.Generator().manual_seed(1)
     for _ in range(count):
         images = torch.rand(BATCH, n_windows, size, size, generator=draw) * 2 - 1
