@@ -4,11 +4,13 @@
     python benchmarks/recipes.py measure --dataset DIR --name gtzan --output RUNS --rows classic best
     python benchmarks/recipes.py table
     python benchmarks/recipes.py picture --runs RUN... --output PNG
+    python benchmarks/recipes.py strips --runs before after --output PNG
 
 `measure` trains each row for the same number of images, going on where an earlier call was stopped, judges
 its best checkpoint, and files the figures in docs/recipes.csv and the curve by the validation tracks in
 docs/recipes-curves.csv. `table` prints all of that in Markdown and draws docs/recipes-curves.png; `picture`
-shows samples of several runs at their best side by side.
+shows samples of several runs at their best side by side, `strips` 30 s of each genre below each other, under
+the names of the runs' folders. Their sound is what `generate --seeds 0 --seconds 30 --format mp3` makes.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from PIL import Image
 from musicspectrogan.data.grids import draw_grid
 from musicspectrogan.evaluation.report import MEASURES
 from musicspectrogan.filesystem import write_text
+from musicspectrogan.generation.pieces import piece
 from musicspectrogan.generation.sampler import Sampler
+from musicspectrogan.generation.takes import take_of
 from musicspectrogan.training.checkpoint import load_checkpoint
 
 FIGURES = PROJECT / "docs" / "recipes.csv"
@@ -210,10 +214,24 @@ def picture(runs: list[Path], path: Path) -> None:
     whole.save(path)
 
 
+def strips(runs: list[Path], path: Path) -> None:
+    """Half a minute of each genre from each run's best checkpoint."""
+    samplers = {run.name: Sampler(load_checkpoint(run / "checkpoints" / "best.pt")) for run in runs}
+    settings = next(iter(samplers.values())).spectrogram
+    seconds = settings.hop_length / settings.sample_rate
+    drawn = {}
+    for genre in next(iter(samplers.values())).genres:
+        for name, sampler in samplers.items():
+            ends = [sampler.mixture({genre: 1.0})] * 2
+            strip = piece(sampler, take_of(0), *ends, round(30 / seconds), loops=False, truncation=1.0)
+            drawn[f"{genre}, {name}"] = strip[None]
+    draw_grid(list(drawn.values()), list(drawn), seconds_a_column=seconds).save(path)
+
+
 def main() -> None:
     """Measure some rows, or show what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=("measure", "table", "picture"))
+    parser.add_argument("what", choices=("measure", "table", "picture", "strips"))
     parser.add_argument("--dataset", type=Path, help="folder made by preprocess.py")
     parser.add_argument("--name", help="what the table calls it")
     parser.add_argument("--output", type=Path, help="folder for the runs, or the picture")
@@ -227,6 +245,8 @@ def main() -> None:
         return table()
     if arguments.what == "picture":
         return picture(arguments.runs, arguments.output)
+    if arguments.what == "strips":
+        return strips(arguments.runs, arguments.output)
     for row in arguments.rows:
         measure(arguments, row)
 

@@ -70,7 +70,9 @@ def _draw_axis(
     for number in range(math.ceil(seconds / step)):
         x = left + number * step / seconds_a_pixel
         draw.line((x, top, x, top + TICK), fill=TEXT)
-        draw.text((x, top + TICK + GAP), f"{number * step:g} s", fill=TEXT, font=font, anchor="lt")
+        text = f"{number * step:g} s"
+        start = min(x, left + length - font.getlength(text))  # the last one is not to be cut off
+        draw.text((start, top + TICK + GAP), text, fill=TEXT, font=font, anchor="lt")
 
 
 def save_grid(

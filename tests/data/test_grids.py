@@ -38,6 +38,15 @@ def test_a_time_axis_has_a_tick_every_two_seconds_of_fifteen():
     assert ticks_of(320, 1024 / 22050) == pytest.approx(expected, abs=0.5)
 
 
+def test_the_last_number_of_a_time_axis_is_whole():
+    """A tick of 30 s at the very end."""
+    sheet = np.asarray(draw_grid([np.zeros((1, 64, 646), np.uint8)], seconds_a_column=1024 / 22050))
+    assert ticks_of(646, 1024 / 22050)[-1] == pytest.approx(646, abs=0.5)
+    numbers = sheet[-AXIS + 7 :]
+    assert (numbers[:, -GAP:] == BACKGROUND).all()
+    assert (numbers[:, -60:-GAP] == TEXT).any()
+
+
 @pytest.mark.parametrize("seconds", [0.003, 0.1, 1.0, 7.0, 10.0, 14.86, 99.0, 3600.0])
 def test_a_time_axis_has_a_handful_of_ticks_at_round_seconds(seconds):
     ticks = ticks_of(1000, seconds / 1000)
