@@ -211,3 +211,11 @@ def test_a_beat_that_does_not_hold_and_one_that_is_the_same_everywhere():
     assert of_pieces({}, tempo_stability=1.0, shared_tempo=1.0).endswith(
         "; two pieces of a genre have the same beat in 100 % of cases (real music: 30 %)."
     )
+
+
+def test_no_verdict_on_pieces_by_too_few_tracks():
+    report = report_of((2.5, 1.9), (2.6, 3.8), tracks=10)
+    report.settings["seconds"] = 9.0
+    assert verdict(report).startswith(
+        "No verdict: the 10 test tracks are too few; by them these pieces of 9 s may be anything from as good"
+    )
