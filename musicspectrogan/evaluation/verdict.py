@@ -23,7 +23,7 @@ def verdict(report: Report) -> str:
     """
     figures, tracks = _distances(report), _tracks(report)
     if all(map(_is_vague, figures.values())):
-        return f"{_no_verdict(figures.values(), tracks)}{_tricks(report)}{_structure(report)}."
+        return f"{_no_verdict(figures.values(), report)}{_tricks(report)}{_structure(report)}."
     farther = any(map(_is_farther, figures.values()))
     parts = []
     for number, (kind, figure) in enumerate(figures.items()):
@@ -48,7 +48,7 @@ def comparison_verdict(names: Sequence[str], reports: Sequence[Report]) -> str:
     found, tracks = [_distances(report) for report in reports], _tracks(reports[0])
     kinds = [kind for kind in SEEN_BY if all(kind in f and not _is_vague(f[kind]) for f in found)]
     if not kinds:
-        return f"{_no_verdict([figure for figures in found for figure in figures.values()], tracks)}."
+        return f"{_no_verdict([figure for figures in found for figure in figures.values()], reports[0])}."
     best, clear, parts = set(), False, []
     for number, kind in enumerate(kinds):
         ratios = {name: figures[kind].ratio for name, figures in zip(names, found, strict=True)}
@@ -175,13 +175,13 @@ def _tricks(report: Report) -> str:
     return told
 
 
-def _no_verdict(figures: Collection[Figure], tracks: str) -> str:
+def _no_verdict(figures: Collection[Figure], report: Report) -> str:
     if not figures:
         return "No verdict: no Fréchet distance could be taken beside real music's own"
     most = _times(max(_high(figure.ratio) for figure in figures))
     return (
-        f"No verdict: {tracks} are too few; by them these samples may be anything from as good as real music "
-        f"to {most} times as far from it"
+        f"No verdict: {_tracks(report)} are too few; by them {_judged(report)} may be anything from as good "
+        f"as real music to {most} times as far from it"
     )
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.evaluation import evaluate as evaluating
 from musicspectrogan.evaluation import pictures
-from musicspectrogan.evaluation.evidence import Cloud, Curves, Evidence, Twin
+from musicspectrogan.evaluation.evidence import Cloud, Curves, Evidence, Strip, Twin
 from musicspectrogan.evaluation.page import write_comparison, write_page
 from musicspectrogan.evaluation.report import MEASURES, Figure, Report
 from musicspectrogan.evaluation.resampling import Estimate
@@ -369,3 +369,57 @@ def test_figures_are_written_before_a_page_that_fails(tmp_path, monkeypatch):
     assert seen == [True] and outcome.page is None
     assert json.loads((tmp_path / "out.json").read_text())["figures"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json"]
+
+
+# Pieces
+
+
+def report_of_pieces(*seconds: int) -> Report:
+    report = report_of()
+    report.figures += [
+        Figure(f"coherence_{lag}s", kind, None, Estimate(0.3 + lag / 50, 0.02), Estimate(0.6, 0.04))
+        for lag in seconds
+        for kind in ("classifier", "untrained")
+    ]
+    report.figures.append(Figure("tempo_stability", "", None, Estimate(0.625, 0.081), Estimate(0.9, 0.05)))
+    return report
+
+
+def test_pieces_are_shown_beside_real_tracks(tmp_path):
+    rng = np.random.default_rng(0)
+    real, fake = (rng.integers(0, 256, (64, 64 * count), dtype=np.uint8) for count in (3, 5))
+    strips = [Strip(genre, real, fake) for genre in (HOSTILE, "")]
+    elements = PageElements(
+        page_of(tmp_path, report_of_pieces(3, 12), replace(evidence_of(GENRES), strips=strips))
+    )
+    assert {"How pieces hang together", "0.625 ± 0.081", "0.360 ± 0.020", HOSTILE} <= set(elements.text)
+    found = [
+        (alt, picture)
+        for alt, picture in elements.pictures
+        if alt.startswith(("Chart: coh", "Spectrogram: "))
+    ]
+    assert [alt for alt, _ in found] == [
+        "Chart: coherence by classifier features", "Chart: coherence by untrained features",
+        f"Spectrogram: {HOSTILE}, real track", f"Spectrogram: {HOSTILE}, generated piece",
+        "Spectrogram: real track", "Spectrogram: generated piece",
+    ]  # fmt: skip
+    assert [picture.size for _, picture in found[2:]] == [(192, 64), (320, 64)] * 2
+    shown = found[3][1].convert("RGB")
+    black, white = (np.argwhere(fake == level)[0] for level in (0, 255))
+    assert shown.getpixel((int(black[1]), int(black[0]))) == (0, 0, 3)
+    assert sum(shown.getpixel((int(white[1]), int(white[0])))) > 600
+
+
+def test_the_coherence_of_several_runs_is_in_one_chart(tmp_path):
+    """Also where one of them has fewer lags, or none."""
+    path = tmp_path / "comparison.html"
+    write_comparison(path, ["$a$", "b", "c"], [report_of_pieces(3), report_of(), report_of_pieces(3, 6)])
+    alts = [alt for alt, _ in PageElements(path.read_text(encoding="utf-8")).pictures]
+    assert alts.count("Chart: coherence by untrained features") == 1
+    write_comparison(path, ["a", "b"], [report_of(), report_of()])
+    assert "How pieces hang together" not in path.read_text(encoding="utf-8")
+
+
+def test_large_strips_are_shrunk():
+    strip = np.zeros((256, 512), np.uint8)
+    assert Image.open(io.BytesIO(pictures.draw_strip(strip))).size == (256, 128)

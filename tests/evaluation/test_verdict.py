@@ -154,3 +154,68 @@ def test_a_comparison_by_too_few_tracks():
         ["a", "b"], [report_of((2.5, 1.9), (2.6, 3.7)), report_of((2.5, 1.9), (2.4, 0.2))]
     )
     assert said.startswith("No verdict: the 40 test tracks are too few; ")
+
+
+def of_pieces(coherence: dict[tuple[int, str], float], *, half_width: float = 0.05, **shares: float) -> str:
+    """The verdict on pieces far from real music, whose own coherence is 0.65, and shares 0.9 and 0.3."""
+    figures = {
+        (f"coherence_{seconds}s", kind): (Estimate(value, half_width), Estimate(0.65, 0.05))
+        for (seconds, kind), value in coherence.items()
+    }
+    for name, theirs in (("tempo_stability", 0.9), ("shared_tempo", 0.3)):
+        if name in shares:
+            figures[name, ""] = (Estimate(shares[name], half_width), Estimate(theirs, 0.05))
+    report = report_of(shares=figures)
+    report.settings["seconds"] = 30.0
+    return verdict(report)
+
+
+def by_both(*values: float) -> dict[tuple[int, str], float]:
+    """Coherence at 3, 6, 12 s, the same by both kinds of features."""
+    pairs = zip((3, 6, 12), values, strict=False)
+    return {(lag, kind): value for lag, value in pairs for kind in ("classifier", "untrained")}
+
+
+def test_pieces_that_lose_their_thread():
+    said = of_pieces(by_both(0.6, 0.9, 1.02))
+    assert said.startswith("By the Fréchet distance these pieces of 30 s are 6.0 times as far from")
+    assert said.endswith(
+        "; they lose their thread: 12 s apart, two moments of a piece are 1.02 times as unlike as two of "
+        "different pieces (real music: 0.65)."
+    )
+
+
+def test_monotonous_pieces():
+    assert of_pieces(by_both(0.5, 0.4, 0.45)).endswith(
+        "; they are monotonous: 6 s apart, two moments of a piece are 0.40 times as unlike as two of "
+        "different pieces (real music: 0.65)."
+    )
+
+
+def test_coherence_is_not_told_where_it_may_be_chance_or_one_kind_of_features_disagrees():
+    plain = of_pieces({})
+    assert of_pieces(by_both(0.7, 0.6, 0.66)) == plain
+    assert of_pieces(by_both(1.0, 1.0, 1.0), half_width=0.4) == plain
+    apart = {(12, "classifier"): 1.0, (12, "untrained"): 0.65}
+    assert of_pieces(apart) == plain
+    assert of_pieces(apart | {(12, "untrained"): 0.3}) == plain
+    # The nearer of both to real music is told.
+    assert "1.00 times as unlike" in of_pieces(apart | {(12, "untrained"): 1.3})
+
+
+def test_a_beat_that_does_not_hold_and_one_that_is_the_same_everywhere():
+    assert of_pieces({}, tempo_stability=0.95, shared_tempo=0.2) == of_pieces({})
+    assert of_pieces({}, tempo_stability=0.6).endswith(
+        "; the beat holds in 60 % of the pieces (real music: 90 %)."
+    )
+    assert of_pieces({}, tempo_stability=1.0, shared_tempo=1.0).endswith(
+        "; two pieces of a genre have the same beat in 100 % of cases (real music: 30 %)."
+    )
+
+
+def test_no_verdict_on_pieces_by_too_few_tracks():
+    report = report_of((2.5, 1.9), (2.6, 3.8), tracks=10)
+    report.settings["seconds"] = 9.0
+    assert verdict(report).startswith(
+        "No verdict: the 10 test tracks are too few; by them these pieces of 9 s may be anything from as good"
+    )
