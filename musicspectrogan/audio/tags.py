@@ -5,6 +5,7 @@ libsndfile can write some of it, but soundfile has no way to ask for it.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Mapping
@@ -111,7 +112,9 @@ def name_tempo(path: Path, tempo: Tempo) -> None:
     with open(path, "r+b") as file:
         data = file.read(COMMENTS_BYTES)
         wanted = f"{PLACEHOLDER}={placeholder(tempo)[PLACEHOLDER]}".encode()
-        at = data.lower().index(struct.pack("<I", len(wanted)) + wanted) + 4
+        at = data.lower().find(struct.pack("<I", len(wanted)) + wanted) + 4
+        if at < 4:  # libsndfile has written less than it says
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         data = data[:at] + f"BPM={tempo}".encode() + data[at + len(wanted) :]
         if data[:4] == b"OggS":
             data = _with_checksum(data, at)

@@ -210,8 +210,9 @@ def test_a_loop_repeats_without_a_seam(rate, depth, generate):
 @pytest.fixture
 def made_here(trained, tmp_path):
     """`made_here(genre="jazz", …)`: the folder, made in this process."""
-    checkpoint, source = load_checkpoint(trained), trained / "checkpoints" / "latest.pt"
+    checkpoint, source = load_checkpoint(trained), tmp_path / "x.pt"
     checkpoint.training["dataset"] = "gone"
+    save_checkpoint(checkpoint, source)
 
     def run(**settings: object) -> Path:
         config = GenerateConfig(output=tmp_path / "out", **{"genre": "jazz", "count": 1} | settings)

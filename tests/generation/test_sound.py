@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from musicspectrogan.audio import inversion
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
@@ -66,3 +67,37 @@ def test_the_sound_does_not_depend_on_the_blocks(rate, loops, monkeypatch):
     for module in (inversion, sound):
         monkeypatch.setattr(module, "BLOCK_BINS", 100 * 257)
     assert np.array_equal(made(), whole)
+
+
+def rank_of_join(values: np.ndarray) -> float:
+    """Which part of the values is below the first, which is that of the join."""
+    return float((values < values[0]).mean() + 0.5 * (values == values[0]).mean())
+
+
+def changes(samples: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """The jump from the sample before, and the change of the spectrum, where each frame lies: (T,) each."""
+    places = np.round(np.arange(frames) * len(samples) / frames).astype(int)
+    jumps = np.abs(samples - np.roll(samples, 1))[places]
+    around = np.pad(samples, 512, mode="wrap")
+    before, after = (
+        np.log(np.abs(np.fft.rfft(around[places[:, None] + at + np.arange(512)] * np.hanning(512))) + 1e-3)
+        for at in (128, 384)
+    )
+    return jumps, np.abs(after - before).mean(axis=1)
+
+
+def test_the_join_of_loops_cannot_be_told_from_other_places():
+    """Over 50 loops its jump and its spectral flux rank as chance has it; a piece's ends do not meet."""
+    rng = np.random.default_rng(0)
+    ranks = {"loops": [], "pieces": []}
+    for number, seconds in enumerate(rng.uniform(0.7, 1.4, 50)):
+        frames, looping = loop_settings(seconds, CONFIG)
+        image = rng.integers(60, 255, (CONFIG.n_mels, frames), dtype=np.uint8)
+        loop = sound_of_loop(image, looping, seconds)
+        ranks["loops"].append([rank_of_join(values) for values in changes(loop, frames)])
+        if number < 20:
+            (piece,) = sounds_of(image[None], CONFIG, seconds=seconds)
+            ranks["pieces"].append([rank_of_join(values) for values in changes(piece, frames)])
+    chance = {kind: scipy.stats.kstest(np.array(found), "uniform").pvalue for kind, found in ranks.items()}
+    assert (chance["loops"] > 0.01).all()
+    assert (chance["pieces"] < 1e-3).all()
