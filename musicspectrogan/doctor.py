@@ -58,7 +58,6 @@ CLASSIC = TrainingConfig(gan="cgan", width=WIDTH)
 BEST = TrainingConfig(
     gan="anylength",
     latent_dim=64,
-    pairs=True,
     minibatch_deviation=True,
     loss="relativistic",
     r1=1.0,

@@ -27,7 +27,7 @@ CONDITIONAL = True
 OPTIONS = (*projection.OPTIONS, "pairs")
 
 # Numbers for each cell that are used as they are; and, as a part of the style's, those that are smoothed.
-FAST, SLOW_SHARE = 16, 1 / 8
+FAST, SLOW_SHARE = 16, 1 / 4
 # Cells over which these are smoothed, an odd number: 25 s, after which nothing is left of what they were.
 DRIFT = 33
 # Cells on each side that the convolutions of a cell's frames reach to.
