@@ -865,20 +865,21 @@ def test_instruments_do_not_judge_the_tracks_that_they_were_fitted_to(yardstick,
 
 def test_windows_of_a_piece_are_drawn_together_wherever_they_are_compared(yardstick, fresh, monkeypatch):
     """They lie in several blocks, and a set of 24 pieces is not one of 120 independent images."""
-    drawn = resampling.clip_weights
+    given = []
 
-    def of_samples_alone(images: ImageSet, rng: np.random.Generator) -> np.ndarray:
-        return np.ones(len(images)) if len(images) == len(yardstick.held_out) else drawn(images, rng)
+    def recorded(figures, *sets: ImageSet, rng: np.random.Generator) -> dict[str, resampling.Estimate]:
+        given.append([[clip for clip in np.unique(images.clips) if clip >= 1000] for images in sets])
+        return resampling.estimate(figures, *sets, rng=rng)
 
-    monkeypatch.setattr(resampling, "clip_weights", of_samples_alone)
-    loops = np.concatenate([images[[0] * 5] for _, images in tracks_in(fresh)])
-    labels, clips = np.repeat(np.repeat(np.arange(3), 8), 5), np.repeat(np.arange(24), 5)
-    half_widths = []
-    for of_clips in (clips, np.arange(120)):
-        with hurried(steps=2):
-            one = Judge(Subject(ImageSet(loops, labels, of_clips), True, {}), yardstick, 0).report()
-        half_widths.append([one.find("frechet", kind).value.half_width for kind in KINDS])
-    assert (np.array(half_widths[0]) > 1.5 * np.array(half_widths[1])).all(), half_widths
+    monkeypatch.setattr(judge, "estimate", recorded)
+    windows = np.concatenate([images for _, images in tracks_in(fresh)])
+    labels, clips = np.repeat(np.repeat(np.arange(3), 8), 5), np.repeat(1000 + np.arange(24), 5)
+    with hurried(steps=2):
+        report = Judge(Subject(ImageSet(windows, labels, clips), True, {}), yardstick, 0).report()
+    assert report.settings["compared_at"] == 45  # two blocks of 120 windows
+    drawn = [[clips for clips in of_sets if clips] for of_sets in given]
+    assert max(map(len, drawn)) == 1
+    assert sum(map(len, drawn)) >= 2 + 3  # distances by both kinds, and what needs no features
 
 
 def test_of_pieces_of_one_image_nothing_is_said_of_coherence(yardstick, fresh, tmp_path):
