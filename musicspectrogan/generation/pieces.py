@@ -9,6 +9,7 @@ from torch import Tensor
 from musicspectrogan.generation.blending import blended
 from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.generation.takes import Take
+from musicspectrogan.models.anylength import BAR
 
 # Cells drawn at once: bounds memory.
 BLOCK = 64
@@ -28,7 +29,12 @@ def piece(
         return blended(sampler, take, start, end, frames, loops=loops, truncation=truncation)
     generator = sampler.generator
     count = -(-frames // generator.cell_frames)
-    style = sampler.latent(take)[: generator.style_dim]
+    latent = sampler.latent(take)
+    style = latent[: generator.style_dim] * truncation
+    tempo = generator.beats_in_cell(style[None].double()).item()
+    if loops:  # whole bars
+        tempo = BAR * max(1, round(tempo * count / BAR)) / count
+    phase = BAR * torch.special.ndtr(latent[-2].double())
     position = torch.linspace(0, 1, count)
     if loops:  # there and back
         position = 1.0 - (2.0 * torch.arange(count) / count - 1.0).abs()
@@ -36,10 +42,11 @@ def piece(
     for first in range(0, count, BLOCK):
         last = min(first + BLOCK, count)
         cells = torch.arange(first - generator.context, last + generator.context)
+        beats = phase + tempo * torch.arange(first - generator.context, last + generator.context + 1)
         cells = cells % count if loops else cells
         sequence = torch.stack([sampler.cell(take, cell) for cell in cells.tolist()], dim=1)
         genres = start + position[cells.clamp(0, count - 1), None] * (end - start)
-        blocks.append(sampler.frames(style * truncation, sequence * truncation, genres.T))
+        blocks.append(sampler.frames(style, sequence * truncation, genres.T, beats))
     return np.concatenate(blocks, axis=1)[:, :frames]
 
 

@@ -82,7 +82,7 @@ class Sampler:
 
     @torch.no_grad()
     @repeatable()
-    def frames(self, style: Tensor, sequence: Tensor, genres: Tensor) -> np.ndarray:
+    def frames(self, style: Tensor, sequence: Tensor, genres: Tensor, beats: Tensor) -> np.ndarray:
         """Grey levels uint8 (n_mels, T) of a part of a piece, as `generator.frames` draws them.
 
         In float64, of which no rounding is left in a grey level: a part is the same, whatever else is drawn.
@@ -92,7 +92,7 @@ class Sampler:
             sequence: (cell_dim, N).
             genres: mixtures (n_genres, N).
         """
-        given = (part[None].to(self.device, self._precision) for part in (style, sequence, genres))
+        given = (part[None].to(self.device, self._precision) for part in (style, sequence, genres, beats))
         return as_pixels(self._precise.frames(*given))[0]
 
     @cached_property

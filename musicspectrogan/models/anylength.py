@@ -32,6 +32,11 @@ FAST, SLOW_SHARE = 16, 1 / 4
 DRIFT = 33
 # Cells on each side that the convolutions of a cell's frames reach to.
 REACH = 2
+# Beats in a cell where the tempo's number is 0, 113 a minute at the usual settings, and octaves for each unit of it.
+BEATS, OCTAVES = 1.4, 0.4
+# Oscillations in a beat: of a bar, half a bar, a beat, a half and a quarter of one.
+OSCILLATIONS = (0.25, 0.5, 1.0, 2.0, 4.0)
+BAR = 4
 # Steps in time, and layers, of the discriminator of pairs.
 PAIR_FRAMES, PAIR_LAYERS = 16, 3
 
@@ -56,7 +61,7 @@ class Generator(nn.Module):
         self.cell_frames = config.image_size // INNERMOST
         # A window begins anywhere in a cell, so that it takes one more than an image has.
         self.window_cells = INNERMOST + 1 + 2 * self.context
-        self.latent_dim = self.style_dim + self.n_windows * (self.cell_dim * self.window_cells + 1)
+        self.latent_dim = self.style_dim + self.n_windows * (self.cell_dim * self.window_cells + 2)
         channels = channels_outwards(config.width, config.image_size)
         self.begin = nn.Conv1d(FAST, channels[0] * INNERMOST, 3, bias=False)
         self.layers = nn.ModuleList(
@@ -64,7 +69,8 @@ class Generator(nn.Module):
             for inner, outer in itertools.pairwise(channels)
         )
         self.norms = nn.ModuleList(
-            StyledBatchNorm(count, config.n_genres, self.style_dim + self.slow_dim) for count in channels
+            StyledBatchNorm(count, config.n_genres, self.style_dim + self.slow_dim, 2 * len(OSCILLATIONS))
+            for count in channels
         )
         self.to_image = upsampling(config.upsampling, channels[-1], 1, padded_in_time=False)
         self.apply(initialise_as_dcgan)
@@ -78,22 +84,29 @@ class Generator(nn.Module):
         style, windows = latents[:, : self.style_dim], latents[:, self.style_dim :]
         windows = windows.reshape(len(latents) * self.n_windows, -1)
         style, genres = (part.repeat_interleave(self.n_windows, dim=0) for part in (style, genres))
-        sequence = windows[:, :-1].unflatten(1, (self.cell_dim, self.window_cells))
-        frames = self.frames(style, sequence, genres)
+        sequence = windows[:, :-2].unflatten(1, (self.cell_dim, self.window_cells))
         # The rank of a normal number among all of them is uniform in [0, 1].
-        start = (torch.special.ndtr(windows[:, -1:]) * self.cell_frames).long()
+        phase, place = torch.special.ndtr(windows[:, -2:]).split(1, dim=1)
+        edges = torch.arange(self.window_cells + 1, device=style.device)
+        frames = self.frames(style, sequence, genres, BAR * phase + self.beats_in_cell(style) * edges)
+        start = (place * self.cell_frames).long()
         start = start.clamp(max=self.cell_frames - 1)  # rounded, a rank may be 1
         columns = start + torch.arange(self.image_size, device=start.device)
         cut = frames.gather(3, columns[:, None, None, :].expand(-1, 1, self.image_size, -1))
         return cut.view(len(latents), self.n_windows, self.image_size, self.image_size)
 
-    def frames(self, style: Tensor, sequence: Tensor, genres: Tensor) -> Tensor:
+    def beats_in_cell(self, style: Tensor) -> Tensor:
+        """The tempo (B, 1) of a style (B, style_dim): its first number."""
+        return BEATS * 2.0 ** (OCTAVES * style[:, :1])
+
+    def frames(self, style: Tensor, sequence: Tensor, genres: Tensor, beats: Tensor) -> Tensor:
         """Frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1] of a piece, or of a part of one.
 
         Args:
             style: (B, style_dim), standard normal.
             sequence: (B, cell_dim, N), standard normal; of the N cells those between the contexts are drawn.
             genres: mixtures (B, n_genres, N).
+            beats: (B, N + 1), counted from the beginning of some bar up to where each cell begins and the last ends.
         """
         slow = sequence[:, FAST:]
         slow = F.conv1d(slow, self.smooth.to(slow.dtype).expand(self.slow_dim, 1, -1), groups=self.slow_dim)
@@ -101,10 +114,23 @@ class Generator(nn.Module):
         features = self.begin(fast).unflatten(1, (-1, INNERMOST))
         genres, slow = genres[:, :, 1:-1], slow[:, :, 1:-1]
         style = torch.cat([style[:, :, None].expand(-1, -1, slow.shape[2]), slow], dim=1)
-        features = F.relu(self.norms[0](features, genres, style, 1))
+        beats = beats[:, DRIFT // 2 + 1 : -(DRIFT // 2) - 1]
+        features = F.relu(self.norms[0](features, genres, style, clock(beats, 1)))
         for level, (layer, norm) in enumerate(zip(self.layers, self.norms[1:], strict=True), 1):
-            features = F.relu(norm(layer(features), genres, style, 2**level))
+            features = F.relu(norm(layer(features), genres, style, clock(beats, 2**level)))
         return torch.tanh(self.to_image(features))[..., 1:-1]
+
+
+def clock(beats: Tensor, cell_frames: int) -> Tensor:
+    """Oscillations (B, 2 * len(OSCILLATIONS), M * cell_frames) in the middle of each frame.
+
+    Args:
+        beats: (B, M + 1), up to where each cell begins and the last ends.
+    """
+    middles = (torch.arange(cell_frames, device=beats.device) + 0.5) / cell_frames
+    at = (beats[:, :-1, None] + beats.diff(dim=1)[:, :, None] * middles).flatten(1)
+    angles = 2 * torch.pi * at[:, None] * torch.tensor(OSCILLATIONS, device=at.device, dtype=at.dtype)[:, None]
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 class Discriminator(nn.Module):

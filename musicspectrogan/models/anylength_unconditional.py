@@ -19,9 +19,9 @@ class Generator(anylength.Generator):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(replace(config, n_genres=1))
 
-    def frames(self, style: Tensor, sequence: Tensor, genres: Tensor) -> Tensor:
+    def frames(self, style: Tensor, sequence: Tensor, genres: Tensor, beats: Tensor) -> Tensor:
         """As `anylength.Generator.frames`, but genres are ignored."""
-        return super().frames(style, sequence, torch.ones_like(genres[:, :1]))
+        return super().frames(style, sequence, torch.ones_like(genres[:, :1]), beats)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Images (B, K, H, W) in [-1, 1]."""

@@ -10,6 +10,8 @@ SLOPE = 0.2
 # Standard deviation of what the style adds to scale and shift of an untrained `StyledBatchNorm`. With less a
 # generator leaves most to the sequence, and pieces fall apart; docs/recipes.md has the measurements.
 STYLE_DEVIATION = 0.5
+# The same of the clock.
+CLOCK_DEVIATION = 0.5
 # Images over which one deviation is taken.
 GROUP = 4
 
@@ -35,30 +37,33 @@ class ConditionalBatchNorm(nn.Module):
 
 
 class StyledBatchNorm(nn.Module):
-    """BatchNorm whose scale and shift come from genre and style, which may change over time.
+    """BatchNorm whose scale and shift come from genre and style, which may change over time, and from a clock.
 
     The sum of a genre's own, as in `ConditionalBatchNorm`, and of a linear function of the style, as in
     X. Huang, S. Belongie, Arbitrary style transfer in real-time with adaptive instance normalization, ICCV
     2017, arXiv:1703.06868.
     """
 
-    def __init__(self, channels: int, n_genres: int, style_dim: int) -> None:
+    def __init__(self, channels: int, n_genres: int, style_dim: int, clock_dim: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, affine=False)
         scale_and_shift = torch.ones(channels, n_genres), torch.zeros(channels, n_genres)
         self.of_genre = nn.Parameter(torch.cat(scale_and_shift))
         self.of_style = nn.Parameter(STYLE_DEVIATION * style_dim**-0.5 * torch.randn(2 * channels, style_dim))
 
-    def forward(self, features: Tensor, genres: Tensor, style: Tensor, cell_frames: int) -> Tensor:
+        self.of_clock = nn.Parameter(CLOCK_DEVIATION * clock_dim**-0.5 * torch.randn(2 * channels, clock_dim))
+
+    def forward(self, features: Tensor, genres: Tensor, style: Tensor, clock: Tensor) -> Tensor:
         """Features (B, C, H, T) of the T frames in the middle of M cells.
 
         Args:
             genres: mixtures (B, n_genres, M).
             style: (B, style_dim, M).
-            cell_frames: how many of the features' frames make a cell.
+            clock: (B, clock_dim, M * frames in a cell), for each of the features' frames.
         """
         of_cells = self.of_genre @ genres + self.of_style @ style
-        over_time = of_cells.repeat_interleave(cell_frames, dim=2)[:, :, None]
+        over_time = of_cells.repeat_interleave(clock.shape[2] // style.shape[2], dim=2)
+        over_time = (over_time + self.of_clock @ clock)[:, :, None]
         missing = (over_time.shape[3] - features.shape[3]) // 2
         scale, shift = over_time.narrow(3, missing, features.shape[3]).chunk(2, dim=1)
         return self.norm(features) * scale + shift

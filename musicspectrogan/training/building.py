@@ -104,6 +104,7 @@ def _check_frames(what: str, generator: nn.Module, mixtures: Tensor) -> None:
             torch.randn(CHECKED_IMAGES, generator.style_dim).to(mixtures.device),
             torch.randn(CHECKED_IMAGES, generator.cell_dim, cells).to(mixtures.device),
             mixtures[:, :, None].expand(-1, -1, cells),
+            torch.arange(cells + 1.0).to(mixtures.device).expand(CHECKED_IMAGES, -1),
         )
         shape = (CHECKED_IMAGES, 1, generator.image_size, 2 * generator.cell_frames)
     _check_tensor(f"{what}: its Generator.frames", frames, shape, "frames (B, 1, H, T)")
