@@ -42,7 +42,8 @@ def piece(
     for first in range(0, count, BLOCK):
         last = min(first + BLOCK, count)
         cells = torch.arange(first - generator.context, last + generator.context)
-        beats = phase + tempo * torch.arange(first - generator.context, last + generator.context + 1)
+        edges = torch.arange(first - generator.context, last + generator.context + 1)
+        beats = phase + tempo * edges.double()
         cells = cells % count if loops else cells
         sequence = torch.stack([sampler.cell(take, cell) for cell in cells.tolist()], dim=1)
         genres = start + position[cells.clamp(0, count - 1), None] * (end - start)

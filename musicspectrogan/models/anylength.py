@@ -32,7 +32,7 @@ FAST, SLOW_SHARE = 16, 1 / 4
 DRIFT = 33
 # Cells on each side that the convolutions of a cell's frames reach to.
 REACH = 2
-# Beats in a cell where the tempo's number is 0, 113 a minute at the usual settings, and octaves for each unit of it.
+# Beats in a cell where the tempo's number is 0, 113 a minute at the usual settings; octaves for each of its units.
 BEATS, OCTAVES = 1.4, 0.4
 # Oscillations in a beat: of a bar, half a bar, a beat, a half and a quarter of one.
 OSCILLATIONS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -106,7 +106,7 @@ class Generator(nn.Module):
             style: (B, style_dim), standard normal.
             sequence: (B, cell_dim, N), standard normal; of the N cells those between the contexts are drawn.
             genres: mixtures (B, n_genres, N).
-            beats: (B, N + 1), counted from the beginning of some bar up to where each cell begins and the last ends.
+            beats: (B, N + 1), from the beginning of some bar up to where each cell begins and the last ends.
         """
         slow = sequence[:, FAST:]
         slow = F.conv1d(slow, self.smooth.to(slow.dtype).expand(self.slow_dim, 1, -1), groups=self.slow_dim)
@@ -129,7 +129,9 @@ def clock(beats: Tensor, cell_frames: int) -> Tensor:
     """
     middles = (torch.arange(cell_frames, device=beats.device) + 0.5) / cell_frames
     at = (beats[:, :-1, None] + beats.diff(dim=1)[:, :, None] * middles).flatten(1)
-    angles = 2 * torch.pi * at[:, None] * torch.tensor(OSCILLATIONS, device=at.device, dtype=at.dtype)[:, None]
+    angles = (
+        2 * torch.pi * at[:, None] * torch.tensor(OSCILLATIONS, device=at.device, dtype=at.dtype)[:, None]
+    )
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 

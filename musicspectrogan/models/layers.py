@@ -37,7 +37,7 @@ class ConditionalBatchNorm(nn.Module):
 
 
 class StyledBatchNorm(nn.Module):
-    """BatchNorm whose scale and shift come from genre and style, which may change over time, and from a clock.
+    """BatchNorm whose scale and shift come from genre, style and a clock, and may change over time.
 
     The sum of a genre's own, as in `ConditionalBatchNorm`, and of a linear function of the style, as in
     X. Huang, S. Belongie, Arbitrary style transfer in real-time with adaptive instance normalization, ICCV

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from musicspectrogan import models
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.models.anylength import FAST
+from musicspectrogan.models.anylength import BAR, FAST, OSCILLATIONS, clock
 
 GENRES = 3
 CELLS = 12
@@ -36,7 +36,15 @@ def drawn(generator: nn.Module, cells: int = CELLS) -> dict[str, Tensor]:
         "style": torch.randn(1, generator.style_dim, dtype=torch.float64),
         "sequence": torch.randn(1, generator.cell_dim, size, dtype=torch.float64),
         "genres": genres,
+        "beats": 0.7 + 1.3 * torch.arange(size + 1, dtype=torch.float64)[None],
     }
+
+
+def part_of(given: dict[str, Tensor], first: int, last: int) -> dict[str, Tensor]:
+    """What the frames of some of the cells are drawn from."""
+    context = given["sequence"].shape[2] - CELLS
+    cells = {name: given[name][:, :, first : last + context] for name in ("sequence", "genres")}
+    return {"style": given["style"], **cells, "beats": given["beats"][:, first : last + context + 1]}
 
 
 def test_they_say_that_they_are_made_for_any_length():
@@ -51,11 +59,8 @@ def test_a_part_of_a_piece_is_the_same_drawn_alone(gan, image_size, upsampling):
     given, cell = drawn(generator), generator.cell_frames
     whole = generator.frames(**given)
     assert whole.shape == (1, 1, image_size, CELLS * cell)
-    reach = 2 * generator.context
     for first, last in ((0, 1), (3, 7), (CELLS - 2, CELLS)):
-        part = generator.frames(
-            given["style"], *(given[name][:, :, first : last + reach] for name in ("sequence", "genres"))
-        )
+        part = generator.frames(**part_of(given, first, last))
         torch.testing.assert_close(part, whole[..., first * cell : last * cell], rtol=0, atol=1e-12)
 
 
@@ -68,14 +73,17 @@ def test_an_image_is_a_window_of_the_frames_of_its_latents():
     for image, z, label in zip(generator(latents, labels), latents, labels, strict=True):
         genres = nn.functional.one_hot(label, GENRES).double()[None, :, None]
         for window, numbers in zip(image, z[generator.style_dim :].chunk(2), strict=True):
+            style, ranks = z[None, : generator.style_dim], torch.special.ndtr(numbers[size:])
+            edges = torch.arange(generator.window_cells + 1)
             frames = generator.frames(
-                z[None, : generator.style_dim],
+                style,
                 numbers[:size].view(1, generator.cell_dim, -1),
                 genres.expand(-1, -1, generator.window_cells),
+                BAR * ranks[0] + generator.beats_in_cell(style) * edges,
             )
             assert frames.shape == (1, 1, 64, 80)
             start = [k for k in range(16) if torch.allclose(frames[0, 0, :, k : k + 64], window, atol=1e-9)]
-            assert start == [int(torch.special.ndtr(numbers[size]) * 16)]
+            assert start == [int(ranks[1] * 16)]
             found += start
     assert len(set(found)) > 3
 
@@ -109,6 +117,34 @@ def test_slow_numbers_have_the_variance_of_the_style_and_drift():
     related = [float(smooth[: len(smooth) - lag] @ smooth[lag:]) for lag in (1, 4, 8, 16, 32)]
     assert related == sorted(related, reverse=True)
     assert related[0] > 0.98 and related[1] > 0.8 and related[3] < 0.25 and related[4] < 0.01
+
+
+def test_a_clock_tells_beats_bars_and_parts_of_beats():
+    """Half a beat a cell, of four frames each, from the middle of a bar on."""
+    found = clock(torch.tensor([[2.0, 2.5, 3.0, 3.5]], dtype=torch.float64), 4)
+    assert found.shape == (1, 2 * len(OSCILLATIONS), 12)
+    at = 2.0 + (torch.arange(12) + 0.5) / 8
+    for number, oscillation in enumerate(OSCILLATIONS):
+        angle = 2 * torch.pi * oscillation * at.double()
+        torch.testing.assert_close(found[0, number], angle.cos())
+        torch.testing.assert_close(found[0, len(OSCILLATIONS) + number], angle.sin())
+
+
+def test_the_first_number_of_the_style_is_the_tempo():
+    generator = built()
+    style = torch.zeros(3, generator.style_dim, dtype=torch.float64)
+    style[:, 0] = torch.tensor([-2.5, 0.0, 2.5])
+    tempo = generator.beats_in_cell(style) * 60 / (16 * 1024 / 22050)
+    torch.testing.assert_close(tempo[:, 0], torch.tensor([56.5, 113.0, 226.1]).double(), rtol=1e-2, atol=0)
+
+
+def test_a_whole_bar_on_the_clock_is_the_same_and_half_a_bar_is_not():
+    generator = built()
+    given = drawn(generator)
+    before = generator.frames(**given)
+    later = {step: generator.frames(**given | {"beats": given["beats"] + step}) for step in (BAR, BAR / 2)}
+    torch.testing.assert_close(later[BAR], before, rtol=0, atol=1e-9)
+    assert (later[BAR / 2] - before).abs().max() > 0.01
 
 
 def test_genres_may_glide_in_a_piece():
