@@ -32,7 +32,7 @@ FAST, SLOW_SHARE = 16, 1 / 4
 DRIFT = 33
 # Cells on each side that the convolutions of a cell's frames reach to.
 REACH = 2
-# Beats in a cell where the tempo's number is 0, 113 a minute at the usual settings; octaves for each of its units.
+# Beats in a cell where the tempo's number is 0, 113 a minute at the usual settings; octaves a unit of it.
 BEATS, OCTAVES = 1.4, 0.4
 # Oscillations in a beat: of a bar, half a bar, a beat, a half and a quarter of one.
 OSCILLATIONS = (0.25, 0.5, 1.0, 2.0, 4.0)
