@@ -226,8 +226,11 @@ def _pieces(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[
         frames, settings = loop_settings(seconds, settings, frames_of_loops(sampler))
     asked = f"--seconds {seconds:g}" if config.bars is None else f"--bars {config.bars}"
     check_frames(frames, settings, asked)
+    beats = config.tempo.beats if config.tempo else None
     for take in takes:
-        image = piece(sampler, take, *ends, frames, loops=config.loop, truncation=config.truncation)
+        image = piece(
+            sampler, take, *ends, frames, loops=config.loop, truncation=config.truncation, beats=beats
+        )
         if config.loop:
             samples = sound_of_loop(image, settings, seconds, sample_rate=rate)
         else:

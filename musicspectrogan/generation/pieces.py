@@ -16,7 +16,15 @@ BLOCK = 64
 
 
 def piece(
-    sampler: Sampler, take: Take, start: Tensor, end: Tensor, frames: int, *, loops: bool, truncation: float
+    sampler: Sampler,
+    take: Take,
+    start: Tensor,
+    end: Tensor,
+    frames: int,
+    *,
+    loops: bool,
+    truncation: float,
+    beats: float | None = None,
 ) -> np.ndarray:
     """Grey levels uint8 (n_mels, frames) of one seamless piece.
 
@@ -24,6 +32,8 @@ def piece(
         start, end: genre mixtures (n_genres,) at the two ends; the same for a single genre.
         frames: for a loop a multiple of `frames_of_loops`.
         loops: the last frame goes on at the first.
+        beats: how many the clock makes in all frames, for loops whole bars; None for the take's own tempo.
+            Generators of single images have no clock.
     """
     if not sampler.any_length:
         return blended(sampler, take, start, end, frames, loops=loops, truncation=truncation)
@@ -32,8 +42,11 @@ def piece(
     latent = sampler.latent(take)
     style = latent[: generator.style_dim] * truncation
     tempo = generator.beats_in_cell(style[None].double()).item()
-    if loops:  # whole bars
+    if beats is not None:
+        tempo = beats / frames * generator.cell_frames
+    elif loops:  # whole bars
         tempo = BAR * max(1, round(tempo * count / BAR)) / count
+    style = generator.at_tempo(style[None], tempo)[0]
     phase = BAR * torch.special.ndtr(latent[-2].double())
     position = torch.linspace(0, 1, count)
     if loops:  # there and back

@@ -88,7 +88,8 @@ class GenerateConfig:
     bars: int | None = None
     """Length in bars of four beats at --bpm, in place of seconds."""
     bpm: float | None = None
-    """Tempo for --bars, 20 to 400: it sets the length and the files' tags; the music does not follow."""
+    """Tempo for --bars, 20 to 400: it sets the length, the files' tags, and the clock of GANs of any length,
+    which their music follows more or less; other GANs' does not."""
     loop: bool = False
     """Let pieces end where they begin; not as mp3. A wav file has loop points for samplers."""
     morph: str | None = None

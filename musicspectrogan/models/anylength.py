@@ -3,7 +3,9 @@
 Latents are a style, the same for a whole piece, and a sequence, some numbers for each cell of a few frames.
 M. Pasini, J. Schlüter, Musika! Fast infinite waveform music generation, ISMIR 2022, arXiv:2208.08706;
 C. H. Lin et al., InfinityGAN: towards infinite-pixel image synthesis, ICLR 2022, arXiv:2104.03963. Some
-numbers of the sequence are smoothed over many cells, so that what they decide drifts slowly.
+numbers of the sequence are smoothed over many cells, so that what they decide drifts slowly. A clock, at a
+tempo that belongs to the style, goes on through the whole piece, so that a rhythm can: without one the only pulse
+that cells have in common is that of the cells themselves.
 
 No layer pads in time. Each drops the frames that would depend on what lies beyond the sequence, so a frame
 is the same whatever it is drawn with. Training cuts windows at random offsets within a cell, or else images
@@ -13,6 +15,7 @@ would always begin with one.
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +101,11 @@ class Generator(nn.Module):
     def beats_in_cell(self, style: Tensor) -> Tensor:
         """The tempo (B, 1) of a style (B, style_dim): its first number."""
         return BEATS * 2.0 ** (OCTAVES * style[:, :1])
+
+    def at_tempo(self, style: Tensor, beats_in_cell: float) -> Tensor:
+        """The styles (B, style_dim) with another tempo, or the nearest that training meets now and then."""
+        number = math.log2(beats_in_cell / BEATS) / OCTAVES
+        return torch.cat([torch.full_like(style[:, :1], max(-4.0, min(number, 4.0))), style[:, 1:]], dim=1)
 
     def frames(self, style: Tensor, sequence: Tensor, genres: Tensor, beats: Tensor) -> Tensor:
         """Frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1] of a piece, or of a part of one.

@@ -37,10 +37,16 @@ def sampler(request: pytest.FixtureRequest) -> Sampler:
 
 
 def make(
-    sampler: Sampler, frames: int, *, take: Take | None = None, loops: bool = False, **ends: str
+    sampler: Sampler,
+    frames: int,
+    *,
+    take: Take | None = None,
+    loops: bool = False,
+    beats: float | None = None,
+    **ends: str,
 ) -> np.ndarray:
     start, end = (sampler.one_hot(ends.get(which, "jazz"), 1)[0] for which in ("start", "end"))
-    return piece(sampler, take or take_of(3), start, end, frames, loops=loops, truncation=1.0)
+    return piece(sampler, take or take_of(3), start, end, frames, loops=loops, truncation=1.0, beats=beats)
 
 
 @pytest.mark.parametrize("frames", [1, 31, 64, 100, 646, 1100])
@@ -114,6 +120,20 @@ def test_a_take_between_two_seeds_begins_at_the_one(sampler):
     np.testing.assert_array_equal(at(0.0), make(sampler, 64))
     far = [np.abs(at(part) - at(0.0)).mean() for part in (0.05, 0.5, 1.0)]
     assert 0 < far[0] < far[1] < far[2]
+
+
+def test_beats_set_the_clock(sampler, monkeypatch):
+    """Of a loop and of a piece that does not end with a cell; the style's number says so too."""
+    given = []
+    frames = Sampler.frames
+    monkeypatch.setattr(Sampler, "frames", lambda self, *parts: given.append(parts) or frames(self, *parts))
+    for length, loops, beats in ((10 * CELL, True, 20.0), (150, False, 12.0)):
+        found = make(sampler, length, loops=loops, beats=beats)
+        assert not np.array_equal(found, make(sampler, length, loops=loops))
+        style, _, _, clock = given[-2]
+        tempo = clock.diff()
+        assert tempo.tolist() == pytest.approx([beats / length * CELL] * len(tempo))
+        assert float(sampler.generator.beats_in_cell(style[None])) == pytest.approx(beats / length * CELL)
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 6.1, 8.0, 30.0])
