@@ -12,12 +12,13 @@ on them, all B of a kind together. Z is `ModelConfig.latent_dim`, or what a gene
 
 A generator that is made for any length also draws pieces from a style and a sequence of cells:
 
-    generator.frames(style (B, style_dim), sequence (B, cell_dim, N), genres (B, n_genres, N), beats (B, N + 1))
-        -> frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1]
+    generator.frames(
+        style (B, style_dim), sequence (B, cell_dim, N), genres (B, n_genres, N), beats (B, N + 1)
+    ) -> frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1]
 
-on a clock that counts `beats` up to the edge of each cell. It has these numbers, and `image_size`, as attributes,
-and turns a style to its tempo and back (`beats_in_cell`, `at_tempo`). Latents are standard normal, and begin with
-the style.
+on a clock that counts `beats` up to the edge of each cell. It has these numbers, and `image_size`, as
+attributes, and gives a style's tempo and sets it (`beats_in_cell`, `at_tempo`). Latents are standard normal, and
+begin with the style.
 
 Generators also take mixtures of genres, labels (B, n_genres) float with rows that sum to 1; an unconditional
 model ignores labels of either kind. `training.building.check_networks` sees to it before a model trains.

@@ -3,8 +3,8 @@
 Latents are a style, the same for a whole piece, and a sequence, some numbers for each cell of a few frames.
 M. Pasini, J. Schlüter, Musika! Fast infinite waveform music generation, ISMIR 2022, arXiv:2208.08706;
 C. H. Lin et al., InfinityGAN: towards infinite-pixel image synthesis, ICLR 2022, arXiv:2104.03963. Some
-numbers of the sequence are smoothed over many cells, so that what they decide drifts slowly. A clock, at a
-tempo that belongs to the style, goes on through the whole piece, so that a rhythm can: without one the only pulse
+numbers of the sequence are smoothed over many cells, so that what they decide drifts slowly. A clock, whose
+tempo belongs to the style, goes on through the whole piece, so that a rhythm can: without one the only pulse
 that cells have in common is that of the cells themselves.
 
 No layer pads in time. Each drops the frames that would depend on what lies beyond the sequence, so a frame
