@@ -17,8 +17,8 @@ A generator that is made for any length also draws pieces from a style and a seq
     ) -> frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1]
 
 on a clock that counts `beats` up to the edge of each cell. It has these numbers, and `image_size`, as
-attributes, and methods for the tempo of a style (`beats_in_cell`, `at_tempo`). Latents are standard normal and
-begin with the style.
+attributes, and methods for the tempo of a style (`beats_in_cell`, `at_tempo`). Latents are standard normal
+and begin with the style.
 
 Generators also take mixtures of genres, labels (B, n_genres) float with rows that sum to 1; an unconditional
 model ignores labels of either kind. `training.building.check_networks` sees to it before a model trains.
