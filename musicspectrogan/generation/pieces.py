@@ -9,7 +9,6 @@ from torch import Tensor
 from musicspectrogan.generation.blending import blended
 from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.generation.takes import Take
-from musicspectrogan.models.anylength import BAR
 
 # Cells drawn at once: bounds memory.
 BLOCK = 64
@@ -38,16 +37,18 @@ def piece(
     if not sampler.any_length:
         return blended(sampler, take, start, end, frames, loops=loops, truncation=truncation)
     generator = sampler.generator
-    count = -(-frames // generator.cell_frames)
     latent = sampler.latent(take)
+    # As in training, where windows begin anywhere in a cell: else it could be told where a loop was joined.
+    offset = int(generator.begins_at(latent))
+    count = -(-(frames if loops else frames + offset) // generator.cell_frames)
     style = latent[: generator.style_dim] * truncation
     tempo = generator.beats_in_cell(style[None].double()).item()
     if beats is not None:
         tempo = beats / frames * generator.cell_frames
     elif loops:  # whole bars
-        tempo = BAR * max(1, round(tempo * count / BAR)) / count
+        tempo = generator.bar * max(1, round(tempo * count / generator.bar)) / count
     style = generator.at_tempo(style[None], tempo)[0]
-    phase = BAR * torch.special.ndtr(latent[-2].double())
+    phase = generator.phase(latent).double()
     position = torch.linspace(0, 1, count)
     if loops:  # there and back
         position = 1.0 - (2.0 * torch.arange(count) / count - 1.0).abs()
@@ -61,7 +62,8 @@ def piece(
         sequence = torch.stack([sampler.cell(take, cell) for cell in cells.tolist()], dim=1)
         genres = start + position[cells.clamp(0, count - 1), None] * (end - start)
         blocks.append(sampler.frames(style, sequence * truncation, genres.T, beats))
-    return np.concatenate(blocks, axis=1)[:, :frames]
+    whole = np.concatenate(blocks, axis=1)
+    return np.roll(whole, -offset, axis=1) if loops else whole[:, offset : offset + frames]
 
 
 def frames_of_loops(sampler: Sampler) -> int:

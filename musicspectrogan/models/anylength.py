@@ -53,6 +53,7 @@ class Generator(nn.Module):
 
     context = REACH + DRIFT // 2
     """Cells at each end of a sequence that no frame is drawn for."""
+    bar = BAR
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -88,15 +89,24 @@ class Generator(nn.Module):
         windows = windows.reshape(len(latents) * self.n_windows, -1)
         style, genres = (part.repeat_interleave(self.n_windows, dim=0) for part in (style, genres))
         sequence = windows[:, :-2].unflatten(1, (self.cell_dim, self.window_cells))
-        # The rank of a normal number among all of them is uniform in [0, 1].
-        phase, place = torch.special.ndtr(windows[:, -2:]).split(1, dim=1)
         edges = torch.arange(self.window_cells + 1, device=style.device)
-        frames = self.frames(style, sequence, genres, BAR * phase + self.beats_in_cell(style) * edges)
-        start = (place * self.cell_frames).long()
-        start = start.clamp(max=self.cell_frames - 1)  # rounded, a rank may be 1
-        columns = start + torch.arange(self.image_size, device=start.device)
+        beats = self.phase(windows)[:, None] + self.beats_in_cell(style) * edges
+        frames = self.frames(style, sequence, genres, beats)
+        columns = self.begins_at(windows)[:, None] + torch.arange(self.image_size, device=latents.device)
         cut = frames.gather(3, columns[:, None, None, :].expand(-1, 1, self.image_size, -1))
         return cut.view(len(latents), self.n_windows, self.image_size, self.image_size)
+
+    def begins_at(self, latents: Tensor) -> Tensor:
+        """The frame (...,) of its first cell that an image of latents (..., Z) begins at: their last number.
+
+        The rank of a normal number among all of them is uniform in [0, 1].
+        """
+        place = torch.special.ndtr(latents[..., -1]) * self.cell_frames
+        return place.long().clamp(max=self.cell_frames - 1)  # rounded, a rank may be 1
+
+    def phase(self, latents: Tensor) -> Tensor:
+        """Beats since a bar began (...,), where the sequence of latents (..., Z) does: the number before."""
+        return BAR * torch.special.ndtr(latents[..., -2])
 
     def beats_in_cell(self, style: Tensor) -> Tensor:
         """The tempo (B, 1) of a style (B, style_dim): its first number."""
