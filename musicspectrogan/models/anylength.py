@@ -140,17 +140,19 @@ class Generator(nn.Module):
 
 
 def clock(beats: Tensor, cell_frames: int) -> Tensor:
-    """Oscillations (B, 2 * len(OSCILLATIONS), M * cell_frames) in the middle of each frame.
+    """Oscillations (B, 2 * len(OSCILLATIONS), M * cell_frames): the mean of each over each frame.
+
+    So those that are too fast for the frames fade out, and leave no slower beat in their place.
 
     Args:
         beats: (B, M + 1), up to where each cell begins and the last ends.
     """
-    middles = (torch.arange(cell_frames, device=beats.device) + 0.5) / cell_frames
-    at = (beats[:, :-1, None] + beats.diff(dim=1)[:, :, None] * middles).flatten(1)
-    angles = (
-        2 * torch.pi * at[:, None] * torch.tensor(OSCILLATIONS, device=at.device, dtype=at.dtype)[:, None]
-    )
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
+    in_frame = beats.diff(dim=1)[:, :, None] / cell_frames
+    middles = beats[:, :-1, None] + in_frame * (torch.arange(cell_frames, device=beats.device) + 0.5)
+    oscillations = torch.tensor(OSCILLATIONS, device=beats.device, dtype=beats.dtype)[:, None]
+    angles = 2 * torch.pi * oscillations * middles.flatten(1)[:, None]
+    left = torch.sinc(oscillations * in_frame.expand_as(middles).flatten(1)[:, None])
+    return torch.cat([left * angles.cos(), left * angles.sin()], dim=1)
 
 
 class Discriminator(nn.Module):

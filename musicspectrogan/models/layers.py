@@ -11,7 +11,7 @@ SLOPE = 0.2
 # generator leaves most to the sequence, and pieces fall apart; docs/recipes.md has the measurements.
 STYLE_DEVIATION = 0.5
 # The same of the clock.
-CLOCK_DEVIATION = 0.5
+CLOCK_DEVIATION = 0.2
 # Images over which one deviation is taken.
 GROUP = 4
 

@@ -123,11 +123,21 @@ def test_a_clock_tells_beats_bars_and_parts_of_beats():
     """Half a beat a cell, of four frames each, from the middle of a bar on."""
     found = clock(torch.tensor([[2.0, 2.5, 3.0, 3.5]], dtype=torch.float64), 4)
     assert found.shape == (1, 2 * len(OSCILLATIONS), 12)
-    at = 2.0 + (torch.arange(12) + 0.5) / 8
+    within = (torch.arange(1000).double() + 0.5) / 1000
+    at = 2.0 + (torch.arange(12)[:, None] + within) / 8
     for number, oscillation in enumerate(OSCILLATIONS):
-        angle = 2 * torch.pi * oscillation * at.double()
-        torch.testing.assert_close(found[0, number], angle.cos())
-        torch.testing.assert_close(found[0, len(OSCILLATIONS) + number], angle.sin())
+        angle = 2 * torch.pi * oscillation * at
+        torch.testing.assert_close(found[0, number], angle.cos().mean(dim=1), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            found[0, len(OSCILLATIONS) + number], angle.sin().mean(dim=1), rtol=0, atol=1e-5
+        )
+
+
+def test_a_clock_has_no_beat_that_is_faster_than_the_frames():
+    """Of 1.4 beats a cell there is next to nothing in frames of a cell, and nearly all in an eighth of one."""
+    beats = 1.4 * torch.arange(200, dtype=torch.float64)[None]
+    left = [clock(beats, frames)[0, OSCILLATIONS.index(1.0)].abs().max().item() for frames in (1, 8)]
+    assert left[0] < 0.25 and left[1] > 0.9
 
 
 def test_the_first_number_of_the_style_is_the_tempo():
