@@ -134,7 +134,7 @@ def test_a_clock_tells_beats_bars_and_parts_of_beats():
 
 
 def test_a_clock_has_no_beat_that_is_faster_than_the_frames():
-    """Of 1.4 beats a cell little is left in frames of a cell, and nearly all in frames of an eighth of one."""
+    """Of 1.4 beats a cell little is left in frames of a cell, and nearly all in eighths of one."""
     beats = 1.4 * torch.arange(200, dtype=torch.float64)[None]
     left = [clock(beats, frames)[0, OSCILLATIONS.index(1.0)].abs().max().item() for frames in (1, 8)]
     assert left[0] < 0.25 and left[1] > 0.9
