@@ -10,8 +10,6 @@ SLOPE = 0.2
 # Standard deviation of what the style adds to scale and shift of an untrained `StyledBatchNorm`. With less a
 # generator leaves most to the sequence, and pieces fall apart; docs/recipes.md has the measurements.
 STYLE_DEVIATION = 0.5
-# The same of the clock.
-CLOCK_DEVIATION = 0.2
 # Images over which one deviation is taken.
 GROUP = 4
 
@@ -51,7 +49,8 @@ class StyledBatchNorm(nn.Module):
         self.of_genre = nn.Parameter(torch.cat(scale_and_shift))
         self.of_style = nn.Parameter(STYLE_DEVIATION * style_dim**-0.5 * torch.randn(2 * channels, style_dim))
 
-        self.of_clock = nn.Parameter(CLOCK_DEVIATION * clock_dim**-0.5 * torch.randn(2 * channels, clock_dim))
+        # From none: a beat that is there before it was learned is in the way.
+        self.of_clock = nn.Parameter(torch.zeros(2 * channels, clock_dim))
 
     def forward(self, features: Tensor, genres: Tensor, style: Tensor, clock: Tensor) -> Tensor:
         """Features (B, C, H, T) of the T frames in the middle of M cells.
