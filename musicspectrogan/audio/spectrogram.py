@@ -7,6 +7,7 @@ processes would otherwise wait for librosa's imports, and some of them run where
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -96,6 +97,10 @@ class SpectrogramConfig:
     def image_seconds(self) -> float:
         """Seconds of audio in one image."""
         return self.n_frames * self.hop_length / self.sample_rate
+
+    def frames_in(self, seconds: float) -> int:
+        """Frames that it takes to cover so many seconds of audio."""
+        return math.ceil(seconds * self.sample_rate / self.hop_length)
 
     @property
     def band_hz(self) -> np.ndarray:

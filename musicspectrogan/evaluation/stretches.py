@@ -64,12 +64,7 @@ def joined(first: Stretches, second: Stretches) -> Stretches:
 
 def windows_in(seconds: float, config: SpectrogramConfig) -> int:
     """Whole images in a piece as `generate --seconds` makes it."""
-    return frames_in(seconds, config) // config.n_frames
-
-
-def frames_in(seconds: float, config: SpectrogramConfig) -> int:
-    """Frames of a piece as `generate --seconds` makes it."""
-    return int(np.ceil(seconds * config.sample_rate / config.hop_length))
+    return config.frames_in(seconds) // config.n_frames
 
 
 def cut(piece: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from musicspectrogan.data.listing import list_pictures
 from musicspectrogan.errors import UserError
 from musicspectrogan.evaluation.sets import FEWEST_TRACKS, ImageSet
 from musicspectrogan.evaluation.settings import FEWEST_SAMPLES
-from musicspectrogan.evaluation.stretches import Stretches, cut, frames_in, windows_in
+from musicspectrogan.evaluation.stretches import Stretches, cut, windows_in
 from musicspectrogan.filesystem import public_name
 from musicspectrogan.generation.pieces import piece
 from musicspectrogan.generation.sampler import Sampler
@@ -78,7 +78,7 @@ def samples_of(
     if seconds is None:
         _sample_images(sampler, labels, seed, pixels[:, 0])
     else:
-        _sample_pieces(sampler, labels, seed, frames_in(seconds, training.spectrogram), pixels)
+        _sample_pieces(sampler, labels, seed, training.spectrogram.frames_in(seconds), pixels)
     count = clips * windows
     facts = {
         "checkpoint": public_name(source),

@@ -221,7 +221,7 @@ def _images(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[
 def _pieces(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[Take]) -> Made:
     settings, seconds, rate = sampler.spectrogram, config.length, config.sound.sample_rate
     ends = sampler.mixture(row.start), sampler.mixture(row.end)
-    frames = int(np.ceil(seconds * settings.sample_rate / settings.hop_length))
+    frames = settings.frames_in(seconds)
     if config.loop:
         frames, settings = loop_settings(seconds, settings, frames_of_loops(sampler))
     asked = f"--seconds {seconds:g}" if config.bars is None else f"--bars {config.bars}"
