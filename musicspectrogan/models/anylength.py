@@ -48,7 +48,7 @@ class Generator(nn.Module):
     """latents (B, Z), labels (B,) -> images (B, K, H, W) in [-1, 1], K windows of each piece.
 
     Labels may also be mixtures of genres, float (B, n_genres) with rows that sum to 1. The latents hold a
-    style and, for each of the K windows, a sequence and where in a cell the window begins.
+    style and, for each window, a sequence, where in a bar it begins, and where in a cell the window does.
     """
 
     context = REACH + DRIFT // 2
@@ -80,6 +80,7 @@ class Generator(nn.Module):
         self.apply(initialise_as_dcgan)
         smooth = torch.hann_window(DRIFT + 2, periodic=False)[1:-1]
         self.register_buffer("smooth", smooth / smooth.norm(), persistent=False)
+        self.register_buffer("oscillations", torch.tensor(OSCILLATIONS)[:, None], persistent=False)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Images (B, K, H, W) in [-1, 1]."""
@@ -133,23 +134,23 @@ class Generator(nn.Module):
         genres, slow = genres[:, :, 1:-1], slow[:, :, 1:-1]
         style = torch.cat([style[:, :, None].expand(-1, -1, slow.shape[2]), slow], dim=1)
         beats = beats[:, DRIFT // 2 + 1 : -(DRIFT // 2) - 1]
-        features = F.relu(self.norms[0](features, genres, style, clock(beats, 1)))
+        features = F.relu(self.norms[0](features, genres, style, clock(beats, 1, self.oscillations)))
         for level, (layer, norm) in enumerate(zip(self.layers, self.norms[1:], strict=True), 1):
-            features = F.relu(norm(layer(features), genres, style, clock(beats, 2**level)))
+            features = F.relu(norm(layer(features), genres, style, clock(beats, 2**level, self.oscillations)))
         return torch.tanh(self.to_image(features))[..., 1:-1]
 
 
-def clock(beats: Tensor, cell_frames: int) -> Tensor:
-    """Oscillations (B, 2 * len(OSCILLATIONS), M * cell_frames): the mean of each over each frame.
+def clock(beats: Tensor, cell_frames: int, oscillations: Tensor) -> Tensor:
+    """Cosines and sines (B, 2 * O, M * cell_frames) of the beats: the mean of each over each frame.
 
     So those that are too fast for the frames fade out, and leave no slower beat in their place.
 
     Args:
         beats: (B, M + 1), up to where each cell begins and the last ends.
+        oscillations: in a beat, (O, 1).
     """
     in_frame = beats.diff(dim=1)[:, :, None] / cell_frames
     middles = beats[:, :-1, None] + in_frame * (torch.arange(cell_frames, device=beats.device) + 0.5)
-    oscillations = torch.tensor(OSCILLATIONS, device=beats.device, dtype=beats.dtype)[:, None]
     angles = 2 * torch.pi * oscillations * middles.flatten(1)[:, None]
     left = torch.sinc(oscillations * in_frame.expand_as(middles).flatten(1)[:, None])
     return torch.cat([left * angles.cos(), left * angles.sin()], dim=1)

@@ -12,6 +12,7 @@ from musicspectrogan.models.anylength import BAR, FAST, OSCILLATIONS, clock
 
 GENRES = 3
 CELLS = 12
+EACH = torch.tensor(OSCILLATIONS, dtype=torch.float64)[:, None]
 GANS = ("anylength", "anylength_unconditional")
 
 
@@ -121,7 +122,7 @@ def test_slow_numbers_have_the_variance_of_the_style_and_drift():
 
 def test_a_clock_tells_beats_bars_and_parts_of_beats():
     """Half a beat a cell, of four frames each, from the middle of a bar on."""
-    found = clock(torch.tensor([[2.0, 2.5, 3.0, 3.5]], dtype=torch.float64), 4)
+    found = clock(torch.tensor([[2.0, 2.5, 3.0, 3.5]], dtype=torch.float64), 4, EACH)
     assert found.shape == (1, 2 * len(OSCILLATIONS), 12)
     within = (torch.arange(1000).double() + 0.5) / 1000
     at = 2.0 + (torch.arange(12)[:, None] + within) / 8
@@ -136,7 +137,7 @@ def test_a_clock_tells_beats_bars_and_parts_of_beats():
 def test_a_clock_has_no_beat_that_is_faster_than_the_frames():
     """Of 1.4 beats a cell little is left in frames of a cell, and nearly all in eighths of one."""
     beats = 1.4 * torch.arange(200, dtype=torch.float64)[None]
-    left = [clock(beats, frames)[0, OSCILLATIONS.index(1.0)].abs().max().item() for frames in (1, 8)]
+    left = [clock(beats, frames, EACH)[0, OSCILLATIONS.index(1.0)].abs().max().item() for frames in (1, 8)]
     assert left[0] < 0.25 and left[1] > 0.9
 
 
