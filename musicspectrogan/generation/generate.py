@@ -44,6 +44,8 @@ from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint, 
 logger = logging.getLogger(__name__)
 
 REAL_SAMPLES = 4
+# From this part on a loop's pace is told to be another than that of the music learned from.
+NOTICEABLE = 0.1
 
 
 def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, device: torch.device) -> Path:
@@ -70,6 +72,8 @@ def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, devic
             f"{len(takes)} sounds of each of {len(rows)} genres are more than {MOST_SOUNDS}; give a lower "
             "--count, fewer --seeds, or one --genre at a time"
         )
+    if config.loop:
+        _tell_of_pace(config.length, sampler)
     digest = _digest(source.read_bytes())
     form = config.sound.describe(sampler.spectrogram.sample_rate, sampler.spectrogram.f_max)
     output = config.output or _new_folder(source)
@@ -216,6 +220,24 @@ def _images(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[
         sounds = sounds_of(images, settings, sample_rate=rate)
         for take, image, samples in zip(batch, images, sounds, strict=True):
             yield take, image, samples, settings
+
+
+def _tell_of_pace(seconds: float, sampler: Sampler) -> None:
+    """Warn where whole cells come so far from the length of a loop that music is much slower or faster."""
+    usual = sampler.spectrogram
+    step = frames_of_loops(sampler)
+    frames, settings = loop_settings(seconds, usual, step)
+    pace = usual.hop_length / settings.hop_length
+    if step > 1 and abs(pace - 1.0) > NOTICEABLE:
+        cell = step * usual.hop_length / usual.sample_rate
+        logger.warning(
+            "A loop of %g s is %s of %.3g s, so music is %.0f %% %s; longer loops are closer",
+            seconds,
+            counted(frames // step, "cell"),
+            cell,
+            100 * abs(pace - 1.0),
+            "faster" if pace > 1 else "slower",
+        )
 
 
 def _pieces(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[Take]) -> Made:

@@ -91,6 +91,7 @@ class Sampler:
             style: (style_dim,).
             sequence: (cell_dim, N).
             genres: mixtures (n_genres, N).
+            beats: (N + 1,).
         """
         given = (part[None].to(self.device, self._precision) for part in (style, sequence, genres, beats))
         return as_pixels(self._precise.frames(*given))[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.generation import pieces
+from musicspectrogan.generation.generate import _tell_of_pace
 from musicspectrogan.generation.pieces import frames_of_loops, piece
 from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.generation.sound import loop_settings
@@ -122,6 +125,20 @@ def test_a_take_between_two_seeds_goes_from_the_one_to_the_other(sampler):
     assert np.abs(at(1.0) - last).max() <= 1
     for end in (first, last):
         assert np.abs(at(0.5) - end).mean() > 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0.5, ["A loop of 0.5 s is 1 cell of 0.743 s, so music is 49 % faster; longer loops are closer"]),
+        (1.0, ["A loop of 1 s is 1 cell of 0.743 s, so music is 26 % slower; longer loops are closer"]),
+        (8.0, []),
+    ],
+)
+def test_a_loop_at_another_pace_says_so(sampler, seconds, told, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
+    _tell_of_pace(seconds, sampler)
+    assert [record.getMessage() for record in caplog.records] == told
 
 
 def test_beats_set_the_clock(sampler, monkeypatch):
