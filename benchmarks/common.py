@@ -70,7 +70,9 @@ def in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, lis
             took = own if isinstance(own, float) else time.perf_counter() - start
             if number:
                 seconds[name].append(took)
-        tell(f"  round {number}: " + ", ".join(f"{n} {s[-1]:.3g} s" for n, s in seconds.items() if s))
+        tell(
+            f"  round {number}: " + ", ".join(f"{n} {s[-1]:.3g} s" for n, s in seconds.items() if s)
+        )
     return seconds
 
 

@@ -51,7 +51,9 @@ def windows_at_any_offset(dataset: ImageDataset, rng: np.random.Generator) -> Im
     width = pixels.shape[2]
     starts = rng.integers(width, size=COUNT)
     joined = np.concatenate([pixels[firsts], pixels[firsts + 1]], axis=2)
-    windows = np.stack([pair[:, start : start + width] for pair, start in zip(joined, starts, strict=True)])
+    windows = np.stack(
+        [pair[:, start : start + width] for pair, start in zip(joined, starts, strict=True)]
+    )
     return ImageSet(windows, dataset.labels[firsts], np.arange(COUNT))
 
 
@@ -72,7 +74,9 @@ def sabotaged(dataset: ImageDataset, training: ImageSet) -> dict[str, ImageSet]:
         "noise": ImageSet(rng.integers(0, 256, real.shape, dtype=np.uint8), labels, clips),
         "one image": ImageSet(grey(training.pixels[:1] + grain), labels, clips),
         "one image a genre": ImageSet(grey(training.pixels[firsts] + grain), labels, clips),
-        "training, blurred": ImageSet(grey(gaussian_filter(real.astype(float), (0, 1, 1))), labels, clips),
+        "training, blurred": ImageSet(
+            grey(gaussian_filter(real.astype(float), (0, 1, 1))), labels, clips
+        ),
         "training, with grain": ImageSet(grey(real + 5.0 * grain), labels, clips),
         "training, at any offset": windows,
         "the same, labels shuffled": replace(windows, labels=rng.permutation(windows.labels)),
@@ -96,7 +100,8 @@ def main() -> None:
     genres, rng = training.genres, np.random.default_rng(0)
     print(f"By {len(splits.held_out)} images of the {splits.split} tracks.", *splits.remarks, "\n")
     titles = (
-        f"{MEASURES[n].title}{' ratio' * MEASURES[n].is_distance}{f', {f}' if f else ''}" for n, f in COLUMNS
+        f"{MEASURES[n].title}{' ratio' * MEASURES[n].is_distance}{f', {f}' if f else ''}"
+        for n, f in COLUMNS
     )
     print(f"| subject | {' | '.join(titles)} |\n|{'---|' * (len(COLUMNS) + 1)}")
 

@@ -118,7 +118,9 @@ def main() -> None:
         "the sound",
     )
     where = (
-        torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads"
     )
     print(f"## Generating and inverting ({where})\n\n{table}")
 

@@ -57,7 +57,9 @@ def librosas(images: list[np.ndarray], config: SpectrogramConfig) -> list[np.nda
 
 def error(clips: list[np.ndarray], restored: list[np.ndarray]) -> float:
     """Mean round-trip error in dB."""
-    return statistics.mean(round_trip_error(a, b, RATE) for a, b in zip(clips, restored, strict=True))
+    return statistics.mean(
+        round_trip_error(a, b, RATE) for a, b in zip(clips, restored, strict=True)
+    )
 
 
 def settings_table(clips: list[np.ndarray]) -> None:
@@ -68,7 +70,10 @@ def settings_table(clips: list[np.ndarray]) -> None:
         config = SpectrogramConfig(n_fft=n_fft, f_max=f_max)
         restored = ours([images_of(clip, config) for clip in clips], config, **options)
         steps, iterations = options["power_steps"], options["phase_iterations"]
-        print(f"| {n_fft} | {f_max:g} | {steps} | {iterations} | {error(clips, restored):.2f} |", flush=True)
+        print(
+            f"| {n_fft} | {f_max:g} | {steps} | {iterations} | {error(clips, restored):.2f} |",
+            flush=True,
+        )
 
     for n_fft in (2048, 3072, 4096):
         for f_max in (8000.0, 11025.0):
@@ -83,7 +88,10 @@ def rivals_table(clips: list[np.ndarray]) -> None:
     """Both ways in turn, REPEATS times after one to warm up; ratios are of each round's own times."""
     config = SpectrogramConfig()
     images = [images_of(clip, config) for clip in clips]
-    ways: dict[str, Callable[..., list[np.ndarray]]] = {"musicspectrogan": ours, "librosa": librosas}
+    ways: dict[str, Callable[..., list[np.ndarray]]] = {
+        "musicspectrogan": ours,
+        "librosa": librosas,
+    }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     errors = {}
     for _ in range(REPEATS + 1):
@@ -110,10 +118,14 @@ def main() -> None:
     parser.add_argument("--music", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=50)
     arguments = parser.parse_args()
-    paths = sorted(path for path in arguments.music.rglob("*") if is_audio(path.name))[: arguments.clips]
+    paths = sorted(path for path in arguments.music.rglob("*") if is_audio(path.name))[
+        : arguments.clips
+    ]
     length = IMAGES * SpectrogramConfig().n_frames * SpectrogramConfig().hop_length
     clips = [
-        samples[:length] for samples in (load(path, RATE).samples for path in paths) if len(samples) >= length
+        samples[:length]
+        for samples in (load(path, RATE).samples for path in paths)
+        if len(samples) >= length
     ]
     settings_table(clips)
     rivals_table(clips)

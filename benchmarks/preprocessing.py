@@ -101,12 +101,16 @@ def decoded(path: Path) -> np.ndarray:
     samples, rate = soundfile.read(path, dtype="float32")
     if samples.ndim > 1:
         samples = samples[:, 0] + samples[:, 1]
-    return samples if rate == CONFIG.sample_rate else soxr.resample(samples, rate, CONFIG.sample_rate)
+    return (
+        samples if rate == CONFIG.sample_rate else soxr.resample(samples, rate, CONFIG.sample_rate)
+    )
 
 
 def decoded_and_transformed(path: Path) -> None:
     """The limit: one real FFT over every frame that lies within the clip, without window, mel or image."""
-    frames = np.lib.stride_tricks.sliding_window_view(decoded(path), CONFIG.n_fft)[:: CONFIG.hop_length]
+    frames = np.lib.stride_tricks.sliding_window_view(decoded(path), CONFIG.n_fft)[
+        :: CONFIG.hop_length
+    ]
     for start in range(0, len(frames), FRAMES_PER_BLOCK):
         rfft(frames[start : start + FRAMES_PER_BLOCK], axis=-1)
 
@@ -197,10 +201,20 @@ def command_rows(table: Table, waves: list[Path], work: Path) -> None:
             shutil.rmtree(output, ignore_errors=True)
         limit_flags = ("--limit", limit // 5)
         return run_command(
-            "preprocess.py", "--dataset", "folder", "--input", music, "--output", output, *limit_flags, *flags
+            "preprocess.py",
+            "--dataset",
+            "folder",
+            "--input",
+            music,
+            "--output",
+            output,
+            *limit_flags,
+            *flags,
         )
 
-    took = in_turn({f"{jobs}": lambda jobs=jobs: preprocess(5000, "--jobs", jobs)[0] for jobs in (1, 2)}, 2)
+    took = in_turn(
+        {f"{jobs}": lambda jobs=jobs: preprocess(5000, "--jobs", jobs)[0] for jobs in (1, 2)}, 2
+    )
     table.add_ratio(
         "two processes, times as fast as one (5,000 clips, starting included)",
         ratios(took["1"], took["2"]),

@@ -108,15 +108,28 @@ def measure(arguments: argparse.Namespace, row: str) -> None:
         flags += f"--width {arguments.width} --seed {arguments.seed} --log-every 500".split()
         state = run / "checkpoints" / "latest.pt"
         again = ["--resume", state] if state.is_file() else ["--output", run]
-        command("run.py", *flags, "--dataset", arguments.dataset, "--images", arguments.images, *again)
+        command(
+            "run.py", *flags, "--dataset", arguments.dataset, "--images", arguments.images, *again
+        )
         (run / "done").touch()
     checkpoint = run / "checkpoints" / "best.pt"
     best = load_checkpoint(checkpoint).images_seen
-    is_of = {key: getattr(arguments, key) for key in ("name", "width", "images", "seed")} | {"row": row}
+    is_of = {key: getattr(arguments, key) for key in ("name", "width", "images", "seed")} | {
+        "row": row
+    }
     metrics = pd.read_csv(run / "metrics.csv").dropna(subset="kernel_distance")
     file(CURVES, is_of, metrics[["images_seen", "kernel_distance", "coverage"]])
     judgement = run / f"evaluation-{SPLIT}.json"
-    by = ["--dataset", arguments.dataset, "--split", SPLIT, "--samples", 1000, "--output", judgement]
+    by = [
+        "--dataset",
+        arguments.dataset,
+        "--split",
+        SPLIT,
+        "--samples",
+        1000,
+        "--output",
+        judgement,
+    ]
     command("-m", "musicspectrogan", "evaluate", "--checkpoint", checkpoint, *by)
     file(FIGURES, is_of | {"split": SPLIT}, pd.DataFrame(figures_of(judgement)).assign(best=best))
 
@@ -171,7 +184,10 @@ def table() -> None:
                 best = f"{of_seed.best.iloc[0]:,}"
                 cells = [cell(of_seed.loc[key]) if key in of_seed.index else "" for key in COLUMNS]
                 print(f"| {row} | {seed} | {best} | {' | '.join(cells)} |")
-        real = [f"{found.loc[[key]].real.mean():.2f}" * (not MEASURES[key[0]].is_distance) for key in COLUMNS]
+        real = [
+            f"{found.loc[[key]].real.mean():.2f}" * (not MEASURES[key[0]].is_distance)
+            for key in COLUMNS
+        ]
         print(f"| real music | | | {' | '.join(r or '1' for r in real)} |")
     draw(pd.read_csv(CURVES))
 
@@ -179,20 +195,30 @@ def table() -> None:
 def cell(line: pd.Series) -> str:
     """A figure with its interval's half-width; of a distance the ratio to its floor."""
     is_ratio = MEASURES[line.name[0]].is_distance
-    value, half_width = (line.ratio, line.ratio_half_width) if is_ratio else (line.value, line.half_width)
+    value, half_width = (
+        (line.ratio, line.ratio_half_width) if is_ratio else (line.value, line.half_width)
+    )
     digits = 2 if abs(value) < 10 else 1
-    return f"{value:.{digits}f}" + (f" ± {half_width:.{digits}f}" if math.isfinite(half_width) else "")
+    return f"{value:.{digits}f}" + (
+        f" ± {half_width:.{digits}f}" if math.isfinite(half_width) else ""
+    )
 
 
 def draw(curves: pd.DataFrame) -> None:
     """Kernel distance by the validation tracks over images seen, a panel for each dataset."""
     datasets = list(dict.fromkeys(curves["name"]))
     figure = Figure(figsize=(6 * len(datasets), 5), layout="constrained")
-    for panel, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
+    for panel, dataset in zip(
+        figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True
+    ):
         of_dataset = curves[curves["name"] == dataset]
         panel.set_prop_cycle(color=colormaps["tab20"].colors)
-        for (row, seed, *_), curve in of_dataset.groupby(["row", "seed", "images", "width"], sort=False):
-            panel.plot(curve.images_seen, curve.kernel_distance, label=f"{row}, seed {seed}", linewidth=1)
+        for (row, seed, *_), curve in of_dataset.groupby(
+            ["row", "seed", "images", "width"], sort=False
+        ):
+            panel.plot(
+                curve.images_seen, curve.kernel_distance, label=f"{row}, seed {seed}", linewidth=1
+            )
         panel.set(title=dataset, xlabel="images seen", ylabel="kernel distance, validation tracks")
         panel.set(xscale="log", yscale="log")
         panel.grid(alpha=0.3, which="both")
@@ -208,7 +234,9 @@ def picture(runs: list[Path], path: Path) -> None:
         latents = sampler.latents(list(range(5)))
         rows = [sampler.images(latents, sampler.one_hot(genre, 5)) for genre in sampler.genres]
         sheets.append(draw_grid(rows, sampler.genres))
-    whole = Image.new("L", (sum(sheet.width for sheet in sheets), max(sheet.height for sheet in sheets)))
+    whole = Image.new(
+        "L", (sum(sheet.width for sheet in sheets), max(sheet.height for sheet in sheets))
+    )
     for number, sheet in enumerate(sheets):
         whole.paste(sheet, (sum(before.width for before in sheets[:number]), 0))
     whole.save(path)
@@ -223,14 +251,18 @@ def strips(runs: list[Path], path: Path) -> None:
     for genre in next(iter(samplers.values())).genres:
         for name, sampler in samplers.items():
             ends = [sampler.mixture({genre: 1.0})] * 2
-            strip = piece(sampler, take_of(0), *ends, round(30 / seconds), loops=False, truncation=1.0)
+            strip = piece(
+                sampler, take_of(0), *ends, round(30 / seconds), loops=False, truncation=1.0
+            )
             drawn[f"{genre}, {name}"] = strip[None]
     draw_grid(list(drawn.values()), list(drawn), seconds_a_column=seconds).save(path)
 
 
 def main() -> None:
     """Measure some rows, or show what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("what", choices=("measure", "table", "picture", "strips"))
     parser.add_argument("--dataset", type=Path, help="folder made by preprocess.py")
     parser.add_argument("--name", help="what the table calls it")

@@ -102,7 +102,13 @@ def main() -> None:
     if on_gpu and not torch.cuda.is_available():
         parser.error("--gpu: this machine has no GPU that PyTorch can use; `doctor` says more")
     if on_gpu:
-        sections = [ON_GPU, "Written by `make gpu`.", machine(), doctors_report(), *measured(SCRIPTS_ON_GPU)]
+        sections = [
+            ON_GPU,
+            "Written by `make gpu`.",
+            machine(),
+            doctors_report(),
+            *measured(SCRIPTS_ON_GPU),
+        ]
     else:
         sections = [HEAD, machine(), *measured(SCRIPTS)]
     rewrite(PAGE, sections, on_gpu=on_gpu)

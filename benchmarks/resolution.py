@@ -22,7 +22,13 @@ import torch
 from musicspectrogan.audio.fidelity import round_trip_error
 from musicspectrogan.audio.files import is_audio, load
 from musicspectrogan.audio.inversion import invert
-from musicspectrogan.audio.spectrogram import MINIMUM_POWER, SpectrogramConfig, db_to_grey, encode, mel_power
+from musicspectrogan.audio.spectrogram import (
+    MINIMUM_POWER,
+    SpectrogramConfig,
+    db_to_grey,
+    encode,
+    mel_power,
+)
 from musicspectrogan.evaluation.judge import Judge
 from musicspectrogan.evaluation.report import MEASURES, Report
 from musicspectrogan.evaluation.sets import ImageSet, images_of, load_splits
@@ -62,7 +68,9 @@ def heard(images: ImageSet, config: SpectrogramConfig, seen: SpectrogramConfig) 
 
 def main() -> None:
     """Print two tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--music", type=Path, required=True)
     parser.add_argument("--small", type=Path, required=True)
     parser.add_argument("--large", type=Path, required=True)

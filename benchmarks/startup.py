@@ -35,7 +35,14 @@ write their own rows into the cache's memory map; passing pixels to the main pro
 
 def make_images(work: Path) -> Path:
     """Class folders of IMAGES PNGs: those of DISTINCT clips, and hard links to them."""
-    made = ("--input", work / "music", "--output", work / "made", "--tracks-per-genre", DISTINCT // 5)
+    made = (
+        "--input",
+        work / "music",
+        "--output",
+        work / "made",
+        "--tracks-per-genre",
+        DISTINCT // 5,
+    )
     run_command("preprocess.py", "--dataset", "demo", *made)
     originals = sorted((work / "made").glob("*/*.png"))
     root = work / "images"
@@ -79,7 +86,16 @@ def first_step(root: Path, work: Path, *, cached: bool) -> float:
     """Seconds from the command to its first step's line."""
     if not cached:
         forget(root)
-    flags = ("--width", 4, "--log-every", 1, "--output", work / f"run{time.time_ns()}", "--device", "cpu")
+    flags = (
+        "--width",
+        4,
+        "--log-every",
+        1,
+        "--output",
+        work / f"run{time.time_ns()}",
+        "--device",
+        "cpu",
+    )
     line = [sys.executable, "run.py", "--dataset", root, *flags]
     start = time.perf_counter()
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
@@ -140,7 +156,8 @@ def dataset_rows(table: Table, work: Path) -> None:
 def help_rows(table: Table) -> None:
     """`--help` of every command."""
     ways = {
-        name: lambda name=name: run_command("-m", "musicspectrogan", name, "--help")[0] for name in COMMANDS
+        name: lambda name=name: run_command("-m", "musicspectrogan", name, "--help")[0]
+        for name in COMMANDS
     }
     took = {name: statistics.median(seconds) for name, seconds in in_turn(ways, ROUNDS).items()}
     slowest = max(took, key=took.__getitem__)

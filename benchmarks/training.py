@@ -171,7 +171,8 @@ class Product:
 
     def __post_init__(self) -> None:
         self.left, self.right = (
-            torch.randn(self.size, self.size, device=self.device, dtype=self.dtype) for _ in range(2)
+            torch.randn(self.size, self.size, device=self.device, dtype=self.dtype)
+            for _ in range(2)
         )
 
     def run(self) -> float:
@@ -188,7 +189,11 @@ def operations(model: ModelConfig) -> float:
     """Floating-point operations of the convolutions, for one image of a step."""
     step = AdversarialStep(*models.build("dcgan", model), LOSSES["bce"], lr=1e-4, betas=(0.5, 0.9))
     size = CONFIG.image_size or 64
-    batch = torch.zeros(2, 1, size, size), torch.zeros(2, dtype=torch.int64), torch.randn(2, model.latent_dim)
+    batch = (
+        torch.zeros(2, 1, size, size),
+        torch.zeros(2, dtype=torch.int64),
+        torch.randn(2, model.latent_dim),
+    )
     with FlopCounterMode(display=False) as counter:
         step(*batch, torch.empty(VIEWS, 2, 0))
     return counter.get_total_flops() / 2
@@ -239,7 +244,9 @@ def rows(
     )
     fast = device.type == "cuda" and width == 64
     target = "at least 40,000 on a data-centre GPU" if fast else ""
-    table.add(f"{name}: images a second", f"{rate:,.0f}", target, rate >= 40_000 if fast else None, "")
+    table.add(
+        f"{name}: images a second", f"{rate:,.0f}", target, rate >= 40_000 if fast else None, ""
+    )
 
 
 def memory_row(table: Table, root: Path, device: torch.device) -> None:
@@ -249,7 +256,13 @@ def memory_row(table: Table, root: Path, device: torch.device) -> None:
     with arithmetic():
         Ours(dataset, model, device, "float32", recorded=True).train(20 * CONFIG.batch_size)
     peak = torch.cuda.max_memory_reserved() / 1e9
-    table.add("memory of the classic run on the GPU, reserved", f"{peak:.2f} GB", "under 2 GB", peak < 2, "")
+    table.add(
+        "memory of the classic run on the GPU, reserved",
+        f"{peak:.2f} GB",
+        "under 2 GB",
+        peak < 2,
+        "",
+    )
 
 
 def main() -> None:
@@ -294,7 +307,9 @@ def main() -> None:
                     rounds=arguments.rounds,
                 )
     where = (
-        torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads"
     )
     print(f"## Training ({where})\n\n{table}\n{NOTES[device.type]}")
 

@@ -84,7 +84,9 @@ class TrainCommand:
 
 def train(arguments: list[str], program: str) -> None:
     """images -> checkpoints, sample grids and curves in a run directory"""
-    command = parse_flags(TrainCommand, arguments, default=TrainCommand(TrainingConfig()), program=program)
+    command = parse_flags(
+        TrainCommand, arguments, default=TrainCommand(TrainingConfig()), program=program
+    )
     # torch takes seconds to import; a wrong flag is told before.
     from musicspectrogan.evaluation.quick import quality_by_validation
     from musicspectrogan.generation.sound import sounds_of
@@ -100,7 +102,9 @@ def train(arguments: list[str], program: str) -> None:
     def with_flags(settings: TrainingConfig) -> TrainingConfig:
         if has_length:  # in images or in epochs; either way it replaces the one in a file
             settings = replace(settings, images=None, epochs=None)
-        return parse_flags(TrainCommand, arguments, default=TrainCommand(settings), program=program).settings
+        return parse_flags(
+            TrainCommand, arguments, default=TrainCommand(settings), program=program
+        ).settings
 
     if command.config is not None:
         settings = with_flags(read_yaml(TrainingConfig, config_file(command.config)))
@@ -108,8 +112,12 @@ def train(arguments: list[str], program: str) -> None:
         plan = runner.plan_run(settings, command.output, world)
     else:
         if command.output is not None or len(command.resume) > 1:
-            raise UserError("--resume takes one run directory or checkpoint, and no --output beside it")
-        begun = runner.begun_run(command.resume[0] if command.resume else runner.newest_run_of(settings))
+            raise UserError(
+                "--resume takes one run directory or checkpoint, and no --output beside it"
+            )
+        begun = runner.begun_run(
+            command.resume[0] if command.resume else runner.newest_run_of(settings)
+        )
         if command.config is None:
             settings = with_flags(begun.config)
         plan = runner.plan_resumed_run(begun, settings, world)
@@ -139,7 +147,9 @@ def info(arguments: list[str], program: str) -> None:
     from musicspectrogan.information import describe
 
     if not path.exists():
-        from musicspectrogan.training.run_directory import named_run  # torch: slow, and not for datasets
+        from musicspectrogan.training.run_directory import (
+            named_run,  # torch: slow, and not for datasets
+        )
 
         path = named_run(path)
     _tell(describe(path))
@@ -149,11 +159,18 @@ def generate(arguments: list[str], program: str) -> None:
     """checkpoint -> new spectrograms, their sound, and a page to play them on"""
     config = parse_flags(GenerateConfig, arguments, program=program)
     if config.checkpoint is None:
-        raise UserError("--checkpoint is missing: name a run directory, a checkpoint file, or latest")
+        raise UserError(
+            "--checkpoint is missing: name a run directory, a checkpoint file, or latest"
+        )
     # torch takes seconds to import; a wrong flag is told before.
     from musicspectrogan.device import choose_device
     from musicspectrogan.generation.generate import generate
-    from musicspectrogan.training.checkpoint import BEST_NAME, LATEST_NAME, best_checkpoint, load_checkpoint
+    from musicspectrogan.training.checkpoint import (
+        BEST_NAME,
+        LATEST_NAME,
+        best_checkpoint,
+        load_checkpoint,
+    )
     from musicspectrogan.training.run_directory import named_run
 
     source = named_run(config.checkpoint)
@@ -161,7 +178,9 @@ def generate(arguments: list[str], program: str) -> None:
         source, checkpoint = best_checkpoint(source)
         newest = source.with_name(LATEST_NAME)
         if source.name == BEST_NAME:
-            logger.info("Taking %s, the best by the validation tracks; the newest is %s", source, newest)
+            logger.info(
+                "Taking %s, the best by the validation tracks; the newest is %s", source, newest
+            )
     else:
         checkpoint = load_checkpoint(source)
     page = generate(config, checkpoint, source, choose_device(config.device))
@@ -173,7 +192,9 @@ def evaluate(arguments: list[str], program: str) -> None:
     config = parse_flags(EvaluateConfig, arguments, program=program)
     named = config.compare or tuple(path for path in (config.checkpoint, config.images) if path)
     if not named:
-        raise UserError("--checkpoint is missing: name a run directory, a checkpoint file, or latest")
+        raise UserError(
+            "--checkpoint is missing: name a run directory, a checkpoint file, or latest"
+        )
     # torch takes seconds to import; a wrong flag is told before.
     from musicspectrogan.device import choose_device
     from musicspectrogan.evaluation.evaluate import evaluate
@@ -187,7 +208,9 @@ def evaluate(arguments: list[str], program: str) -> None:
             return path == config.images
         return path.is_dir() and not has_checkpoint(path)
 
-    named = tuple(path if is_folder_of_images(path) else run_directory.named_run(path) for path in named)
+    named = tuple(
+        path if is_folder_of_images(path) else run_directory.named_run(path) for path in named
+    )
     found = [path if is_folder_of_images(path) else _checkpoint_to_judge(path) for path in named]
     sources = dict(zip(public_names(named), found, strict=True))
     output = config.output or run_directory.evaluation_file(list(sources.values()), config.seconds)
@@ -198,7 +221,9 @@ def evaluate(arguments: list[str], program: str) -> None:
     if by_genre := genre_table(reports[0]) if len(reports) == 1 else "":
         _tell(f"\n{by_genre}\n")
     by = reports[0].dataset
-    _tell(f"Judged by {by['held_out_tracks']} {by['split']} tracks with {by['held_out_images']} images.")
+    _tell(
+        f"Judged by {by['held_out_tracks']} {by['split']} tracks with {by['held_out_images']} images."
+    )
     for remark in dict.fromkeys(remark for report in reports for remark in report.remarks):
         _tell(remark)
     _tell(f"Open {outcome.page or output}")
@@ -206,7 +231,9 @@ def evaluate(arguments: list[str], program: str) -> None:
 
 def _checkpoint_to_judge(path: Path) -> Path:
     """The checkpoint that a run directory, a file or `latest` means: the newest, which no judgement chose."""
-    from musicspectrogan.training import run_directory  # torch: slow, and a wrong flag is told before
+    from musicspectrogan.training import (
+        run_directory,  # torch: slow, and a wrong flag is told before
+    )
     from musicspectrogan.training.checkpoint import BEST_NAME, newest_checkpoint
 
     path = run_directory.named_run(path)
@@ -238,7 +265,12 @@ def invert(arguments: list[str], program: str) -> None:
     from musicspectrogan.data.manifest import Manifest
     from musicspectrogan.generation.invert import invert_images
 
-    roots = [root for path in command.paths for root in (path, *path.resolve().parents[:2]) if root.is_dir()]
+    roots = [
+        root
+        for path in command.paths
+        for root in (path, *path.resolve().parents[:2])
+        if root.is_dir()
+    ]
     manifests = (Manifest.read(root) for root in roots)
     fallback = next((manifest.spectrogram for manifest in manifests if manifest), None)
     written = invert_images(command.paths, command.output, command.sound, fallback)
@@ -265,7 +297,9 @@ def reconstruct(arguments: list[str], program: str) -> None:
     from musicspectrogan.generation.invert import reconstruct
 
     error = reconstruct(command.audio, command.output, config, command.sound)
-    _tell(f"round-trip error {error:.2f} dB (mean absolute difference of 128-band log-mel, 60 dB window)")
+    _tell(
+        f"round-trip error {error:.2f} dB (mean absolute difference of 128-band log-mel, 60 dB window)"
+    )
     _tell(f"image, restored sound and original are in {command.output}")
 
 
@@ -292,7 +326,9 @@ def doctor(arguments: list[str], program: str) -> None:
         _tell(line)
         sys.stdout.flush()
         failed += not is_sound
-    _tell(f"\n{failed} failed: paste all of this into a bug report" if failed else "\nNothing failed")
+    _tell(
+        f"\n{failed} failed: paste all of this into a bug report" if failed else "\nNothing failed"
+    )
     if failed:
         sys.exit(EXIT_BUG)
 
@@ -361,9 +397,13 @@ def _dispatch(command: str | None, arguments: list[str]) -> int:
 
 def _overview() -> str:
     # From their source, for PYTHONOPTIMIZE=2 takes docstrings away.
-    about = {name: ast.parse(inspect.getsource(command)).body[0] for name, command in COMMANDS.items()}
+    about = {
+        name: ast.parse(inspect.getsource(command)).body[0] for name, command in COMMANDS.items()
+    }
     lines = [f"  {name:12} {ast.get_docstring(definition)}" for name, definition in about.items()]
-    return "\n".join(["usage: musicspectrogan COMMAND [--help] [flags]", "", *lines, "", "  --version"])
+    return "\n".join(
+        ["usage: musicspectrogan COMMAND [--help] [flags]", "", *lines, "", "  --version"]
+    )
 
 
 def _tell(text: str) -> None:
@@ -375,7 +415,9 @@ def _complain(message: str, status: int) -> int:
     if _told_elsewhere():
         return status
     text = printable(message)
-    if len(text) > LONGEST_COMPLAINT:  # which quotes what somebody wrote; what is wrong, and the remedy, stay
+    if (
+        len(text) > LONGEST_COMPLAINT
+    ):  # which quotes what somebody wrote; what is wrong, and the remedy, stay
         text = f"{text[: LONGEST_COMPLAINT // 2]} … {text[-LONGEST_COMPLAINT // 2 :]}"
     print(f"musicspectrogan: {text}", file=sys.stderr)
     return status

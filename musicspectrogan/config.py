@@ -110,7 +110,9 @@ def read_yaml(settings_class: type[Settings], path: Path) -> Settings:
         _refuse_elaborate(text)
         contents = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(
+            f"--config {path} is not valid YAML: {' '.join(str(error).split())}"
+        ) from None
     if contents is None:
         contents = {}
     if not isinstance(contents, dict):
@@ -118,7 +120,9 @@ def read_yaml(settings_class: type[Settings], path: Path) -> Settings:
     allowed = [field.name for field in fields(settings_class)]
     arguments: list[str] = []
     for key, value in contents.items():
-        if isinstance(value, int) and abs(value) > sys.maxsize:  # too long to be written out, perhaps
+        if (
+            isinstance(value, int) and abs(value) > sys.maxsize
+        ):  # too long to be written out, perhaps
             raise UserError(f"--config {path}: {key} is too large a number")
         if key not in allowed:
             meant = setting_meant(str(key), allowed)
@@ -154,15 +158,23 @@ def from_plain(settings_class: type[Settings], values: object) -> Settings:
         UserError: a name is unknown or missing, or a value is of another type or out of range.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{settings_class.__name__}: {type(values).__name__} in place of names and values")
+        raise UserError(
+            f"{settings_class.__name__}: {type(values).__name__} in place of names and values"
+        )
     types = _types_of(settings_class)
     for name in values:
         if name not in types:
             raise UserError(f"{settings_class.__name__}: {str(name)[:40]!r} is unknown")
     for field in fields(settings_class):
-        if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
+        if (
+            field.name not in values
+            and field.default is MISSING
+            and field.default_factory is MISSING
+        ):
             raise UserError(f"{settings_class.__name__}: {field.name} is missing")
-    return settings_class(**{name: _typed(name, value, types[name]) for name, value in values.items()})
+    return settings_class(
+        **{name: _typed(name, value, types[name]) for name, value in values.items()}
+    )
 
 
 @lru_cache(maxsize=32)
@@ -182,7 +194,9 @@ def _typed(name: str, value: object, kind: Any) -> Any:
         return [_typed(name, item, kinds[0]) for item in value]
     if origin is dict and isinstance(value, dict):
         return {_typed(name, k, kinds[0]): _typed(name, v, kinds[1]) for k, v in value.items()}
-    return from_plain(kind, value) if is_dataclass(kind) else _typed_alone(name, value, origin or kind)
+    return (
+        from_plain(kind, value) if is_dataclass(kind) else _typed_alone(name, value, origin or kind)
+    )
 
 
 def _typed_alone(name: str, value: object, kind: Any) -> Any:
@@ -216,7 +230,9 @@ def _refuse_elaborate(text: str) -> None:
     """Raise ValueError for aliases, which may stand for any number of values, tags and deep nesting."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
+            event, yaml.CollectionEndEvent
+        )
         tagged = getattr(event, "tag", None) is not None
         if depth > DEEPEST_YAML or tagged or isinstance(event, yaml.AliasEvent):
             raise ValueError(
@@ -250,7 +266,12 @@ def _refuse_unknown_flags(settings_class: type, arguments: Sequence[str], see_he
     for argument in arguments:
         flag = argument.partition("=")[0]
         name = flag[2:].replace("-", "_")
-        if not flag.startswith("--") or name in ("", "help", *settings, *(f"no_{name}" for name in settings)):
+        if not flag.startswith("--") or name in (
+            "",
+            "help",
+            *settings,
+            *(f"no_{name}" for name in settings),
+        ):
             continue
         meant = setting_meant(name, settings)
         hint = f" (did you mean {flag_of(meant)}?)" if meant else ""
@@ -271,7 +292,9 @@ def _one_line(box: str) -> str:
     text = " ".join(row for row in rows if row.strip("\u2500 "))
     text = re.split(r"Argument helptext:|For full helptext|Perhaps you meant|Got errors:", text)[0]
     text = re.sub(r"^Error parsing (--[\w-]+)", r"\1", text.strip().rstrip("."))
-    text = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", text)
+    text = re.sub(
+        r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", text
+    )
     return re.sub(r"could not convert string to float: (.*)", r"\1 is not a number", text)
 
 
@@ -304,9 +327,13 @@ def _rule_for_optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | No
     assert isinstance(inner, PrimitiveConstructorSpec), "settings are of types that tyro knows"
     return replace(
         inner,
-        instance_from_str=lambda given: None if given == ["None"] else inner.instance_from_str(given),
+        instance_from_str=lambda given: (
+            None if given == ["None"] else inner.instance_from_str(given)
+        ),
         is_instance=lambda value: value is None or inner.is_instance(value),
-        str_from_instance=lambda value: ["None"] if value is None else inner.str_from_instance(value),
+        str_from_instance=lambda value: (
+            ["None"] if value is None else inner.str_from_instance(value)
+        ),
     )
 
 
@@ -323,7 +350,9 @@ def _rule_for_tuple(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         metavar=f"{inner.metavar} ...",
         instance_from_str=lambda given: tuple(inner.instance_from_str([one]) for one in given),
         is_instance=lambda value: isinstance(value, tuple) and all(map(inner.is_instance, value)),
-        str_from_instance=lambda value: [text for one in value for text in inner.str_from_instance(one)],
+        str_from_instance=lambda value: [
+            text for one in value for text in inner.str_from_instance(one)
+        ],
     )
 
 

@@ -18,7 +18,9 @@ def parse_count(text: str) -> int:
     Raises:
         ValueError: it is none, or too large.
     """
-    match = re.fullmatch(r"(-?\d[\d_]*(?:\.\d+)?(?:e\d{1,2})?)([km]?)", text.strip().lower(), re.ASCII)
+    match = re.fullmatch(
+        r"(-?\d[\d_]*(?:\.\d+)?(?:e\d{1,2})?)([km]?)", text.strip().lower(), re.ASCII
+    )
     count = Decimal(match[1].replace("_", "")) * SUFFIXES[match[2]] if match else Decimal("0.5")
     if count != count.to_integral_value() or count > LARGEST_COUNT:
         raise ValueError(f"{text!r} is no whole number such as 25000, 100k or 1.5m")
@@ -37,7 +39,9 @@ def rounded_time(seconds: float) -> str:
         if seconds < limit:
             amount = seconds / size
             return (
-                f"{amount:.1f} {unit}" if unit == "h" and amount < 10 else f"{max(1, round(amount))} {unit}"
+                f"{amount:.1f} {unit}"
+                if unit == "h" and amount < 10
+                else f"{max(1, round(amount))} {unit}"
             )
     return counted(round(seconds / 86400), "day")
 

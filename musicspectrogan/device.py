@@ -23,7 +23,9 @@ os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
 # The newest PyTorch with kernels for NVIDIA's cards before Turing (2018), and where it is
 # (https://github.com/pytorch/pytorch/blob/main/RELEASE.md).
-FOR_OLD_CARDS = 'pip install "torch<2.15" torchvision --index-url https://download.pytorch.org/whl/cu126'
+FOR_OLD_CARDS = (
+    'pip install "torch<2.15" torchvision --index-url https://download.pytorch.org/whl/cu126'
+)
 OLDEST_IN_CUDA_13 = (7, 5)
 # The first that computes in bfloat16.
 AMPERE = (8, 0)
@@ -56,7 +58,9 @@ def choose_device(name: str) -> torch.device:
     if kind == "cuda":
         return _gpu([int(number)] if number else range(_count_gpus(name)), name)
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise UserError(f"--device {name}: this machine has none that PyTorch can use; try --device auto")
+        raise UserError(
+            f"--device {name}: this machine has none that PyTorch can use; try --device auto"
+        )
     return torch.device(kind)
 
 
@@ -71,7 +75,9 @@ def _best_device() -> torch.device:
 
 def _count_gpus(name: str) -> int:
     if not torch.cuda.is_available():
-        raise UserError(f"--device {name}: this machine has none that PyTorch can use; try --device auto")
+        raise UserError(
+            f"--device {name}: this machine has none that PyTorch can use; try --device auto"
+        )
     return torch.cuda.device_count()
 
 
@@ -190,16 +196,23 @@ def _set(module: Any, **values: bool) -> Iterator[None]:
 
 def is_from_device(error: BaseException) -> bool:
     """Whether an error is a GPU's own, as PyTorch and its libraries tell it."""
-    return isinstance(error, (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", ()))) or bool(
-        isinstance(error, RuntimeError) and (_FROM_DEVICE.search(str(error)) or _FULL.search(str(error)))
+    return isinstance(
+        error, (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", ()))
+    ) or bool(
+        isinstance(error, RuntimeError)
+        and (_FROM_DEVICE.search(str(error)) or _FULL.search(str(error)))
     )
 
 
 def told_in_one_line(error: BaseException) -> str | None:
     """What a user can do about an error of the device or of memory; None where it is another one, or ours."""
     reason = (str(error).strip().splitlines() or [""])[0]
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _HOST_FULL.search(str(error))):
-        return "the computer's memory is full; close other programs, or lower --batch-size or --width"
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _HOST_FULL.search(str(error))
+    ):
+        return (
+            "the computer's memory is full; close other programs, or lower --batch-size or --width"
+        )
     if not is_from_device(error) or _ASSERTION in reason:
         return None
     if isinstance(error, torch.OutOfMemoryError) or _FULL.search(str(error)):

@@ -130,7 +130,9 @@ def _room() -> str:
         return f"{size / 2**30:.1f} GiB"
 
     disks = {"here": Path(), "for temporary files": Path(tempfile.gettempdir())}
-    told = [f"{gib(shutil.disk_usage(folder).free)} of disk {where}" for where, folder in disks.items()]
+    told = [
+        f"{gib(shutil.disk_usage(folder).free)} of disk {where}" for where, folder in disks.items()
+    ]
     try:
         page = os.sysconf("SC_PAGE_SIZE")
         free, whole = (page * os.sysconf(name) for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
@@ -142,23 +144,34 @@ def _room() -> str:
 
 def _gpus() -> Iterator[tuple[str, bool]]:
     cuda, cudnn = torch.version.cuda, torch.backends.cudnn.version()
-    built = f"PyTorch is built for CUDA {cuda} and cuDNN {cudnn}" if cuda else "PyTorch is built without CUDA"
+    built = (
+        f"PyTorch is built for CUDA {cuda} and cuDNN {cudnn}"
+        if cuda
+        else "PyTorch is built without CUDA"
+    )
     if not torch.cuda.is_available():
         yield (
             f"none that PyTorch can use{', but MPS' if torch.backends.mps.is_available() else ''}; {built}",
             True,
         )
         return
-    yield f"{built}, with kernels for {' '.join(torch.cuda.get_arch_list())}; driver {_driver()}", True
+    yield (
+        f"{built}, with kernels for {' '.join(torch.cuda.get_arch_list())}; driver {_driver()}",
+        True,
+    )
     for number in range(torch.cuda.device_count()):
         capability = ".".join(map(str, torch.cuda.get_device_capability(number)))
-        told = f"cuda:{number} {torch.cuda.get_device_name(number)}, compute capability {capability}"
+        told = (
+            f"cuda:{number} {torch.cuda.get_device_name(number)}, compute capability {capability}"
+        )
         if trouble := missing_kernels(number):
             yield f"{told}: {trouble}", False
             continue
         try:
             free, whole = (size / 2**30 for size in torch.cuda.mem_get_info(number))
-        except Exception as error:  # others have all of it, or nobody may use it: what the report is for
+        except (
+            Exception
+        ) as error:  # others have all of it, or nobody may use it: what the report is for
             yield f"{told}: {_reason(error)}", False
             continue
         yield f"{told}, {free:.1f} of {whole:.1f} GiB of memory free", True
@@ -193,7 +206,9 @@ def _decoders() -> Iterator[tuple[str, bool]]:
                 heard = load(path, rate).samples
                 level = float(np.sqrt(np.mean(heard**2)))
                 if not 0.3 < level < 0.4 or abs(len(heard) - rate) > rate // 10:
-                    broken[suffix] = f"another sound comes back (level {level:.2f}, {len(heard)} samples)"
+                    broken[suffix] = (
+                        f"another sound comes back (level {level:.2f}, {len(heard)} samples)"
+                    )
             except Exception as error:  # whatever a decoder does is what the report is for
                 broken[suffix] = f"{type(error).__name__}: {error}"
     sound = [suffix for suffix in DECODED if suffix not in broken]
@@ -227,15 +242,21 @@ def _trials(devices: list[str]) -> Iterator[tuple[str, bool]]:
     )
     begun = time.monotonic()
     # Before any GPU is tried, for an error there may outlast its trial; so after one no other is tried.
-    expected = {recipe: try_steps(config, torch.device("cpu")).values for recipe, config in RECIPES.items()}
+    expected = {
+        recipe: try_steps(config, torch.device("cpu")).values for recipe, config in RECIPES.items()
+    }
     gpu_failed = False
-    for device, (recipe, config), kind in product(devices, RECIPES.items(), (PLAIN, RECORDED, FULL)):
+    for device, (recipe, config), kind in product(
+        devices, RECIPES.items(), (PLAIN, RECORDED, FULL)
+    ):
         on_gpu = device.startswith("cuda")
         if not on_gpu and kind != PLAIN:
             continue
         head = f"{device:8} {recipe:8} {kind:9}"
         if time.monotonic() - begun > LONGEST_SECONDS or (gpu_failed and on_gpu):
-            why = "a GPU has failed; --device tries one" if gpu_failed else "that would take too long"
+            why = (
+                "a GPU has failed; --device tries one" if gpu_failed else "that would take too long"
+            )
             yield f"{head} not tried: {why}", True
             continue
         tried = replace(config, width=FULL_WIDTH, lr=2e-4) if kind == FULL else config
@@ -246,7 +267,9 @@ def _trials(devices: list[str]) -> Iterator[tuple[str, bool]]:
             yield f"{head} FAIL: {_reason(error)}", False
             continue
         figures, sound = (
-            _finite(trial) if kind == FULL else _compared(trial, expected[recipe], same=device == "cpu")
+            _finite(trial)
+            if kind == FULL
+            else _compared(trial, expected[recipe], same=device == "cpu")
         )
         memory = "" if trial.peak_bytes is None else f"{trial.peak_bytes / 2**20:.0f} MiB"
         rate = f"{trial.images_per_second:9,.0f}"
@@ -271,7 +294,9 @@ def _finite(trial: Trial) -> tuple[str, bool]:
     return "", all(np.isfinite(list(values.values())).all() for values in trial.values)
 
 
-def largest_difference(values: Values, expected: Values, names: Sequence[str] | None = None) -> float:
+def largest_difference(
+    values: Values, expected: Values, names: Sequence[str] | None = None
+) -> float:
     """Between what two runs returned, over steps and names; infinite where something is not finite.
 
     Args:
@@ -307,11 +332,14 @@ def try_steps(config: TrainingConfig, device: torch.device, *, recorded: bool = 
             gc.collect()  # what another trial has left is none of this one's memory
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        step = build_step(config, build_networks(config, model), device, augment=augment, recorded=recorded)
+        step = build_step(
+            config, build_networks(config, model), device, augment=augment, recorded=recorded
+        )
         take_step = RecordedStep(step) if recorded else step
         latent_dim, draws = step.generator.latent_dim, step.augmentation.draws
         batches = [
-            [part.to(device) for part in batch] for batch in _batches(model.n_windows, latent_dim, draws)
+            [part.to(device) for part in batch]
+            for batch in _batches(model.n_windows, latent_dim, draws)
         ]
         told = []
         for number, batch in enumerate(batches):

@@ -146,7 +146,11 @@ def told_of_system(error: OSError) -> str:
     remedy = _REMEDIES.get(error.errno or 0)
     told = f"{what}; {remedy}" if remedy else what
     name = error.filename
-    return told if name is None else f"{os.fsdecode(name) if isinstance(name, bytes) else name}: {told}"
+    return (
+        told
+        if name is None
+        else f"{os.fsdecode(name) if isinstance(name, bytes) else name}: {told}"
+    )
 
 
 def reason_of(error: BaseException) -> str:
@@ -154,7 +158,11 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError):
         return told_of_system(error)
     first = (str(error).strip().splitlines() or [""])[0]
-    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}".removesuffix(": ")
+    return (
+        first
+        if isinstance(error, UserError)
+        else f"{type(error).__name__}: {first}".removesuffix(": ")
+    )
 
 
 @contextmanager

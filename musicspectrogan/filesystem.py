@@ -363,4 +363,7 @@ def public_names(paths: Sequence[Path]) -> list[str]:
     """The public name of each path; what is named alike is numbered."""
     names = [public_name(path) for path in paths]
     repeats = [names[:k].count(name) for k, name in enumerate(names)]
-    return [f"{name} ({again + 1})" if again else name for name, again in zip(names, repeats, strict=True)]
+    return [
+        f"{name} ({again + 1})" if again else name
+        for name, again in zip(names, repeats, strict=True)
+    ]

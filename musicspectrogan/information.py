@@ -37,7 +37,10 @@ def _dataset_rows(path: Path, manifest: Manifest) -> list[tuple[str, str]]:
     options = ", ".join(f"{k} {v}" for k, v in manifest.selection.items() if v is not None)
     return [
         ("dataset", f"{path} (from {manifest.source}; {options or 'no options'})"),
-        ("state", "complete" if manifest.tracks else "unfinished: run the same preprocess command again"),
+        (
+            "state",
+            "complete" if manifest.tracks else "unfinished: run the same preprocess command again",
+        ),
         ("tracks", f"{len(manifest.tracks)}, {seconds / 60:.1f} minutes"),
         ("images", str(images.total())),
         ("genres", ", ".join(f"{genre} {count}" for genre, count in sorted(images.items()))),
@@ -68,7 +71,10 @@ def _picture_rows(path: Path) -> list[tuple[str, str]]:
         ("dataset", f"{path} (class folders of pictures{beside})"),
         ("images", str(len(listing.names))),
         ("genres", ", ".join(f"{genre} {count}" for genre, count in sorted(genres.items()))),
-        ("splits", ", ".join(f"{name} {splits[name]} images" for name in SPLITS if splits[name]) or "none"),
+        (
+            "splits",
+            ", ".join(f"{name} {splits[name]} images" for name in SPLITS if splits[name]) or "none",
+        ),
         ("passed over", str(len(listing.passed_over) + len(listing.beside))),
     ]
 

@@ -33,7 +33,10 @@ def this_process() -> Place:
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     values = [os.environ.get(name, "") for name in (*names, "MASTER_PORT")]
-    if not all(value.isascii() and value.isdecimal() for value in values) or "MASTER_ADDR" not in os.environ:
+    if (
+        not all(value.isascii() and value.isdecimal() for value in values)
+        or "MASTER_ADDR" not in os.environ
+    ):
         return Place()
     rank, size, local_rank, _ = map(int, values)
     return Place(rank, size, local_rank) if rank < size else Place()

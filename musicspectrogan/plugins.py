@@ -64,7 +64,9 @@ def blamed_on_plugin(package: ModuleType, what: str) -> Iterator[None]:
 
 
 def _is_of_device(error: Exception) -> bool:
-    from musicspectrogan.device import told_in_one_line  # torch: slow, and here only where it is loaded
+    from musicspectrogan.device import (
+        told_in_one_line,  # torch: slow, and here only where it is loaded
+    )
 
     return told_in_one_line(error) is not None
 

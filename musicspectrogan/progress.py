@@ -10,7 +10,9 @@ from typing import Any
 from musicspectrogan.errors import printable
 from musicspectrogan.surroundings import without_variables
 
-with without_variables(r"TQDM_\w+"):  # which set defaults, and are an error to it when they are no numbers
+with without_variables(
+    r"TQDM_\w+"
+):  # which set defaults, and are an error to it when they are no numbers
     from tqdm import tqdm
 
 logger = logging.getLogger(__name__)  # of bars' lines alone, by which `is_lasting` tells them

@@ -75,7 +75,11 @@ def check_weights(name: str, weights: object, network: nn.Module) -> None:
         raise UserError(f"the {name} has other layers than its model")
     for key, like in expected.items():
         tensor = weights[key]
-        if not isinstance(tensor, Tensor) or tensor.shape != like.shape or tensor.dtype != like.dtype:
+        if (
+            not isinstance(tensor, Tensor)
+            or tensor.shape != like.shape
+            or tensor.dtype != like.dtype
+        ):
             raise UserError(f"the {name}'s {key} is of another kind than its model's")
         if not tensor.isfinite().all():
             raise UserError(f"the {name}'s {key} holds what are not finite numbers")
@@ -105,7 +109,9 @@ def _checked_copy(file: BinaryIO) -> io.BytesIO:
     with zipfile.ZipFile(file) as archive, zipfile.ZipFile(copy, "w") as checked:
         entries = {e.filename: e for e in archive.infolist() if _ENTRY.fullmatch(e.filename)}
         stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries.values())
-        if not (begins_as_zip and stored and sum(entry.file_size for entry in entries.values()) <= size):
+        if not (
+            begins_as_zip and stored and sum(entry.file_size for entry in entries.values()) <= size
+        ):
             raise TorchFileError("not as torch.save writes it")
         for name, entry in entries.items():
             body = archive.read(entry)

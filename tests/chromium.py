@@ -34,8 +34,17 @@ class Chromium:
         (their_input, self._output), (self._input, their_output) = os.pipe(), os.pipe()
         # The browser reads from 3 and writes to 4; whatever is given to it must not be one of these.
         given = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (their_input, their_output)]
-        start = f"os.dup2({given[0]}, 3); os.dup2({given[1]}, 4); os.execv(sys.argv[1], sys.argv[1:])"
-        line = [sys.executable, "-c", f"import os, sys; {start}", path, *FLAGS, f"--user-data-dir={profile}"]
+        start = (
+            f"os.dup2({given[0]}, 3); os.dup2({given[1]}, 4); os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        line = [
+            sys.executable,
+            "-c",
+            f"import os, sys; {start}",
+            path,
+            *FLAGS,
+            f"--user-data-dir={profile}",
+        ]
         self._process = subprocess.Popen(line, pass_fds=given, stderr=subprocess.DEVNULL)
         for end in (their_input, their_output, *given):
             os.close(end)
@@ -73,7 +82,9 @@ class Chromium:
     def wait_for(self, method: str, session: str) -> None:
         """Wait for an event that has not been seen."""
         seen = len(self.events)
-        while not any(e["method"] == method and e.get("sessionId") == session for e in self.events[seen:]):
+        while not any(
+            e["method"] == method and e.get("sessionId") == session for e in self.events[seen:]
+        ):
             self.events.append(self._receive())
 
     def _receive(self) -> dict[str, Any]:
@@ -114,7 +125,9 @@ class Tab:
         else:
             self._context = browser.call("Target.createBrowserContext")["browserContextId"]
             browser.contexts.append(self._context)
-        target = browser.call("Target.createTarget", url="about:blank", browserContextId=self._context)
+        target = browser.call(
+            "Target.createTarget", url="about:blank", browserContextId=self._context
+        )
         attached = browser.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -136,7 +149,11 @@ class Tab:
     def js(self, expression: str) -> Any:
         """The value of an expression, awaited where it is a promise."""
         found = self._call(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=True
+            "Runtime.evaluate",
+            expression=expression,
+            awaitPromise=True,
+            returnByValue=True,
+            userGesture=True,
         )
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")

@@ -82,14 +82,18 @@ class _Capture:
     def __exit__(self, *failure: object) -> None:
         self.stage.is_capturing = False
         if failure[0] is not None:  # a capture that is broken cannot be ended either
-            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+            raise RuntimeError(
+                "CUDA error: operation failed due to a previous error during capture"
+            )
         if self.stage.fails_to_end:
             raise self.stage.fails_to_end
         self.stage.current = self.before
 
 
 def act_gpus(
-    monkeypatch: pytest.MonkeyPatch, capabilities: list[tuple[int, int]], kernels: str = "sm_75 sm_86 sm_120"
+    monkeypatch: pytest.MonkeyPatch,
+    capabilities: list[tuple[int, int]],
+    kernels: str = "sm_75 sm_86 sm_120",
 ) -> list[int]:
     """Let PyTorch see GPUs of these compute capabilities; returns the list of those made current."""
     chosen: list[int] = []

@@ -69,7 +69,12 @@ def killed_at(folder: Path, operation: int, *, group: bool) -> dict[str, str]:
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(KILL)
     path = os.pathsep.join([str(folder), environment()["PYTHONPATH"]])
-    return {**environment(), "PYTHONPATH": path, "KILL_AT": str(operation), "KILL_GROUP": str(group)}
+    return {
+        **environment(),
+        "PYTHONPATH": path,
+        "KILL_AT": str(operation),
+        "KILL_GROUP": str(group),
+    }
 
 
 def wait_until(condition: Callable[[], Found], otherwise: str, seconds: float = 90) -> Found:
@@ -81,7 +86,9 @@ def wait_until(condition: Callable[[], Found], otherwise: str, seconds: float = 
     return value
 
 
-def in_background(*arguments: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+def in_background(
+    *arguments: object, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
     """A command in a session of its own, so that all its processes can be ended together."""
     return subprocess.Popen(
         command_line(*arguments),
@@ -100,7 +107,10 @@ def workers_below(pid: int) -> list[int]:
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):  # a thread or a process that has just ended
             for child in children.read_text().split():
-                if b"resource_tracker import main" not in Path(f"/proc/{child}/cmdline").read_bytes():
+                if (
+                    b"resource_tracker import main"
+                    not in Path(f"/proc/{child}/cmdline").read_bytes()
+                ):
                     found.append(int(child))
     return found
 
@@ -119,7 +129,12 @@ class Cluster:
         with open(self.folder / log, "wb") as file:
             line = [*DASK, *map(str, arguments), "--no-dashboard"]
             process = subprocess.Popen(
-                line, cwd=self.folder, env=self.env, stdout=file, stderr=file, start_new_session=True
+                line,
+                cwd=self.folder,
+                env=self.env,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
             )
         self.processes.append(process)
         return process
@@ -130,7 +145,9 @@ class Cluster:
 
 
 @contextmanager
-def a_cluster(folder: Path, workers: int = 2, env: dict[str, str] | None = None) -> Iterator[Cluster]:
+def a_cluster(
+    folder: Path, workers: int = 2, env: dict[str, str] | None = None
+) -> Iterator[Cluster]:
     """A scheduler on a free port of the loopback device, and workers that have joined it."""
     cluster = Cluster(folder, env or environment())
     try:
@@ -145,7 +162,10 @@ def a_cluster(folder: Path, workers: int = 2, env: dict[str, str] | None = None)
                 "worker", cluster.address, "--nthreads", 1, "--local-directory", folder / f"w{number}",
                 log=f"worker{number}.log",
             )  # fmt: skip
-        wait_until(lambda: log.read_text().count("Register worker") >= workers, "the workers have not joined")
+        wait_until(
+            lambda: log.read_text().count("Register worker") >= workers,
+            "the workers have not joined",
+        )
         yield cluster
     finally:
         for process in cluster.processes:

@@ -24,8 +24,19 @@ ALLOWED = {
     "models": set(),
     "data": {"audio"},
     "training": {"models", "data", "audio.spectrogram"},
-    "generation": {"training.checkpoint", "models", "audio", "data.credits"},  # of the real music beside
-    "evaluation": {"generation", "data", "training.checkpoint", "audio.spectrogram", "audio.images"},
+    "generation": {
+        "training.checkpoint",
+        "models",
+        "audio",
+        "data.credits",
+    },  # of the real music beside
+    "evaluation": {
+        "generation",
+        "data",
+        "training.checkpoint",
+        "audio.spectrogram",
+        "audio.images",
+    },
     "doctor": {"training", "models", "audio"},
     "information": {"data.listing", "data.manifest", "training.checkpoint", "audio.spectrogram"},
 }
@@ -42,7 +53,9 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         found |= {
-            name.removeprefix("musicspectrogan.") for name in names if name.startswith("musicspectrogan.")
+            name.removeprefix("musicspectrogan.")
+            for name in names
+            if name.startswith("musicspectrogan.")
         }
     return found
 
@@ -64,7 +77,9 @@ def test_imports_point_down(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_the_command_line_prints(path):
-    calls = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
+    calls = [
+        n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)
+    ]
     printing = [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
     assert not printing or path.name == "cli.py"
 
@@ -82,7 +97,9 @@ def modules_after(code: str) -> set[str]:
     """Top-level modules that are loaded after running some code in a fresh interpreter."""
     code += "\nprint(*sorted({name.split('.')[0] for name in sys.modules}))"
     line = [sys.executable, "-c", f"import sys\n{code}"]
-    done = subprocess.run(line, capture_output=True, text=True, check=True, env=environment(), cwd=ROOT)
+    done = subprocess.run(
+        line, capture_output=True, text=True, check=True, env=environment(), cwd=ROOT
+    )
     return set(done.stdout.splitlines()[-1].split())
 
 
@@ -98,7 +115,13 @@ except SystemExit:
 
 @pytest.mark.parametrize("command", ["preprocess", "train", "generate", "evaluate", "info"])
 def test_help_loads_nothing_heavy(command):
-    assert not modules_after(help_of(command)) & {"torch", "torchvision", "librosa", "matplotlib", "sklearn"}
+    assert not modules_after(help_of(command)) & {
+        "torch",
+        "torchvision",
+        "librosa",
+        "matplotlib",
+        "sklearn",
+    }
 
 
 def test_preprocessing_imports_no_torch():
@@ -108,15 +131,21 @@ def test_preprocessing_imports_no_torch():
 
 
 def test_training_imports_no_audio_library():
-    loaded = modules_after("import musicspectrogan.training.runner, musicspectrogan.generation.sound")
+    loaded = modules_after(
+        "import musicspectrogan.training.runner, musicspectrogan.generation.sound"
+    )
     assert "torch" in loaded
     assert not loaded & {"librosa", "soundfile", "soxr"}
 
 
 def test_every_folder_of_tests_mirrors_the_package():
-    stages = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    stages = {
+        path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"
+    }
     stages.add("torture")  # all of it, maltreated
-    assert {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and p.name != "__pycache__"} <= stages
+    assert {
+        p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and p.name != "__pycache__"
+    } <= stages
 
 
 def test_the_benchmarks_still_fit_the_package():
@@ -124,4 +153,6 @@ def test_the_benchmarks_still_fit_the_package():
     assert len(scripts) > 4
     imports = f"import sys; sys.path.insert(0, {str(scripts[0].parent)!r})\n"
     imports += "\n".join(f"import {path.stem}" for path in scripts)
-    subprocess.run([sys.executable, "-c", imports], env=environment(), cwd=ROOT, check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-c", imports], env=environment(), cwd=ROOT, check=True, timeout=300
+    )

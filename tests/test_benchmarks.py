@@ -22,11 +22,20 @@ def test_training_takes_more_images_in_a_round_than_there_are(tmp_path):
     line = [sys.executable, BENCHMARKS / "training.py", "--device", "cpu", "--tracks", 3]
     line += ["--images", 250, "--widths", 4, "--rounds", 1]  # 4,000 at this width; there are 150
     done = subprocess.run(
-        list(map(str, line)), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+        list(map(str, line)),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("## Training (CPU, ")
-    for row in ("times as fast as the tutorial's loop", "part of the rate of a large", "images a second"):
+    for row in (
+        "times as fast as the tutorial's loop",
+        "part of the rate of a large",
+        "images a second",
+    ):
         assert f"| width 4, float32: {row}" in done.stdout
 
 

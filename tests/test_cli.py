@@ -28,7 +28,8 @@ from musicspectrogan.cli import COMMANDS
 )  # fmt: skip
 def test_version_everywhere(line, command, tmp_path):
     assert (
-        command(*line, "--version", cwd=tmp_path).stdout == f"musicspectrogan {musicspectrogan.__version__}\n"
+        command(*line, "--version", cwd=tmp_path).stdout
+        == f"musicspectrogan {musicspectrogan.__version__}\n"
     )
 
 
@@ -36,7 +37,9 @@ def test_help_lists_the_commands_and_the_scripts_flags(command, tmp_path):
     overview = command("-m", "musicspectrogan", "--help", cwd=tmp_path).stdout
     assert all(name in overview for name in ("preprocess", "train", "info"))
     assert "--batch-size" in command("run.py", "--help", cwd=tmp_path).stdout
-    assert "--batch-size" in command("-m", "musicspectrogan", "train", "--help", cwd=tmp_path).stdout
+    assert (
+        "--batch-size" in command("-m", "musicspectrogan", "train", "--help", cwd=tmp_path).stdout
+    )
     assert "--exclude-faults" in command("preprocess.py", "--help", cwd=tmp_path).stdout
 
 
@@ -65,9 +68,20 @@ def test_the_installed_package_works_from_any_directory(command, images, tmp_pat
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
         shutil.copy(ROOT / name, tree)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+    ]
     subprocess.run([*pip, tmp_path / "site", tree], check=True, capture_output=True)
-    installed = {p.relative_to(tmp_path / "site") for p in (tmp_path / "site" / "musicspectrogan").rglob("*")}
+    installed = {
+        p.relative_to(tmp_path / "site") for p in (tmp_path / "site" / "musicspectrogan").rglob("*")
+    }
     files = [path for path in (tree / "musicspectrogan").rglob("*") if path.is_file()]
     assert {path.relative_to(tree) for path in files} <= installed
     program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from musicspectrogan.cli import main; main()"
@@ -105,14 +119,23 @@ def test_an_unknown_command_is_answered_with_the_nearest(command, tmp_path):
             "--images: 'lots' is no whole number such as 25000, 100k",
         ),
         (["--dataset", "empty", "--images", "0"], "images: 0 is not allowed"),
-        (["--dataset", "empty", "--images", "1k", "--epochs", "3"], "--images: epochs is given too"),
+        (
+            ["--dataset", "empty", "--images", "1k", "--epochs", "3"],
+            "--images: epochs is given too",
+        ),
         (
             ["--dataset", "empty", "--config", "nothing.yaml"],
             "nothing.yaml: there is no such file; recipes are",
         ),
-        (["--dataset", "empty", "--batch-size", "1"], "musicspectrogan: --batch-size: 1 is not allowed"),
+        (
+            ["--dataset", "empty", "--batch-size", "1"],
+            "musicspectrogan: --batch-size: 1 is not allowed",
+        ),
         (["--dataset", "empty", "--learning-rate", "1"], "did you mean --lr?"),
-        (["--dataset", "empty", "--config", "wrong.yaml"], "unknown key 'epoch' (did you mean 'epochs'?)"),
+        (
+            ["--dataset", "empty", "--config", "wrong.yaml"],
+            "unknown key 'epoch' (did you mean 'epochs'?)",
+        ),
         (["--dataset", "text.png"], "is a file"),
         (["--dataset", "broken"], "no readable image"),
         (["--dataset", "empty", "--loss", "bec"], "did you mean 'bce'?"),
@@ -179,7 +202,9 @@ def test_info_on_a_run(command, images, tmp_path):
         assert len(told.splitlines()) <= 10
 
 
-@pytest.mark.parametrize(("name", "told"), [("nowhere", "no such file"), ("text.txt", "not a checkpoint")])
+@pytest.mark.parametrize(
+    ("name", "told"), [("nowhere", "no such file"), ("text.txt", "not a checkpoint")]
+)
 def test_info_on_something_else(name, told, command, tmp_path):
     (tmp_path / "text.txt").write_text("hello")
     assert told in command("-m", "musicspectrogan", "info", name, cwd=tmp_path, status=2).stderr
@@ -224,7 +249,10 @@ def test_whatever_the_system_refuses_is_told_in_one_line(name, monkeypatch, caps
     [
         (OSError(errno.EIO, "broken"), "broken"),
         (FileNotFoundError(errno.ENOENT, "gone", b"caf\xe9.png"), ": caf\\udce9.png: gone"),
-        (UnicodeEncodeError("ascii", "é.png", 0, 1, "ordinal not in range"), "é.png: no name can be written"),
+        (
+            UnicodeEncodeError("ascii", "é.png", 0, 1, "ordinal not in range"),
+            "é.png: no name can be written",
+        ),
         (
             UnicodeEncodeError("utf-8", "\udce9.png", 0, 1, "surrogates"),
             "\\udce9.png: no name can be written",
@@ -245,7 +273,9 @@ def test_memory_that_is_full_before_torch_is_loaded(monkeypatch, capsys):
     assert "memory is full; close other programs, or give fewer --jobs" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [OSError("a library's own words"), ValueError("a bug"), AssertionError()])
+@pytest.mark.parametrize(
+    "error", [OSError("a library's own words"), ValueError("a bug"), AssertionError()]
+)
 def test_a_bug_of_ours_keeps_its_traceback(error, monkeypatch):
     with pytest.raises(type(error)):
         ended(monkeypatch, error)

@@ -50,7 +50,9 @@ def test_both_spellings_of_a_flag(flag):
 def test_precedence_is_default_then_yaml_then_flag(tmp_path):
     settings = read_yaml(Example, written(tmp_path, "batch_size: 8\nlr: 2e-4\nstrict: true"))
     assert settings == Example(batch_size=8, lr=2e-4, strict=True)
-    assert parse_flags(Example, ["--batch-size", "9"], default=settings) == Example(9, 2e-4, None, True)
+    assert parse_flags(Example, ["--batch-size", "9"], default=settings) == Example(
+        9, 2e-4, None, True
+    )
 
 
 def test_yaml_round_trip(tmp_path):
@@ -72,7 +74,11 @@ def test_yaml_round_trip(tmp_path):
 def test_a_bad_flag_is_named_in_one_line(arguments, told):
     with pytest.raises(UserError) as error:
         parse_flags(Example, arguments)
-    assert told in str(error.value) and "\n" not in str(error.value) and "\u2502" not in str(error.value)
+    assert (
+        told in str(error.value)
+        and "\n" not in str(error.value)
+        and "\u2502" not in str(error.value)
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,7 +99,9 @@ def test_a_bad_yaml_file_is_named_with_its_fault(tmp_path, text, told):
     path = written(tmp_path, text)
     with pytest.raises(UserError) as error:
         read_yaml(Example, path)
-    assert told in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+    assert (
+        told in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,7 +131,10 @@ def test_the_usual_names_of_other_tools_are_understood(settings, name, meant):
 
 def test_every_usual_name_leads_to_a_setting_and_is_none_itself():
     commands = (TrainingConfig, PreprocessConfig, Selection, GenerateConfig, EvaluateConfig)
-    settings = {field.name for command in commands for field in fields(command)} | {"resume", "images"}
+    settings = {field.name for command in commands for field in fields(command)} | {
+        "resume",
+        "images",
+    }
     assert set(USUAL_NAMES) <= settings
     for setting, names in USUAL_NAMES.items():
         assert len(names.split()) == len(set(names.split()))
@@ -134,7 +145,10 @@ def test_every_usual_name_leads_to_a_setting_and_is_none_itself():
     ("arguments", "told"),
     [
         (["--batch-size", "1"], "--batch-size: 1 is not allowed; it must be from 2"),
-        (["--keep-checkpoints", "0"], "--keep-checkpoints: 0 is not allowed; it must be at least 1"),
+        (
+            ["--keep-checkpoints", "0"],
+            "--keep-checkpoints: 0 is not allowed; it must be at least 1",
+        ),
         (["--snapshot-share", "2"], "--snapshot-share: 2.0 is not allowed"),
         (["--gan", "dcgn"], "--gan: 'dcgn' is not one of"),
         (
@@ -162,7 +176,9 @@ def test_a_tilde_is_the_home_directory_in_flags_and_yaml(tmp_path, monkeypatch):
     assert parse_flags(Example, ["--folder", "~"]).folder == tmp_path
     assert read_yaml(Example, written(tmp_path, "folder: ~/images")).folder == tmp_path / "images"
     assert read_yaml(Example, written(tmp_path, "folder: a/~/b")).folder == Path("a/~/b")
-    assert parse_flags(Example, ["--folder=~nobody-of-this-name/x"]).folder == Path("~nobody-of-this-name/x")
+    assert parse_flags(Example, ["--folder=~nobody-of-this-name/x"]).folder == Path(
+        "~nobody-of-this-name/x"
+    )
     assert parse_flags(Example, ["--folder=$MUSIC"]).folder == Path("$MUSIC")
     compared = parse_flags(EvaluateConfig, ["--compare", "~/a", "b"]).compare
     assert compared == (tmp_path / "a", Path("b"))
@@ -171,7 +187,9 @@ def test_a_tilde_is_the_home_directory_in_flags_and_yaml(tmp_path, monkeypatch):
 def test_none_is_still_a_value_of_what_may_be_none():
     assert parse_flags(TrainingConfig, ["--augment", "None"]).augment is None
     assert parse_flags(TrainingConfig, ["--augment", "0.5"]).augment == 0.5
-    assert parse_flags(Example, ["--folder", "None"], default=Example(folder=Path("x"))).folder is None
+    assert (
+        parse_flags(Example, ["--folder", "None"], default=Example(folder=Path("x"))).folder is None
+    )
 
 
 def test_a_recipe_is_found_by_its_name(tmp_path, monkeypatch):
@@ -188,7 +206,8 @@ def test_a_recipe_is_found_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "cgan-best").write_text("epochs: 4")  # exactly so
     assert config_file(Path("cgan-best")) == Path("cgan-best")
     with pytest.raises(
-        UserError, match=r"'?dgan-best'?: there is no such file \(did you mean '.*-best'\?\); recipes are "
+        UserError,
+        match=r"'?dgan-best'?: there is no such file \(did you mean '.*-best'\?\); recipes are ",
     ):
         config_file(Path("dgan-best"))
     with pytest.raises(UserError, match="elsewhere/cgan: there is no such file"):
@@ -211,7 +230,9 @@ def test_the_classic_configs_write_out_the_defaults(gan):
     text = (ROOT / "configs" / f"{gan}.yaml").read_text()
     assert read_yaml(TrainingConfig, ROOT / "configs" / f"{gan}.yaml") == TrainingConfig(gan=gan)
     unset = {"dataset", "image_size", "init_from"}
-    assert all(f"\n{field.name}: " in text for field in fields(TrainingConfig) if field.name not in unset)
+    assert all(
+        f"\n{field.name}: " in text for field in fields(TrainingConfig) if field.name not in unset
+    )
 
 
 @pytest.mark.parametrize(
@@ -256,7 +277,12 @@ def recipe(name):
 
 def test_the_recipes_differ_in_genres_and_in_what_the_size_of_images_asks_for():
     best = recipe("cgan-best")
-    assert (best.gan, best.loss, best.windows, best.augment) == ("anylength", "relativistic", True, None)
+    assert (best.gan, best.loss, best.windows, best.augment) == (
+        "anylength",
+        "relativistic",
+        True,
+        None,
+    )
     assert recipe("dcgan-best") == replace(best, gan="anylength_unconditional")
     large = replace(best, r1=4 * best.r1, r2=4 * best.r2)
     assert recipe("cgan-best-128") == large
@@ -268,7 +294,8 @@ def test_the_recipes_differ_in_genres_and_in_what_the_size_of_images_asks_for():
     [
         ("a: &a [x, x]\nepochs: *a\n", "without aliases"),
         (
-            "a0: &a0 {x: y}\n" + "".join(f"a{k + 1}: &a{k + 1} {{<<: [*a{k}, *a{k}]}}\n" for k in range(40)),
+            "a0: &a0 {x: y}\n"
+            + "".join(f"a{k + 1}: &a{k + 1} {{<<: [*a{k}, *a{k}]}}\n" for k in range(40)),
             "aliases",
         ),
         ("[" * 50_000, "without aliases, tags and nesting"),

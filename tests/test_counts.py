@@ -39,7 +39,14 @@ def test_a_count_agrees_with_its_noun(number, told):
 
 @pytest.mark.parametrize(
     ("seconds", "told"),
-    [(0.2, "1 s"), (40, "40 s"), (840, "14 min"), (9000, "2.5 h"), (86_000, "24 h"), (260_000, "3 days")],
+    [
+        (0.2, "1 s"),
+        (40, "40 s"),
+        (840, "14 min"),
+        (9000, "2.5 h"),
+        (86_000, "24 h"),
+        (260_000, "3 days"),
+    ],
 )
 def test_a_time_is_rounded(seconds, told):
     assert rounded_time(seconds) == told

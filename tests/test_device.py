@@ -53,7 +53,10 @@ def test_a_gpu_is_usable_where_pytorch_has_kernels_for_it(monkeypatch, capabilit
     trouble = missing_kernels(0)
     assert (trouble is None) == runs
     if not runs:
-        assert f"has no kernels for the Card 0 (compute capability {capability[0]}.{capability[1]}" in trouble
+        assert (
+            f"has no kernels for the Card 0 (compute capability {capability[0]}.{capability[1]}"
+            in trouble
+        )
         assert ("whl/cu126" in trouble) == (capability < (7, 5))
 
 
@@ -74,7 +77,9 @@ def test_an_old_card_is_passed_over_by_auto_and_refused_by_name(monkeypatch, cap
     assert "has no kernels for the Card 0" in record.getMessage()
     assert "\n" not in record.getMessage()
     for name in ("cuda", "cuda:0"):
-        with pytest.raises(UserError, match=r"has no kernels for the Card 0.*pip install") as refused:
+        with pytest.raises(
+            UserError, match=r"has no kernels for the Card 0.*pip install"
+        ) as refused:
             choose_device(name)
         assert "\n" not in str(refused.value)
 
@@ -84,7 +89,9 @@ def test_the_first_usable_card_is_taken_and_made_the_current_one(monkeypatch):
     for name, number in (("auto", 1), ("cuda", 1), ("cuda:1", 1), ("cuda:2", 2)):
         assert choose_device(name) == torch.device("cuda", number)
         assert chosen.pop() == number
-    with pytest.raises(UserError, match="--device cuda:3: this machine has 3 GPUs, numbered from 0"):
+    with pytest.raises(
+        UserError, match="--device cuda:3: this machine has 3 GPUs, numbered from 0"
+    ):
         choose_device("cuda:3")
 
 
@@ -99,7 +106,9 @@ def test_bfloat16_wants_ampere(monkeypatch, images):
         runner.plan_run(config)
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "CUDA", "", "cpu:0", "cuda:1:2"])
+@pytest.mark.parametrize(
+    "name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "CUDA", "", "cpu:0", "cuda:1:2"]
+)
 def test_names_that_no_device_has(name):
     with pytest.raises(UserError, match=r"device: .* is not one of auto, cuda, mps, cpu, cuda:N"):
         choose_device(name)
@@ -107,13 +116,23 @@ def test_names_that_no_device_has(name):
 
 @pytest.mark.parametrize("command_name", ["train", "generate", "evaluate"])
 def test_every_command_checks_the_name_of_the_device(command, command_name, tmp_path):
-    done = command("-m", "musicspectrogan", command_name, "--device", "cudo", cwd=tmp_path, status=2)
-    assert "device: 'cudo' is not one of auto, cuda, mps, cpu, cuda:N (did you mean 'cuda'?)" in done.stderr
+    done = command(
+        "-m", "musicspectrogan", command_name, "--device", "cudo", cwd=tmp_path, status=2
+    )
+    assert (
+        "device: 'cudo' is not one of auto, cuda, mps, cpu, cuda:N (did you mean 'cuda'?)"
+        in done.stderr
+    )
 
 
 def flags():
     cudnn = torch.backends.cudnn
-    return cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic
+    return (
+        cudnn.allow_tf32,
+        torch.backends.cuda.matmul.allow_tf32,
+        cudnn.benchmark,
+        cudnn.deterministic,
+    )
 
 
 def test_float32_is_float32_and_everything_is_put_back():
@@ -130,12 +149,16 @@ def test_float32_is_float32_and_everything_is_put_back():
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-@pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True), ("bfloat16", False)])
+@pytest.mark.parametrize(
+    ("precision", "tf32"), [("float32", False), ("tf32", True), ("bfloat16", False)]
+)
 def test_training_computes_in_the_precision_that_was_asked_for(
     monkeypatch, images, tmp_path, precision, tf32
 ):
     seen = []
-    monkeypatch.setattr(Trainer, "train", lambda trainer: seen.append((flags(), trainer.step.bfloat16)))
+    monkeypatch.setattr(
+        Trainer, "train", lambda trainer: seen.append((flags(), trainer.step.bfloat16))
+    )
     config = runner.TrainingConfig(dataset=images, width=2, device="cpu", precision=precision)
     runner.train(runner.plan_run(config, tmp_path / "run"))
     assert seen == [((tf32, tf32, True, False), precision == "bfloat16")]
@@ -157,7 +180,9 @@ def fails(error):
 
 
 ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", RuntimeError)  # from 2.8 on
-OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …\nmore")
+OUT_OF_MEMORY = torch.OutOfMemoryError(
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …\nmore"
+)
 FULL = "musicspectrogan: the GPU's memory is full; close other programs that use it, lower --batch-size"
 
 
@@ -174,7 +199,9 @@ FULL = "musicspectrogan: the GPU's memory is full; close other programs that use
     ],
 )
 def test_full_memory_is_told_in_one_line_wherever_it_strikes(place, command_name, trained, request):
-    monkeypatch, capsys, folder = (request.getfixturevalue(n) for n in ("monkeypatch", "capsys", "tmp_path"))
+    monkeypatch, capsys, folder = (
+        request.getfixturevalue(n) for n in ("monkeypatch", "capsys", "tmp_path")
+    )
     monkeypatch.chdir(folder)
     monkeypatch.setattr(place, fails(OUT_OF_MEMORY))
     arguments = {
@@ -197,16 +224,33 @@ def test_full_memory_is_told_in_one_line_wherever_it_strikes(place, command_name
     [
         (OUT_OF_MEMORY, "the GPU's memory is full"),
         (RuntimeError("CUDA error: out of memory"), "the GPU's memory is full"),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "the GPU's memory is full"),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"),
+            "the GPU's memory is full",
+        ),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "the GPU's memory is full"),
-        (RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"), "the GPU's memory is full"),
-        (RuntimeError("CUDA error: no kernel image is available\nmore"), "the GPU failed (CUDA error: no"),
+        (
+            RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
+            "the GPU's memory is full",
+        ),
+        (
+            RuntimeError("CUDA error: no kernel image is available\nmore"),
+            "the GPU failed (CUDA error: no",
+        ),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "the GPU failed (cuDNN error"),
-        (ACCELERATOR_ERROR("CUDA error: unspecified launch failure"), "the GPU failed (CUDA error: un"),
-        (RuntimeError("GET was unable to find an engine to execute this"), "the GPU failed (GET was unable"),
+        (
+            ACCELERATOR_ERROR("CUDA error: unspecified launch failure"),
+            "the GPU failed (CUDA error: un",
+        ),
+        (
+            RuntimeError("GET was unable to find an engine to execute this"),
+            "the GPU failed (GET was unable",
+        ),
         (MemoryError("Unable to allocate 9 GiB"), "the computer's memory is full"),
         (
-            RuntimeError("[enforce fail] DefaultCPUAllocator: not enough: you tried to allocate 99 bytes."),
+            RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: not enough: you tried to allocate 99 bytes."
+            ),
             "the computer's memory is full",
         ),
         (RuntimeError("CUDA error: device-side assert triggered"), None),
@@ -230,15 +274,23 @@ def test_a_gpu_that_fails_is_no_lost_process():
         assert is_from_device(error)
         with pytest.raises(type(error), match="CUDA"), _others_are_there():
             raise error
-    with pytest.raises(UserError, match="another process of this run has ended"), _others_are_there():
-        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4711")
+    with (
+        pytest.raises(UserError, match="another process of this run has ended"),
+        _others_are_there(),
+    ):
+        raise RuntimeError(
+            "[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4711"
+        )
 
 
 @pytest.mark.gpu
 def test_float32_on_a_gpu_has_24_bits_of_mantissa_and_tf32_has_11():
     left, right = torch.randn(2, 1024, 1024, dtype=torch.float64)
     images, kernels = torch.randn(16, 64, 32, 32).double(), torch.randn(64, 64, 3, 3).double()
-    for function, inputs in ((torch.matmul, (left, right)), (torch.nn.functional.conv2d, (images, kernels))):
+    for function, inputs in (
+        (torch.matmul, (left, right)),
+        (torch.nn.functional.conv2d, (images, kernels)),
+    ):
         exact, errors = function(*inputs), {}
         for precision in ("float32", "tf32"):
             with arithmetic(precision):

@@ -44,7 +44,15 @@ def report(**options):
 def test_the_report_has_what_a_bug_report_needs():
     text, failed = report(only="cpu")
     assert not failed
-    for name in ("musicspectrogan", "Python", "torch", "torchvision", "librosa", "soundfile", "pillow"):
+    for name in (
+        "musicspectrogan",
+        "Python",
+        "torch",
+        "torchvision",
+        "librosa",
+        "soundfile",
+        "pillow",
+    ):
         assert re.search(rf"{name} \d+\.\d", text), name
     assert f"torch {torch.__version__}" in text
     assert re.search(r"\d+ cores; PyTorch computes in \d+ threads", text)
@@ -146,7 +154,10 @@ def test_a_gpu_that_computes_otherwise_fails(monkeypatch, stage, step, change):
     [
         (UserError("cannot be recorded; give --no-cuda-graph"), "give --no-cuda-graph"),
         (torch.OutOfMemoryError("CUDA out of memory"), "the GPU's memory is full"),
-        (RuntimeError("CUDA error: unspecified launch failure\nmore"), "the GPU failed (CUDA error: unspec"),
+        (
+            RuntimeError("CUDA error: unspecified launch failure\nmore"),
+            "the GPU failed (CUDA error: unspec",
+        ),
         (RuntimeError("something else\nand more"), "RuntimeError: something else"),
     ],
 )
@@ -175,7 +186,8 @@ def test_a_gpu_that_cannot_be_opened_is_told_in_its_line(monkeypatch, stage):
     text, failed = report()
     assert len(failed) == 1
     assert (
-        "compute capability 8.6: the GPU failed (CUDA error: CUDA-capable device(s) is/are busy" in failed[0]
+        "compute capability 8.6: the GPU failed (CUDA error: CUDA-capable device(s) is/are busy"
+        in failed[0]
     )
     assert "best     plain" in text
 

@@ -32,7 +32,9 @@ from musicspectrogan.filesystem import (
     write_text,
 )
 
-ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=300)  # surrogates too, as in names of files
+ANY_TEXT = st.text(
+    st.characters(exclude_categories=()), max_size=300
+)  # surrogates too, as in names of files
 LIKE_PATHS = st.text("./\\:~ -con\0\n\x1bé日\udcff", max_size=30)
 
 
@@ -74,7 +76,11 @@ def test_devices_of_windows_and_ways_out_are_no_names(text, name):
     assert safe_name(text) == name
 
 
-@given(st.lists(LIKE_PATHS | st.sampled_from(["Rock", "rock", "ROCK?", "é", "e\u0301", ".lock"]), max_size=8))
+@given(
+    st.lists(
+        LIKE_PATHS | st.sampled_from(["Rock", "rock", "ROCK?", "é", "e\u0301", ".lock"]), max_size=8
+    )
+)
 @settings(derandomize=True, max_examples=200, deadline=None)
 def test_names_of_different_texts_differ_on_every_file_system(texts):
     names = distinct_names(texts, taken=["rock", "con"])
@@ -176,7 +182,10 @@ def test_a_file_is_synced_before_it_takes_its_name_and_the_folder_after(tmp_path
 
 def test_a_new_folder_is_synced_with_all_its_new_parents(tmp_path, synced):
     make_folder(tmp_path / "a" / "b")
-    assert set(synced) == {f"sync {tmp_path.stat().st_ino}", f"sync {(tmp_path / 'a').stat().st_ino}"}
+    assert set(synced) == {
+        f"sync {tmp_path.stat().st_ino}",
+        f"sync {(tmp_path / 'a').stat().st_ino}",
+    }
     synced.clear()
     make_folder(tmp_path / "a" / "b")  # a kill may have come just after it was created
     assert synced == [f"sync {(tmp_path / 'a').stat().st_ino}"]
@@ -198,7 +207,9 @@ def test_many_files_are_synced_by_one_call_or_each(known, tmp_path, synced, monk
 
 
 @pytest.mark.skipif(os.name != "posix", reason="nothing to refuse")
-def test_a_file_system_that_cannot_sync_folders_is_no_fault_and_a_broken_disk_is(tmp_path, monkeypatch):
+def test_a_file_system_that_cannot_sync_folders_is_no_fault_and_a_broken_disk_is(
+    tmp_path, monkeypatch
+):
     def failing(code: int):
         def fsync(descriptor: int) -> None:
             raise OSError(code, os.strerror(code))
@@ -248,7 +259,10 @@ def test_a_file_system_without_locks_costs_a_warning(code, images, tmp_path):
         "time: start one alone"
     ]
     assert "decoded again" not in done.stderr
-    assert len(list(data.glob(".cache-64-*.npy"))) == 1 and (tmp_path / "run/checkpoints/latest.pt").exists()
+    assert (
+        len(list(data.glob(".cache-64-*.npy"))) == 1
+        and (tmp_path / "run/checkpoints/latest.pt").exists()
+    )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has locks on all of its file systems")

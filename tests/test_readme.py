@@ -28,7 +28,9 @@ from musicspectrogan.training.settings import TrainingConfig
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
-    line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()
+    line
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
 ]
 KINDS = ("classifier", "untrained")
 # Training in the README takes minutes to hours; here the same flags with few images and a tiny network.
@@ -45,12 +47,16 @@ def home(gtzan_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index, name in enumerate(("techno/a.mp3", "techno/some_album/01.flac", "folk/c.wav")):
         path = home / "my_music" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, composer.compose("chords", index, seed=2, seconds=4.0), composer.SAMPLE_RATE)
+        soundfile.write(
+            path, composer.compose("chords", index, seed=2, seconds=4.0), composer.SAMPLE_RATE
+        )
     numbers = (2, 5, 1040)
     for number in numbers:
         path = home / "fma" / "fma_small" / f"{number:06d}"[:3] / f"{number:06d}.mp3"
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, composer.compose("bass", number, seed=2, seconds=4.0), composer.SAMPLE_RATE)
+        soundfile.write(
+            path, composer.compose("bass", number, seed=2, seconds=4.0), composer.SAMPLE_RATE
+        )
     (home / "samples_of_another_model").mkdir()
     for number in range(60):
         noise = np.random.default_rng(number).integers(0, 256, (64, 64), dtype=np.uint8)
@@ -77,7 +83,11 @@ def shortened(line: str) -> list[str]:
     program, *arguments = shlex.split(line)
     if program == "torchrun":
         script = str(ROOT / "run.py")
-        arguments = ["-m", "torch.distributed.run", *(script if a == "run.py" else a for a in arguments)]
+        arguments = [
+            "-m",
+            "torch.distributed.run",
+            *(script if a == "run.py" else a for a in arguments),
+        ]
     else:
         assert program == "python"
     if "run.py" in line:
@@ -112,8 +122,13 @@ def test_the_readmes_command_works(line, home, command, request):
 def test_there_are_commands_for_every_kind_of_dataset_and_gan():
     text = "\n".join(COMMANDS)
     assert all(f"--dataset {name} " in text for name in ("demo", "folder", "gtzan", "fma"))
-    recipes = [(ROOT / name).read_text(encoding="utf-8") for name in re.findall(r"--config (\S+)", text)]
-    gans = {*re.findall(r"--gan (\w+)", text), *re.findall(r"^gan: (\w+)", "\n".join(recipes), re.MULTILINE)}
+    recipes = [
+        (ROOT / name).read_text(encoding="utf-8") for name in re.findall(r"--config (\S+)", text)
+    ]
+    gans = {
+        *re.findall(r"--gan (\w+)", text),
+        *re.findall(r"^gan: (\w+)", "\n".join(recipes), re.MULTILINE),
+    }
     assert gans == set(models.names())
 
 
@@ -148,14 +163,20 @@ def test_the_pictures_are_there():
 def test_recipes_are_told_by_the_test_tracks():
     """The table of docs/recipes.md with a row for each ingredient has the figures of docs/recipes.csv."""
     figures = pandas.read_csv(ROOT / "docs" / "recipes.csv")
-    figures = figures[(figures["split"] == "test") & (figures["name"] == "demo") & (figures["seed"] == 0)]
+    figures = figures[
+        (figures["split"] == "test") & (figures["name"] == "demo") & (figures["seed"] == 0)
+    ]
     text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     table = text.partition("## Row by row")[2].partition("| real music")[0]
     cells = dict(re.findall(r"^\| ([^|]+) \| (.*) \|$", table, re.MULTILINE))
     names = {"classic cGAN": "classic", "projection and conditional BatchNorm": "projection"}
     for title in (*names, "windows", "Adam 0, 0.99", "R1", "relativistic", "R2"):
-        of_row = figures[figures["row"] == names.get(title, title)].set_index(["figure", "features"])
-        ratios = [of_row.loc[(name, kind), "ratio"] for name in ("frechet", "kernel") for kind in KINDS]
+        of_row = figures[figures["row"] == names.get(title, title)].set_index(
+            ["figure", "features"]
+        )
+        ratios = [
+            of_row.loc[(name, kind), "ratio"] for name in ("frechet", "kernel") for kind in KINDS
+        ]
         shares = [of_row.loc[("coverage", kind), "value"] for kind in KINDS]
         told = [float(cell.partition(" ± ")[0]) for cell in cells[title].split(" | ")]
         assert told[:6] == pytest.approx([*ratios, *shares], abs=0.05), title

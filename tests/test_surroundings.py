@@ -67,9 +67,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for index in range(3):
             samples = composer.compose(style, index, seed=1, seconds=7.0)
             save(home / "music" / genre / f"{index}.wav", samples, composer.SAMPLE_RATE)
-    (home / "rc").write_text("text.usetex: True\nsavefig.dpi: 17\naxes.facecolor: red\nfont.size: 31\n")
+    (home / "rc").write_text(
+        "text.usetex: True\nsavefig.dpi: 17\naxes.facecolor: red\nfont.size: 31\n"
+    )
     (home / "site").mkdir()
-    (home / "site" / "sitecustomize.py").write_text("import sys\nsys.stderr.write('customised\\n')\n")
+    (home / "site" / "sitecustomize.py").write_text(
+        "import sys\nsys.stderr.write('customised\\n')\n"
+    )
     return home
 
 
@@ -124,12 +128,22 @@ def test_a_chart_looks_the_same_whatever_is_set(monkeypatch):
     plain = drawn()
     with matplotlib.rc_context({"text.usetex": True, "savefig.dpi": 17, "axes.facecolor": "red"}):
         assert drawn() == plain
-        assert matplotlib.rcParams["axes.facecolor"] == "red"  # the caller's own pictures are its own affair
+        assert (
+            matplotlib.rcParams["axes.facecolor"] == "red"
+        )  # the caller's own pictures are its own affair
 
 
 @pytest.mark.parametrize(
     ("value", "stays"),
-    [("4", True), (" 2 ", True), ("4,2", True), ("", False), ("abc", False), ("0", False), ("-1", False)],
+    [
+        ("4", True),
+        (" 2 ", True),
+        ("4,2", True),
+        ("", False),
+        ("abc", False),
+        ("0", False),
+        ("-1", False),
+    ],
 )
 def test_counts_that_are_none_are_dropped(value, stays, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", value)

@@ -14,7 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from musicspectrogan.errors import UserError
-from musicspectrogan.torchfiles import TorchFileError, check_weights, read_torch_file, write_torch_file
+from musicspectrogan.torchfiles import (
+    TorchFileError,
+    check_weights,
+    read_torch_file,
+    write_torch_file,
+)
 
 
 def contents() -> dict:
@@ -105,7 +110,9 @@ ENCODED = b"c_codecs\nencode\n(X\1\0\0\0aX\6\0\0\0latin1tR."
 def test_a_pickle_names_nothing_but_tensors(pickled, path, monkeypatch):
     monkeypatch.chdir(path.parent)
     path.write_bytes(repacked(path, data=pickled))
-    with pytest.raises(TorchFileError, match=r"^names (os mkdir|torch\.storage Untyped|_codecs encode)"):
+    with pytest.raises(
+        TorchFileError, match=r"^names (os mkdir|torch\.storage Untyped|_codecs encode)"
+    ):
         read_torch_file(path)
     assert [p.name for p in path.parent.iterdir()] == ["x.pt"]
 

@@ -19,7 +19,9 @@ from musicspectrogan.audio.tempo import Tempo
 from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import is_clutter, whole_file
 
-SOUNDFILE_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .mp2 .au .snd .aif .aiff .aifc".split())
+SOUNDFILE_SUFFIXES = frozenset(
+    ".wav .flac .ogg .oga .opus .mp3 .mp2 .au .snd .aif .aiff .aifc".split()
+)
 FALLBACK_SUFFIXES = frozenset(".m4a .mp4 .aac .wma .webm .ape .wv .mka .3gp".split())
 AUDIO_SUFFIXES = SOUNDFILE_SUFFIXES | FALLBACK_SUFFIXES
 
@@ -148,12 +150,16 @@ def save(
             with soundfile.SoundFile(for_soundfile(temporary), "w", sample_rate, **form) as file:
                 for name, value in {**tags, **(placeholder(tempo) if has_comments else {})}.items():
                     setattr(file, name, value)
-                for start in range(0, len(samples), BLOCK_FRAMES):  # libvorbis crashes at minutes at a time
+                for start in range(
+                    0, len(samples), BLOCK_FRAMES
+                ):  # libvorbis crashes at minutes at a time
                     file.write(samples[start : start + BLOCK_FRAMES])
             if has_comments:
                 name_tempo(temporary, tempo)
             elif container == "WAV":
-                add_to_wav(temporary, len(samples), sample_rate, loops=loops, tempo=tempo, tags=tags)
+                add_to_wav(
+                    temporary, len(samples), sample_rate, loops=loops, tempo=tempo, tags=tags
+                )
             elif tempo is not None:
                 add_to_mp3(temporary, tempo, tags)
         except soundfile.LibsndfileError:
@@ -218,7 +224,9 @@ def _by_libsndfile(path: Path, intake: Intake, block_frames: int) -> tuple[Intak
                 short |= intake.seconds - before < expected - PADDING_FRAMES / file.samplerate
         except soundfile.LibsndfileError as error:
             reason = " ".join(error.error_string.split()).rstrip(".")
-            if not reason or "does not exist" in reason:  # what it says of an MP3 without a single frame
+            if (
+                not reason or "does not exist" in reason
+            ):  # what it says of an MP3 without a single frame
                 reason = "damaged from its start"
             if len(streams) == 1:
                 raise _RefusalError(reason) from None
@@ -272,9 +280,13 @@ def _by_audioread(path: Path, intake: Intake, refusal: str) -> tuple[Intake, str
     from audioread.rawread import RawAudioFile
 
     # Not its reader of WAV, AIFF and AU, whose errors keep the others from trying; libsndfile reads these.
-    decoders = [each for each in audioread.available_backends() if not issubclass(each, RawAudioFile)]
+    decoders = [
+        each for each in audioread.available_backends() if not issubclass(each, RawAudioFile)
+    ]
     try:
-        with audioread.audio_open(str(path.absolute()), decoders) as file:  # "a:b.mp3" would be an address
+        with audioread.audio_open(
+            str(path.absolute()), decoders
+        ) as file:  # "a:b.mp3" would be an address
             intake.begin(file.samplerate, file.channels)
             rest = b""
             for block in file:
@@ -288,15 +300,15 @@ def _by_audioread(path: Path, intake: Intake, refusal: str) -> tuple[Intake, str
     except audioread.NoBackendError:
         remedy = "; ffmpeg does not decode it either"
         if not audioread.ffdec.available():
-            remedy = (
-                "; ffmpeg, which reads more formats, is not installed here: install it, or convert to WAV"
-            )
+            remedy = "; ffmpeg, which reads more formats, is not installed here: install it, or convert to WAV"
         raise AudioError(f"does not decode: {refusal}{remedy}") from None
     except Exception as error:  # decoders behind audioread raise whatever they like
         raise AudioError(f"does not decode: {type(error).__name__}: {error}") from None
     remarks = []
     if path.suffix.lower() not in FALLBACK_SUFFIXES:
-        name = "ffmpeg" if isinstance(file, audioread.ffdec.FFmpegAudioFile) else type(file).__name__
+        name = (
+            "ffmpeg" if isinstance(file, audioread.ffdec.FFmpegAudioFile) else type(file).__name__
+        )
         remarks.append(f"decoded by {name}, because libsndfile does not: {refusal}")
     duration = getattr(file, "duration", 0) or 0
     if intake.seconds < 0.98 * duration - 0.2 and not _is_without_container(path):

@@ -22,13 +22,20 @@ PART_SECONDS, SETTLING_SECONDS = 30, 1
 SILENT_LUFS, QUIET_LU = -70.0, 10.0
 
 
-def resampled(samples: np.ndarray, source_rate: float, sample_rate: float, length: int) -> np.ndarray:
+def resampled(
+    samples: np.ndarray, source_rate: float, sample_rate: float, length: int
+) -> np.ndarray:
     """Samples (n,) at another rate, cut to (length,) or filled up with silence."""
     return resampled_blocks([samples], source_rate, sample_rate, length)
 
 
 def resampled_blocks(
-    blocks: Iterable[np.ndarray], source_rate: float, sample_rate: float, length: int, *, skipped: int = 0
+    blocks: Iterable[np.ndarray],
+    source_rate: float,
+    sample_rate: float,
+    length: int,
+    *,
+    skipped: int = 0,
 ) -> np.ndarray:
     """The same, float32, of samples that come block by block; how they are divided changes nothing.
 
@@ -107,7 +114,9 @@ def _loudnesses(samples: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
     """Loudness in LUFS of each block of BS.1770, part by part: an hour takes the memory of half a minute."""
     import pyloudnorm  # brings scipy.signal, which takes a while to import
 
-    meter = pyloudnorm.Meter(sample_rate, block_size=BLOCK_SECONDS, overlap=1.0 - BLOCK_STEP / BLOCK_SECONDS)
+    meter = pyloudnorm.Meter(
+        sample_rate, block_size=BLOCK_SECONDS, overlap=1.0 - BLOCK_STEP / BLOCK_SECONDS
+    )
     part, settling = PART_SECONDS * sample_rate, SETTLING_SECONDS * sample_rate
     overlap = round((BLOCK_SECONDS - BLOCK_STEP) * sample_rate)
     steps = round(PART_SECONDS / BLOCK_STEP)

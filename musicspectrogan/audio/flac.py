@@ -48,7 +48,11 @@ def _end_of(head: bytes, channels: int, block_size: int) -> int | None:
     if len(head) < _LONGEST_HEAD_BYTES or head[3] & 1:
         return None
     block, rate, kind = head[2] >> 4, head[2] & 15, head[3] >> 4
-    if block == 0 or rate == 15 or (kind != channels - 1 and not (channels == 2 and 8 <= kind <= 10)):
+    if (
+        block == 0
+        or rate == 15
+        or (kind != channels - 1 and not (channels == 2 and 8 <= kind <= 10))
+    ):
         return None
     leading_ones = 8 - (head[4] ^ 0xFF).bit_length()
     place = 4 + max(1, leading_ones)

@@ -77,7 +77,11 @@ def track_of_image(name: str) -> str:
 def segment_of_image(name: str) -> int | None:
     """The segment's number in such a file name; None for another name."""
     number = name.rpartition(".")[0].rpartition("_")[2]
-    return int(number) if number.isascii() and number.isdigit() and len(number) <= MOST_DIGITS else None
+    return (
+        int(number)
+        if number.isascii() and number.isdigit() and len(number) <= MOST_DIGITS
+        else None
+    )
 
 
 def write_image(
@@ -94,7 +98,9 @@ def write_image(
         chunks.add_itxt(name, printable(value))
     with whole_file(path, flush=False, rivals=rivals) as temporary:
         # Run lengths and Huffman codes alone: twice as fast as zlib's default, files 2 % larger.
-        Image.fromarray(image).save(temporary, format="PNG", pnginfo=chunks, compress_type=zlib.Z_RLE)
+        Image.fromarray(image).save(
+            temporary, format="PNG", pnginfo=chunks, compress_type=zlib.Z_RLE
+        )
 
 
 def ends_whole(path: str | Path) -> bool:
@@ -118,7 +124,9 @@ def _as_text(config: SpectrogramConfig) -> str:
     return json.dumps(asdict(config))
 
 
-def read_image(path: Path, fallback: SpectrogramConfig | None = None) -> tuple[np.ndarray, SpectrogramConfig]:
+def read_image(
+    path: Path, fallback: SpectrogramConfig | None = None
+) -> tuple[np.ndarray, SpectrogramConfig]:
     """A spectrogram PNG as uint8 (n_mels, T), and the settings that it was made with.
 
     Args:
@@ -130,7 +138,9 @@ def read_image(path: Path, fallback: SpectrogramConfig | None = None) -> tuple[n
     try:
         with opened_image(path, formats=("PNG",)) as image:
             mode, (width, height) = image.mode, image.size
-            no_spectrogram = f"{path}: is no spectrogram of this tool, but a {mode} image of {height, width}"
+            no_spectrogram = (
+                f"{path}: is no spectrogram of this tool, but a {mode} image of {height, width}"
+            )
             if mode != "L" or height > LARGEST["n_mels"]:
                 raise UserError(no_spectrogram)
             written, pixels = image.text.get("spectrogram"), np.array(image)
@@ -159,4 +169,6 @@ def read_image(path: Path, fallback: SpectrogramConfig | None = None) -> tuple[n
 def check_frames(frames: int, config: SpectrogramConfig, what: object) -> None:
     """Raise UserError where the sound of so many frames would take too much memory."""
     if frames * (1 + config.n_fft // 2) > MOST_BINS:
-        raise UserError(f"{what}: {frames} frames are too many to be made into sound; cut it into pieces")
+        raise UserError(
+            f"{what}: {frames} frames are too many to be made into sound; cut it into pieces"
+        )

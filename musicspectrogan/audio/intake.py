@@ -102,7 +102,9 @@ class Intake:
     def _flush(self) -> None:
         """Take what the resampler still holds, which ends it."""
         if self._resampler:
-            self._parts.append(self._resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
+            self._parts.append(
+                self._resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
+            )
         self._resampler = None
 
     def _compare_channels(self, block: np.ndarray, seconds: float) -> None:

@@ -98,7 +98,9 @@ class Recording:
         frame = frame_of(head)
         assert frame is not None, "the bits of a valid header"
         name = head.ljust(frame.name_at, b"\0") + b"Xing"
-        return (name + struct.pack(">2I", 1, max(self.frames, self.counted))).ljust(frame.length, b"\0")
+        return (name + struct.pack(">2I", 1, max(self.frames, self.counted))).ljust(
+            frame.length, b"\0"
+        )
 
 
 @lru_cache(maxsize=4096)
@@ -129,7 +131,9 @@ def tag_bytes(head: bytes) -> int:
         return 10 + size + (10 if head[5] & 0x10 else 0)
     if head[:8] == b"APETAGEX" and len(head) >= 24:
         size, flags = struct.unpack_from("<I4xI", head, 12)
-        return 32 + (size if flags >> 29 & 1 else 0)  # the header, which counts all behind it; or the footer
+        return 32 + (
+            size if flags >> 29 & 1 else 0
+        )  # the header, which counts all behind it; or the footer
     return 0
 
 
@@ -161,7 +165,9 @@ def recordings(file: BinaryIO, end: int) -> tuple[list[Recording], int]:
             recording.add(place, frame)
         else:
             recording.counted = counted
-            if head[frame.name_at : frame.name_at + 4] in _NAMES:  # others are not known to every decoder
+            if (
+                head[frame.name_at : frame.name_at + 4] in _NAMES
+            ):  # others are not known to every decoder
                 file.seek(place)
                 recording.counts = file.read(frame.length)
         place += frame.length

@@ -57,12 +57,18 @@ class SpectrogramConfig:
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames", "top_db"):
             if not 0 < getattr(self, name) < np.inf:
-                raise SettingError(name, f"{getattr(self, name)} is not allowed; it must be positive")
+                raise SettingError(
+                    name, f"{getattr(self, name)} is not allowed; it must be positive"
+                )
         for name, most in LARGEST.items():
             if getattr(self, name) > most:
-                raise SettingError(name, f"{getattr(self, name)} is not allowed; it is at most {most}")
+                raise SettingError(
+                    name, f"{getattr(self, name)} is not allowed; it is at most {most}"
+                )
         if not 1000 <= self.sample_rate <= 384000:
-            raise SettingError("sample_rate", f"{self.sample_rate} Hz is not allowed; give 1000 to 384000")
+            raise SettingError(
+                "sample_rate", f"{self.sample_rate} Hz is not allowed; give 1000 to 384000"
+            )
         if not self.f_min >= 0:
             raise SettingError("f_min", f"{self.f_min:g} Hz is not allowed; it must be at least 0")
         if not self.f_min + 1 <= self.f_max <= self.sample_rate / 2:
@@ -87,7 +93,9 @@ class SpectrogramConfig:
             changes: fields that replace the usual value; None keeps the usual one.
         """
         if size not in IMAGE_SIZES:
-            raise SettingError("image_size", f"{size} is not one of {', '.join(map(str, IMAGE_SIZES))}")
+            raise SettingError(
+                "image_size", f"{size} is not one of {', '.join(map(str, IMAGE_SIZES))}"
+            )
         usual = cls()
         hop_length = usual.hop_length * usual.n_frames // size
         scaled = replace(usual, n_mels=size, n_frames=size, hop_length=hop_length)
@@ -129,7 +137,9 @@ def mel_to_hz(mels: np.ndarray) -> np.ndarray:
 
 def mel_edges(config: SpectrogramConfig) -> np.ndarray:
     """(n_mels + 2,) in Hz, evenly spaced in mels: band k rises from k, peaks at k + 1, ends at k + 2."""
-    return mel_to_hz(np.linspace(hz_to_mel(config.f_min), hz_to_mel(config.f_max), config.n_mels + 2))
+    return mel_to_hz(
+        np.linspace(hz_to_mel(config.f_min), hz_to_mel(config.f_max), config.n_mels + 2)
+    )
 
 
 @lru_cache(maxsize=8)

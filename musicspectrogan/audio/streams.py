@@ -142,14 +142,20 @@ def _oggs(path: Path, file: BinaryIO, start: int, size: int) -> tuple[list[Strea
             lost, place = lost + following - place, following
             continue
         flags, granule, serial, number, segments = struct.unpack_from("<xBqII4xB", head, 4)
-        length = _PAGE_HEAD_BYTES + segments + sum(head[_PAGE_HEAD_BYTES : _PAGE_HEAD_BYTES + segments])
+        length = (
+            _PAGE_HEAD_BYTES + segments + sum(head[_PAGE_HEAD_BYTES : _PAGE_HEAD_BYTES + segments])
+        )
         if place + length > size:
             ended = False
             break
-        if flags & _FIRST_PAGE and not beginning:  # where there are pictures too, both begin together
+        if (
+            flags & _FIRST_PAGE and not beginning
+        ):  # where there are pictures too, both begin together
             starts.append(place)
             has_sound = ended = False
-        if has_sound and serial in numbers:  # before that, a recording of a broadcast may leave pages out
+        if (
+            has_sound and serial in numbers
+        ):  # before that, a recording of a broadcast may leave pages out
             missing += max(0, number - numbers[serial] - 1)
         numbers[serial] = number
         beginning = bool(flags & _FIRST_PAGE)
@@ -205,7 +211,9 @@ def _chunked(path: Path, file: BinaryIO, start: int, size: int) -> tuple[list[St
 def _chunks_end(file: BinaryIO, start: int, size: int, order: str) -> tuple[int, dict[int, bytes]]:
     """Where the chunks that begin here end, and what is to be mended in them: bytes by their place."""
     place, long_sizes_at = start + 12, None
-    while place < size and _CHUNK.match(head := _at(file, place, 8)) and head[:4] not in _CHUNK_ORDERS:
+    while (
+        place < size and _CHUNK.match(head := _at(file, place, 8)) and head[:4] not in _CHUNK_ORDERS
+    ):
         (length,) = struct.unpack_from(f"{order}I", head, 4)
         if head[:4] == b"ds64":
             long_sizes_at = place + 8
@@ -216,7 +224,9 @@ def _chunks_end(file: BinaryIO, start: int, size: int, order: str) -> tuple[int,
                 length = int.from_bytes(_at(file, field, 8), "little")
             rest = min(size - place - 8, _MOST_IN_32_BITS if form != "<Q" else size)
             following = place + 8 + length
-            is_empty = following < size and _is_chunk(_at(file, following, 8), order, size - following - 8)
+            is_empty = following < size and _is_chunk(
+                _at(file, following, 8), order, size - following - 8
+            )
             if _is_unknown(length, rest) and not is_empty:
                 mends = {field: struct.pack(form, rest)}
                 if form == "<Q":
@@ -253,7 +263,9 @@ def _is_unknown(length: int, rest: int) -> bool:
     """
     if length <= 8:  # what an AIFF counts of its own
         return length < rest
-    return length > rest and any(-_ROUNDED < length - 2**bits <= _ROUNDED for bits in (31, 32, 63, 64))
+    return length > rest and any(
+        -_ROUNDED < length - 2**bits <= _ROUNDED for bits in (31, 32, 63, 64)
+    )
 
 
 def _mended(start: int, end: int, mends: dict[int, bytes]) -> list[bytes | range]:
@@ -280,7 +292,9 @@ def _found(file: BinaryIO, pattern: bytes, start: int, end: int) -> Iterator[int
             at = piece.find(pattern, at + 1)
         if start + len(piece) >= end:
             return
-        start += len(piece) - len(pattern) + 1  # what begins with the last bytes goes on in the next piece
+        start += (
+            len(piece) - len(pattern) + 1
+        )  # what begins with the last bytes goes on in the next piece
 
 
 def _not_zero(file: BinaryIO, start: int, end: int) -> int:

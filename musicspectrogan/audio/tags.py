@@ -20,7 +20,13 @@ MIDDLE_C = 60
 ACID_LOOP, ACID_ONE_SHOT = 0x04, 0x01
 
 # Frames of ID3 by soundfile's names of the same.
-ID3_FRAMES = {"title": b"TIT2", "artist": b"TPE1", "genre": b"TCON", "bpm": b"TBPM", "comment": b"COMM"}
+ID3_FRAMES = {
+    "title": b"TIT2",
+    "artist": b"TPE1",
+    "genre": b"TCON",
+    "bpm": b"TBPM",
+    "comment": b"COMM",
+}
 ID3_HEAD_BYTES = 10
 # It writes its size into four bytes of seven bits each.
 SEVEN_BITS = (21, 14, 7, 0)
@@ -32,7 +38,13 @@ COMMENTS_BYTES = 2**17
 
 
 def add_to_wav(
-    path: Path, frames: int, sample_rate: int, *, loops: bool, tempo: Tempo | None, tags: Mapping[str, str]
+    path: Path,
+    frames: int,
+    sample_rate: int,
+    *,
+    loops: bool,
+    tempo: Tempo | None,
+    tags: Mapping[str, str],
 ) -> None:
     """Append what samplers and players read to a WAV file of so many frames, where there is something to say.
 
@@ -68,7 +80,9 @@ def _loop_points(frames: int, sample_rate: int) -> bytes:
     period_ns = round(1e9 / sample_rate)
     no_one, no_fraction, no_smpte = (0, 0), 0, (0, 0)
     sampler = struct.pack("<9I", *no_one, period_ns, MIDDLE_C, no_fraction, *no_smpte, 1, 0)
-    loop = struct.pack("<6I", 0, 0, 0, frames - 1, 0, 0)  # number, forward, first, last, fraction, times
+    loop = struct.pack(
+        "<6I", 0, 0, 0, frames - 1, 0, 0
+    )  # number, forward, first, last, fraction, times
     return sampler + loop
 
 
@@ -79,7 +93,9 @@ def _acid_chunk(tempo: Tempo, *, loops: bool) -> bytes:
     """
     kind = ACID_LOOP if loops else ACID_ONE_SHOT
     unknown = (0x8000, 0.0)
-    return struct.pack("<IHHfIHHf", kind, MIDDLE_C, *unknown, tempo.beats, 4, BEATS_PER_BAR, tempo.bpm)
+    return struct.pack(
+        "<IHHfIHHf", kind, MIDDLE_C, *unknown, tempo.beats, 4, BEATS_PER_BAR, tempo.bpm
+    )
 
 
 def id3_tag(tags: Mapping[str, str], tempo: Tempo) -> bytes:
@@ -87,7 +103,9 @@ def id3_tag(tags: Mapping[str, str], tempo: Tempo) -> bytes:
     contents = b""
     for name, value in {**tags, "bpm": f"{tempo.bpm:.0f}"}.items():
         if name in ID3_FRAMES:
-            text = b"\1" + (b"eng\xff\xfe\0\0" if name == "comment" else b"") + value.encode("utf-16")
+            text = (
+                b"\1" + (b"eng\xff\xfe\0\0" if name == "comment" else b"") + value.encode("utf-16")
+            )
             contents += ID3_FRAMES[name] + struct.pack(">IH", len(text), 0) + text
     size = bytes(len(contents) >> shift & 0x7F for shift in SEVEN_BITS)
     return b"ID3\3\0\0" + size + contents

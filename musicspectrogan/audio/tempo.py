@@ -73,7 +73,10 @@ def tempo_of(image: np.ndarray, config: SpectrogramConfig, *, loops: bool = Fals
     if frames / rate >= HALVED_SECONDS:
         period = np.array([60.0 * rate / tempi[best]])
         halves = (onsets[: frames // 2], onsets[frames // 2 :])
-        if min(_correlations(half, period, loops=False)[0][0] for half in halves) < LEAST_CORRELATION / 2:
+        if (
+            min(_correlations(half, period, loops=False)[0][0] for half in halves)
+            < LEAST_CORRELATION / 2
+        ):
             return None
     bpm = float(tempi[best])
     return Tempo(bpm, round(bpm * frames / rate / 60.0)) if loops else Tempo(round(bpm, 1))
@@ -95,7 +98,9 @@ def _tempi(seconds: float, *, loops: bool) -> np.ndarray:
     return np.exp(np.arange(np.log(SLOWEST), np.log(FASTEST), STEP))
 
 
-def _correlations(onsets: np.ndarray, periods: np.ndarray, *, loops: bool) -> tuple[np.ndarray, np.ndarray]:
+def _correlations(
+    onsets: np.ndarray, periods: np.ndarray, *, loops: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean autocorrelation (P,) of onsets (T,) at the multiples of each period (P,), and how many these are.
 
     Multiples beyond half of the frames are left out: too few pairs are so far apart.

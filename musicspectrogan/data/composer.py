@@ -201,7 +201,9 @@ STYLES: dict[str, Callable[[Score, Tape], None]] = {
 }
 
 
-def _tone(hertz: float, seconds: float, *, partials: int, rolloff: float, vibrato: float = 0.0) -> np.ndarray:
+def _tone(
+    hertz: float, seconds: float, *, partials: int, rolloff: float, vibrato: float = 0.0
+) -> np.ndarray:
     """A harmonic tone whose partial k has amplitude k ** -rolloff, short of the Nyquist frequency."""
     time = np.arange(max(1, round(seconds * SAMPLE_RATE)), dtype=np.float32) / SAMPLE_RATE
     phase = 2 * np.pi * hertz * time

@@ -46,7 +46,11 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig, *, sync
     paths = {segment: output / track.genre / image_name(track.id, segment) for segment in images}
     try:
         _refuse_to_replace(paths.values(), track)
-        text = {"genre": track.genre, "track": track.id, "reference_db": f"{measured['reference_db']:.4f}"}
+        text = {
+            "genre": track.genre,
+            "track": track.id,
+            "reference_db": f"{measured['reference_db']:.4f}",
+        }
         for segment, image in images.items():
             write_image(paths[segment], image, config, rivals=True, **text)
         if sync:
@@ -58,7 +62,9 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig, *, sync
             if is_own_image(path, track.id):
                 path.unlink()
         return outcome_of(track, SKIPPED, _joined(_reason(error, track), track.known_fault))
-    return outcome_of(track, CONVERTED, _joined(warning, track.known_fault), segments=len(images), **measured)
+    return outcome_of(
+        track, CONVERTED, _joined(warning, track.known_fault), segments=len(images), **measured
+    )
 
 
 def _images_of(
@@ -72,7 +78,9 @@ def _images_of(
     audio = load(track.path, config.sample_rate)
     seconds = len(audio.samples) / config.sample_rate
     if 1 + len(audio.samples) // config.hop_length < config.n_frames:
-        raise AudioError(f"{seconds:.1f} s are shorter than one image of {config.image_seconds:.1f} s")
+        raise AudioError(
+            f"{seconds:.1f} s are shorter than one image of {config.image_seconds:.1f} s"
+        )
     if audio.peak <= SILENCE:
         raise AudioError("silent: no sample above -80 dBFS")
     grey, reference_db = encode(audio.samples, config)

@@ -56,7 +56,9 @@ def read_credits(root: Path) -> dict[str, Credit] | None:
     if not path.exists():
         return {}
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets begin it with a mark
+        with open(
+            path, encoding="utf-8-sig", newline=""
+        ) as file:  # spreadsheets begin it with a mark
             lines = csv.reader(file)
             if next(lines, None) != _COLUMNS:
                 return None

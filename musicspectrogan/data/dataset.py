@@ -65,7 +65,9 @@ class ImageDataset:
         return self.pixels.shape[1]
 
 
-def load_dataset(root: Path, *, split: str = "training", image_size: int | None = None) -> ImageDataset:
+def load_dataset(
+    root: Path, *, split: str = "training", image_size: int | None = None
+) -> ImageDataset:
     """Read a folder made by preprocess, or any other folder of class folders of images.
 
     Args:
@@ -132,7 +134,9 @@ def _check_folder(root: Path) -> None:
 
 def _say_how_taken(root: Path, listing: Listing) -> None:
     """Log what a folder that preprocess did not make is taken for."""
-    has = f"has a {MANIFEST_NAME} of another tool" if is_foreign(root) else f"has no {MANIFEST_NAME}"
+    has = (
+        f"has a {MANIFEST_NAME} of another tool" if is_foreign(root) else f"has no {MANIFEST_NAME}"
+    )
     splits = sorted(listing.splits.items(), key=lambda item: SPLITS.index(item[1]))
     taken = ", ".join(f"{name}/ for {split}" for name, split in splits)
     how = f"taking {taken}" if splits else "training on all of its images"
@@ -156,11 +160,15 @@ def _own_size(path: Path) -> int:
 
 def _rows_of_split(listing: Listing, manifest: Manifest | None, split: str) -> list[int]:
     if manifest is not None:
-        splits = {f"{genre}/{track}": part for (genre, track), part in manifest.split_of_track().items()}
+        splits = {
+            f"{genre}/{track}": part for (genre, track), part in manifest.split_of_track().items()
+        }
         found = [splits.get(_track_of(name)) for name in listing.names]
         strangers = found.count(None)
         if strangers:
-            logger.warning("%d images belong to no track of dataset.json and are left out", strangers)
+            logger.warning(
+                "%d images belong to no track of dataset.json and are left out", strangers
+            )
     elif listing.splits:
         found = [listing.split_of(name) for name in listing.names]
     else:

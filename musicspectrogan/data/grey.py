@@ -48,7 +48,9 @@ def _grey(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
         raise ImageError("its colours are CIELAB (mode LAB); save it as grey or RGB")
     if image.has_transparency_data:
-        straight = {"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)  # not multiplied by alpha
+        straight = {"La": "LA", "RGBa": "RGBA"}.get(
+            image.mode, image.mode
+        )  # not multiplied by alpha
         colours = image.convert(straight).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), colours)
     return image if image.mode == "L" else image.convert("RGB").convert("L")

@@ -22,7 +22,10 @@ AXIS, TICK, MOST_TICKS = 24, 6, 10
 
 
 def draw_grid(
-    rows: Sequence[np.ndarray], names: Sequence[str] | None = None, *, seconds_a_column: float | None = None
+    rows: Sequence[np.ndarray],
+    names: Sequence[str] | None = None,
+    *,
+    seconds_a_column: float | None = None,
 ) -> Image.Image:
     """A grey picture of rows of images.
 

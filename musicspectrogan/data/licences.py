@@ -43,8 +43,14 @@ def kind_of(licence: str) -> str:
     text = licence.strip().casefold()
     if address := _ADDRESS.fullmatch(text):
         text = _OF_ADDRESS.get(address[1], address[1])
-    words = " ".join(re.findall(r"[^\W_]+", text)).replace("cc 0", "cc0").replace("aka music sharing", "")
-    core = " ".join(word for word in words.split() if not word.isdigit() and word not in _NO_CONDITIONS)
+    words = (
+        " ".join(re.findall(r"[^\W_]+", text))
+        .replace("cc 0", "cc0")
+        .replace("aka music sharing", "")
+    )
+    core = " ".join(
+        word for word in words.split() if not word.isdigit() and word not in _NO_CONDITIONS
+    )
     if _ZERO.fullmatch(core):
         return "cc0"
     if _PUBLIC_DOMAIN.fullmatch(core):
@@ -64,11 +70,15 @@ def kinds_asked_for(text: str) -> tuple[str, ...]:
     """
     kinds = {kind_of(part) for part in text.split(",")} - {""}
     if not kinds:
-        raise UserError(f"--license: no licence is named; give one or several of {', '.join(KINDS)}")
+        raise UserError(
+            f"--license: no licence is named; give one or several of {', '.join(KINDS)}"
+        )
     return tuple(sorted(kinds))
 
 
 def listed(counts: Iterable[tuple[str, int]], most: int = 20) -> str:
     """Kinds and how many tracks have them, as a text: `by-nc-sa (12), by (3), not stated (1)`."""
     shown = [f"{kind or 'not stated'} ({count:,})" for kind, count in counts]
-    return ", ".join(shown[:most]) + (f" and {len(shown) - most} others" if len(shown) > most else "")
+    return ", ".join(shown[:most]) + (
+        f" and {len(shown) - most} others" if len(shown) > most else ""
+    )

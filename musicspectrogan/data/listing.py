@@ -68,9 +68,15 @@ def list_pictures(folder: Path, *, with_splits: bool = True) -> Listing:
             prefix = f"{part}/{path.name}/" if part else f"{path.name}/"
             names += _pictures_below(path, prefix, passed_over)
     around = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    beside = [entry.name for entry in around if not entry.is_dir() and _is_picture(entry, entry.path)]
-    passed_over += [f"{entry.name}/" for entry in around if is_clutter(entry.name) and entry.is_dir()]
-    listing = Listing(names, {path.name: split for path, split in splits.items()}, beside, passed_over)
+    beside = [
+        entry.name for entry in around if not entry.is_dir() and _is_picture(entry, entry.path)
+    ]
+    passed_over += [
+        f"{entry.name}/" for entry in around if is_clutter(entry.name) and entry.is_dir()
+    ]
+    listing = Listing(
+        names, {path.name: split for path, split in splits.items()}, beside, passed_over
+    )
     if splits:  # the classes of several splits by turns, until now
         names.sort(key=listing.genre_of)
     return listing
@@ -94,7 +100,9 @@ def _pictures_below(folder: Path, prefix: str, passed_over: list[str]) -> Iterat
             if entry.is_dir():
                 if is_clutter(name):
                     passed_over.append(f"{prefix}{below}{name}/")
-                elif not (entry.is_symlink() and os.path.realpath(entry.path) in above):  # without end
+                elif not (
+                    entry.is_symlink() and os.path.realpath(entry.path) in above
+                ):  # without end
                     pending.append((place / name, f"{below}{name}/", above))
             elif _is_picture(entry, entry.path):
                 pictures.append(name)

@@ -118,7 +118,14 @@ class Manifest:
                 for track in manifest.tracks:
                     from_plain(_Converted, track)
                 return manifest
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            UserError,
+        ) as error:
             raise UserError(
                 f"{path} is damaged ({type(error).__name__}: {error}); run preprocess with --overwrite"
             ) from None
@@ -194,7 +201,9 @@ class Report:
             (values,) = csv.reader([line])
             texts, (segments, seconds, reference_db, path, *source) = values[:5], values[5:]
             known = [int(value) if value else None for value in source]
-            outcome = Outcome(*texts, int(segments), float(seconds), float(reference_db), path, *known)
+            outcome = Outcome(
+                *texts, int(segments), float(seconds), float(reference_db), path, *known
+            )
         except (TypeError, ValueError, csv.Error):
             return  # damaged: the track counts as not done
         sound = outcome.segments >= 0 and math.isfinite(outcome.seconds + outcome.reference_db)
@@ -230,7 +239,9 @@ def _is_head(line: str) -> bool:
 
 def _lines(outcomes: Iterable[Outcome]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(asdict(outcome).values() for outcome in outcomes)
+    csv.writer(text, lineterminator="\n").writerows(
+        asdict(outcome).values() for outcome in outcomes
+    )
     return text.getvalue()
 
 
@@ -281,7 +292,9 @@ def _grouped(tracks: Iterable[str], groups: Mapping[str, str]) -> list[list[str]
     found: dict[str, list[str]] = {}
     for track in tracks:
         found.setdefault(groups.get(track) or track, []).append(track)
-    order = sorted(found, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
+    order = sorted(
+        found, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    )
     return [found[name] for name in order]
 
 

@@ -72,5 +72,7 @@ def _texts(head: bytes) -> dict[str, str]:
         if kind in (b"tEXt", b"iTXt") and len(data) == length:
             name, _, value = data.partition(b"\0")
             # In iTXt, compression, language and translation come first: four zeros where there are none.
-            texts[name.decode("latin-1")] = value.removeprefix(b"\0\0\0\0").decode("utf-8", "replace")
+            texts[name.decode("latin-1")] = value.removeprefix(b"\0\0\0\0").decode(
+                "utf-8", "replace"
+            )
     return texts

@@ -94,7 +94,9 @@ def _until_a_death(
             if backend == LOCAL and pool.n_jobs != 1:
                 get_reusable_executor(reuse=True).shutdown()
     if under_way:
-        logger.warning("A worker process died; what was under way (%d) is tried again", len(under_way))
+        logger.warning(
+            "A worker process died; what was under way (%d) is tried again", len(under_way)
+        )
     return list(under_way.values())
 
 
@@ -102,7 +104,9 @@ def _until_a_death(
 def _silent_tracker() -> Iterator[None]:
     """Keep the resource tracker, a process of its own, from complaining of what lost workers leave behind."""
     before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker:UserWarning")))
+    os.environ["PYTHONWARNINGS"] = ",".join(
+        filter(None, (before, "ignore:resource_tracker:UserWarning"))
+    )
     try:
         yield
     finally:

@@ -43,7 +43,9 @@ def is_cache(path: Path, size: int | None = None) -> bool:
     return match is not None and size in (None, int(match[1])) and not path.is_dir()
 
 
-def read_pixels(root: Path, names: list[str], size: int, remedy: str = "") -> tuple[np.ndarray, set[int]]:
+def read_pixels(
+    root: Path, names: list[str], size: int, remedy: str = ""
+) -> tuple[np.ndarray, set[int]]:
     """Grey pixels of images, and the rows of those that cannot be read.
 
     They are kept in a cache file in `root`, keyed by the files' names, sizes and times. What was damaged is
@@ -68,24 +70,37 @@ def read_pixels(root: Path, names: list[str], size: int, remedy: str = "") -> tu
                 write_text(notes, json.dumps(_decode_all(root, names, size, cache)), rivals=True)
                 cached = np.load(cache, mmap_mode="r"), json.loads(notes.read_text("utf-8"))
     except OSError as error:
-        cached = _read_cache(cache, notes, len(names), size)  # somebody else's, in a read-only folder
+        cached = _read_cache(
+            cache, notes, len(names), size
+        )  # somebody else's, in a read-only folder
         if cached is None:
             why = error.strerror or error
             logger.warning("no cache in %s (%s): the images are decoded again each time", root, why)
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                 cache = Path(folder) / cache.name
                 problems = _decode_all(root, names, size, cache)
-                cached = np.load(cache, mmap_mode="r"), problems  # what is mapped stays without its name
+                cached = (
+                    np.load(cache, mmap_mode="r"),
+                    problems,
+                )  # what is mapped stays without its name
     pixels, problems = cached
     return pixels, _report_problems(problems, size, len(names), remedy)
 
 
-def _read_cache(cache: Path, notes: Path, count: int, size: int) -> tuple[np.ndarray, dict[str, Any]] | None:
+def _read_cache(
+    cache: Path, notes: Path, count: int, size: int
+) -> tuple[np.ndarray, dict[str, Any]] | None:
     """What an earlier run left; None where there is nothing, or it is damaged."""
     try:
         pixels, problems = np.load(cache, mmap_mode="r"), json.loads(notes.read_text("utf-8"))
-        sound = pixels.dtype == np.uint8 and pixels.shape == (count, size, size) and problems["resized"] >= 0
-        if sound and all(0 <= row < count and isinstance(name, str) for row, name, _ in problems["damaged"]):
+        sound = (
+            pixels.dtype == np.uint8
+            and pixels.shape == (count, size, size)
+            and problems["resized"] >= 0
+        )
+        if sound and all(
+            0 <= row < count and isinstance(name, str) for row, name, _ in problems["damaged"]
+        ):
             return pixels, problems
     except FileNotFoundError:
         return None
@@ -99,7 +114,9 @@ def _key(root: Path, names: list[str], size: int) -> str:
     """A hash of what tells one state of the folder from another."""
     folders = sorted({name.rpartition("/")[0] for name in names})
     stamped = names[:: -(-len(names) // FILES_STAMPED)]
-    stamps = [_stamp(root / folder)[1:] for folder in folders] + [_stamp(root / name) for name in stamped]
+    stamps = [_stamp(root / folder)[1:] for folder in folders] + [
+        _stamp(root / name) for name in stamped
+    ]
     contents = "\n".join([str((READING, size, stamps)), *names])
     return hashlib.sha256(contents.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
@@ -120,7 +137,8 @@ def _decode_all(root: Path, names: list[str], size: int, cache: Path) -> dict[st
     pixels pass from process to process.
     """
     tasks = [
-        (start, names[start : start + IMAGES_PER_TASK]) for start in range(0, len(names), IMAGES_PER_TASK)
+        (start, names[start : start + IMAGES_PER_TASK])
+        for start in range(0, len(names), IMAGES_PER_TASK)
     ]
     jobs = -1 if len(names) >= WORTH_PROCESSES else 1
     damaged, resized = [], 0
@@ -183,7 +201,11 @@ def _decode_some(task: Task, *, root: Path, cache: Path) -> Decoded:
 def _report_problems(problems: dict[str, Any], size: int, total: int, remedy: str) -> set[int]:
     if problems["resized"]:
         logger.info(
-            "%d of %d images were made grey or resized to %dx%d", problems["resized"], total, size, size
+            "%d of %d images were made grey or resized to %dx%d",
+            problems["resized"],
+            total,
+            size,
+            size,
         )
     damaged = [name for _, name, _ in problems["damaged"]]
     if damaged:

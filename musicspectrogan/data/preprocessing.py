@@ -20,7 +20,13 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.counts import counted
 from musicspectrogan.data import sources
 from musicspectrogan.data.conversion import convert_track, outcome_of
-from musicspectrogan.data.credits import CREDITS_NAME, Credit, credit_of_file, read_credits, write_credits
+from musicspectrogan.data.credits import (
+    CREDITS_NAME,
+    Credit,
+    credit_of_file,
+    read_credits,
+    write_credits,
+)
 from musicspectrogan.data.manifest import (
     CONVERTED,
     EXCLUDED,
@@ -70,9 +76,13 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     spectrogram = config.spectrogram()
     empty = int((mel_filterbank(spectrogram).max(axis=1) == 0).sum())
     if empty > spectrogram.n_mels // 4:
-        raise UserError(f"{empty} of {spectrogram.n_mels} mel bands would stay black; raise --n-fft")
+        raise UserError(
+            f"{empty} of {spectrogram.n_mels} mel bands would stay black; raise --n-fft"
+        )
     if empty:
-        logger.warning("%d mel bands are narrower than a Fourier bin and stay black: raise --n-fft", empty)
+        logger.warning(
+            "%d mel bands are narrower than a Fourier bin and stay black: raise --n-fft", empty
+        )
     _refuse_foreign(config.output)
     with joblib.parallel_config(n_jobs=config.jobs or -1):
         return _preprocess(config, spectrogram)
@@ -81,7 +91,9 @@ def preprocess(config: PreprocessConfig) -> Manifest:
 def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Manifest:
     tracks = _find_tracks(config)
     if not tracks:
-        raise UserError(f"--input {config.input}: no music of the kind --dataset {config.dataset} in it")
+        raise UserError(
+            f"--input {config.input}: no music of the kind --dataset {config.dataset} in it"
+        )
     # A dataset may be given away: it does not tell where on this machine the music lies.
     below = config.input or Path()
     tracks = [replace(track, name=os.path.relpath(track.path, below)) for track in tracks]
@@ -104,7 +116,9 @@ def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Man
         _convert_all(tracks, report, config, spectrogram, backend)
         # The split is the source's of today: folders may have been moved since.
         outcomes = [replace(report.outcomes[track.id], split=track.split) for track in tracks]
-        converted = sorted((o for o in outcomes if o.status == CONVERTED), key=lambda o: (o.genre, o.track))
+        converted = sorted(
+            (o for o in outcomes if o.status == CONVERTED), key=lambda o: (o.genre, o.track)
+        )
         _summarise(outcomes, config.output)
         if not converted:
             common = Counter(o.reason for o in outcomes).most_common(1)[0][0]
@@ -126,7 +140,9 @@ def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Man
             }
             for outcome in converted
         ]
-        unchanged = {name for name, outcome in report.outcomes.items() if before.get(name) == outcome}
+        unchanged = {
+            name for name, outcome in report.outcomes.items() if before.get(name) == outcome
+        }
         _write_credits(config.output, tracks, {outcome.track for outcome in converted}, unchanged)
         wanted.write(config.output)
     skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
@@ -138,14 +154,18 @@ def _preprocess(config: PreprocessConfig, spectrogram: SpectrogramConfig) -> Man
     return wanted
 
 
-def _write_credits(output: Path, tracks: Iterable[Track], converted: set[str], unchanged: set[str]) -> None:
+def _write_credits(
+    output: Path, tracks: Iterable[Track], converted: set[str], unchanged: set[str]
+) -> None:
     """Write the credits of what was converted; no file where the source knows that there are none.
 
     Where the tags of files tell, an unchanged track keeps its line, and with it what was added by hand.
     """
     known = read_credits(output) or {}
     credits = {name: known[name] for name in known.keys() & unchanged}
-    taken = sorted((t for t in tracks if t.id in converted), key=lambda track: (track.genre, track.id))
+    taken = sorted(
+        (t for t in tracks if t.id in converted), key=lambda track: (track.genre, track.id)
+    )
     for track in taken:
         if track.credit is not None:
             credits[track.id] = track.credit
@@ -209,14 +229,20 @@ def _refuse_foreign(output: Path) -> None:
     if not output.is_dir():
         return
     if is_foreign(output):
-        raise UserError(f"--output {output}: its {MANIFEST_NAME} is another tool's; give another --output")
+        raise UserError(
+            f"--output {output}: its {MANIFEST_NAME} is another tool's; give another --output"
+        )
     report = output / REPORT_NAME
     if os.path.lexists(report) and not Report.is_in(output):
-        raise UserError(f"{report} is not a report of this tool; move it away, or give another --output")
+        raise UserError(
+            f"{report} is not a report of this tool; move it away, or give another --output"
+        )
     if (output / MANIFEST_NAME).is_file():
         return
     if any(not name.startswith(".") and not is_clutter(name) for name in os.listdir(output)):
-        raise UserError(f"--output {output} holds files that preprocess did not write; give another folder")
+        raise UserError(
+            f"--output {output} holds files that preprocess did not write; give another folder"
+        )
 
 
 def _claim(output: Path, wanted: Manifest, *, overwrite: bool) -> None:
@@ -299,7 +325,9 @@ def _convert_all(
     files = {track.id: _file_facts(track.path) for track in candidates}
     pending = _pending(candidates, files, report, present, config.output)
     if len(pending) < len(candidates):
-        logger.info("%d of %d tracks were converted before", len(candidates) - len(pending), len(candidates))
+        logger.info(
+            "%d of %d tracks were converted before", len(candidates) - len(pending), len(candidates)
+        )
     # Workers on other machines sync what they write themselves.
     together = backend == LOCAL and sync_file_system(config.output)
     work = partial(convert_track, output=config.output, config=spectrogram, sync=not together)
@@ -317,7 +345,9 @@ def _convert_all(
         raise UserError(
             f"--input {config.input}: vanished while it was read; give the same command again when it is back"
         )
-    ours = {track.genre for track in tracks} | {outcome.genre for outcome in report.outcomes.values()}
+    ours = {track.genre for track in tracks} | {
+        outcome.genre for outcome in report.outcomes.values()
+    }
     for folder in visible_folders(config.output):
         _image_names(folder)  # workers that died have left something half-written
         if folder.name in ours and not any(folder.iterdir()):
@@ -434,7 +464,9 @@ def _drop_vanished(tracks: Iterable[Track], report: Report, present: Present, ou
             counted(len(dropped), "track"),
         )
     for genre in {outcome.genre for outcome in dropped if (output / outcome.genre).is_dir()}:
-        sync_folder(output / genre)  # or the images may come back, and nothing knows of them any more
+        sync_folder(
+            output / genre
+        )  # or the images may come back, and nothing knows of them any more
     gone = {"status": EXCLUDED, "reason": "no longer in the input", "segments": 0}
     report.append(*(replace(outcome, **gone) for outcome in dropped if outcome.track not in ids))
 
@@ -478,7 +510,9 @@ def _pending(
         pending.append(track)
     report.append(*unknown)
     if n_changed:
-        logger.info("%d files have changed since they were converted; they are converted again", n_changed)
+        logger.info(
+            "%d files have changed since they were converted; they are converted again", n_changed
+        )
     if n_cut:
         logger.warning("%d images are empty or cut short; their tracks are converted again", n_cut)
     report.forget(undone)

@@ -30,5 +30,7 @@ def split_folders(folder: Path) -> dict[Path, str] | None:
     if not {"training"} < set(splits.values()) or "" in splits.values():
         return None
     classes = {path: {child.name.casefold() for child in visible_folders(path)} for path in folders}
-    known = set[str]().union(*(classes[path] for path, split in splits.items() if split == "training"))
+    known = set[str]().union(
+        *(classes[path] for path, split in splits.items() if split == "training")
+    )
     return splits if all(classes[path] & known for path in folders) else None

@@ -18,7 +18,12 @@ from musicspectrogan.evaluation.features import DIMENSIONS, IMAGES_AT_ONCE
 from musicspectrogan.evaluation.sets import ImageSet
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.tensors import as_images, generator_at
-from musicspectrogan.torchfiles import TorchFileError, check_weights, read_torch_file, write_torch_file
+from musicspectrogan.torchfiles import (
+    TorchFileError,
+    check_weights,
+    read_torch_file,
+    write_torch_file,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +86,9 @@ class GenreClassifier(nn.Module):
         """Of each label, (N, n_genres), for images uint8 (N, H, W)."""
         device = self.head.weight.device
         starts = range(0, len(pixels), IMAGES_AT_ONCE)
-        blocks = [self(_as_batch(pixels[start : start + IMAGES_AT_ONCE], device)) for start in starts]
+        blocks = [
+            self(_as_batch(pixels[start : start + IMAGES_AT_ONCE], device)) for start in starts
+        ]
         return torch.cat(blocks).softmax(dim=1).cpu().numpy()
 
 
@@ -107,8 +114,12 @@ def train_classifier(
         chances = torch.from_numpy(1.0 / sizes[images.labels])
         with progress_bar(total=STEPS, description=description, unit="step") as bar:
             for _ in range(STEPS):
-                picks = torch.multinomial(chances, BATCH_SIZE, replacement=True, generator=generator).numpy()
-                batch = augmented(_as_batch(images.pixels[picks], torch.device("cpu")), generator).to(device)
+                picks = torch.multinomial(
+                    chances, BATCH_SIZE, replacement=True, generator=generator
+                ).numpy()
+                batch = augmented(
+                    _as_batch(images.pixels[picks], torch.device("cpu")), generator
+                ).to(device)
                 labels = torch.from_numpy(images.labels[picks]).to(device)
                 loss = F.cross_entropy(classifier(batch), labels, label_smoothing=LABEL_SMOOTHING)
                 optimizer.zero_grad()
@@ -158,12 +169,17 @@ def cached_classifiers(
     except FileNotFoundError:
         pass
     except OSError as error:
-        logger.warning("%s cannot be read (%s); its classifiers are trained anew", path, error.strerror)
+        logger.warning(
+            "%s cannot be read (%s); its classifiers are trained anew", path, error.strerror
+        )
     except (TorchFileError, UserError):
         logger.warning("%s is damaged; its classifiers are trained anew", path)
     classifiers = [
         train_classifier(
-            part, n_genres, device, description=f"Training a classifier on real images ({k} of {len(parts)})"
+            part,
+            n_genres,
+            device,
+            description=f"Training a classifier on real images ({k} of {len(parts)})",
         )
         for k, part in enumerate(parts, 1)
     ]
@@ -172,7 +188,9 @@ def cached_classifiers(
         for stale in set(root.glob(f".classifiers-{'[0-9a-f]' * 16}.pt")) - {path}:
             stale.unlink()
     except OSError as error:
-        logger.warning("%s cannot keep the classifiers (%s): trained again each time", root, error.strerror)
+        logger.warning(
+            "%s cannot keep the classifiers (%s): trained again each time", root, error.strerror
+        )
     return classifiers
 
 

@@ -87,7 +87,9 @@ class Coherence:
             for name in self._names:
                 near[name] += w @ genre.within[name]
                 far[name] += w @ genre.has_pairs[name] * apart
-        return {name: float(near[name] / far[name]) if far[name] > 0 else np.nan for name in self._names}
+        return {
+            name: float(near[name] / far[name]) if far[name] > 0 else np.nan for name in self._names
+        }
 
 
 def _measure(

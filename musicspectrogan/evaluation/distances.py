@@ -23,7 +23,9 @@ def mean_and_covariance(features: Array, weights: Array) -> tuple[Array, Array]:
     return mean, (centred * weights[:, None]).T @ centred / (total - 1.0)
 
 
-def frechet_distance(mean_a: Array, covariance_a: Array, mean_b: Array, covariance_b: Array) -> float:
+def frechet_distance(
+    mean_a: Array, covariance_a: Array, mean_b: Array, covariance_b: Array
+) -> float:
     """Squared Fréchet distance of two Gaussians, |m_a - m_b|² + tr(C_a + C_b - 2 (C_a C_b)^½).
 
     D. Dowson, B. Landau, Journal of Multivariate Analysis 12 (1982), 450-455; for GANs M. Heusel et al.,
@@ -66,4 +68,6 @@ def kernel_distance(
     """
 
     between = weights_a @ across @ weights_b / (weights_a.sum() * weights_b.sum())
-    return float(mean_of_pairs(within_a, weights_a) + mean_of_pairs(within_b, weights_b) - 2.0 * between)
+    return float(
+        mean_of_pairs(within_a, weights_a) + mean_of_pairs(within_b, weights_b) - 2.0 * between
+    )

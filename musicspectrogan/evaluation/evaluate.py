@@ -54,7 +54,9 @@ def evaluate(
     Raises:
         UserError: a source does not fit the dataset, or there is too little of something.
     """
-    checkpoints = {name: load_checkpoint(path) for name, path in sources.items() if not path.is_dir()}
+    checkpoints = {
+        name: load_checkpoint(path) for name, path in sources.items() if not path.is_dir()
+    }
     root = config.dataset or _dataset_of({sources[name]: one for name, one in checkpoints.items()})
     splits = load_splits(root, config.split)
     training = splits.training
@@ -101,7 +103,10 @@ def evaluate(
 
 def _check_length(seconds: float, samples: int, training: ImageDataset) -> None:
     """Raise UserError where pieces of a length have no whole image, or too few of them are asked for."""
-    windows, image_seconds = windows_in(seconds, training.spectrogram), training.spectrogram.image_seconds
+    windows, image_seconds = (
+        windows_in(seconds, training.spectrogram),
+        training.spectrogram.image_seconds,
+    )
     if windows < 1:
         raise UserError(
             f"--seconds {seconds:g} is shorter than one image, {image_seconds:.2f} s; give at least "
@@ -124,7 +129,9 @@ def _dataset_of(checkpoints: Mapping[Path, Checkpoint]) -> Path:
         UserError: there is no checkpoint, or no such folder any more.
     """
     if not checkpoints:
-        raise UserError("--dataset is missing: name the folder that preprocess.py made of real music")
+        raise UserError(
+            "--dataset is missing: name the folder that preprocess.py made of real music"
+        )
     path, checkpoint = next(iter(checkpoints.items()))
     root = dataset_of(checkpoint, path)
     if root is None or not root.is_dir():

@@ -52,7 +52,9 @@ def _twins(judge: Judge) -> Iterator[Twin]:
     near, images = judge.suspects_nearness, judge.suspects
     for number in np.argsort(near.relative)[:TWINS]:
         genre = judge.yardstick.genres[images.labels[number]] if judge.conditional else ""
-        yield Twin(images.pixels[number], near.windows[number], float(near.nearest_db[number]), genre)
+        yield Twin(
+            images.pixels[number], near.windows[number], float(near.nearest_db[number]), genre
+        )
 
 
 def _strips(judge: Judge) -> Iterator[Strip]:
@@ -63,7 +65,9 @@ def _strips(judge: Judge) -> Iterator[Strip]:
         of_genre = [side.take(side.images.labels == label) for side in sides]
         longest = [max(side.longest_runs(), key=len, default=None) for side in of_genre]
         if all(run is not None for run in longest):
-            cut = [side.piece(run[:STRIP_IMAGES]) for side, run in zip(of_genre, longest, strict=True)]
+            cut = [
+                side.piece(run[:STRIP_IMAGES]) for side, run in zip(of_genre, longest, strict=True)
+            ]
             yield Strip(genre, *cut)
 
 
@@ -99,7 +103,9 @@ def _cloud(judge: Judge, kind: str) -> Cloud:
     of = judge.features[0][kind]
     plane = PCA(2, random_state=0).fit(np.concatenate([of["stand_in"], of["held_out"]]))
     rng = np.random.default_rng(judge.seed)
-    real, fake = (rng.permutation(len(images))[:POINTS] for images in (judge.held_out, judge.sample))
+    real, fake = (
+        rng.permutation(len(images))[:POINTS] for images in (judge.held_out, judge.sample)
+    )
     return Cloud(
         kind,
         plane.transform(of["held_out"][real]),

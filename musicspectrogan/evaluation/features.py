@@ -85,7 +85,9 @@ def _blocks(pixels: NDArray[np.uint8]) -> list[Array]:
 
 
 def _scaled(blocks: list[Array], scales: list[float]) -> Array:
-    return np.concatenate([block / scale for block, scale in zip(blocks, scales, strict=True)], axis=1)
+    return np.concatenate(
+        [block / scale for block, scale in zip(blocks, scales, strict=True)], axis=1
+    )
 
 
 def _starts(pixels: NDArray[np.uint8]) -> range:

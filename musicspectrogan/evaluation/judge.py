@@ -13,7 +13,13 @@ from musicspectrogan.evaluation.classifier import train_classifier
 from musicspectrogan.evaluation.comparison import Comparison
 from musicspectrogan.evaluation.memorisation import Nearness, nearness, nearness_figures
 from musicspectrogan.evaluation.report import Figure, Report
-from musicspectrogan.evaluation.resampling import REPLICATES, Estimate, Figures, estimate, mean_figures
+from musicspectrogan.evaluation.resampling import (
+    REPLICATES,
+    Estimate,
+    Figures,
+    estimate,
+    mean_figures,
+)
 from musicspectrogan.evaluation.sets import FEWEST_IMAGES, ImageSet
 from musicspectrogan.evaluation.spectral import SpectralStatistics, spectral_figures
 from musicspectrogan.evaluation.structure import Structure
@@ -39,7 +45,11 @@ class _Group:
 
     def rows(self, images: ImageSet) -> Rows:
         """Which of a set's images belong to it."""
-        return np.arange(len(images)) if self.genre is None else np.nonzero(images.labels == self.label)[0]
+        return (
+            np.arange(len(images))
+            if self.genre is None
+            else np.nonzero(images.labels == self.label)[0]
+        )
 
 
 class Judge:
@@ -51,7 +61,11 @@ class Judge:
 
     def __init__(self, subject: Subject, yardstick: Yardstick, seed: int) -> None:
         self.subject, self.yardstick, self.seed = subject, yardstick, seed
-        self.sample, self.training, self.held_out = subject.images, yardstick.training, yardstick.held_out
+        self.sample, self.training, self.held_out = (
+            subject.images,
+            yardstick.training,
+            yardstick.held_out,
+        )
         self.conditional = subject.conditional and yardstick.knows_genres
         self._rng = np.random.default_rng(seed)
 
@@ -70,7 +84,9 @@ class Judge:
             figures += self._spectral(group)
         structure = self.structure
         if structure is not None:
-            figures += [figure for group in groups for figure in structure.figures(group.genre, group.label)]
+            figures += [
+                figure for group in groups for figure in structure.figures(group.genre, group.label)
+            ]
         dataset = self.yardstick.dataset
         return Report(
             subject=self.subject.facts,
@@ -119,7 +135,9 @@ class Judge:
                     yield group
 
     def _has_enough(self, group: _Group) -> bool:
-        enough_tracks = self.held_out.take(group.rows(self.held_out)).n_clips >= FEWEST_TRACKS_A_GENRE
+        enough_tracks = (
+            self.held_out.take(group.rows(self.held_out)).n_clips >= FEWEST_TRACKS_A_GENRE
+        )
         return enough_tracks and self._block_size(group) >= FEWEST_IMAGES
 
     @cached_property
@@ -142,7 +160,9 @@ class Judge:
         """Spectral statistics of each set."""
         sets = {"sample": self.sample, "training": self.training, "held_out": self.held_out}
         config = self.yardstick.dataset.spectrogram
-        return {which: SpectralStatistics.of(images.pixels, config) for which, images in sets.items()}
+        return {
+            which: SpectralStatistics.of(images.pixels, config) for which, images in sets.items()
+        }
 
     @cached_property
     def suspects(self) -> ImageSet:
@@ -185,11 +205,15 @@ class Judge:
         blocks = self._blocks(rows, size)
         reference = group.rows(self.held_out)
         instruments = self.yardstick.instruments
-        stand_ins = [np.sort(self._rng.permutation(group.rows(each.stand_in))[:size]) for each in instruments]
+        stand_ins = [
+            np.sort(self._rng.permutation(group.rows(each.stand_in))[:size]) for each in instruments
+        ]
 
         def compared(which: str, rows: Rows, number: int) -> Comparison:
             of = self.features[number][kind]
-            return Comparison(of[which][rows], of["held_out"][reference], instruments[number].bins[kind])
+            return Comparison(
+                of[which][rows], of["held_out"][reference], instruments[number].bins[kind]
+            )
 
         def of_samples(weights: Array, theirs: Array) -> Figures:
             of_blocks = zip(ours, weights.reshape(len(blocks), size), strict=True)
@@ -199,12 +223,19 @@ class Judge:
             *mine, theirs = weights
             return mean_figures([c.figures(w, theirs) for c, w in zip(standard, mine, strict=True)])
 
-        ours = [[compared("sample", rows, number) for number in range(len(instruments))] for rows in blocks]
+        ours = [
+            [compared("sample", rows, number) for number in range(len(instruments))]
+            for rows in blocks
+        ]
         standard = [compared("stand_in", rows, number) for number, rows in enumerate(stand_ins)]
         judged_by = self.held_out.take(reference)
         # Drawn over all blocks at once, for windows of one piece may be in several.
-        samples = estimate(of_samples, self.sample.take(np.concatenate(blocks)), judged_by, rng=self._rng)
-        in_their_place = [each.stand_in.take(r) for each, r in zip(instruments, stand_ins, strict=True)]
+        samples = estimate(
+            of_samples, self.sample.take(np.concatenate(blocks)), judged_by, rng=self._rng
+        )
+        in_their_place = [
+            each.stand_in.take(r) for each, r in zip(instruments, stand_ins, strict=True)
+        ]
         real = estimate(of_real, *in_their_place, judged_by, rng=self._rng)
         return _paired(samples, real, group.genre, kind)
 
@@ -267,7 +298,9 @@ class Judge:
         def recognised(name: str, which: str, images: ImageSet) -> dict[str, Estimate]:
             rows = group.rows(images)
             hits = (self.predictions[which] == images.labels)[rows]
-            return estimate(lambda w: {name: float(w @ hits / w.sum())}, images.take(rows), rng=self._rng)
+            return estimate(
+                lambda w: {name: float(w @ hits / w.sum())}, images.take(rows), rng=self._rng
+            )
 
         figures = []
         for name, which, images in (
@@ -283,8 +316,14 @@ class Judge:
             yield "There is one genre only: the classifier was taught to tell the tracks apart."
         elif not self.conditional:
             yield "The samples have no genres: nothing is said of single genres."
-        elif few := [g for g in self.yardstick.genres if g not in {group.genre for group in groups}]:
-            which = "No genre has" if len(few) == len(self.yardstick.genres) else f"{', '.join(few)} have not"
+        elif few := [
+            g for g in self.yardstick.genres if g not in {group.genre for group in groups}
+        ]:
+            which = (
+                "No genre has"
+                if len(few) == len(self.yardstick.genres)
+                else f"{', '.join(few)} have not"
+            )
             yield (
                 f"{which} the {FEWEST_TRACKS_A_GENRE} held-out tracks and {FEWEST_IMAGES} images that "
                 "figures of a single genre need: they are pooled."

@@ -42,7 +42,11 @@ class Nearness:
 
 
 def nearness(
-    pixels: NDArray[np.uint8], dataset: ImageDataset, tracks: Array, device: torch.device, bar_title: str
+    pixels: NDArray[np.uint8],
+    dataset: ImageDataset,
+    tracks: Array,
+    device: torch.device,
+    bar_title: str,
 ) -> Nearness:
     """Hold images uint8 (N, H, W) against all windows of some tracks of a dataset.
 

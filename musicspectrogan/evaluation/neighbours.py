@@ -52,12 +52,18 @@ class Neighbourhoods:
         )
         figures = {
             "precision": sample_weights @ (self._in_reference_ball @ reference_there > 0) / total,
-            "recall": reference_weights @ (sample_there @ self._in_sample_ball > 0) / reference_total,
+            "recall": reference_weights
+            @ (sample_there @ self._in_sample_ball > 0)
+            / reference_total,
             "density": sample_weights @ balls_around / total / NEIGHBOURS,
-            "coverage": reference_weights @ (sample_there @ self._in_reference_ball > 0) / reference_total,
+            "coverage": reference_weights
+            @ (sample_there @ self._in_reference_ball > 0)
+            / reference_total,
             "diversity": _mean_of_pairs(self._within_sample, sample_weights)
             / _mean_of_pairs(self._within_reference, reference_weights),
-            "duplicates": sample_weights @ (self._nearest_fellow_sample < DUPLICATE_PART * usual) / total,
+            "duplicates": sample_weights
+            @ (self._nearest_fellow_sample < DUPLICATE_PART * usual)
+            / total,
         }
         return {name: float(value) for name, value in figures.items()}
 

@@ -153,7 +153,9 @@ def _table(names: Sequence[str], reports: Sequence[Report]) -> str:
         rows = "".join(f"<tr>{_row(*key, reports)}</tr>" for key in keys)
         bodies.append(f"<tbody><tr>{title}</tr>{rows}</tbody>")
     head = f'<th class="left">features</th>{runs}<th>real music</th>'
-    return scrolling(f"<table>\n<thead><tr>{head}</tr></thead>\n{''.join(bodies)}\n</table>", "All figures")
+    return scrolling(
+        f"<table>\n<thead><tr>{head}</tr></thead>\n{''.join(bodies)}\n</table>", "All figures"
+    )
 
 
 def _row(name: str, features: str, reports: Sequence[Report]) -> str:
@@ -208,7 +210,9 @@ def _samples(evidence: Evidence) -> str:
         heading = f"<h3>{text(genre)}</h3>" if genre else ""
         figures = (
             picture(
-                pictures.draw_sheet(rows), f"Spectrograms: {', '.join(filter(None, (genre, what)))}", what
+                pictures.draw_sheet(rows),
+                f"Spectrograms: {', '.join(filter(None, (genre, what)))}",
+                what,
             )
             for what, rows in (("real, held out", real), ("samples", fake))
             if any(len(row) for row in rows)
@@ -250,8 +254,14 @@ def _curves(curves: Curves) -> str:
         "Levels: the line is the mean, the band one standard deviation to each side. Movement: how strongly "
         "levels rise and fall, by how often in a second they do.",
         charts(
-            picture(pictures.draw_bands(curves), "Chart: level in each band", "level of each mel band"),
-            picture(pictures.draw_modulation(curves), "Chart: modulation spectrum", "temporal modulation"),
+            picture(
+                pictures.draw_bands(curves), "Chart: level in each band", "level of each mel band"
+            ),
+            picture(
+                pictures.draw_modulation(curves),
+                "Chart: modulation spectrum",
+                "temporal modulation",
+            ),
         ),
     )
 
@@ -291,7 +301,9 @@ def _clouds(evidence: Evidence) -> str:
 
 def _genres(report: Report) -> str:
     """The figures of each genre by itself, folded away; nothing where none were taken."""
-    genres = list(dict.fromkeys(figure.genre for figure in report.figures if figure.genre is not None))
+    genres = list(
+        dict.fromkeys(figure.genre for figure in report.figures if figure.genre is not None)
+    )
     if not genres:
         return ""
     keys = keys_of([report], of_genres=True)
@@ -308,9 +320,7 @@ def _genres(report: Report) -> str:
         f'<table class="genres"><thead><tr><th class="left">genre</th>{head}</tr></thead>\n'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
-    folded = (
-        f"<details><summary>Show the figures of each genre</summary>{scrolling(table, 'By genre')}</details>"
-    )
+    folded = f"<details><summary>Show the figures of each genre</summary>{scrolling(table, 'By genre')}</details>"
     return section("Each genre by itself", "", folded)
 
 

@@ -99,7 +99,9 @@ def draw_ratios(
         _log_axis(axes, LEAST_RATIO, 1.25 * highest)
         axes.axvspan(LEAST_RATIO, 1.0, color=REAL, alpha=0.1, linewidth=0)
         axes.axvline(1.0, color=REAL, linewidth=1.2)
-        axes.hlines(np.arange(1, len(names)) - 0.5, LEAST_RATIO, 1.25 * highest, color=LINE, linewidth=0.3)
+        axes.hlines(
+            np.arange(1, len(names)) - 0.5, LEAST_RATIO, 1.25 * highest, color=LINE, linewidth=0.3
+        )
         keys = []
         for number, of_run in enumerate(ratios):
             color, marker = RUNS[number % len(RUNS)], MARKERS[number % len(MARKERS)]
@@ -135,7 +137,9 @@ def draw_bands(curves: Curves) -> bytes:
             ("real", curves.real_mean, curves.real_spread, REAL, "-"),
             ("samples", curves.fake_mean, curves.fake_spread, SAMPLES, "--"),
         ):
-            axes.fill_between(bands, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
+            axes.fill_between(
+                bands, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0
+            )
             axes.plot(bands, mean, style, color=color, label=name)
         low, high = curves.band_hz[[0, -1]]
         marks = [hz for hz in MARKED_HZ if low <= hz <= high] or [low, high]
@@ -241,7 +245,10 @@ def draw_cloud(cloud: Cloud, genres: Sequence[str] | None) -> bytes:
     across = min(PANELS_ABREAST, panels)
     down = math.ceil(panels / across)
     # A lone panel is lower than it is wide.
-    with _canvas(0.3 + (down * (WIDTH / across + 0.15) if panels > 1 else 0.7 * WIDTH)) as (figure, png):
+    with _canvas(0.3 + (down * (WIDTH / across + 0.15) if panels > 1 else 0.7 * WIDTH)) as (
+        figure,
+        png,
+    ):
         grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
         for unused in grid.flat[panels:]:
             unused.set_axis_off()
@@ -261,7 +268,9 @@ def draw_cloud(cloud: Cloud, genres: Sequence[str] | None) -> bytes:
 
 def _in_magma(sheet: Image.Image) -> bytes:
     """A grey picture, mode L or P, in matplotlib's magma colours, as PNG."""
-    sheet.putpalette(load_matplotlib().colormaps["magma"](np.arange(256), bytes=True)[:, :3].tobytes())
+    sheet.putpalette(
+        load_matplotlib().colormaps["magma"](np.arange(256), bytes=True)[:, :3].tobytes()
+    )
     file = io.BytesIO()
     sheet.save(file, format="PNG", optimize=True)
     return file.getvalue()

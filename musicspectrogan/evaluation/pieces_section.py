@@ -11,13 +11,17 @@ from musicspectrogan.evaluation.markup import charts, picture, section, text
 from musicspectrogan.evaluation.report import OF_PIECES, Report, keys_of
 
 
-def structure_section(names: Sequence[str], reports: Sequence[Report], strips: Sequence[Strip] = ()) -> str:
+def structure_section(
+    names: Sequence[str], reports: Sequence[Report], strips: Sequence[Strip] = ()
+) -> str:
     """Coherence over lag, and some pieces beside real tracks; nothing where single images were judged.
 
     Args:
         names: of the reports, in their order.
     """
-    kinds = dict.fromkeys(features for name, features in keys_of(reports) if name in OF_PIECES and features)
+    kinds = dict.fromkeys(
+        features for name, features in keys_of(reports) if name in OF_PIECES and features
+    )
     return section(
         "How pieces hang together",
         "Coherence: how unlike two windows of one piece are, by how far apart they are, over how unlike "
@@ -42,7 +46,9 @@ def _chart(kind: str, names: Sequence[str], reports: Sequence[Report]) -> str:
 def _strip(strip: Strip) -> str:
     shown = "".join(
         picture(
-            pictures.draw_strip(pixels), f"Spectrogram: {', '.join(filter(None, (strip.genre, what)))}", what
+            pictures.draw_strip(pixels),
+            f"Spectrogram: {', '.join(filter(None, (strip.genre, what)))}",
+            what,
         )
         for what, pixels in (("real track", strip.real), ("generated piece", strip.fake))
     )

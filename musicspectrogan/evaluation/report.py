@@ -45,27 +45,49 @@ def _coherence(seconds: int) -> Measure:
 MEASURES = {
     "frechet": _distance("Fréchet distance", "of two Gaussians fitted to the features; 0 is best"),
     "kernel": _distance(
-        "kernel distance", "cubic MMD², unbiased: about 0 for the same distribution", may_vanish=True
+        "kernel distance",
+        "cubic MMD², unbiased: about 0 for the same distribution",
+        may_vanish=True,
     ),
     "precision": Measure("precision", "share of samples among real images; 1 is best", "highest"),
     "recall": Measure("recall", "share of real images among samples; 1 is best", "highest"),
-    "density": Measure("density", "how deep among real images the samples lie; about 1, more is safer"),
-    "coverage": Measure("coverage", "share of real images with a sample beside them; 1 is best", "highest"),
-    "ndb": Measure("NDB/K", "share of kinds of images met too often or too seldom; 0 is best", "lowest"),
+    "density": Measure(
+        "density", "how deep among real images the samples lie; about 1, more is safer"
+    ),
+    "coverage": Measure(
+        "coverage", "share of real images with a sample beside them; 1 is best", "highest"
+    ),
+    "ndb": Measure(
+        "NDB/K", "share of kinds of images met too often or too seldom; 0 is best", "lowest"
+    ),
     "js_divergence": _distance(
         "JS divergence", "of how often each kind is met, in bits; 0 is best", may_vanish=True
     ),
-    "diversity": Measure("diversity", "mean distance of two samples over that of two real images; about 1"),
+    "diversity": Measure(
+        "diversity", "mean distance of two samples over that of two real images; about 1"
+    ),
     "duplicates": Measure("near-duplicates", "share of samples with a fellow much alike", "lowest"),
-    "genre_accuracy": Measure("genre accuracy", "share of samples recognised as their genre", "highest"),
-    "gan_train": Measure("GAN-train", "accuracy on real images after training on samples", "highest"),
+    "genre_accuracy": Measure(
+        "genre accuracy", "share of samples recognised as their genre", "highest"
+    ),
+    "gan_train": Measure(
+        "GAN-train", "accuracy on real images after training on samples", "highest"
+    ),
     "nearest_training": Measure(
         "nearest training image", "RMS difference in dB, median; far below real is copying"
     ),
-    "copied": Measure("copied", "share of samples that are like one training track alone", "lowest"),
-    "band_means": _distance("band means", "mean absolute difference of the bands' levels, dB; 0 is best"),
-    "band_spreads": _distance("band spreads", "the same of their standard deviations, dB; 0 is best"),
-    "modulation": _distance("temporal modulation", "difference of log modulation spectra, dB; 0 is best"),
+    "copied": Measure(
+        "copied", "share of samples that are like one training track alone", "lowest"
+    ),
+    "band_means": _distance(
+        "band means", "mean absolute difference of the bands' levels, dB; 0 is best"
+    ),
+    "band_spreads": _distance(
+        "band spreads", "the same of their standard deviations, dB; 0 is best"
+    ),
+    "modulation": _distance(
+        "temporal modulation", "difference of log modulation spectra, dB; 0 is best"
+    ),
     "onset_rate": Measure("onset rate", "onsets a second; real is the aim"),
     **{coherence_name(seconds): _coherence(seconds) for seconds in LAGS},
     "tempo_stability": Measure(
@@ -142,7 +164,9 @@ class Report:
 def write_report(path: Path, report: Report) -> None:
     """Write a report as JSON."""
     write_text(
-        path, json.dumps({"format_version": FORMAT_VERSION, **report.plain()}, indent=1) + "\n", rivals=True
+        path,
+        json.dumps({"format_version": FORMAT_VERSION, **report.plain()}, indent=1) + "\n",
+        rivals=True,
     )
 
 
@@ -150,7 +174,9 @@ def write_reports(path: Path, reports: Mapping[str, Report]) -> None:
     """Write several reports as JSON, each under its name."""
     named = {name: report.plain() for name, report in reports.items()}
     write_text(
-        path, json.dumps({"format_version": FORMAT_VERSION, "reports": named}, indent=1) + "\n", rivals=True
+        path,
+        json.dumps({"format_version": FORMAT_VERSION, "reports": named}, indent=1) + "\n",
+        rivals=True,
     )
 
 
@@ -160,9 +186,13 @@ def keys_of(reports: Sequence[Report], *, of_genres: bool = False) -> list[tuple
     Args:
         of_genres: of single genres, and not of all images together.
     """
-    figures = [f for report in reports for f in report.figures if of_genres == (f.genre is not None)]
+    figures = [
+        f for report in reports for f in report.figures if of_genres == (f.genre is not None)
+    ]
     names = list(dict.fromkeys(f.name for f in figures))
-    return sorted(dict.fromkeys((f.name, f.features) for f in figures), key=lambda key: names.index(key[0]))
+    return sorted(
+        dict.fromkeys((f.name, f.features) for f in figures), key=lambda key: names.index(key[0])
+    )
 
 
 def _finite(value: Any) -> Any:

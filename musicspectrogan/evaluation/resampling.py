@@ -60,7 +60,9 @@ def estimate(
         figures: takes the weights (N,) of each set's images.
     """
     values = figures(*(np.ones(len(images)) for images in sets))
-    replicates = [figures(*(clip_weights(images, rng) for images in sets)) for _ in range(REPLICATES)]
+    replicates = [
+        figures(*(clip_weights(images, rng) for images in sets)) for _ in range(REPLICATES)
+    ]
     return {
         name: Estimate(value, SIDES * float(np.std([r[name] for r in replicates], ddof=1)))
         for name, value in values.items()

@@ -71,7 +71,9 @@ def images_of(
     (rows,) = np.nonzero(labels >= 0)
     if most is not None and len(rows) > most:
         rows = np.sort(rng.choice(rows, most, replace=False))
-    return ImageSet(np.asarray(dataset.pixels[dataset.rows[rows]]), labels[rows], dataset.tracks[rows])
+    return ImageSet(
+        np.asarray(dataset.pixels[dataset.rows[rows]]), labels[rows], dataset.tracks[rows]
+    )
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,14 @@ def load_splits(root: Path, split: str | None = None) -> Splits:
         test = load_dataset(root, split="test")
         if _is_enough(test):
             return Splits(training, test, "test")
-    size = "There are no test tracks" if test is None else f"The test tracks are {_size(test)}, too few"
-    remark = f"{size} to judge by: the validation tracks, by which best.pt is chosen, were used too."
+    size = (
+        "There are no test tracks"
+        if test is None
+        else f"The test tracks are {_size(test)}, too few"
+    )
+    remark = (
+        f"{size} to judge by: the validation tracks, by which best.pt is chosen, were used too."
+    )
     return Splits(training, _enough_of(root, "held-out"), "held-out", (remark,))
 
 

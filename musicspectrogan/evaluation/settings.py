@@ -49,12 +49,17 @@ class EvaluateConfig:
         if self.split is not None:
             check_choice("split", self.split, HELD_OUT_SPLITS)
         if self.samples < FEWEST_SAMPLES:
-            raise SettingError("samples", f"{self.samples} are too few; at least {FEWEST_SAMPLES} are needed")
+            raise SettingError(
+                "samples", f"{self.samples} are too few; at least {FEWEST_SAMPLES} are needed"
+            )
         if self.samples > MOST_SAMPLES:
-            raise SettingError("samples", f"{self.samples} are too many; at most {MOST_SAMPLES} are allowed")
+            raise SettingError(
+                "samples", f"{self.samples} are too many; at most {MOST_SAMPLES} are allowed"
+            )
         if self.seconds is not None and not SHORTEST_SECONDS <= self.seconds <= LONGEST_SECONDS:
             raise SettingError(
-                "seconds", f"{self.seconds:g} is not allowed; give {SHORTEST_SECONDS} to {LONGEST_SECONDS}"
+                "seconds",
+                f"{self.seconds:g} is not allowed; give {SHORTEST_SECONDS} to {LONGEST_SECONDS}",
             )
         if self.images is not None and not self.images.is_dir():
             raise SettingError("images", f"{self.images}: there is no such folder")

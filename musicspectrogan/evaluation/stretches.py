@@ -73,7 +73,9 @@ def cut(piece: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     return piece[:, : count * width].reshape(height, count, width).swapaxes(0, 1)
 
 
-def tracks_of(dataset: ImageDataset, genres: list[str], most: int, rng: np.random.Generator) -> Stretches:
+def tracks_of(
+    dataset: ImageDataset, genres: list[str], most: int, rng: np.random.Generator
+) -> Stretches:
     """The tracks of a split, or so many of them, drawn at random, that `most` images are reached.
 
     Args:
@@ -82,7 +84,9 @@ def tracks_of(dataset: ImageDataset, genres: list[str], most: int, rng: np.rando
     labels = labels_of(dataset, genres)
     (known,) = np.nonzero(labels >= 0)
     rows = known[clips_drawn(dataset.tracks[known], most, rng)]
-    images = ImageSet(np.asarray(dataset.pixels[dataset.rows[rows]]), labels[rows], dataset.tracks[rows])
+    images = ImageSet(
+        np.asarray(dataset.pixels[dataset.rows[rows]]), labels[rows], dataset.tracks[rows]
+    )
     return Stretches(images, dataset.segments[rows])
 
 

@@ -89,7 +89,9 @@ class Structure:
             if all(clips_with_lag(side, lag) >= FEWEST_TRACKS for side in sides)
         }
         # As much of pieces as of real tracks, and no more than half of either have.
-        self._beat_over = int(min(np.median([len(run) for run in side.longest_runs()]) for side in sides))
+        self._beat_over = int(
+            min(np.median([len(run) for run in side.longest_runs()]) for side in sides)
+        )
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -111,7 +113,8 @@ class Structure:
             prepared[""] = [self._tempo(side, rows) for side, rows in sides]
         for kind, of_sides in prepared.items():
             ours, real = (
-                self._estimated(side.stretches, each) for (side, _), each in zip(sides, of_sides, strict=True)
+                self._estimated(side.stretches, each)
+                for (side, _), each in zip(sides, of_sides, strict=True)
             )
             for name, value in ours.items():
                 if _is_finite(value) and _is_finite(real[name]):

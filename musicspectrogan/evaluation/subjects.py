@@ -90,10 +90,14 @@ def samples_of(
         "samples": count,
     }
     images = ImageSet(
-        pixels.reshape(count, *pixels.shape[2:]), labels.repeat(windows), np.arange(clips).repeat(windows)
+        pixels.reshape(count, *pixels.shape[2:]),
+        labels.repeat(windows),
+        np.arange(clips).repeat(windows),
     )
     places = None if seconds is None else np.tile(np.arange(windows), clips)
-    return Subject(images, sampler.conditional, facts, tuple(_remarks(checkpoint, training)), places, seconds)
+    return Subject(
+        images, sampler.conditional, facts, tuple(_remarks(checkpoint, training)), places, seconds
+    )
 
 
 def _sample_images(sampler: Sampler, labels: np.ndarray, seed: int, pixels: np.ndarray) -> None:
@@ -107,7 +111,9 @@ def _sample_images(sampler: Sampler, labels: np.ndarray, seed: int, pixels: np.n
             bar.update(len(numbers))
 
 
-def _sample_pieces(sampler: Sampler, labels: np.ndarray, seed: int, frames: int, pixels: np.ndarray) -> None:
+def _sample_pieces(
+    sampler: Sampler, labels: np.ndarray, seed: int, frames: int, pixels: np.ndarray
+) -> None:
     """Fill uint8 (N, windows, H, W) with the windows of a piece of each label."""
     with progress_bar(total=len(labels), description="Sampling", unit="piece") as bar:
         for number, label in enumerate(labels):
@@ -145,7 +151,9 @@ def check_fits(checkpoint: Checkpoint, source: Path, training: ImageDataset) -> 
 def _remarks(checkpoint: Checkpoint, training: ImageDataset) -> list[str]:
     split = checkpoint.training["split"]
     if split != "training":
-        return [f"It was trained on the split {split}: figures on tracks that it has seen flatter it."]
+        return [
+            f"It was trained on the split {split}: figures on tracks that it has seen flatter it."
+        ]
     if not checkpoint.is_trained_on(training):
         return [
             "It was trained on other images than this dataset's training split: whether it copies those "
@@ -243,12 +251,18 @@ def _read(path: Path, training: ImageDataset, seconds: float | None) -> tuple[np
             _check_size(path, image.size, training, seconds)
             genre = getattr(image, "text", {}).get("genre", "")
             windows = cut(np.asarray(as_grey(image)), size)
-            return windows[: 1 if seconds is None else windows_in(seconds, training.spectrogram)], genre
+            return windows[
+                : 1 if seconds is None else windows_in(seconds, training.spectrogram)
+            ], genre
     except ImageError as error:
-        raise UserError(f"{path}: cannot be read as an image ({error}); mend it, or move it away") from None
+        raise UserError(
+            f"{path}: cannot be read as an image ({error}); mend it, or move it away"
+        ) from None
 
 
-def _check_size(path: Path, pixels: tuple[int, int], training: ImageDataset, seconds: float | None) -> None:
+def _check_size(
+    path: Path, pixels: tuple[int, int], training: ImageDataset, seconds: float | None
+) -> None:
     """Raise UserError for a picture that is not of the dataset's size, or no piece as long as is wanted."""
     width, height = pixels
     size, config = training.image_size, training.spectrogram

@@ -34,14 +34,18 @@ def table(names: Sequence[str], reports: Sequence[Report]) -> str:
     for key in keys_of(reports):
         found = [report.find(*key) for report in reports]
         real = next((figure.real for figure in found if figure), None)
-        cells = [written(part) for f in found for part in ((f.value, f.ratio) if f else (None, None))]
+        cells = [
+            written(part) for f in found for part in ((f.value, f.ratio) if f else (None, None))
+        ]
         rows.append([MEASURES[key[0]].title, key[1], *cells, written(real)])
     return _aligned(rows, left=2)
 
 
 def genre_table(report: Report) -> str:
     """Some figures of each genre, distances as ratios; empty where none were taken."""
-    genres = list(dict.fromkeys(figure.genre for figure in report.figures if figure.genre is not None))
+    genres = list(
+        dict.fromkeys(figure.genre for figure in report.figures if figure.genre is not None)
+    )
     keys = [key for key in keys_of([report], of_genres=True) if key[0] in OF_GENRES]
     titles = [MEASURES[name].title + " ratio" * MEASURES[name].is_distance for name, _ in keys]
     rows = [["genre", *titles], ["", *(features for _, features in keys)]]

@@ -51,7 +51,9 @@ class Tempo:
         sums = np.array(
             [
                 (w.sum(), w.sum() * mean_of_pairs(self._same[np.ix_(rows, rows)], w))
-                for rows in (np.flatnonzero(self._labels == label) for label in np.unique(self._labels))
+                for rows in (
+                    np.flatnonzero(self._labels == label) for label in np.unique(self._labels)
+                )
                 if np.count_nonzero(w := weights[rows]) > 1
             ]
         ).reshape(-1, 2)
@@ -88,7 +90,9 @@ def beat_period(envelope: Array, frame_seconds: float) -> float:
     correlation = np.fft.irfft(np.abs(spectrum) ** 2)[:count]
     peaks, _ = find_peaks(correlation)
     seconds = peaks * frame_seconds
-    peaks = peaks[(seconds >= 60.0 / FASTEST) & (seconds <= 60.0 / SLOWEST) & (correlation[peaks] > 0.0)]
+    peaks = peaks[
+        (seconds >= 60.0 / FASTEST) & (seconds <= 60.0 / SLOWEST) & (correlation[peaks] > 0.0)
+    ]
     if not len(peaks):
         return np.nan
     octaves = np.log2(peaks * frame_seconds * LIKELIEST / 60.0)

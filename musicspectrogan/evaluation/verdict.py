@@ -13,7 +13,10 @@ from musicspectrogan.evaluation.resampling import Estimate
 DISTANCE = "frechet"
 SEEN_BY = {"classifier": "in what a genre classifier sees", "untrained": "in plain statistics"}
 # What a generator may do while its distance is small. Each is a share of the samples.
-TRICKS = {"copied": "look copied from a training track", "duplicates": "have a near-duplicate among them"}
+TRICKS = {
+    "copied": "look copied from a training track",
+    "duplicates": "have a near-duplicate among them",
+}
 
 
 def verdict(report: Report) -> str:
@@ -34,7 +37,11 @@ def verdict(report: Report) -> str:
         )
     opening = f"By the Fréchet distance {_judged(report)} are"
     if not farther:
-        tells = "does not clearly tell" if any(map(_may_be_farther, figures.values())) else "cannot tell"
+        tells = (
+            "does not clearly tell"
+            if any(map(_may_be_farther, figures.values()))
+            else "cannot tell"
+        )
         opening = f"The Fréchet distance {tells} {_judged(report)} from real music: they are"
     return f"{opening} {' and '.join(parts)}{_genres(report)}{_tricks(report)}{_structure(report)}."
 
@@ -52,8 +59,12 @@ def comparison_verdict(names: Sequence[str], reports: Sequence[Report]) -> str:
     best, clear, parts = set(), False, []
     for number, kind in enumerate(kinds):
         ratios = {name: figures[kind].ratio for name, figures in zip(names, found, strict=True)}
-        (first, ahead), (second, next_to_it), *_ = sorted(ratios.items(), key=lambda item: item[1].value)
-        rivals = [name for name, ratio in ratios.items() if name != first and _low(ratio) <= _high(ahead)]
+        (first, ahead), (second, next_to_it), *_ = sorted(
+            ratios.items(), key=lambda item: item[1].value
+        )
+        rivals = [
+            name for name, ratio in ratios.items() if name != first and _low(ratio) <= _high(ahead)
+        ]
         best.add(first)
         clear = clear or not rivals
         as_far = "" if number else f" as far from {tracks} as real music is"

@@ -113,7 +113,9 @@ def make_yardstick(root: Path, splits: Splits, device: torch.device) -> Yardstic
     halves = split_in_halves(training)
     taught, n_classes = halves, len(dataset.genres)
     if n_classes == 1:  # tracks can always be told apart
-        taught = [ImageSet(h.pixels, np.unique(h.clips, return_inverse=True)[1], h.clips) for h in halves]
+        taught = [
+            ImageSet(h.pixels, np.unique(h.clips, return_inverse=True)[1], h.clips) for h in halves
+        ]
         n_classes = max(half.n_clips for half in halves)
     classifiers = cached_classifiers(root, taught, n_classes, device)
     tracks = np.unique(dataset.tracks)
@@ -131,7 +133,9 @@ def make_yardstick(root: Path, splits: Splits, device: torch.device) -> Yardstic
         ),
         tracks=tracks,
         suspects=suspects,
-        nearness=nearness(suspects.pixels, dataset, tracks, device, "Held-out images against training"),
+        nearness=nearness(
+            suspects.pixels, dataset, tracks, device, "Held-out images against training"
+        ),
         device=device,
     )
 

@@ -16,7 +16,14 @@ IMAGES_PER_TURN = 8
 
 
 def blended(
-    sampler: Sampler, take: Take, start: Tensor, end: Tensor, frames: int, *, loops: bool, truncation: float
+    sampler: Sampler,
+    take: Take,
+    start: Tensor,
+    end: Tensor,
+    frames: int,
+    *,
+    loops: bool,
+    truncation: float,
 ) -> np.ndarray:
     """Grey levels uint8 (n_mels, frames) of one seamless piece.
 

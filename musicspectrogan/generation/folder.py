@@ -74,7 +74,9 @@ def write_sound(folder: Path, stem: str, sound: Sound, form: SoundConfig, reques
     write_image(folder / f"{name}.png", sound.image, sound.settings, request=request, **texts)
     rate = form.sample_rate or sound.settings.sample_rate
     path = folder / f"{name}.{form.format}"
-    save(path, sound.samples, rate, bit_depth=form.bits, loops=sound.loops, tempo=sound.tempo, **tags)
+    save(
+        path, sound.samples, rate, bit_depth=form.bits, loops=sound.loops, tempo=sound.tempo, **tags
+    )
     return name
 
 
@@ -84,7 +86,11 @@ def _free_name(folder: Path, stem: str, request: str) -> str:
         text = text_of(folder / f"{name}.png")
         if text is not None and text.get("request") == request:
             return name
-        taken = [f"{name}.{suffix}" for suffix in ("png", *FORMATS) if (folder / f"{name}.{suffix}").exists()]
+        taken = [
+            f"{name}.{suffix}"
+            for suffix in ("png", *FORMATS)
+            if (folder / f"{name}.{suffix}").exists()
+        ]
         if not taken:
             return name
     raise AssertionError("the numbers do not end")
@@ -105,7 +111,9 @@ def check_folder(folder: Path, settings: SpectrogramConfig) -> None:
     make_folder(folder)
     page = folder / PAGE_NAME
     if page.exists() and not (page.is_file() and MARK_OF_PAGE in page.read_bytes()):
-        raise UserError(f"{page}: is no page of this tool and would be overwritten; give another --output")
+        raise UserError(
+            f"{page}: is no page of this tool and would be overwritten; give another --output"
+        )
     for path, found in _sounds_in(folder):
         if replace(found, hop_length=settings.hop_length) != settings:
             raise UserError(
@@ -128,9 +136,12 @@ def items_in(folder: Path, made: Sequence[str]) -> list[PageItem]:
     if len(set(checkpoints.values()) - {""}) > 1:
         for name, checkpoint in checkpoints.items():
             if checkpoint:
-                items[name] = replace(items[name], caption=f"{items[name].caption}{BY}{checkpoint[:6]}")
+                items[name] = replace(
+                    items[name], caption=f"{items[name].caption}{BY}{checkpoint[:6]}"
+                )
     return [
-        items[name] for name in sorted(items, key=lambda name: (order.get(name, len(order)), _natural(name)))
+        items[name]
+        for name in sorted(items, key=lambda name: (order.get(name, len(order)), _natural(name)))
     ]
 
 
@@ -155,11 +166,16 @@ def _sounds_in(folder: Path) -> Iterator[tuple[Path, SpectrogramConfig]]:
         for path in sorted(place.glob("*.png")):
             text = text_of(path)
             is_ours = (
-                text is not None and "genre" in text and (place != folder or BY in text.get("comment", ""))
+                text is not None
+                and "genre" in text
+                and (place != folder or BY in text.get("comment", ""))
             )
             if is_ours and _format_of(path):
                 try:
-                    yield path, from_plain(SpectrogramConfig, json.loads(text.get("spectrogram", "")))
+                    yield (
+                        path,
+                        from_plain(SpectrogramConfig, json.loads(text.get("spectrogram", ""))),
+                    )
                 except (ValueError, RecursionError, UserError):
                     continue
 
@@ -176,7 +192,9 @@ def text_of(path: Path) -> dict[str, str] | None:
 def _format_of(image: Path) -> str | None:
     """The format of the sound beside an image; None where there is no sound."""
     name = image.name.removesuffix(".png")
-    return next((suffix for suffix in FORMATS if image.with_name(f"{name}.{suffix}").is_file()), None)
+    return next(
+        (suffix for suffix in FORMATS if image.with_name(f"{name}.{suffix}").is_file()), None
+    )
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -48,7 +48,9 @@ REAL_SAMPLES = 4
 NOTICEABLE = 0.1
 
 
-def generate(config: GenerateConfig, checkpoint: Checkpoint, source: Path, device: torch.device) -> Path:
+def generate(
+    config: GenerateConfig, checkpoint: Checkpoint, source: Path, device: torch.device
+) -> Path:
     """Generate what `config` asks for, and return the page, or where that fails the folder.
 
     Files appear as they are made, and memory is bounded by a batch. The page lists all sounds of the folder;
@@ -200,7 +202,9 @@ def _sounds(
         yield take, replace(sound, found=found, tempo=config.tempo or found)
 
 
-def _found_tempo(config: GenerateConfig, image: np.ndarray, settings: SpectrogramConfig) -> Tempo | None:
+def _found_tempo(
+    config: GenerateConfig, image: np.ndarray, settings: SpectrogramConfig
+) -> Tempo | None:
     found = tempo_of(image, settings, loops=config.loop)
     if found is not None and found.beats is not None:
         # The sound is cut to the length asked, which that of its image only comes near to.
@@ -251,7 +255,13 @@ def _pieces(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[
     beats = config.tempo.beats if config.tempo else None
     for take in takes:
         image = piece(
-            sampler, take, *ends, frames, loops=config.loop, truncation=config.truncation, beats=beats
+            sampler,
+            take,
+            *ends,
+            frames,
+            loops=config.loop,
+            truncation=config.truncation,
+            beats=beats,
         )
         if config.loop:
             samples = sound_of_loop(image, settings, seconds, sample_rate=rate)
@@ -266,13 +276,17 @@ def _real_images(
     """Some images of a row's genre from what the model was trained on, where that is at hand."""
     if dataset is None:
         return
-    wanted = {row.genre} if row.start else None  # a model without genres has learned from all of them
+    wanted = (
+        {row.genre} if row.start else None
+    )  # a model without genres has learned from all of them
     try:
         folders = [f for f in visible_folders(dataset) if wanted is None or f.name in wanted]
         paths = [path for folder in folders for path in sorted(folder.glob("*.png"))]
     except OSError:  # gone, or another user's
         return
-    for path in [paths[k * len(paths) // REAL_SAMPLES] for k in range(min(REAL_SAMPLES, len(paths)))]:
+    for path in [
+        paths[k * len(paths) // REAL_SAMPLES] for k in range(min(REAL_SAMPLES, len(paths)))
+    ]:
         try:
             image, found = read_image(path, settings)
         except UserError as error:
@@ -281,7 +295,9 @@ def _real_images(
         if found == settings:
             yield path, image
         else:
-            logger.warning("%s: was made with other settings than the checkpoint's; leaving it out", path)
+            logger.warning(
+                "%s: was made with other settings than the checkpoint's; leaving it out", path
+            )
 
 
 def _write_real(

@@ -34,7 +34,9 @@ class Row:
     """The one genre that it is of."""
 
 
-def rows_of(genre: str | None, morph: str | None, genres: Sequence[str], *, conditional: bool) -> list[Row]:
+def rows_of(
+    genre: str | None, morph: str | None, genres: Sequence[str], *, conditional: bool
+) -> list[Row]:
     """The rows that `--genre` or `--morph` ask for; every genre where neither is given.
 
     Args:
@@ -48,7 +50,9 @@ def rows_of(genre: str | None, morph: str | None, genres: Sequence[str], *, cond
     if not conditional:
         flag = "--morph" if morph is not None else "--genre"
         if morph is not None or not every:
-            raise UserError(f"{flag}: this checkpoint is of a model without genres; leave {flag} away")
+            raise UserError(
+                f"{flag}: this checkpoint is of a model without genres; leave {flag} away"
+            )
         return [Row(NO_GENRE, {}, {})]
     if morph is not None:
         first, second = _ends_of_morph(morph, genres)
@@ -79,13 +83,19 @@ def find_genre(wanted: str, genres: Sequence[str], flag: str = "--genre") -> str
         if len(found) == 1:
             return found[0]
         if found:
-            raise UserError(f"{flag}: {wanted!r} may be {_or(found)}; write one of these names exactly")
+            raise UserError(
+                f"{flag}: {wanted!r} may be {_or(found)}; write one of these names exactly"
+            )
     if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 and int(wanted) < len(genres):
         genre = genres[int(wanted)]
         if any(name.isdigit() for name in genres):
-            logger.info("%s %s: no genre has that name; taking it as an index, of %r", flag, wanted, genre)
+            logger.info(
+                "%s %s: no genre has that name; taking it as an index, of %r", flag, wanted, genre
+            )
         return genre
-    raise UserError(f"{flag}: {wanted!r} is not one of {', '.join(genres)}{did_you_mean(wanted, genres)}")
+    raise UserError(
+        f"{flag}: {wanted!r} is not one of {', '.join(genres)}{did_you_mean(wanted, genres)}"
+    )
 
 
 def _composed(name: str) -> str:
@@ -123,7 +133,9 @@ def _rows_of_list(text: str, genres: Sequence[str]) -> list[Row]:
     mixture = {name: weight / total for name, weight in zip(names, weights, strict=True)}
     if len(mixture) == 1:
         return [_row_of(names[0])]
-    return [Row(",".join(f"{name}={weight:.4g}" for name, weight in mixture.items()), mixture, mixture)]
+    return [
+        Row(",".join(f"{name}={weight:.4g}" for name, weight in mixture.items()), mixture, mixture)
+    ]
 
 
 def _parts(text: str, genres: Sequence[str]) -> list[str]:
@@ -150,7 +162,9 @@ def _weighted(part: str, genres: Sequence[str]) -> tuple[str, float | None]:
     except ValueError:
         weight = math.nan
     if not 0 < weight < 1e9:
-        raise UserError(f"--genre {part}: {number!r} is no weight; write a number above 0, as in drums=0.7")
+        raise UserError(
+            f"--genre {part}: {number!r} is no weight; write a number above 0, as in drums=0.7"
+        )
     return find_genre(name.strip(), genres), weight
 
 

@@ -60,7 +60,9 @@ def invert_images(
     form = form or SoundConfig()
     folders = _all_images(paths)
     groups = consecutive(list(folders))
-    targets = [output / folders[group[0]] / f"{safe_name(_name(group))}.{form.format}" for group in groups]
+    targets = [
+        output / folders[group[0]] / f"{safe_name(_name(group))}.{form.format}" for group in groups
+    ]
     _refuse_twins(groups, targets)
     configs = [_settings_of(group, fallback) for group in groups]
     for config, target in zip(configs, targets, strict=True):
@@ -133,13 +135,17 @@ def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, form: Soun
         raise UserError(f"{audio}: silent; nothing to reconstruct")
     check_frames(image.shape[1], config, audio)
     name = safe_name(audio.stem)
-    restored_to, original_to = (output / f"{stem}.{form.format}" for stem in (name, f"{name}_original"))
+    restored_to, original_to = (
+        output / f"{stem}.{form.format}" for stem in (name, f"{name}_original")
+    )
     for target in (output / f"{name}.png", restored_to, original_to):
         refuse_foreign(target)
     seconds = len(samples) / config.sample_rate
     (restored,) = sounds_of(image[None], config, sample_rate=form.sample_rate, seconds=seconds)
     rate = form.sample_rate or config.sample_rate
-    original = resampled(samples, config.sample_rate, rate, round(len(samples) * rate / config.sample_rate))
+    original = resampled(
+        samples, config.sample_rate, rate, round(len(samples) * rate / config.sample_rate)
+    )
     make_folder(output)
     write_image(output / f"{name}.png", image, config, track=audio.stem)
     tempo = tempo_of(image, config)
@@ -166,7 +172,14 @@ def refuse_foreign(path: Path) -> None:
 def _save(
     path: Path, samples: np.ndarray, rate: int, form: SoundConfig, *, what: str, tempo: Tempo | None
 ) -> None:
-    save(path, samples, rate, bit_depth=form.bits, tempo=tempo, comment=f"{OURS} {__version__}: {what}")
+    save(
+        path,
+        samples,
+        rate,
+        bit_depth=form.bits,
+        tempo=tempo,
+        comment=f"{OURS} {__version__}: {what}",
+    )
 
 
 def _all_images(paths: Sequence[Path]) -> dict[Path, Path]:
@@ -178,7 +191,9 @@ def _all_images(paths: Sequence[Path]) -> dict[Path, Path]:
         if not path.is_dir():
             found[path] = Path()
             continue
-        inside = [p for p in sorted(path.rglob("*")) if p.suffix.lower() == ".png" and p.name[0] != "."]
+        inside = [
+            p for p in sorted(path.rglob("*")) if p.suffix.lower() == ".png" and p.name[0] != "."
+        ]
         if not inside:
             raise UserError(f"{path}: no PNG in it")
         found |= {image: image.parent.relative_to(path) for image in inside}
@@ -201,6 +216,4 @@ def _name(group: Sequence[Path]) -> str:
     first, last = group[0], group[-1]
     if first == last:
         return first.stem
-    return (
-        f"{track_of_image(first.name)}_{segment_of_image(first.name):03d}-{segment_of_image(last.name):03d}"
-    )
+    return f"{track_of_image(first.name)}_{segment_of_image(first.name):03d}-{segment_of_image(last.name):03d}"

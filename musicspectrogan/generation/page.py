@@ -85,7 +85,11 @@ class PageItem:
 
 
 def write_page(
-    folder: Path, title: str, items: Sequence[PageItem], config: SpectrogramConfig, facts: Mapping[str, str]
+    folder: Path,
+    title: str,
+    items: Sequence[PageItem],
+    config: SpectrogramConfig,
+    facts: Mapping[str, str],
 ) -> Path:
     """Write `index.html` into `folder` and return its path.
 
@@ -225,4 +229,6 @@ def _identity(folder: Path, item: PageItem) -> str:
 def _kind(name: str, otherwise: str) -> str:
     """`WAV` for `x.wav`; `otherwise` where the name ends in nothing like a suffix."""
     suffix = PurePosixPath(name).suffix[1:]
-    return suffix.upper() if suffix.isascii() and suffix.isalnum() and len(suffix) <= 4 else otherwise
+    return (
+        suffix.upper() if suffix.isascii() and suffix.isalnum() and len(suffix) <= 4 else otherwise
+    )

@@ -29,7 +29,9 @@ class Sampler:
         device: to compute on; latents are drawn on the CPU, so that they are the same everywhere.
     """
 
-    def __init__(self, checkpoint: Checkpoint | LiveGenerator, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, checkpoint: Checkpoint | LiveGenerator, device: torch.device | str = "cpu"
+    ) -> None:
         self.generator = checkpoint.build_ema_generator().to(device)
         self.device = device
         self.latent_dim = self.generator.latent_dim
@@ -93,7 +95,9 @@ class Sampler:
             genres: mixtures (n_genres, N).
             beats: (N + 1,).
         """
-        given = (part[None].to(self.device, self._precision) for part in (style, sequence, genres, beats))
+        given = (
+            part[None].to(self.device, self._precision) for part in (style, sequence, genres, beats)
+        )
         return as_pixels(self._precise.frames(*given))[0]
 
     @cached_property
@@ -102,7 +106,9 @@ class Sampler:
 
     @property
     def _precision(self) -> torch.dtype:
-        return torch.float32 if torch.device(self.device).type == "mps" else torch.float64  # MPS has none
+        return (
+            torch.float32 if torch.device(self.device).type == "mps" else torch.float64
+        )  # MPS has none
 
 
 def _of_take(size: int, take: Take, *position: object) -> Tensor:
@@ -125,5 +131,7 @@ def between(start: Tensor, end: Tensor, part: float) -> Tensor:
     angle = torch.acos((directions[0] @ directions[1]).clamp(-1.0, 1.0))
     if torch.sin(angle) < 1e-4:  # of one direction or opposite, as latents of a single number are
         return (1.0 - part) * start + part * end
-    on_arc = torch.sin((1.0 - part) * angle) * directions[0] + torch.sin(part * angle) * directions[1]
+    on_arc = (
+        torch.sin((1.0 - part) * angle) * directions[0] + torch.sin(part * angle) * directions[1]
+    )
     return on_arc / torch.sin(angle) * ((1.0 - part) * lengths[0] + part * lengths[1])

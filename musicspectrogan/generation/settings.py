@@ -60,7 +60,9 @@ class SoundConfig:
         """In one line, for images of that rate and highest frequency."""
         rate = self.sample_rate or sample_rate
         depth = f"{self.bits} bit " if self.format in LOSSLESS else ""
-        return f"{rate:,} Hz, mono, {depth}{self.format.upper()}, content up to {highest_hz:,.0f} Hz"
+        return (
+            f"{rate:,} Hz, mono, {depth}{self.format.upper()}, content up to {highest_hz:,.0f} Hz"
+        )
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,13 @@ class GenerateConfig:
         if self.number > MOST_SOUNDS:
             raise UserError(f"--count: {self.number} is not allowed; it is at most {MOST_SOUNDS}")
         if not 0 < self.truncation <= 2:
-            raise SettingError("truncation", f"{self.truncation} is not allowed; give more than 0, at most 2")
+            raise SettingError(
+                "truncation", f"{self.truncation} is not allowed; give more than 0, at most 2"
+            )
         if self.seconds is not None and not SHORTEST_SECONDS <= self.seconds <= LONGEST_SECONDS:
             raise SettingError(
-                "seconds", f"{self.seconds} is not allowed; give {SHORTEST_SECONDS} to {LONGEST_SECONDS}"
+                "seconds",
+                f"{self.seconds} is not allowed; give {SHORTEST_SECONDS} to {LONGEST_SECONDS}",
             )
         self._refuse_what_would_be_ignored()
         self._check_bars()
@@ -126,14 +131,17 @@ class GenerateConfig:
         if self.between is not None:
             self.ends()
             if self.number < 2:
-                raise UserError("--between with --count 1: both ends are among them; give --count 2 or more")
+                raise UserError(
+                    "--between with --count 1: both ends are among them; give --count 2 or more"
+                )
         if self.seeds is not None:
             self.seed_list()
 
     def _refuse_what_would_be_ignored(self) -> None:
         """Raise UserError for two flags of which one would have no effect."""
         given = {
-            f"--{name}": getattr(self, name) is not None for name in ("seeds", "count", "vary", "between")
+            f"--{name}": getattr(self, name) is not None
+            for name in ("seeds", "count", "vary", "between")
         }
         given |= {"--genre": self.genre is not None, "--morph": self.morph is not None}
         for first, second, why in (
@@ -162,13 +170,21 @@ class GenerateConfig:
             )
         if len(given) == 1:
             other = "--bars" if given[0] == "--bpm" else "--bpm"
-            raise UserError(f"{given[0]} without {other}: only both say how long it is; give {other} too")
+            raise UserError(
+                f"{given[0]} without {other}: only both say how long it is; give {other} too"
+            )
         if not given:
             return
         if not SLOWEST_BPM <= self.bpm <= FASTEST_BPM:
-            raise UserError(f"--bpm: {self.bpm:g} is not allowed; give {SLOWEST_BPM} to {FASTEST_BPM}")
-        if (most := int(LONGEST_SECONDS * self.bpm / 60 / BEATS_PER_BAR)) < self.bars or self.bars < 1:
-            raise UserError(f"--bars: {self.bars} is not allowed; at {self.bpm:g} BPM give 1 to {most}")
+            raise UserError(
+                f"--bpm: {self.bpm:g} is not allowed; give {SLOWEST_BPM} to {FASTEST_BPM}"
+            )
+        if (
+            most := int(LONGEST_SECONDS * self.bpm / 60 / BEATS_PER_BAR)
+        ) < self.bars or self.bars < 1:
+            raise UserError(
+                f"--bars: {self.bars} is not allowed; at {self.bpm:g} BPM give 1 to {most}"
+            )
 
     @property
     def tempo(self) -> Tempo | None:
@@ -203,10 +219,14 @@ class GenerateConfig:
             first, dash, last = part.strip().partition("-")
             ends = (first, last if dash else first)
             if not all(map(_is_seed, ends)):
-                raise SettingError("seeds", f"{self.seeds[:80]!r} is not allowed; write 0-7 or 3,5,9")
+                raise SettingError(
+                    "seeds", f"{self.seeds[:80]!r} is not allowed; write 0-7 or 3,5,9"
+                )
             numbers = range(int(ends[0]), int(ends[1]) + 1)
             if not numbers or len(seeds) + len(numbers) > MOST_SOUNDS:
-                raise SettingError("seeds", f"{self.seeds[:80]!r} names none, or more than {MOST_SOUNDS}")
+                raise SettingError(
+                    "seeds", f"{self.seeds[:80]!r} names none, or more than {MOST_SOUNDS}"
+                )
             seeds += numbers
         return list(dict.fromkeys(seeds))
 

@@ -30,7 +30,9 @@ def sounds_of(
         seconds: length, at most that of the images; None for all of it.
     """
     rate = sample_rate or config.sample_rate
-    seconds = images.shape[2] * config.hop_length / config.sample_rate if seconds is None else seconds
+    seconds = (
+        images.shape[2] * config.hop_length / config.sample_rate if seconds is None else seconds
+    )
     sounds = []
     for blocks in _waves(images, config):
         samples = resampled_blocks(blocks, config.sample_rate, rate, round(seconds * rate))
@@ -55,7 +57,9 @@ def _blocks(waves: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
     return (wave[0].numpy() for wave in waves)
 
 
-def loop_settings(seconds: float, config: SpectrogramConfig, step: int = 1) -> tuple[int, SpectrogramConfig]:
+def loop_settings(
+    seconds: float, config: SpectrogramConfig, step: int = 1
+) -> tuple[int, SpectrogramConfig]:
     """How many frames a loop has, and the settings with a hop at which they last nearly that long.
 
     The hop becomes the nearest whole number of samples, so that frames are off by half a sample at most:

@@ -23,7 +23,9 @@ def strips_of(generator: LiveGenerator, frames: int) -> dict[str, np.ndarray]:
     if sampler.conditional:
         wanted = {genre: (take_of(0), sampler.mixture({genre: 1.0})) for genre in sampler.genres}
     else:
-        wanted = {f"sample {seed}": (take_of(seed), sampler.mixture({})) for seed in range(WITHOUT_GENRES)}
+        wanted = {
+            f"sample {seed}": (take_of(seed), sampler.mixture({})) for seed in range(WITHOUT_GENRES)
+        }
     return {
         name: piece(sampler, take, mixture, mixture, frames, loops=False, truncation=1.0)
         for name, (take, mixture) in wanted.items()

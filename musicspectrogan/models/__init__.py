@@ -77,7 +77,9 @@ class ModelConfig:
         return 2 if self.pairs else 1
 
     def __post_init__(self) -> None:
-        if not SMALLEST_IMAGE <= self.image_size <= LARGEST_IMAGE or self.image_size & (self.image_size - 1):
+        if not SMALLEST_IMAGE <= self.image_size <= LARGEST_IMAGE or self.image_size & (
+            self.image_size - 1
+        ):
             allowed = f"a power of two from {SMALLEST_IMAGE} to {LARGEST_IMAGE}"
             raise SettingError("image_size", f"{self.image_size} is not {allowed}")
         check_within(self, width=(1, LARGEST_WIDTH), latent_dim=(1, LONGEST_LATENT))

@@ -24,7 +24,13 @@ from torch.nn import functional as F
 from musicspectrogan.models import ModelConfig, projection
 from musicspectrogan.models.blocks import INNERMOST, channels_outwards
 from musicspectrogan.models.blocks import initialise as initialise_as_dcgan
-from musicspectrogan.models.layers import SLOPE, StyledBatchNorm, initialise, upsampling, with_spectral_norm
+from musicspectrogan.models.layers import (
+    SLOPE,
+    StyledBatchNorm,
+    initialise,
+    upsampling,
+    with_spectral_norm,
+)
 
 CONDITIONAL = True
 OPTIONS = (*projection.OPTIONS, "pairs")
@@ -73,7 +79,9 @@ class Generator(nn.Module):
             for inner, outer in itertools.pairwise(channels)
         )
         self.norms = nn.ModuleList(
-            StyledBatchNorm(count, config.n_genres, self.style_dim + self.slow_dim, 2 * len(OSCILLATIONS))
+            StyledBatchNorm(
+                count, config.n_genres, self.style_dim + self.slow_dim, 2 * len(OSCILLATIONS)
+            )
             for count in channels
         )
         self.to_image = upsampling(config.upsampling, channels[-1], 1, padded_in_time=False)
@@ -93,7 +101,9 @@ class Generator(nn.Module):
         edges = torch.arange(self.window_cells + 1, device=style.device)
         beats = self.phase(windows)[:, None] + self.beats_in_cell(style) * edges
         frames = self.frames(style, sequence, genres, beats)
-        columns = self.begins_at(windows)[:, None] + torch.arange(self.image_size, device=latents.device)
+        columns = self.begins_at(windows)[:, None] + torch.arange(
+            self.image_size, device=latents.device
+        )
         cut = frames.gather(3, columns[:, None, None, :].expand(-1, 1, self.image_size, -1))
         return cut.view(len(latents), self.n_windows, self.image_size, self.image_size)
 
@@ -116,7 +126,9 @@ class Generator(nn.Module):
     def at_tempo(self, style: Tensor, beats_in_cell: float) -> Tensor:
         """The styles (B, style_dim) with another tempo, or the nearest that training meets now and then."""
         number = math.log2(beats_in_cell / BEATS) / OCTAVES
-        return torch.cat([torch.full_like(style[:, :1], max(-4.0, min(number, 4.0))), style[:, 1:]], dim=1)
+        return torch.cat(
+            [torch.full_like(style[:, :1], max(-4.0, min(number, 4.0))), style[:, 1:]], dim=1
+        )
 
     def frames(self, style: Tensor, sequence: Tensor, genres: Tensor, beats: Tensor) -> Tensor:
         """Frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1] of a piece, or of a part of one.
@@ -128,15 +140,23 @@ class Generator(nn.Module):
             beats: (B, N + 1), from the beginning of some bar up to where each cell begins and the last ends.
         """
         slow = sequence[:, FAST:]
-        slow = F.conv1d(slow, self.smooth.to(slow.dtype).expand(self.slow_dim, 1, -1), groups=self.slow_dim)
-        fast, genres = (part[:, :, DRIFT // 2 : -(DRIFT // 2)] for part in (sequence[:, :FAST], genres))
+        slow = F.conv1d(
+            slow, self.smooth.to(slow.dtype).expand(self.slow_dim, 1, -1), groups=self.slow_dim
+        )
+        fast, genres = (
+            part[:, :, DRIFT // 2 : -(DRIFT // 2)] for part in (sequence[:, :FAST], genres)
+        )
         features = self.begin(fast).unflatten(1, (-1, INNERMOST))
         genres, slow = genres[:, :, 1:-1], slow[:, :, 1:-1]
         style = torch.cat([style[:, :, None].expand(-1, -1, slow.shape[2]), slow], dim=1)
         beats = beats[:, DRIFT // 2 + 1 : -(DRIFT // 2) - 1]
-        features = F.relu(self.norms[0](features, genres, style, clock(beats, 1, self.oscillations)))
+        features = F.relu(
+            self.norms[0](features, genres, style, clock(beats, 1, self.oscillations))
+        )
         for level, (layer, norm) in enumerate(zip(self.layers, self.norms[1:], strict=True), 1):
-            features = F.relu(norm(layer(features), genres, style, clock(beats, 2**level, self.oscillations)))
+            features = F.relu(
+                norm(layer(features), genres, style, clock(beats, 2**level, self.oscillations))
+            )
         return torch.tanh(self.to_image(features))[..., 1:-1]
 
 
@@ -150,7 +170,9 @@ def clock(beats: Tensor, cell_frames: int, oscillations: Tensor) -> Tensor:
         oscillations: in a beat, (O, 1).
     """
     in_frame = beats.diff(dim=1)[:, :, None] / cell_frames
-    middles = beats[:, :-1, None] + in_frame * (torch.arange(cell_frames, device=beats.device) + 0.5)
+    middles = beats[:, :-1, None] + in_frame * (
+        torch.arange(cell_frames, device=beats.device) + 0.5
+    )
     angles = 2 * torch.pi * oscillations * middles.flatten(1)[:, None]
     left = torch.sinc(oscillations * in_frame.expand_as(middles).flatten(1)[:, None])
     return torch.cat([left * angles.cos(), left * angles.sin()], dim=1)

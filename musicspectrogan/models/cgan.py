@@ -26,7 +26,9 @@ class Generator(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_genres = config.n_genres
-        self.layers = UpsamplingStack(config.latent_dim + config.n_genres, config.width, config.image_size)
+        self.layers = UpsamplingStack(
+            config.latent_dim + config.n_genres, config.width, config.image_size
+        )
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Images (B, 1, H, W) in [-1, 1]."""

@@ -47,7 +47,9 @@ class StyledBatchNorm(nn.Module):
         self.norm = nn.BatchNorm2d(channels, affine=False)
         scale_and_shift = torch.ones(channels, n_genres), torch.zeros(channels, n_genres)
         self.of_genre = nn.Parameter(torch.cat(scale_and_shift))
-        self.of_style = nn.Parameter(STYLE_DEVIATION * style_dim**-0.5 * torch.randn(2 * channels, style_dim))
+        self.of_style = nn.Parameter(
+            STYLE_DEVIATION * style_dim**-0.5 * torch.randn(2 * channels, style_dim)
+        )
 
         # From none: a beat that is there before it was learned is in the way.
         self.of_clock = nn.Parameter(torch.zeros(2 * channels, clock_dim))
@@ -97,13 +99,18 @@ class ResizeConv(nn.Sequential):
     https://distill.pub/2016/deconv-checkerboard/
     """
 
-    def __init__(self, in_channels: int, out_channels: int, padding: tuple[int, int] = (1, 1)) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, padding: tuple[int, int] = (1, 1)
+    ) -> None:
         super().__init__(
-            nn.Upsample(scale_factor=2), nn.Conv2d(in_channels, out_channels, 3, 1, padding, bias=False)
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(in_channels, out_channels, 3, 1, padding, bias=False),
         )
 
 
-def upsampling(kind: str, in_channels: int, out_channels: int, *, padded_in_time: bool = True) -> nn.Module:
+def upsampling(
+    kind: str, in_channels: int, out_channels: int, *, padded_in_time: bool = True
+) -> nn.Module:
     """A layer that doubles height and width: `transposed` as in the DCGAN, or `resize`.
 
     Args:

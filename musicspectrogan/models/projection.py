@@ -42,8 +42,12 @@ class Generator(nn.Module):
         self.layers = nn.ModuleList(
             [nn.ConvTranspose2d(config.latent_dim, channels[0], INNERMOST, bias=False)]
         )
-        self.layers += [upsampling(config.upsampling, *pair) for pair in itertools.pairwise(channels)]
-        self.norms = nn.ModuleList(ConditionalBatchNorm(count, config.n_genres) for count in channels)
+        self.layers += [
+            upsampling(config.upsampling, *pair) for pair in itertools.pairwise(channels)
+        ]
+        self.norms = nn.ModuleList(
+            ConditionalBatchNorm(count, config.n_genres) for count in channels
+        )
         self.to_image = upsampling(config.upsampling, channels[-1], 1)
         self.apply(initialise_as_dcgan)
 
@@ -80,7 +84,9 @@ class Discriminator(nn.Module):
         self.apply(initialise)
         nn.init.zeros_(self.directions.weight)
         if config.spectral_norm:
-            nn.init.normal_(self.directions.weight, 0.0, 0.02)  # a weight of zeros has no singular vectors
+            nn.init.normal_(
+                self.directions.weight, 0.0, 0.02
+            )  # a weight of zeros has no singular vectors
             with_spectral_norm(self)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:

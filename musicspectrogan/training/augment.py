@@ -85,7 +85,9 @@ def shifted(images: Tensor, frames: Tensor) -> Tensor:
 
 def louder(images: Tensor, gain: Tensor, tilt: Tensor) -> Tensor:
     """Images (B, K, H, W) made brighter by `gain` (B,), and by `tilt` (B,) at the top and darker below."""
-    ramp = torch.linspace(1.0, -1.0, images.shape[2], device=images.device)  # the top row is the highest band
+    ramp = torch.linspace(
+        1.0, -1.0, images.shape[2], device=images.device
+    )  # the top row is the highest band
     change = gain[:, None] + tilt[:, None] * ramp
     return (images + change[:, None, :, None]).clamp(-1.0, 1.0)
 

@@ -59,18 +59,26 @@ class Batches:
         self.steps_per_epoch = steps_per_epoch(self.size, batch_size)
         self.labels = torch.from_numpy(dataset.labels).to(device)
         self._pixels, self._rows, self._host_labels = dataset.pixels, dataset.rows, dataset.labels
-        self._beside = torch.from_numpy(neighbours(dataset.tracks, dataset.segments)) if windows else None
+        self._beside = (
+            torch.from_numpy(neighbours(dataset.tracks, dataset.segments)) if windows else None
+        )
         if self._beside is not None and (self._beside < 0).all():
-            logger.info("No two images of a track are consecutive: windows stay where the images were cut")
+            logger.info(
+                "No two images of a track are consecutive: windows stay where the images were cut"
+            )
         self._partners = Partners(dataset.tracks, dataset.labels) if pairs else None
         if pairs and len(np.unique(dataset.tracks)) == self.size:
-            logger.info("No two images are of one track: pairs are of one genre, in which pieces wander")
+            logger.info(
+                "No two images are of one track: pairs are of one genre, in which pieces wander"
+            )
         self._resident: Tensor | None = None
         if device.type != "cpu" and self._fits():
             self._resident = torch.from_numpy(self._pixels[self._rows]).to(device)
             self._beside = None if self._beside is None else self._beside.to(device)
 
-    def epoch(self, number: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(
+        self, number: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch `number` (from 0), from batch `start` to before `stop`; None for the end."""
         order = torch.randperm(self.size, generator=generator_at("cpu", self.seed, "order", number))
         order = order.repeat(-(-self.steps_per_epoch * self.batch_size // self.size))
@@ -78,7 +86,9 @@ class Batches:
         half = self._pixels.shape[2] // 2
         picks = [order]
         if self._partners is not None:
-            draws = torch.rand(order.shape, generator=generator_at("cpu", self.seed, "partners", number))
+            draws = torch.rand(
+                order.shape, generator=generator_at("cpu", self.seed, "partners", number)
+            )
             picks.append(self._partners.of(order, draws))
         generator = generator_at("cpu", self.seed, "windows", number)
         offsets = [torch.randint(-half, half, order.shape, generator=generator) for _ in picks]
@@ -87,10 +97,15 @@ class Batches:
         if self._resident is None:
             yield from self._from_host(where)
             return
-        if self.device.type == "cuda":  # from pinned memory the copy does not wait for work queued on the GPU
+        if (
+            self.device.type == "cuda"
+        ):  # from pinned memory the copy does not wait for work queued on the GPU
             where = where.pin_memory()
         for picks, shifts in where.to(self.device, non_blocking=where.is_pinned()):
-            yield as_images(self._views(self._resident.__getitem__, picks, shifts)), self.labels[picks[0]]
+            yield (
+                as_images(self._views(self._resident.__getitem__, picks, shifts)),
+                self.labels[picks[0]],
+            )
 
     def _views(self, fetch: Callable[[Tensor], Tensor], picks: Tensor, offsets: Tensor) -> Tensor:
         """uint8 (B, K, H, W): images, or windows around their places; `fetch` gives images (B, H, W).

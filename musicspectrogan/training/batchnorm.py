@@ -44,7 +44,9 @@ class _WholeBatchNorm2d(nn.BatchNorm2d):
         overall = _Average.apply(mean, self.world)
         # The variance about the overall mean, without a difference of large squares.
         variance = _Average.apply(variance + (mean - overall).square(), self.world)
-        self._remember(overall.detach(), variance.detach(), self.world.size * features[:, 0].numel())
+        self._remember(
+            overall.detach(), variance.detach(), self.world.size * features[:, 0].numel()
+        )
         scale = torch.rsqrt(variance + self.eps)
         scale = scale if self.weight is None else scale * self.weight
         normalised = (exact - overall[:, None, None]) * scale[:, None, None]

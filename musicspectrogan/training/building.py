@@ -88,12 +88,16 @@ def check_networks(
         _check_frames(what, generator, mixtures)
     with blamed_on_plugin(models, f"{what}: its Discriminator"):
         logits = discriminator(images, labels)
-    _check_tensor(f"{what}: its Discriminator", logits, (CHECKED_IMAGES * model.n_windows,), "logits (B,)")
+    _check_tensor(
+        f"{what}: its Discriminator", logits, (CHECKED_IMAGES * model.n_windows,), "logits (B,)"
+    )
     with blamed_on_plugin(models, f"{what}: its gradients"):
         logits.sum().backward()
     for name, network in (("Generator", generator), ("Discriminator", discriminator)):
         if all(weight.grad is None for weight in network.parameters()):
-            raise PluginError(f"{what}: no gradient reaches the weights of its {name}: does it detach them?")
+            raise PluginError(
+                f"{what}: no gradient reaches the weights of its {name}: does it detach them?"
+            )
 
 
 def _check_frames(what: str, generator: nn.Module, mixtures: Tensor) -> None:
@@ -113,10 +117,15 @@ def _check_frames(what: str, generator: nn.Module, mixtures: Tensor) -> None:
 def _check_loss(name: str) -> None:
     """Raise PluginError for a loss that is no scalar, or not finite where the players are undecided."""
     loss, logits = LOSSES[name], torch.zeros(CHECKED_IMAGES, requires_grad=True)
-    for player, given in (("discriminator", logits), ("generator", logits if loss.is_relative else None)):
+    for player, given in (
+        ("discriminator", logits),
+        ("generator", logits if loss.is_relative else None),
+    ):
         value = getattr(loss, player)(logits, given)
         if value.shape != () or not value.isfinite():
-            raise PluginError(f"--loss {name}: for the {player} it is {value}; a finite scalar is expected")
+            raise PluginError(
+                f"--loss {name}: for the {player} it is {value}; a finite scalar is expected"
+            )
 
 
 def _check_tensor(what: str, found: object, shape: tuple[int, ...], expected: str) -> None:
@@ -125,8 +134,8 @@ def _check_tensor(what: str, found: object, shape: tuple[int, ...], expected: st
         raise PluginError(f"{what} gives a {type(found).__name__}; {size}")
     if found.shape != shape:
         raise PluginError(f"{what} gives a tensor of shape {tuple(found.shape)}; {size}")
-    if found.dtype != torch.float32:
-        raise PluginError(f"{what} gives {found.dtype}; torch.float32 is expected")
+    if found.dtype != torch.get_default_dtype():
+        raise PluginError(f"{what} gives {found.dtype}; {torch.get_default_dtype()} is expected")
     if not found.isfinite().all():
         raise PluginError(f"{what} gives what are not finite numbers")
 

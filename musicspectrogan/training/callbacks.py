@@ -83,7 +83,9 @@ class Metrics(Callback):
         kept = [
             row
             for row in rows
-            if len(row) == len(header) and row[column].isdigit() and int(row[column]) <= trainer.steps_taken
+            if len(row) == len(header)
+            and row[column].isdigit()
+            and int(row[column]) <= trainer.steps_taken
         ]
         self._columns = header
         self._write([header, *kept])
@@ -109,20 +111,27 @@ class Metrics(Callback):
 
     def _append(self, row: dict[str, float]) -> None:
         """Add a row; what it does not know stays empty, and what is new becomes a column."""
-        if not row.keys() <= set(self._columns) or not self.path.exists():  # new, or somebody removed it
+        if (
+            not row.keys() <= set(self._columns) or not self.path.exists()
+        ):  # new, or somebody removed it
             self._columns += [name for name in row if name not in self._columns]
             rows: list[list[str]] = []
             if self.path.exists():
                 with open(self.path, encoding="utf-8", newline="") as file:
                     rows = list(csv.reader(file))[1:]
-            self._write([self._columns, *(old + [""] * (len(self._columns) - len(old)) for old in rows)])
+            self._write(
+                [self._columns, *(old + [""] * (len(self._columns) - len(old)) for old in rows)]
+            )
         values = [row.get(name, "") for name in self._columns]
         with named_in_errors(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
             written = (f"{value:.6g}" if isinstance(value, float) else value for value in values)
             csv.writer(file, lineterminator="\n").writerow(written)
 
     def _write(self, rows: list[list[str]]) -> None:
-        with whole_file(self.path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        with (
+            whole_file(self.path) as temporary,
+            open(temporary, "w", encoding="utf-8", newline="") as file,
+        ):
             csv.writer(file, lineterminator="\n").writerows(rows)
 
 
@@ -218,7 +227,11 @@ class TensorBoard(Callback):
     fails_for_good = True
 
     def __init__(
-        self, run: Path, samples: Samples, sounds_of: SoundsOf | None = None, pieces: Pieces | None = None
+        self,
+        run: Path,
+        samples: Samples,
+        sounds_of: SoundsOf | None = None,
+        pieces: Pieces | None = None,
     ) -> None:
         self.folder = run / "tensorboard"
         self.samples = samples
@@ -226,7 +239,9 @@ class TensorBoard(Callback):
         self.pieces = pieces
 
     def on_start(self, trainer: Trainer) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+        from torch.utils.tensorboard import (
+            SummaryWriter,  # slow to import, and only training needs it
+        )
 
         self._writer = SummaryWriter(self.folder, purge_step=trainer.steps_taken + 1)
         self._add_settings(trainer.config)
@@ -281,13 +296,17 @@ class TensorBoard(Callback):
         waves = self.sounds_of(np.stack(list(images.values())), settings)
         for name, wave in zip(images, waves, strict=True):
             tag = f"{group}/{printable(name)}"
-            self._writer.add_audio(tag, torch.from_numpy(wave), trainer.steps_taken, settings.sample_rate)
+            self._writer.add_audio(
+                tag, torch.from_numpy(wave), trainer.steps_taken, settings.sample_rate
+            )
 
     def _add_settings(self, config: TrainingConfig) -> None:
         """The settings but for paths, as hyperparameters of this run; `add_hparams` would begin another."""
         from torch.utils.tensorboard.summary import hparams
 
-        settings = {name: value for name, value in vars(config).items() if not isinstance(value, Path)}
+        settings = {
+            name: value for name, value in vars(config).items() if not isinstance(value, Path)
+        }
         for summary in hparams(settings, dict.fromkeys(COMPARED, 0.0)):
             self._writer.file_writer.add_summary(summary)
 
@@ -404,7 +423,9 @@ def draw_curves(table: pandas.DataFrame, path: Path) -> Figure:
         probabilities.set_ylabel("probability of being real")
         probabilities.set_ylim(0, 1)
         for axes in more:
-            axes.plot(judged["images_seen"], judged[DECIDING], marker="o", markersize=3, color="tab:green")
+            axes.plot(
+                judged["images_seen"], judged[DECIDING], marker="o", markersize=3, color="tab:green"
+            )
             axes.set_ylabel("kernel distance to validation")
             # With ticks at powers of ten only, the logarithm is for what spans some.
             if judged[DECIDING].max() > 100 * max(judged[DECIDING].min(), LINEAR_BELOW):

@@ -21,7 +21,12 @@ from musicspectrogan.errors import UserError, not_one_of
 from musicspectrogan.filesystem import visible_folders, whole_file
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.plugins import PluginError
-from musicspectrogan.torchfiles import TorchFileError, check_weights, read_torch_file, write_torch_file
+from musicspectrogan.torchfiles import (
+    TorchFileError,
+    check_weights,
+    read_torch_file,
+    write_torch_file,
+)
 from musicspectrogan.training.settings import TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -154,7 +159,9 @@ def _check(checkpoint: Checkpoint) -> None:
     if not all(0 < len(genre) <= LONGEST_GENRE for genre in genres):
         raise UserError("a genre without a name, or with an endless one")
     if checkpoint.spectrogram.n_mels != model.image_size:
-        raise UserError(f"{checkpoint.spectrogram.n_mels} mel bands in images of {model.image_size} rows")
+        raise UserError(
+            f"{checkpoint.spectrogram.n_mels} mel bands in images of {model.image_size} rows"
+        )
     training = from_plain(TrainingConfig, checkpoint.training)
     if training.dataset is None:
         raise UserError("it does not say what it was trained on")
@@ -202,7 +209,9 @@ def _first_sound(run: Path, paths: list[Path]) -> tuple[Path, Checkpoint]:
             )
         return path, checkpoint
     if damaged:
-        raise UserError(f"{run}: none of its {len(damaged)} checkpoints can be read; start a new run")
+        raise UserError(
+            f"{run}: none of its {len(damaged)} checkpoints can be read; start a new run"
+        )
     raise UserError(f"{run}: no checkpoint in it; name a run directory or a checkpoint file")
 
 
@@ -298,6 +307,9 @@ def keep_checkpoint(
 
 def _saved(folder: Path) -> list[Path]:
     """The numbered checkpoints in a folder, oldest first: those of epochs' ends, and within epochs."""
-    found = [(re.fullmatch(r"epoch_(\d{4,})(?:_images_(\d{8,}))?\.pt", p.name), p) for p in folder.iterdir()]
+    found = [
+        (re.fullmatch(r"epoch_(\d{4,})(?:_images_(\d{8,}))?\.pt", p.name), p)
+        for p in folder.iterdir()
+    ]
     numbered = [(int(match[1]), int(match[2] or 0), path) for match, path in found if match]
     return [path for _, _, path in sorted(numbered)]

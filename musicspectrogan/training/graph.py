@@ -84,4 +84,6 @@ def _explained(error: RuntimeError) -> Exception:
     if isinstance(error, torch.OutOfMemoryError):
         return torch.OutOfMemoryError(str(error))
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return UserError(f"the training step cannot be recorded as a CUDA graph ({reason}); give --no-cuda-graph")
+    return UserError(
+        f"the training step cannot be recorded as a CUDA graph ({reason}); give --no-cuda-graph"
+    )

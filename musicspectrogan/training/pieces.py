@@ -54,7 +54,9 @@ class Pieces(Callback):
     def on_snapshot(self, trainer: Trainer) -> None:
         self.newest = None
         settings = self.dataset.spectrogram
-        live = LiveGenerator(trainer.ema.module, self.gan, self.model, self.dataset.genres, settings)
+        live = LiveGenerator(
+            trainer.ema.module, self.gan, self.model, self.dataset.genres, settings
+        )
         self.newest_strips = self.strips_of(live, IMAGES_LONG * settings.n_frames)
         self.newest = self._save(trainer.position_name, self.newest_strips)
 
@@ -79,7 +81,9 @@ def real_strips(dataset: ImageDataset, images: int) -> Strips:
 
     Empty where no two images are consecutive.
     """
-    runs = {genre: _longest_run(dataset, label)[:images] for label, genre in enumerate(dataset.genres)}
+    runs = {
+        genre: _longest_run(dataset, label)[:images] for label, genre in enumerate(dataset.genres)
+    }
     if max(map(len, runs.values())) < 2:
         return {}
     return {genre: np.hstack(dataset.pixels[dataset.rows[run]]) for genre, run in runs.items()}

@@ -60,7 +60,11 @@ def newest_run(config: TrainingConfig, runs: Path = RUNS) -> Path:
         UserError: there is none.
     """
     begun = (run for run in sorted(_numbered(runs), reverse=True) if has_checkpoint(run))
-    found = next(begun, None) if config.dataset is None else _newest_of(begun, config.gan, config.dataset)
+    found = (
+        next(begun, None)
+        if config.dataset is None
+        else _newest_of(begun, config.gan, config.dataset)
+    )
     if found:
         return found
     which = f" of {config.gan} on {config.dataset}" if config.dataset else ""
@@ -110,7 +114,9 @@ def run_of_checkpoint(path: Path) -> Path:
     """
     run = path.resolve().parent.parent
     if path.resolve().parent.name != CHECKPOINTS_FOLDER or not (run / CONFIG_NAME).is_file():
-        raise UserError(f"--resume {path}: lies in no run directory; start a new run with --init-from {path}")
+        raise UserError(
+            f"--resume {path}: lies in no run directory; start a new run with --init-from {path}"
+        )
     return run
 
 
@@ -120,7 +126,10 @@ def lacks_grid(run: Path, position: str) -> bool:
     Args:
         position: as `Schedule.position_name` has it.
     """
-    saved, drawn = run / CHECKPOINTS_FOLDER / f"{position}.pt", run / SAMPLES_FOLDER / f"{position}.png"
+    saved, drawn = (
+        run / CHECKPOINTS_FOLDER / f"{position}.pt",
+        run / SAMPLES_FOLDER / f"{position}.png",
+    )
     return saved.exists() and not drawn.exists()
 
 

@@ -92,7 +92,11 @@ class Plan:
     @property
     def augment(self) -> float:
         """The probability of augmentation, which may be left to the number of images."""
-        return probability_for(len(self.dataset)) if self.config.augment is None else self.config.augment
+        return (
+            probability_for(len(self.dataset))
+            if self.config.augment is None
+            else self.config.augment
+        )
 
     @property
     def schedule(self) -> Schedule:
@@ -107,7 +111,9 @@ class Plan:
     @property
     def images_in_words(self) -> str:
         """What it learns from."""
-        return f"{counted(len(self.dataset), 'image')} of {counted(len(self.dataset.genres), 'genre')}"
+        return (
+            f"{counted(len(self.dataset), 'image')} of {counted(len(self.dataset.genres), 'genre')}"
+        )
 
     @property
     def remarks(self) -> list[str]:
@@ -116,7 +122,9 @@ class Plan:
         remarks = []
         if images < ROUGH_BELOW:
             ends = f"the run ends after {counted(images, 'image')}"
-            remarks.append(f"Samples will be rough: {ends}; give --images 100k or more for better ones")
+            remarks.append(
+                f"Samples will be rough: {ends}; give --images 100k or more for better ones"
+            )
         if 0 < config.eval_every < config.snapshot_every:
             remarks.append(
                 f"Samples are judged only with checkpoints, every {counted(config.snapshot_every, 'image')}; "
@@ -241,7 +249,9 @@ def plan_resumed_run(begun: BegunRun, config: TrainingConfig, world: World = ALO
                 f"change {', '.join(map(flag_of, CHANGEABLE))}, and the place of --dataset; start a new run, "
                 "perhaps with --init-from"
             )
-    if config.dataset is None or (config.dataset == begun.config.dataset and not config.dataset.exists()):
+    if config.dataset is None or (
+        config.dataset == begun.config.dataset and not config.dataset.exists()
+    ):
         known = config.dataset or checkpoint.training["dataset"]
         raise UserError(
             f"--resume {path}: the images that it was trained on, {known}, are not there any more; "
@@ -254,13 +264,17 @@ def plan_resumed_run(begun: BegunRun, config: TrainingConfig, world: World = ALO
             f"start a new run with --init-from {path}"
         )
     is_complete = plan.schedule.steps <= checkpoint.step
-    if is_complete and not run_directory.lacks_grid(run, plan.schedule.position_name(checkpoint.step)):
+    if is_complete and not run_directory.lacks_grid(
+        run, plan.schedule.position_name(checkpoint.step)
+    ):
         raise UserError(
             f"--resume {path}: has its {counted(checkpoint.images_seen, 'image')} "
             f"({counted(checkpoint.epoch, 'epoch')}) already; ask for more with --images or --epochs"
         )
     if config.dataset != begun.config.dataset:
-        logger.info("%s holds the images that the run began with: going on with them", config.dataset)
+        logger.info(
+            "%s holds the images that the run began with: going on with them", config.dataset
+        )
     config = replace(plan.config, init_from=begun.config.init_from)
     return replace(plan, config=config, start=checkpoint, resumed=True)
 
@@ -304,7 +318,9 @@ def train(
     with arithmetic(plan.config.precision), plan.world.joined(plan.device):
         trainer = _set_up(plan)
         plan.world.check_alike(
-            settings={n: v for n, v in to_plain(plan.config).items() if n not in ("device", *PATHS)},
+            settings={
+                n: v for n, v in to_plain(plan.config).items() if n not in ("device", *PATHS)
+            },
             images=plan.dataset.fingerprint,
             steps=trainer.steps_taken,
         )
@@ -334,7 +350,10 @@ def _run_directory(plan: Plan) -> Iterator[Path]:
         try:
             run_directory.write_settings(run, plan.config)
             logger.info(
-                "Training %s on %s; everything goes to %s", plan.config.gan, plan.images_in_words, run
+                "Training %s on %s; everything goes to %s",
+                plan.config.gan,
+                plan.images_in_words,
+                run,
             )
             for line in plan.remarks:
                 logger.warning(line)
@@ -433,7 +452,9 @@ def _callbacks(
     ]
 
 
-def _load_weights(network: nn.Module, weights: dict[str, torch.Tensor], config: TrainingConfig) -> None:
+def _load_weights(
+    network: nn.Module, weights: dict[str, torch.Tensor], config: TrainingConfig
+) -> None:
     try:
         network.load_state_dict(weights)
     except RuntimeError:

@@ -88,14 +88,18 @@ class Schedule:
         """How many come from step `step` on, the one after it included, where none is put off."""
         every = self.config.snapshot_every
         ended, whole = (max(0, s) // self.steps_per_epoch for s in (step - 1, self.steps))
-        done, due = (self._occasions_by(epochs * self.steps_per_epoch, every) for epochs in (ended, whole))
+        done, due = (
+            self._occasions_by(epochs * self.steps_per_epoch, every) for epochs in (ended, whole)
+        )
         is_extra = not self._is_due(self.steps, every)  # the one at the run's end
         return min(due - done + is_extra, self.epochs - ended)
 
     def position_name(self, step: int) -> str:
         """Names files so that they sort: epoch_0007 after it, epoch_0007_images_00012345 within the next."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        return f"epoch_{epoch:04d}" + (f"_images_{step * self.config.batch_size:08d}" if within else "")
+        return f"epoch_{epoch:04d}" + (
+            f"_images_{step * self.config.batch_size:08d}" if within else ""
+        )
 
     def judgement_due(self, step: int, since: int) -> bool:
         """Whether the snapshot after `step` judges samples, where the last one came after step `since`."""
@@ -120,7 +124,9 @@ class Schedule:
         """Whether the epoch that ends with this step has come by an occasion."""
         if step % self.steps_per_epoch:
             return False
-        return self._occasions_by(step, every) > self._occasions_by(step - self.steps_per_epoch, every)
+        return self._occasions_by(step, every) > self._occasions_by(
+            step - self.steps_per_epoch, every
+        )
 
     def _occasions_by(self, step: int, every: int) -> int:
         return _occasions(step * self.config.batch_size, every)

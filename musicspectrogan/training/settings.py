@@ -106,12 +106,16 @@ class TrainingConfig:
         check_choice("gan", self.gan, models.names())
         check_device(self.device)
         check_choice("precision", self.precision, PRECISIONS)
-        check_at_least(self, images=1, epochs=1, width=1, latent_dim=1, standing_batches=1, log_every=1)
+        check_at_least(
+            self, images=1, epochs=1, width=1, latent_dim=1, standing_batches=1, log_every=1
+        )
         check_at_least(self, snapshot_every=1, eval_every=0, keep_checkpoints=1)
         check_within(self, batch_size=(2, LARGEST_BATCH), seed=(0, LARGEST_SEED))
         check_at_least(self, r1=0, r2=0, anneal_images=0, ema_images=0)
         if self.images is not None and self.epochs is not None:
-            raise SettingError("images", "epochs is given too, which also says how long to train; give one")
+            raise SettingError(
+                "images", "epochs is given too, which also says how long to train; give one"
+            )
         for name in ("r1", "r2"):
             if getattr(self, name) == float("inf"):
                 raise SettingError(name, "inf is not allowed; it is a weight, for instance 1")
@@ -123,15 +127,22 @@ class TrainingConfig:
             )
         if self.snapshot_share is not None and not 0 < self.snapshot_share <= 1:
             raise SettingError(
-                "snapshot_share", f"{self.snapshot_share} is not allowed; give more than 0, at most 1"
+                "snapshot_share",
+                f"{self.snapshot_share} is not allowed; give more than 0, at most 1",
             )
         if self.augment is not None and not 0 <= self.augment <= 1:
-            raise SettingError("augment", f"{self.augment} is not allowed; it is a probability, 0 to 1")
+            raise SettingError(
+                "augment", f"{self.augment} is not allowed; it is a probability, 0 to 1"
+            )
         if not 0 < self.lr < float("inf"):
-            raise SettingError("lr", f"{self.lr} is not allowed; it must be positive, for instance 0.0002")
+            raise SettingError(
+                "lr", f"{self.lr} is not allowed; it must be positive, for instance 0.0002"
+            )
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
-                raise SettingError(name, f"{getattr(self, name)} is not allowed; it must be in [0, 1)")
+                raise SettingError(
+                    name, f"{getattr(self, name)} is not allowed; it must be in [0, 1)"
+                )
 
 
 # The settings that are paths.

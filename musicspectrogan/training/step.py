@@ -24,9 +24,17 @@ def _check_moments(optimizer: torch.optim.Optimizer, moments: object) -> None:
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     try:
         for number, of_weight in moments.items():
-            like = {"step": (), "exp_avg": weights[number].shape, "exp_avg_sq": weights[number].shape}
+            like = {
+                "step": (),
+                "exp_avg": weights[number].shape,
+                "exp_avg_sq": weights[number].shape,
+            }
             fits = {name: tuple(tensor.shape) for name, tensor in of_weight.items()} == like
-            if number < 0 or not fits or not all(tensor.isfinite().all() for tensor in of_weight.values()):
+            if (
+                number < 0
+                or not fits
+                or not all(tensor.isfinite().all() for tensor in of_weight.values())
+            ):
                 raise ValueError(number)
     except (AttributeError, IndexError, TypeError, ValueError, RuntimeError):
         raise UserError(
@@ -117,7 +125,9 @@ class AdversarialStep:
         """
         for optimizer, state in ((self.optimizer_d, state_d), (self.optimizer_g, state_g)):
             _check_moments(optimizer, state.get("state"))
-            groups = [{**group, "lr": self._rate()} for group in optimizer.state_dict()["param_groups"]]
+            groups = [
+                {**group, "lr": self._rate()} for group in optimizer.state_dict()["param_groups"]
+            ]
             optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
             for weight, of_weight in optimizer.state.items():
                 for name in ("exp_avg", "exp_avg_sq"):
@@ -126,7 +136,9 @@ class AdversarialStep:
         self._annealed_to = 1.0
         self._annealing.fill_(1.0)
 
-    def __call__(self, images: Tensor, labels: Tensor, latents: Tensor, draws: Tensor) -> dict[str, Tensor]:
+    def __call__(
+        self, images: Tensor, labels: Tensor, latents: Tensor, draws: Tensor
+    ) -> dict[str, Tensor]:
         """Train on real images (B, 1, H, W) with their labels (B,), and on fakes of the same labels.
 
         Args:
@@ -152,7 +164,9 @@ class AdversarialStep:
         self.optimizer_g.zero_grad(set_to_none=True)
         with self._discriminator_frozen():
             with self._precision():
-                fooling_logits = self.discriminator(self.augmentation(fakes, draws[2]), labels).float()
+                fooling_logits = self.discriminator(
+                    self.augmentation(fakes, draws[2]), labels
+                ).float()
                 beside = None
                 if self.loss.is_relative:
                     beside = self.discriminator(self.augmentation(images, draws[0]), labels).float()
@@ -162,7 +176,9 @@ class AdversarialStep:
         self.optimizer_g.step()
 
         # Relative logits mean something only beside each other: their middle counts as undecided.
-        middle = (real_logits.mean() + fake_logits.mean()).detach() / 2 if self.loss.is_relative else 0.0
+        middle = (
+            (real_logits.mean() + fake_logits.mean()).detach() / 2 if self.loss.is_relative else 0.0
+        )
 
         def probability(logits: Tensor) -> Tensor:
             return (logits.detach() - middle).sigmoid().mean()
@@ -179,7 +195,9 @@ class AdversarialStep:
 
     def _average_gradients(self, network: nn.Module) -> None:
         """Each process has those of its share; their mean is the whole batch's."""
-        self.world.average(weight.grad for weight in network.parameters() if weight.grad is not None)
+        self.world.average(
+            weight.grad for weight in network.parameters() if weight.grad is not None
+        )
 
     @contextmanager
     def _discriminator_frozen(self) -> Iterator[None]:
@@ -202,4 +220,6 @@ class AdversarialStep:
     def _precision(self, bfloat16: bool | None = None) -> torch.autocast:
         enabled = self.bfloat16 if bfloat16 is None else bfloat16
         # No cache of cast weights: a recorded step must cast them anew each time.
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False
+        )

@@ -271,9 +271,13 @@ class Trainer:
 
     def _interrupt(self) -> None:
         ends_epoch = self.steps_taken % self.batches.steps_per_epoch == 0
-        is_due = self.schedule.snapshot_due(self.steps_taken) or (self._owes_snapshot and ends_epoch)
+        is_due = self.schedule.snapshot_due(self.steps_taken) or (
+            self._owes_snapshot and ends_epoch
+        )
         self._snapshot("on_snapshot" if is_due else "on_interrupt")
-        raise Interrupted(f"interrupted and saved after step {self.steps_taken}; --resume goes on from there")
+        raise Interrupted(
+            f"interrupted and saved after step {self.steps_taken}; --resume goes on from there"
+        )
 
     @contextmanager
     def _signals_noted(self) -> Iterator[None]:

@@ -19,7 +19,9 @@ def neighbours(tracks: np.ndarray, segments: np.ndarray) -> np.ndarray:
     """
     keys = list(zip(tracks.tolist(), segments.tolist(), strict=True))
     place = {key: position for position, key in enumerate(keys)}
-    found = [[place.get((track, segment + step), -1) for track, segment in keys] for step in (-1, 1)]
+    found = [
+        [place.get((track, segment + step), -1) for track, segment in keys] for step in (-1, 1)
+    ]
     return np.array(found, dtype=np.int64)
 
 
@@ -71,7 +73,9 @@ def place_windows(
     """
     before, after = beside[:, picks]
     offsets = torch.where((offsets < 0) & (before < 0), -offsets, offsets)
-    offsets = torch.where((offsets > 0) & (after < 0), torch.where(before < 0, 0, -offsets), offsets)
+    offsets = torch.where(
+        (offsets > 0) & (after < 0), torch.where(before < 0, 0, -offsets), offsets
+    )
     left = torch.where(offsets < 0, before, picks)
     right = torch.where(offsets > 0, after, picks)
     return left, right, offsets % width

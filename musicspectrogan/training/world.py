@@ -83,7 +83,9 @@ class Processes(World):
             UserError: the machine has fewer GPUs than processes, or they are of a kind that cannot be joined.
         """
         if ":" in name:
-            raise UserError(f"--device {name}: give --device cuda, and each process takes a GPU of its own")
+            raise UserError(
+                f"--device {name}: give --device cuda, and each process takes a GPU of its own"
+            )
         device = choose_device(name)
         if device.type == "cpu":
             return device
@@ -91,7 +93,9 @@ class Processes(World):
             raise UserError(f"--device {device}: only CUDA and CPUs train in several processes")
         here = torch.cuda.device_count()
         if self.place.local_rank >= here:
-            raise UserError(f"more processes than GPUs on this machine; give --nproc-per-node {here}")
+            raise UserError(
+                f"more processes than GPUs on this machine; give --nproc-per-node {here}"
+            )
         return choose_device(f"cuda:{self.place.local_rank}")
 
     @contextmanager

@@ -71,8 +71,12 @@ def test_every_format_loads(clips: dict[str, Path], music: np.ndarray, suffix: s
     assert audio.warning == ""
 
 
-@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
-def test_every_usual_kind_of_wav_loads_at_full_scale(music: np.ndarray, tmp_path: Path, subtype: str) -> None:
+@pytest.mark.parametrize(
+    "subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"]
+)
+def test_every_usual_kind_of_wav_loads_at_full_scale(
+    music: np.ndarray, tmp_path: Path, subtype: str
+) -> None:
     path = tmp_path / "clip.WAV"
     soundfile.write(path, music, RATE, subtype=subtype)
     samples = load(path, RATE).samples
@@ -166,7 +170,9 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_no_numbers_are_refused(music: np.ndarray, tmp_path: Path, value: float) -> None:
+def test_samples_that_are_no_numbers_are_refused(
+    music: np.ndarray, tmp_path: Path, value: float
+) -> None:
     damaged = music.copy()
     damaged[500] = value
     path = tmp_path / "damaged.wav"
@@ -193,7 +199,9 @@ with open(name, "rb") as file:
 
 
 @pytest.fixture(params=[True, False], ids=["ffmpeg", "no ffmpeg"])
-def has_ffmpeg(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+def has_ffmpeg(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> bool:
     """Whether the commands that can be found have ffmpeg among them."""
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -218,9 +226,7 @@ def test_what_libsndfile_refuses_goes_to_ffmpeg_whatever_its_suffix(
         plain = "" if name == "x.m4a" else "decoded by ffmpeg, because libsndfile does not: "
         assert audio.warning.startswith(plain) and bool(audio.warning) is bool(plain)
     else:
-        told = (
-            r"^does not decode: .+; ffmpeg, which reads more formats, is not installed here: install it, or "
-        )
+        told = r"^does not decode: .+; ffmpeg, which reads more formats, is not installed here: install it, or "
         with pytest.raises(AudioError, match=told):
             load(path, RATE)
 
@@ -230,7 +236,11 @@ def test_what_libsndfile_refuses_goes_to_ffmpeg_whatever_its_suffix(
     "head", [b"RIFF\0\0\0\0WAVE AAC\n", b".snd AAC\n", b"FORM\0\0\0\x08AIFF AAC\n", b"fLaC AAC\n"]
 )
 def test_a_file_that_begins_as_another_format_does_goes_there_too(
-    music: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_ffmpeg: bool, head: bytes
+    music: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    has_ffmpeg: bool,
+    head: bytes,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     samples = (music * 32767).astype("<i2")
@@ -246,9 +256,14 @@ def test_what_ffmpeg_reads_in_part_or_not_at_all_is_told(
     path.write_bytes(b"MP4 AAC\n" + (music[: 2 * RATE] * 32767).astype("<i2").tobytes())
     audio = load(path, RATE)
     assert len(audio.samples) == 2 * RATE
-    assert audio.warning == "ends after 2.0 s of the 4.0 s that its header says; converted as far as it goes"
+    assert (
+        audio.warning
+        == "ends after 2.0 s of the 4.0 s that its header says; converted as far as it goes"
+    )
     path.write_bytes(b"text\n" * 200)
-    with pytest.raises(AudioError, match=r"^does not decode: .+; ffmpeg does not decode it either$"):
+    with pytest.raises(
+        AudioError, match=r"^does not decode: .+; ffmpeg does not decode it either$"
+    ):
         load(path, RATE)
 
 
@@ -264,7 +279,9 @@ CANCELLING = {
 
 
 @pytest.mark.parametrize("case", CANCELLING)
-def test_channels_that_cancel_each_other_are_not_mixed(music: np.ndarray, tmp_path: Path, case: str) -> None:
+def test_channels_that_cancel_each_other_are_not_mixed(
+    music: np.ndarray, tmp_path: Path, case: str
+) -> None:
     channels, expected = CANCELLING[case](np.tile(music, 3))
     soundfile.write(tmp_path / "x.wav", np.stack(channels, axis=1), RATE, subtype="FLOAT")
     audio = load(tmp_path / "x.wav", RATE)
@@ -335,7 +352,9 @@ class Ragged:
         return iter([self.data[start : start + 1001] for start in range(0, len(self.data), 1001)])
 
 
-def test_blocks_that_end_within_a_frame_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_that_end_within_a_frame_are_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples = np.random.default_rng(0).integers(-9000, 9000, (5000, 3))
     monkeypatch.setattr(audioread, "audio_open", lambda path, decoders: Ragged(samples))
     (tmp_path / "x.m4a").write_bytes(b"x")
@@ -376,7 +395,9 @@ def tempo_told(path: Path) -> str | None:
     return None if found is None else str(found[0])
 
 
-@pytest.mark.parametrize("comment", ["seed 1", "OggS date=0 é " * 5, ""], ids=["short", "long", "none"])
+@pytest.mark.parametrize(
+    "comment", ["seed 1", "OggS date=0 é " * 5, ""], ids=["short", "long", "none"]
+)
 @pytest.mark.parametrize("bpm", [120.0, 97.48, 60.0])
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 def test_other_programs_read_the_tempo(
@@ -402,7 +423,15 @@ def test_a_wav_of_whole_beats_tells_samplers_how_many(
     music: np.ndarray, tmp_path: Path, depth: int, loops: bool, kind: str
 ) -> None:
     path = tmp_path / "x.wav"
-    save(path, music[: 3 * RATE + 1], RATE, bit_depth=depth, loops=loops, tempo=Tempo(118.5, 6), genre="jaz")
+    save(
+        path,
+        music[: 3 * RATE + 1],
+        RATE,
+        bit_depth=depth,
+        loops=loops,
+        tempo=Tempo(118.5, 6),
+        genre="jaz",
+    )
     with soundfile.SoundFile(path) as file:
         told = " ".join(file.extra_info.split())  # libsndfile's notes on the chunks
     assert "Beats : 6 Meter : 4/4 Tempo : 118.500000" in told
@@ -460,7 +489,9 @@ def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 @pytest.mark.filterwarnings("ignore:Chunk")  # scipy passes over what is no sound, and says so
 @pytest.mark.parametrize("tags", [{}, {"genre": "jazz"}, {"genre": "jaz", "comment": "seed 1"}])
 @pytest.mark.parametrize("frames", [3 * RATE, 3 * RATE + 1])
-def test_a_looping_wav_has_loop_points(frames: int, tags: dict, music: np.ndarray, tmp_path: Path) -> None:
+def test_a_looping_wav_has_loop_points(
+    frames: int, tags: dict, music: np.ndarray, tmp_path: Path
+) -> None:
     clip = music[:frames]
     save(tmp_path / "once.wav", clip, RATE, **tags)
     save(tmp_path / "loop.wav", clip, RATE, loops=True, **tags)
@@ -469,7 +500,23 @@ def test_a_looping_wav_has_loop_points(frames: int, tags: dict, music: np.ndarra
     assert others == chunks(once) and name == b"smpl"
     # Maker, product, period in ns, note, its fraction, SMPTE format and offset, loops, more data;
     # of the loop: cue, type forward, first and last frame, fraction, times or 0 for ever.
-    assert struct.unpack("<15I", points) == (0, 0, 45351, 60, 0, 0, 0, 1, 0, 0, 0, 0, frames - 1, 0, 0)
+    assert struct.unpack("<15I", points) == (
+        0,
+        0,
+        45351,
+        60,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+        frames - 1,
+        0,
+        0,
+    )
     read = scipy.io.wavfile.read(tmp_path / "loop.wav")
     assert read[0] == RATE
     np.testing.assert_array_equal(read[1], soundfile.read(tmp_path / "once.wav", dtype="int16")[0])
@@ -497,7 +544,9 @@ def test_a_loop_is_seamless_in_flac_and_ogg(frames: int, tmp_path: Path) -> None
 def header(rate: int, channels: int) -> bytes:
     """A WAV of 1000 bytes of silence."""
     sizes = (rate * channels * 2 & 0xFFFFFFFF, channels * 2, 16)
-    head = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 1036, b"WAVE", b"fmt ", 16, 1, channels, rate, *sizes)
+    head = struct.pack(
+        "<4sI4s4sIHHIIHH", b"RIFF", 1036, b"WAVE", b"fmt ", 16, 1, channels, rate, *sizes
+    )
     return head + struct.pack("<4sI", b"data", 1000) + bytes(1000)
 
 

@@ -62,7 +62,9 @@ def test_what_is_shorter_than_a_measurement_counts_as_if_repeated(length):
     assert np.abs(made).max() <= PEAK + 1e-6
     if length >= 100:
         assert loudness(made, RATE) == pytest.approx(LOUDNESS_LUFS, abs=0.1)
-        assert loudness(np.tile(made, 20_000 // length + 1), RATE) == pytest.approx(LOUDNESS_LUFS, abs=0.5)
+        assert loudness(np.tile(made, 20_000 // length + 1), RATE) == pytest.approx(
+            LOUDNESS_LUFS, abs=0.5
+        )
 
 
 @pytest.mark.parametrize("length", [0, 1, 5000, 50_000])
@@ -90,10 +92,14 @@ def test_resampling_in_blocks_is_the_same_to_the_last_bit(rate):
         blocks = (samples[start : start + size] for start in range(0, len(samples), size))
         assert np.array_equal(resampled_blocks(blocks, RATE, rate, length), whole)
     blocks = (samples[start : start + 7777] for start in range(0, len(samples), 7777))
-    assert np.array_equal(resampled_blocks(blocks, RATE, rate, 1000, skipped=20_000), whole[20_000:21_000])
+    assert np.array_equal(
+        resampled_blocks(blocks, RATE, rate, 1000, skipped=20_000), whole[20_000:21_000]
+    )
 
 
-@pytest.mark.parametrize(("rate", "length"), [(44100, 44100), (48000, 48000), (22050, 22000), (22050, 22100)])
+@pytest.mark.parametrize(
+    ("rate", "length"), [(44100, 44100), (48000, 48000), (22050, 22000), (22050, 22100)]
+)
 def test_another_rate_keeps_the_pitch_and_gives_the_length_asked(rate, length):
     made = resampled(tone(1000.0, 1.0), RATE, rate, length)
     assert made.shape == (length,)

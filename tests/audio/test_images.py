@@ -82,7 +82,10 @@ def test_a_file_of_a_format_that_needs_other_programs_is_no_image(tmp_path):
 
 
 def test_an_error_of_any_kind_while_decoding_is_damage(tmp_path):
-    with pytest.raises(ImageError, match=r"^IndexError: odd$"), opened_image(a_png(tmp_path / "x.png")):
+    with (
+        pytest.raises(ImageError, match=r"^IndexError: odd$"),
+        opened_image(a_png(tmp_path / "x.png")),
+    ):
         raise IndexError("odd")
 
 

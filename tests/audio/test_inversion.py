@@ -8,7 +8,13 @@ import torch
 from musicspectrogan.audio import inversion
 from musicspectrogan.audio.fidelity import round_trip_error
 from musicspectrogan.audio.inversion import griffin_lim, invert, linear_power, mel_power_of
-from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode, grey_to_db, mel_filterbank, mel_power
+from musicspectrogan.audio.spectrogram import (
+    SpectrogramConfig,
+    encode,
+    grey_to_db,
+    mel_filterbank,
+    mel_power,
+)
 from musicspectrogan.data import composer
 
 CONFIG = SpectrogramConfig()
@@ -51,7 +57,9 @@ def test_each_step_comes_nearer():
 
     def divergence(steps: int) -> float:
         explained = filters @ linear_power(mel, CONFIG, steps=steps)
-        ratio = torch.where(mel > 0, mel * (mel / explained.clamp_min(1e-20)).clamp_min(1e-20).log(), 0.0)
+        ratio = torch.where(
+            mel > 0, mel * (mel / explained.clamp_min(1e-20)).clamp_min(1e-20).log(), 0.0
+        )
         return (ratio - mel + explained).sum().item()
 
     values = [divergence(steps) for steps in (0, 1, 3, 10, 30)]
@@ -63,12 +71,22 @@ def test_griffin_lim_finds_the_sound_of_a_true_magnitude():
     samples = torch.from_numpy(clip("chords"))[: 128 * CONFIG.hop_length]
     window = torch.hann_window(CONFIG.n_fft)
     spectrum = torch.stft(
-        samples, CONFIG.n_fft, CONFIG.hop_length, window=window, pad_mode="constant", return_complex=True
+        samples,
+        CONFIG.n_fft,
+        CONFIG.hop_length,
+        window=window,
+        pad_mode="constant",
+        return_complex=True,
     )
     restored = griffin_lim(spectrum.abs()[None, :, :128], CONFIG, iterations=64)[0]
     assert restored.shape == samples.shape
     again = torch.stft(
-        restored, CONFIG.n_fft, CONFIG.hop_length, window=window, pad_mode="constant", return_complex=True
+        restored,
+        CONFIG.n_fft,
+        CONFIG.hop_length,
+        window=window,
+        pad_mode="constant",
+        return_complex=True,
     )
     convergence = (again.abs() - spectrum.abs()).norm() / spectrum.abs().norm()
     assert convergence < 0.25
@@ -77,7 +95,10 @@ def test_griffin_lim_finds_the_sound_of_a_true_magnitude():
 @pytest.mark.parametrize("size", [64, 128, 256])
 def test_an_image_sounds_for_as_long_as_it_is_wide(size):
     config = SpectrogramConfig.for_image_size(size)
-    assert invert(image_of(clip("bass"), config)[None], config).shape == (1, 2 * size * config.hop_length)
+    assert invert(image_of(clip("bass"), config)[None], config).shape == (
+        1,
+        2 * size * config.hop_length,
+    )
 
 
 def test_alone_or_in_a_batch_it_is_the_same_sound_to_the_last_bit():
@@ -97,10 +118,15 @@ def test_a_long_image_in_blocks_is_the_same_sound_to_the_last_bit(monkeypatch):
 
 def test_a_loop_is_the_same_sound_wherever_it_begins():
     image = image_of(clip("arpeggio"))[None]
-    loop, later = (invert(i, CONFIG, loops=True)[0].numpy() for i in (image, torch.roll(image, -40, dims=2)))
+    loop, later = (
+        invert(i, CONFIG, loops=True)[0].numpy() for i in (image, torch.roll(image, -40, dims=2))
+    )
     assert loop.shape == (128 * 1024,)
     unrolled = invert(image.tile(1, 1, 3), CONFIG)[0].numpy()[128 * 1024 : 2 * 128 * 1024]
-    for other in (np.roll(later, 40 * 1024), unrolled):  # the phases that they start from are others
+    for other in (
+        np.roll(later, 40 * 1024),
+        unrolled,
+    ):  # the phases that they start from are others
         assert round_trip_error(loop, other, RATE) < 2.5
     bends = np.abs(np.diff(np.tile(loop, 2), 2))
     seam = len(loop)
@@ -111,7 +137,9 @@ def test_a_tone_comes_back_at_its_pitch():
     time = np.arange(3 * RATE) / RATE
     tone = np.sin(2 * np.pi * 880.0 * time).astype(np.float32)
     grey, _ = encode(tone, CONFIG)
-    restored = invert(torch.from_numpy(np.ascontiguousarray(grey[::-1, :64]))[None], CONFIG)[0].numpy()
+    restored = invert(torch.from_numpy(np.ascontiguousarray(grey[::-1, :64]))[None], CONFIG)[
+        0
+    ].numpy()
     spectrum = np.abs(np.fft.rfft(restored))
     loudest = np.fft.rfftfreq(len(restored), 1 / RATE)[spectrum.argmax()]
     assert loudest == pytest.approx(880.0, abs=40)  # a band is some 80 Hz wide there
@@ -164,6 +192,6 @@ class TestRoundTripError:
         config = SpectrogramConfig(n_mels=128, f_max=RATE / 2)
         middle = int(np.flatnonzero(mel_filterbank(config)[64])[0]) / 2048 * RATE
         tilted[np.fft.rfftfreq(len(noise), 1 / RATE) < middle] *= 10 ** (-6 / 20)
-        assert round_trip_error(noise, np.fft.irfft(tilted).astype(np.float32), RATE) == pytest.approx(
-            3, abs=0.5
-        )
+        assert round_trip_error(
+            noise, np.fft.irfft(tilted).astype(np.float32), RATE
+        ) == pytest.approx(3, abs=0.5)

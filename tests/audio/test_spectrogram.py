@@ -76,7 +76,9 @@ def assert_equals_librosa(samples: np.ndarray, config: SpectrogramConfig) -> Non
 
 
 @settings
-def test_encode_equals_librosa_within_one_grey_level(music: np.ndarray, config: SpectrogramConfig) -> None:
+def test_encode_equals_librosa_within_one_grey_level(
+    music: np.ndarray, config: SpectrogramConfig
+) -> None:
     assert_equals_librosa(music, config)
 
 
@@ -93,7 +95,11 @@ def test_encode_equals_librosa_for_very_quiet_sound(music: np.ndarray) -> None:
 @settings
 def test_mel_filterbank_equals_librosa(config: SpectrogramConfig) -> None:
     expected = librosa.filters.mel(
-        sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=config.f_min, fmax=config.f_max
+        sr=config.sample_rate,
+        n_fft=config.n_fft,
+        n_mels=config.n_mels,
+        fmin=config.f_min,
+        fmax=config.f_max,
     )
     filters = mel_filterbank(config)
     assert filters.dtype == np.float32
@@ -103,7 +109,9 @@ def test_mel_filterbank_equals_librosa(config: SpectrogramConfig) -> None:
 @settings
 def test_mel_power_equals_librosa(music: np.ndarray, config: SpectrogramConfig) -> None:
     expected = librosa_power(music, config)
-    np.testing.assert_allclose(mel_power(music, config), expected, rtol=1e-3, atol=1e-6 * expected.max())
+    np.testing.assert_allclose(
+        mel_power(music, config), expected, rtol=1e-3, atol=1e-6 * expected.max()
+    )
 
 
 @pytest.mark.parametrize("top_db", [60.0, 80.0, 100.5])
@@ -119,7 +127,9 @@ def test_grey_inverts_to_half_a_grey_level(top_db: float) -> None:
 
 def test_white_is_0_db_and_black_is_the_floor_and_below() -> None:
     config = SpectrogramConfig()
-    np.testing.assert_array_equal(db_to_grey(np.array([0.0, -40.0, -80.0, -200.0]), config), [255, 128, 0, 0])
+    np.testing.assert_array_equal(
+        db_to_grey(np.array([0.0, -40.0, -80.0, -200.0]), config), [255, 128, 0, 0]
+    )
     np.testing.assert_allclose(grey_to_db(np.array([255, 0], dtype=np.uint8), config), [0.0, -80.0])
 
 
@@ -161,7 +171,9 @@ def test_a_remainder_shorter_than_an_image_is_dropped() -> None:
 
 @pytest.mark.parametrize("size", IMAGE_SIZES)
 @pytest.mark.parametrize("position", [0.05, 0.3, 0.6, 0.9])
-def test_a_sine_lights_the_row_of_its_frequency_counted_from_the_bottom(size: int, position: float) -> None:
+def test_a_sine_lights_the_row_of_its_frequency_counted_from_the_bottom(
+    size: int, position: float
+) -> None:
     config = SpectrogramConfig.for_image_size(size)
     band = int(position * size)
     hertz = librosa.mel_frequencies(size + 2, fmin=config.f_min, fmax=config.f_max)[band + 1]
@@ -193,7 +205,12 @@ def test_the_default_settings() -> None:
 
 def test_changes_replace_the_usual_values_and_none_keeps_them() -> None:
     config = SpectrogramConfig.for_image_size(128, f_max=4000.0, hop_length=700, n_fft=None)
-    assert (config.f_max, config.hop_length, config.n_fft, config.n_mels) == (4000.0, 700, 2048, 128)
+    assert (config.f_max, config.hop_length, config.n_fft, config.n_mels) == (
+        4000.0,
+        700,
+        2048,
+        128,
+    )
 
 
 @pytest.mark.parametrize(

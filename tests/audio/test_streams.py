@@ -16,7 +16,9 @@ from musicspectrogan.data import composer
 
 RATE = composer.SAMPLE_RATE
 SECONDS = 6.0
-ID3 = b"ID3\x04\0\0\0\0\x20\0" + b"\xff\xfb\x90\x64" * 1024  # a tag of 4096 bytes that look like frames
+ID3 = (
+    b"ID3\x04\0\0\0\0\x20\0" + b"\xff\xfb\x90\x64" * 1024
+)  # a tag of 4096 bytes that look like frames
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +64,15 @@ def heard(samples: np.ndarray, expected: np.ndarray) -> float:
     """How alike two sounds are that may be shifted by a codec's delay, as a correlation."""
     size = len(samples) + len(expected)
     spectra = np.fft.rfft(samples, size) * np.conj(np.fft.rfft(expected, size))
-    return float(np.fft.irfft(spectra, size).max() / (np.linalg.norm(samples) * np.linalg.norm(expected)))
+    return float(
+        np.fft.irfft(spectra, size).max() / (np.linalg.norm(samples) * np.linalg.norm(expected))
+    )
 
 
 class TestLengthsThatADecoderEstimates:
-    @pytest.mark.parametrize("form", ["bare", "tagged", "cut at both ends", "broken", "a tag cut out"])
+    @pytest.mark.parametrize(
+        "form", ["bare", "tagged", "cut at both ends", "broken", "a tag cut out"]
+    )
     def test_an_mp3_of_variable_bit_rate_without_counts_is_read_to_its_end(
         self, mp3: list[bytes], music: np.ndarray, tmp_path: Path, form: str
     ) -> None:
@@ -82,7 +88,9 @@ class TestLengthsThatADecoderEstimates:
         (tmp_path / "x.mp3").write_bytes(contents)
         if form == "bare":
             with soundfile.SoundFile(tmp_path / "x.mp3") as file:
-                assert file.frames < 4 * RATE, "libsndfile knows the length: no case of its estimate"
+                assert file.frames < 4 * RATE, (
+                    "libsndfile knows the length: no case of its estimate"
+                )
         audio = load(tmp_path / "x.mp3", RATE)
         assert len(audio.samples) / RATE == pytest.approx(SECONDS, abs=0.1)
         assert heard(audio.samples, music) > 0.98
@@ -107,13 +115,17 @@ class TestLengthsThatADecoderEstimates:
         first = (head[:4] + bytes(32) + counts).ljust(len(head), b"\0")
         (tmp_path / "x.mp3").write_bytes(first + b"".join(sound))
         audio = load(tmp_path / "x.mp3", RATE)
-        assert len(audio.samples) == pytest.approx(576 * len(sound), abs=600) and audio.warning == ""
+        assert (
+            len(audio.samples) == pytest.approx(576 * len(sound), abs=600) and audio.warning == ""
+        )
         (tmp_path / "x.mp3").write_bytes(first + b"".join(sound[:100]))
         audio = load(tmp_path / "x.mp3", RATE)
         assert len(audio.samples) == pytest.approx(57600, abs=600)
         assert audio.warning.startswith("ends after 2.6 s of the 6.0 s that its")
 
-    def test_a_flac_that_went_through_a_pipe_is_whole(self, music: np.ndarray, tmp_path: Path) -> None:
+    def test_a_flac_that_went_through_a_pipe_is_whole(
+        self, music: np.ndarray, tmp_path: Path
+    ) -> None:
         data = bytearray(encoded(music, "FLAC"))
         data[21] &= 0xF0  # the 36 bits in which it counts its samples
         data[22:26] = bytes(4)
@@ -134,7 +146,9 @@ class TestLengthsThatADecoderEstimates:
 
 class TestSeveralRecordingsInOneFile:
     @pytest.mark.parametrize("form", ["MP3", "OGG", "FLAC", "WAV", "AIFF", "AU"])
-    def test_all_are_read_and_the_report_says_so(self, music: np.ndarray, tmp_path: Path, form: str) -> None:
+    def test_all_are_read_and_the_report_says_so(
+        self, music: np.ndarray, tmp_path: Path, form: str
+    ) -> None:
         path = tmp_path / f"x.{form.lower()}"
         path.write_bytes(encoded(music, form) + encoded(music[::-1], form))
         audio = load(path, RATE)
@@ -143,10 +157,14 @@ class TestSeveralRecordingsInOneFile:
         assert audio.warning == "2 recordings one after another, taken as one"
 
     @pytest.mark.parametrize("form", ["MP3", "OGG", "WAV"])
-    def test_they_may_differ_in_rate_and_channels(self, music: np.ndarray, tmp_path: Path, form: str) -> None:
+    def test_they_may_differ_in_rate_and_channels(
+        self, music: np.ndarray, tmp_path: Path, form: str
+    ) -> None:
         path = tmp_path / f"x.{form.lower()}"
         stereo = np.stack([music, music], axis=1)
-        path.write_bytes(ID3 * (form != "WAV") + encoded(music, form) + encoded(stereo, form, 44100))
+        path.write_bytes(
+            ID3 * (form != "WAV") + encoded(music, form) + encoded(stereo, form, 44100)
+        )
         audio = load(path, RATE)
         assert len(audio.samples) / RATE == pytest.approx(1.5 * SECONDS, abs=0.01)
         assert heard(audio.samples[: len(music)], music) > 0.98
@@ -154,7 +172,9 @@ class TestSeveralRecordingsInOneFile:
         assert heard(audio.samples[len(music) :], music[faster]) > 0.9
 
     @pytest.mark.parametrize("form", ["MP3", "FLAC", "WAV", "AU"])
-    def test_what_the_last_one_lacks_is_told(self, music: np.ndarray, tmp_path: Path, form: str) -> None:
+    def test_what_the_last_one_lacks_is_told(
+        self, music: np.ndarray, tmp_path: Path, form: str
+    ) -> None:
         path = tmp_path / f"x.{form.lower()}"
         whole, cut = encoded(music, form), encoded(music[::-1], form)
         path.write_bytes(whole + cut[: len(cut) * 6 // 10])
@@ -162,10 +182,13 @@ class TestSeveralRecordingsInOneFile:
         seconds = len(audio.samples) / RATE
         assert 1.2 * SECONDS < seconds < 1.9 * SECONDS
         assert (
-            f"only {seconds:.1f} s of the {2 * SECONDS:.1f} s that their headers say decode" in audio.warning
+            f"only {seconds:.1f} s of the {2 * SECONDS:.1f} s that their headers say decode"
+            in audio.warning
         )
 
-    def test_a_recording_that_does_not_decode_costs_that_one(self, music: np.ndarray, tmp_path: Path) -> None:
+    def test_a_recording_that_does_not_decode_costs_that_one(
+        self, music: np.ndarray, tmp_path: Path
+    ) -> None:
         path = tmp_path / "x.flac"
         whole = encoded(music, "FLAC")
         path.write_bytes(whole + whole[:42] + bytes(3000) + whole)
@@ -176,7 +199,9 @@ class TestSeveralRecordingsInOneFile:
 
 class TestWhatIsNotRead:
     @pytest.mark.parametrize("form", ["OGG", "WAV", "AIFF", "AU"])
-    def test_other_bytes_at_the_end_are_told(self, music: np.ndarray, tmp_path: Path, form: str) -> None:
+    def test_other_bytes_at_the_end_are_told(
+        self, music: np.ndarray, tmp_path: Path, form: str
+    ) -> None:
         path = tmp_path / f"x.{form.lower()}"
         path.write_bytes(encoded(music, form) + b"\xaa" * 5000)
         audio = load(path, RATE)
@@ -200,12 +225,16 @@ class TestWhatIsNotRead:
         assert load(path, RATE).warning == "breaks off before its last page"
         path.write_bytes(b"".join(pages[:5] + pages[7:]))
         assert "2 of its pages are missing" in load(path, RATE).warning
-        path.write_bytes(b"".join(pages[:2] + pages[4:]))  # begins later, as what is recorded from a station
+        path.write_bytes(
+            b"".join(pages[:2] + pages[4:])
+        )  # begins later, as what is recorded from a station
         audio = load(path, RATE)
         assert 6 < len(audio.samples) / RATE < 12
         assert audio.warning == ""
 
-    def test_an_ogg_without_its_first_page_is_refused(self, music: np.ndarray, tmp_path: Path) -> None:
+    def test_an_ogg_without_its_first_page_is_refused(
+        self, music: np.ndarray, tmp_path: Path
+    ) -> None:
         data = encoded(music, "OGG")
         for tag in (b"", ID3):
             (tmp_path / "x.ogg").write_bytes(tag + data[data.index(b"OggS", 4) :])
@@ -236,7 +265,9 @@ class TestHeadersOfStreams:
     ) -> None:
         data = encoded(music, "WAV")
         riff, length = (struct.pack("<I", size) for size in sizes)
-        (tmp_path / "x.wav").write_bytes(data[:4] + riff + data[8:36] + listed + b"data" + length + data[44:])
+        (tmp_path / "x.wav").write_bytes(
+            data[:4] + riff + data[8:36] + listed + b"data" + length + data[44:]
+        )
         audio = load(tmp_path / "x.wav", RATE)
         np.testing.assert_allclose(audio.samples, music, atol=1 / 32768)
         assert audio.warning == ""
@@ -245,7 +276,9 @@ class TestHeadersOfStreams:
     def test_an_rf64_is_whole(self, music: np.ndarray, tmp_path: Path, size: int) -> None:
         data = encoded(music, "RF64")
         place = data.index(b"ds64") + 8
-        (tmp_path / "x.wav").write_bytes(data[:place] + struct.pack("<3Q", *[size] * 3) + data[place + 24 :])
+        (tmp_path / "x.wav").write_bytes(
+            data[:place] + struct.pack("<3Q", *[size] * 3) + data[place + 24 :]
+        )
         audio = load(tmp_path / "x.wav", RATE)
         np.testing.assert_allclose(audio.samples, music, atol=1 / 32768)
         assert audio.warning == ""

@@ -53,7 +53,8 @@ def test_no_tempo_is_named_where_no_beat_is_steady():
     unsteady = {
         "noise": rng.standard_normal(30 * RATE),
         "a held tone": np.sin(2 * np.pi * 440.0 * time),
-        "a trembling tone": np.sin(2 * np.pi * 440.0 * time) * (1 + 0.05 * np.sin(4 * np.pi * time)),
+        "a trembling tone": np.sin(2 * np.pi * 440.0 * time)
+        * (1 + 0.05 * np.sin(4 * np.pi * time)),
         "clicks at any time": clicks(np.sort(rng.uniform(0, 29.5, 60)), 30.0),
         "half of it faster": clicks(faster, 30.0),
         "a single click": clicks(np.array([1.0]), 3.0),
@@ -68,7 +69,9 @@ def test_no_tempo_is_named_where_no_beat_is_steady():
 def test_shuffled_frames_have_no_beat():
     """Of 400 images of 3 s and 6 s with all onsets of music but their order."""
     rng = np.random.default_rng(0)
-    images = [image_of(composer.compose(style, 0, seed=0, seconds=6.0)) for style in composer.STYLES]
+    images = [
+        image_of(composer.compose(style, 0, seed=0, seconds=6.0)) for style in composer.STYLES
+    ]
     found = [
         tempo_of(image[:, rng.permutation(frames)], CONFIG)
         for image in images for frames in (64, 128) for _ in range(40)
@@ -81,7 +84,9 @@ def test_a_loop_has_a_whole_number_of_beats():
     seconds = frames * 1024 / RATE
     fits = image_of(clicks(beats(60.0 * 16 / seconds, seconds - 0.1, 0.05), seconds))[:, :frames]
     assert tempo_of(fits, CONFIG, loops=True) == Tempo(pytest.approx(60.0 * 16 / seconds), 16)
-    halting = image_of(clicks(beats(60.0 * 15.5 / seconds, seconds - 0.1, 0.05), seconds))[:, :frames]
+    halting = image_of(clicks(beats(60.0 * 15.5 / seconds, seconds - 0.1, 0.05), seconds))[
+        :, :frames
+    ]
     assert tempo_of(halting, CONFIG).bpm == pytest.approx(60.0 * 15.5 / seconds, rel=0.01)
     assert tempo_of(halting, CONFIG, loops=True) is None
 
@@ -102,7 +107,8 @@ def test_demo_music_has_the_beat_that_it_was_composed_with(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("tempo", "text"), [(Tempo(120.0), "120"), (Tempo(118.518, 16), "118.52"), (Tempo(97.5), "97.5")]
+    ("tempo", "text"),
+    [(Tempo(120.0), "120"), (Tempo(118.518, 16), "118.52"), (Tempo(97.5), "97.5")],
 )
 def test_it_is_written_as_people_write_it(tempo, text):
     assert str(tempo) == text

@@ -42,7 +42,8 @@ def started(home: Path, output: str, address: str) -> subprocess.Popen:
     """The command in the background, as soon as some tracks are converted."""
     process = in_background(*LINE, output, "--backend", "dask", "--scheduler", address, cwd=home)
     wait_until(
-        lambda: lines_in_report(home / output) >= 3 or process.poll() is not None, "nothing is converted"
+        lambda: lines_in_report(home / output) >= 3 or process.poll() is not None,
+        "nothing is converted",
     )
     assert process.poll() is None, process.communicate()[1]
     return process
@@ -83,7 +84,9 @@ def test_a_run_that_is_killed_goes_on(home: Path, cluster: Cluster, command: Com
     assert_same_as_local(home, "resumed")
 
 
-def test_a_scheduler_that_goes_away_is_told_in_one_line(home: Path, tmp_path: Path, command: Command) -> None:
+def test_a_scheduler_that_goes_away_is_told_in_one_line(
+    home: Path, tmp_path: Path, command: Command
+) -> None:
     with a_cluster(tmp_path) as cluster, started(home, "left", cluster.address) as process:
         os.killpg(cluster.processes[0].pid, signal.SIGKILL)
         told = process.communicate(timeout=120)[1]
@@ -97,8 +100,13 @@ def test_a_scheduler_that_goes_away_is_told_in_one_line(home: Path, tmp_path: Pa
     assert_same_as_local(home, "left")
 
 
-def test_when_no_worker_is_left_it_says_so_and_waits_for_another(home: Path, tmp_path: Path) -> None:
-    with a_cluster(tmp_path, workers=1) as cluster, started(home, "waited", cluster.address) as process:
+def test_when_no_worker_is_left_it_says_so_and_waits_for_another(
+    home: Path, tmp_path: Path
+) -> None:
+    with (
+        a_cluster(tmp_path, workers=1) as cluster,
+        started(home, "waited", cluster.address) as process,
+    ):
         os.killpg(cluster.processes[1].pid, signal.SIGKILL)
         told = process.stderr.readline()
         while told and "No dask worker is left" not in told:
@@ -111,7 +119,9 @@ def test_when_no_worker_is_left_it_says_so_and_waits_for_another(home: Path, tmp
     assert_same_as_local(home, "waited")
 
 
-def test_a_track_that_kills_its_workers_is_reported(home: Path, tmp_path: Path, command: Command) -> None:
+def test_a_track_that_kills_its_workers_is_reported(
+    home: Path, tmp_path: Path, command: Command
+) -> None:
     music = tmp_path / "music" / "rock"
     music.mkdir(parents=True)
     for index in range(6):
@@ -122,7 +132,10 @@ def test_a_track_that_kills_its_workers_is_reported(home: Path, tmp_path: Path, 
         command(*LINE, "out", "--backend", "dask", "--scheduler", cluster.address, cwd=tmp_path)
     lines = report(tmp_path / "out")
     assert lines["crash"]["status"] == "skipped"
-    assert lines["crash"]["reason"] == "its worker process died (out of memory, or a crash in a decoder)"
+    assert (
+        lines["crash"]["reason"]
+        == "its worker process died (out of memory, or a crash in a decoder)"
+    )
     assert all(lines[str(index)]["status"] == "converted" for index in range(6))
 
 
@@ -130,15 +143,26 @@ def test_a_track_that_kills_its_workers_is_reported(home: Path, tmp_path: Path, 
     ("flags", "told"),
     [
         (("--backend", "dask"), "needs --scheduler tcp://HOST:PORT"),
-        (("--backend", "dask", "--scheduler", "tcp://127.0.0.1:9"), "no scheduler answers there within 5 s"),
+        (
+            ("--backend", "dask", "--scheduler", "tcp://127.0.0.1:9"),
+            "no scheduler answers there within 5 s",
+        ),
         (("--backend", "dask", "--scheduler", "my-server"), "needs --scheduler tcp://HOST:PORT"),
-        (("--backend", "dask", "--scheduler", "http://127.0.0.1:9"), "needs --scheduler tcp://HOST:PORT"),
+        (
+            ("--backend", "dask", "--scheduler", "http://127.0.0.1:9"),
+            "needs --scheduler tcp://HOST:PORT",
+        ),
         (("--backend", "dsak"), "'dsak' is not one of loky, dask (did you mean 'dask'?)"),
         (("--scheduler", "tcp://127.0.0.1:9"), "means nothing without --backend dask"),
-        (("--backend", "dask", "--scheduler", "tcp://x:9", "--jobs", 2), "--jobs means nothing with"),
+        (
+            ("--backend", "dask", "--scheduler", "tcp://x:9", "--jobs", 2),
+            "--jobs means nothing with",
+        ),
     ],
 )
-def test_what_is_missing_is_told_in_one_line(flags: tuple, told: str, home: Path, command: Command) -> None:
+def test_what_is_missing_is_told_in_one_line(
+    flags: tuple, told: str, home: Path, command: Command
+) -> None:
     refused = command(*LINE, "refused", *flags, cwd=home, status=2)
     assert told in refused.stderr
     assert not (home / "refused" / "dataset.json").exists()
@@ -150,7 +174,12 @@ def test_without_dask_the_remedy_is_told(home: Path, tmp_path: Path) -> None:
     line = command_line(*LINE, "refused", "--backend", "dask", "--scheduler", "tcp://127.0.0.1:9")
     path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
     done = subprocess.run(
-        line, cwd=home, env={**environment(), "PYTHONPATH": path}, capture_output=True, text=True, check=False
+        line,
+        cwd=home,
+        env={**environment(), "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "pip install 'musicspectrogan[dask]'" in done.stderr.splitlines()[-1]

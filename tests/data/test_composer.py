@@ -30,7 +30,9 @@ def spectrograms(seed: int) -> dict[str, list[np.ndarray]]:
     """Some clips of each style, dB (n_mels, frames)."""
     return {
         style: [
-            grey_to_db(encode(composer.compose(style, index, seed=seed, seconds=6.0), CONFIG)[0], CONFIG)
+            grey_to_db(
+                encode(composer.compose(style, index, seed=seed, seconds=6.0), CONFIG)[0], CONFIG
+            )
             for index in range(CLIPS_PER_STYLE)
         ]
         for style in composer.STYLES
@@ -98,7 +100,9 @@ def test_the_mean_spectra_of_two_styles_are_apart(
 def test_a_clip_is_known_by_the_mean_spectrum_of_its_style(
     some: dict[str, list[np.ndarray]], others: dict[str, list[np.ndarray]]
 ) -> None:
-    known = {style: np.mean([spectrum(clip) for clip in clips], axis=0) for style, clips in some.items()}
+    known = {
+        style: np.mean([spectrum(clip) for clip in clips], axis=0) for style, clips in some.items()
+    }
     right = sum(
         min(known, key=lambda name: float(np.linalg.norm(spectrum(clip) - known[name]))) == style
         for style, clips in others.items()
@@ -110,7 +114,10 @@ def test_a_clip_is_known_by_the_mean_spectrum_of_its_style(
 def test_strokes_and_held_notes_differ_in_onset_flux(
     some: dict[str, list[np.ndarray]], others: dict[str, list[np.ndarray]]
 ) -> None:
-    flux = {style: [onset_flux(clip) for clip in some[style] + others[style]] for style in composer.STYLES}
+    flux = {
+        style: [onset_flux(clip) for clip in some[style] + others[style]]
+        for style in composer.STYLES
+    }
     for struck in ("drums", "arpeggio"):
         for held in ("ambient", "chords"):
             assert min(flux[struck]) > 1.5 * max(flux[held])

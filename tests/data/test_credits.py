@@ -36,7 +36,9 @@ def test_without_credits_there_is_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("contents", [b"who,what\nme,this\n", b"track,artist,title,album,license,url\n\xff"])
+@pytest.mark.parametrize(
+    "contents", [b"who,what\nme,this\n", b"track,artist,title,album,license,url\n\xff"]
+)
 @pytest.mark.parametrize("credits", [{}, {"000002": FOOD}], ids=["none", "some"])
 def test_a_file_of_others_stays(
     contents: bytes, credits: dict[str, Credit], tmp_path: Path, caplog: pytest.LogCaptureFixture

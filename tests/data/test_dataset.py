@@ -74,7 +74,9 @@ def as_bytes(dataset: ImageDataset) -> list[bytes]:
     return [image.tobytes() for image in dataset.pixels[dataset.rows]]
 
 
-@pytest.mark.parametrize(("split", "count"), [("training", 8), ("validation", 4), ("test", 4), ("all", 16)])
+@pytest.mark.parametrize(
+    ("split", "count"), [("training", 8), ("validation", 4), ("test", 4), ("all", 16)]
+)
 def test_a_split_holds_the_images_of_its_tracks(root: Path, split: str, count: int) -> None:
     tracks = tracks_in_split(root, split)
     assert len(tracks) == count
@@ -86,12 +88,16 @@ def test_a_split_holds_the_images_of_its_tracks(root: Path, split: str, count: i
         for segment in range(2)
     ]
     assert dataset.genres == GENRES
-    loaded = zip([dataset.genres[label] for label in dataset.labels], as_bytes(dataset), strict=True)
+    loaded = zip(
+        [dataset.genres[label] for label in dataset.labels], as_bytes(dataset), strict=True
+    )
     assert sorted(loaded) == sorted(expected)
 
 
 def test_splits_share_no_image_and_together_are_all(root: Path) -> None:
-    rows = [set(load_dataset(root, split=split).rows) for split in ("training", "validation", "test")]
+    rows = [
+        set(load_dataset(root, split=split).rows) for split in ("training", "validation", "test")
+    ]
     assert rows[0].isdisjoint(rows[1])
     assert rows[1].isdisjoint(rows[2])
     assert rows[0].isdisjoint(rows[2])
@@ -99,7 +105,9 @@ def test_splits_share_no_image_and_together_are_all(root: Path) -> None:
 
 
 def test_training_is_the_default_split(root: Path) -> None:
-    np.testing.assert_array_equal(load_dataset(root).rows, load_dataset(root, split="training").rows)
+    np.testing.assert_array_equal(
+        load_dataset(root).rows, load_dataset(root, split="training").rows
+    )
 
 
 def test_the_dataset_knows_its_name_settings_and_size(root: Path) -> None:
@@ -120,7 +128,11 @@ def test_pixels_stay_on_disk(root: Path) -> None:
         pixels = load_dataset(root).pixels
         assert isinstance(pixels, np.memmap)
         assert Path(pixels.filename).parent == root
-        assert (pixels.dtype, pixels.shape, pixels.flags.writeable) == (np.uint8, (32, 64, 64), False)
+        assert (pixels.dtype, pixels.shape, pixels.flags.writeable) == (
+            np.uint8,
+            (32, 64, 64),
+            False,
+        )
 
 
 def test_the_cache_serves_the_second_time(root: Path) -> None:
@@ -252,7 +264,9 @@ def test_unfinished_preprocessing_is_refused(root: Path) -> None:
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--dataset .*nowhere: there is no such folder; .*preprocess\.py"):
+    with pytest.raises(
+        UserError, match=r"--dataset .*nowhere: there is no such folder; .*preprocess\.py"
+    ):
         load_dataset(tmp_path / "nowhere")
 
 
@@ -273,7 +287,9 @@ def test_a_folder_of_damaged_images_alone_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_split_is_refused_with_the_nearest_name(root: Path) -> None:
-    with pytest.raises(UserError, match=r"--split: 'train' is not one of .*did you mean 'training'"):
+    with pytest.raises(
+        UserError, match=r"--split: 'train' is not one of .*did you mean 'training'"
+    ):
         load_dataset(root, split="train")
 
 
@@ -286,7 +302,9 @@ def test_an_empty_split_is_refused(root: Path) -> None:
 
 def test_another_image_size_than_that_of_the_dataset_is_refused(root: Path) -> None:
     assert load_dataset(root, image_size=64).image_size == 64
-    with pytest.raises(UserError, match=r"--image-size 128: the images of .* have 64 pixels a side"):
+    with pytest.raises(
+        UserError, match=r"--image-size 128: the images of .* have 64 pixels a side"
+    ):
         load_dataset(root, image_size=128)
 
 
@@ -296,7 +314,9 @@ def test_a_damaged_dataset_json_is_refused(root: Path) -> None:
         load_dataset(root)
 
 
-def test_a_read_only_dataset_works_without_a_cache(root: Path, messages: pytest.LogCaptureFixture) -> None:
+def test_a_read_only_dataset_works_without_a_cache(
+    root: Path, messages: pytest.LogCaptureFixture
+) -> None:
     expected = as_bytes(load_dataset(root, split="all"))
     for path in root.glob(".cache-*"):
         path.unlink()
@@ -313,7 +333,9 @@ def test_a_read_only_dataset_works_without_a_cache(root: Path, messages: pytest.
 
 
 @pytest.mark.parametrize("damage", ["cut", "other shape", "objects", "notes"])
-def test_a_damaged_cache_is_made_anew(root: Path, messages: pytest.LogCaptureFixture, damage: str) -> None:
+def test_a_damaged_cache_is_made_anew(
+    root: Path, messages: pytest.LogCaptureFixture, damage: str
+) -> None:
     pixels = load_dataset(root).pixels.copy()
     (cache,) = root.glob(".cache-*.npy")
     if damage == "cut":
@@ -370,8 +392,12 @@ def test_a_tiff_of_16_bits_whose_zero_is_white(tmp_path: Path) -> None:
 @pytest.mark.parametrize("level", [0, 255])
 def test_black_and_white_are_that_in_every_mode(tmp_path: Path, mode: str, level: int) -> None:
     picture = Image.new("L", (64, 64), level)
-    picture = picture.convert("P").convert("PA") if mode == "PA" else picture.convert("RGB").convert(mode)
-    seen = shown(tmp_path / "a" / ("x.tif" if mode in ("PA", "CMYK", "YCbCr") else "x.png"), picture)
+    picture = (
+        picture.convert("P").convert("PA") if mode == "PA" else picture.convert("RGB").convert(mode)
+    )
+    seen = shown(
+        tmp_path / "a" / ("x.tif" if mode in ("PA", "CMYK", "YCbCr") else "x.png"), picture
+    )
     assert (seen.min(), seen.max()) == (level, level)
 
 
@@ -387,7 +413,8 @@ def test_few_bits_reach_from_black_to_white(tmp_path: Path, bits: int) -> None:
 @pytest.mark.parametrize(("alpha", "expected"), [(0, 0), (128, 100), (255, 200)])
 def test_what_is_transparent_lies_on_black(tmp_path: Path, alpha: int, expected: int) -> None:
     assert (
-        shown(tmp_path / "a" / "x.png", Image.new("RGBA", (64, 64), (200, 200, 200, alpha))) == expected
+        shown(tmp_path / "a" / "x.png", Image.new("RGBA", (64, 64), (200, 200, 200, alpha)))
+        == expected
     ).all()
 
 
@@ -400,7 +427,9 @@ def test_a_transparent_colour_of_a_palette_is_black(tmp_path: Path) -> None:
 def test_a_picture_is_taken_upright_and_of_several_frames_the_first(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by a quarter
-    np.testing.assert_array_equal(shown(tmp_path / "t" / "a" / "x.png", GREY, exif=exif), np.rot90(RAMP8, -1))
+    np.testing.assert_array_equal(
+        shown(tmp_path / "t" / "a" / "x.png", GREY, exif=exif), np.rot90(RAMP8, -1)
+    )
     frames = [Image.new("L", (64, 64), level) for level in (50, 200)]
     seen = shown(tmp_path / "f" / "a" / "x.png", frames[0], save_all=True, append_images=frames[1:])
     assert (seen == 50).all()
@@ -425,12 +454,20 @@ def test_pixels_that_could_mean_anything_are_left_out_by_name(
     assert "delete" not in messages.text
 
 
-def test_training_finds_what_image_folder_finds(foreign: Path, messages: pytest.LogCaptureFixture) -> None:
+def test_training_finds_what_image_folder_finds(
+    foreign: Path, messages: pytest.LogCaptureFixture
+) -> None:
     """Nested folders, links, all suffixes in any case; and in the same order."""
     assert set(IMAGE_SUFFIXES) == set(IMG_EXTENSIONS)
     (foreign / "dogs" / ".hidden.png").unlink()
     for number, name in enumerate(
-        ("cats/b/c/deep.PGM", "cats/b/x.Ppm", "cats/b-a/y.BMP", "cats/a.TIFF", "birds/1/...and justice.webp")
+        (
+            "cats/b/c/deep.PGM",
+            "cats/b/x.Ppm",
+            "cats/b-a/y.BMP",
+            "cats/a.TIFF",
+            "birds/1/...and justice.webp",
+        )
     ):
         path = foreign / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -446,7 +483,10 @@ def test_training_finds_what_image_folder_finds(foreign: Path, messages: pytest.
     dataset = load_dataset(foreign)
     assert dataset.genres == expected.classes == ["birds", "cats", "dogs"]
     assert dataset.labels.tolist() == expected.targets
-    assert f"{foreign}: 2 files are no pictures and are passed over: cats/linked/notes.txt" in messages.text
+    assert (
+        f"{foreign}: 2 files are no pictures and are passed over: cats/linked/notes.txt"
+        in messages.text
+    )
 
 
 def test_a_change_deep_inside_renews_the_cache(foreign: Path) -> None:
@@ -454,7 +494,9 @@ def test_a_change_deep_inside_renews_the_cache(foreign: Path) -> None:
     Image.new("L", (64, 64), 7).save(foreign / "cats" / "deep" / "x.png")
     before = as_bytes(load_dataset(foreign))
     Image.new("L", (64, 64), 8).save(foreign / "cats" / "deep" / "x.png")
-    assert set(as_bytes(load_dataset(foreign))) ^ set(before) == {bytes([level]) * 4096 for level in (7, 8)}
+    assert set(as_bytes(load_dataset(foreign))) ^ set(before) == {
+        bytes([level]) * 4096 for level in (7, 8)
+    }
 
 
 def test_links_that_lead_nowhere_or_round_in_circles(foreign: Path, messages) -> None:
@@ -533,7 +575,9 @@ def test_split_folders_above_the_classes_are_splits(tmp_path: Path, messages) ->
         {"val/rock": 2, "test/rock": 2},
     ],
 )
-def test_classes_with_such_names_stay_classes(tmp_path: Path, names: dict[str, int], messages) -> None:
+def test_classes_with_such_names_stay_classes(
+    tmp_path: Path, names: dict[str, int], messages
+) -> None:
     root = splits_of_pictures(tmp_path / "pictures", names)
     dataset = load_dataset(root)
     assert dataset.genres == sorted({name.partition("/")[0] for name in names})
@@ -556,7 +600,10 @@ def test_a_folder_that_may_not_be_read_is_told_and_passed_over(
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert len(load_dataset(foreign)) == 5
-    assert f"{foreign / 'locked'} cannot be read (Permission denied) and is passed over" in messages.text
+    assert (
+        f"{foreign / 'locked'} cannot be read (Permission denied) and is passed over"
+        in messages.text
+    )
 
 
 def test_folders_of_systems_are_passed_over_and_told(foreign: Path, messages) -> None:
@@ -564,7 +611,9 @@ def test_folders_of_systems_are_passed_over_and_told(foreign: Path, messages) ->
         (foreign / name).mkdir()
         Image.new("L", (64, 64), 5).save(foreign / name / "x.png")
     assert len(load_dataset(foreign)) == 6
-    assert "4 files are no pictures and are passed over: cats/.ipynb_checkpoints/, " in messages.text
+    assert (
+        "4 files are no pictures and are passed over: cats/.ipynb_checkpoints/, " in messages.text
+    )
     assert "#recycle/" in messages.text
 
 
@@ -581,10 +630,15 @@ def test_caches_alone_are_cleared(foreign: Path) -> None:
 
 
 def test_commands_say_what_a_folder_is_taken_for(tmp_path: Path, command: Command) -> None:
-    root = splits_of_pictures(tmp_path / "pictures", {"train/jazz": 2, "train/rock": 2, "test/rock": 1})
+    root = splits_of_pictures(
+        tmp_path / "pictures", {"train/jazz": 2, "train/rock": 2, "test/rock": 1}
+    )
     (root / "dataset.json").write_text('{"labels": null}')
     done = command("run.py", "--dataset", "pictures", "--dry-run", "--device", "cpu", cwd=tmp_path)
-    assert "has a dataset.json of another tool: taking train/ for training, test/ for test;" in done.stderr
+    assert (
+        "has a dataset.json of another tool: taking train/ for training, test/ for test;"
+        in done.stderr
+    )
     assert describe(root).splitlines() == [
         f"dataset      {root} (class folders of pictures, with another tool's dataset.json)",
         "images       5",

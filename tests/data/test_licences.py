@@ -21,7 +21,10 @@ from musicspectrogan.errors import UserError
         ("Attribution-NonCommercial 2.0 UK: England & Wales", "by-nc"),
         ("Attribution-NonCommercial-ShareAlike 3.0 International", "by-nc-sa"),
         ("Attribution-Noncommercial-Share Alike 3.0 United States", "by-nc-sa"),
-        ("Attribution-NonCommercial-NoDerivatives (aka Music Sharing) 3.0 International", "by-nc-nd"),
+        (
+            "Attribution-NonCommercial-NoDerivatives (aka Music Sharing) 3.0 International",
+            "by-nc-nd",
+        ),
         ("Attribution-Noncommercial-No Derivative Works 3.0 United States", "by-nc-nd"),
         ("http://creativecommons.org/licenses/by-nc-sa/3.0/us/", "by-nc-sa"),
         ("CC0 1.0 Universal", "cc0"),
@@ -67,5 +70,7 @@ def test_what_may_set_another_condition_is_a_kind_of_its_own(licence: str) -> No
 
 def test_several_are_asked_for_in_any_order_and_spelling() -> None:
     assert kinds_asked_for("CC BY, cc0,by") == kinds_asked_for("zero,attribution") == ("by", "cc0")
-    with pytest.raises(UserError, match="--license: no licence is named; give one or several of by, by-sa"):
+    with pytest.raises(
+        UserError, match="--license: no licence is named; give one or several of by, by-sa"
+    ):
         kinds_asked_for(" , ")

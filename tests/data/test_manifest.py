@@ -119,7 +119,11 @@ def test_splits_are_spread_over_the_numbers_and_stay_the_same_for_ever() -> None
 
 def albums(*sizes: int, genre: str = "rock") -> tuple[list[Outcome], dict[str, str]]:
     """Tracks of albums of so many tracks each, and the album of each track."""
-    names = {f"{genre} {k}-{n}": f"{genre}/album {k}" for k, size in enumerate(sizes) for n in range(size)}
+    names = {
+        f"{genre} {k}-{n}": f"{genre}/album {k}"
+        for k, size in enumerate(sizes)
+        for n in range(size)
+    }
     return [outcome(name, genre=genre) for name in names], names
 
 
@@ -142,7 +146,9 @@ def sizes_of(splits: dict[str, str]) -> tuple[int, ...]:
         ([1] * 10, (8, 1, 1)),
     ],
 )
-def test_albums_stay_whole_and_sizes_near_80_10_10(sizes: list[int], expected: tuple[int, ...]) -> None:
+def test_albums_stay_whole_and_sizes_near_80_10_10(
+    sizes: list[int], expected: tuple[int, ...]
+) -> None:
     outcomes, groups = albums(*sizes)
     splits = assign_splits(outcomes, groups)
     assert len({(groups[track], split) for track, split in splits.items()}) == len(sizes)
@@ -172,12 +178,16 @@ def test_albums_and_tracks_without_one_are_split_together() -> None:
     assert len({(groups[track], splits[track]) for track in groups}) == 3
 
 
-def test_the_same_album_is_held_out_whatever_else_its_genre_has(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_album_is_held_out_whatever_else_its_genre_has(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """And on every machine: the hash of its name decides."""
     outcomes, groups = albums(*[10] * 10)
     splits = assign_splits(outcomes, groups)
     assert {groups[track] for track, split in splits.items() if split == "test"} == {"rock/album 2"}
-    assert {groups[track] for track, split in splits.items() if split == "validation"} == {"rock/album 7"}
+    assert {groups[track] for track, split in splits.items() if split == "validation"} == {
+        "rock/album 7"
+    }
     jazz, jazz_albums = albums(*[3] * 5, genre="jazz")
     together = assign_splits(outcomes + jazz, groups | jazz_albums)
     assert together.items() > splits.items()
@@ -201,7 +211,10 @@ def test_albums_that_are_all_for_training_are_not_worth_a_line(caplog) -> None:
 
 
 def test_the_splits_of_the_source_are_kept() -> None:
-    own = [outcome(f"{n:06d}", split=split) for n, split in enumerate(["test", "test", "validation", "test"])]
+    own = [
+        outcome(f"{n:06d}", split=split)
+        for n, split in enumerate(["test", "test", "validation", "test"])
+    ]
     splits = assign_splits(own)
     assert splits == {"000000": "test", "000001": "test", "000002": "validation", "000003": "test"}
 
@@ -214,7 +227,9 @@ def test_the_splits_of_the_source_are_kept() -> None:
         ({"test", "validation"}, {"training": 9}),
     ],
 )
-def test_no_track_is_drawn_for_a_split_that_the_dataset_has(own: set[str], drawn: dict[str, int]) -> None:
+def test_no_track_is_drawn_for_a_split_that_the_dataset_has(
+    own: set[str], drawn: dict[str, int]
+) -> None:
     assert Counter(assign_splits(tracks(9), own=own).values()) == drawn
     assert Counter(assign_splits(tracks(2), own=own).values()).keys() == drawn.keys()
 
@@ -230,7 +245,14 @@ def test_the_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         outcome("plain"),
         outcome("quoted", reason='says "no", and more; twice', path="a folder/with, comma.wav"),
         outcome("ü-日本", genre="Électro", split="test"),
-        outcome("skipped", status=SKIPPED, reason="file is empty", segments=0, seconds=0.0, reference_db=0.0),
+        outcome(
+            "skipped",
+            status=SKIPPED,
+            reason="file is empty",
+            segments=0,
+            seconds=0.0,
+            reference_db=0.0,
+        ),
     ]
     report = Report(tmp_path)
     for line in written:
@@ -276,7 +298,9 @@ def test_a_line_that_was_cut_off_is_dropped_and_the_next_one_is_whole(tmp_path: 
     assert again["rock.00002"].segments == 4
 
 
-@pytest.mark.parametrize("line", ["rock.00001,rock,,converted", "a,b,c,converted,,ten,30.0,1.0,p", "x," * 30])
+@pytest.mark.parametrize(
+    "line", ["rock.00001,rock,,converted", "a,b,c,converted,,ten,30.0,1.0,p", "x," * 30]
+)
 def test_a_damaged_line_is_passed_over(tmp_path: Path, line: str) -> None:
     Report(tmp_path).append(outcome("rock.00000"))
     path = tmp_path / "preprocess_report.csv"
@@ -329,7 +353,14 @@ def test_dataset_json_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 def test_dataset_json_has_the_documented_form(tmp_path: Path) -> None:
     manifest().write(tmp_path)
     contents = json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))
-    assert list(contents) == ["format_version", "source", "spectrogram", "selection", "genres", "tracks"]
+    assert list(contents) == [
+        "format_version",
+        "source",
+        "spectrogram",
+        "selection",
+        "genres",
+        "tracks",
+    ]
     assert contents["format_version"] == 1
     assert contents["spectrogram"] == {
         "sample_rate": 22050,
@@ -368,7 +399,14 @@ def test_a_later_format_is_refused(tmp_path: Path) -> None:
 
 
 def damaged(**changes: object) -> str:
-    track = {"id": "a", "genre": "rock", "split": "test", "segments": 1, "reference_db": 1.0, "seconds": 3.0}
+    track = {
+        "id": "a",
+        "genre": "rock",
+        "split": "test",
+        "segments": 1,
+        "reference_db": 1.0,
+        "seconds": 3.0,
+    }
     whole = {
         "format_version": 1,
         "source": "folder",
@@ -400,7 +438,16 @@ def test_a_damaged_dataset_json_is_refused(tmp_path: Path, contents: str) -> Non
 
 @pytest.mark.parametrize(
     "contents",
-    ["", "not json", "[]", "{}", "7", "[" * 100_000, '{"labels": [["a.png", 0]]}', '{"format_version": 1}'],
+    [
+        "",
+        "not json",
+        "[]",
+        "{}",
+        "7",
+        "[" * 100_000,
+        '{"labels": [["a.png", 0]]}',
+        '{"format_version": 1}',
+    ],
 )
 def test_the_dataset_json_of_another_tool_is_none_of_ours(tmp_path: Path, contents: str) -> None:
     (tmp_path / "dataset.json").write_text(contents)
@@ -410,7 +457,9 @@ def test_the_dataset_json_of_another_tool_is_none_of_ours(tmp_path: Path, conten
 
 
 @pytest.mark.parametrize("left", [b"", bytes(900), b'{\n "format', b"\xff\xfe"])
-def test_what_is_left_of_a_dataset_json_is_ours_beside_our_report(tmp_path: Path, left: bytes) -> None:
+def test_what_is_left_of_a_dataset_json_is_ours_beside_our_report(
+    tmp_path: Path, left: bytes
+) -> None:
     Report(tmp_path)
     (tmp_path / "dataset.json").write_bytes(left)
     with pytest.raises(UserError, match=r"is damaged .*; run preprocess with --overwrite"):
@@ -464,18 +513,29 @@ def test_any_report_is_read_back_as_it_was_written(tmp_path_factory, outcomes):
     assert Report(folder).outcomes == {line.track: line for line in outcomes}
 
 
-A_TRACK = {"id": "a", "genre": "a", "split": "test", "segments": 1, "reference_db": 0.0, "seconds": 3.0}
+A_TRACK = {
+    "id": "a",
+    "genre": "a",
+    "split": "test",
+    "segments": 1,
+    "reference_db": 0.0,
+    "seconds": 3.0,
+}
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 
 
 @given(
     st.dictionaries(
-        st.sampled_from(["source", "spectrogram", "selection", "genres", "tracks"]), JSON, min_size=1
+        st.sampled_from(["source", "spectrogram", "selection", "genres", "tracks"]),
+        JSON,
+        min_size=1,
     )
 )
 @settings(derandomize=True, max_examples=150, deadline=None)

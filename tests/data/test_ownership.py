@@ -18,7 +18,9 @@ def image(tmp_path: Path) -> Path:
     """An image of a track whose name is not printable as it is."""
     path = tmp_path / "a_000.png"
     pixels = np.arange(4096, dtype=np.uint8).reshape(64, 64)
-    write_image(path, pixels, SpectrogramConfig(), genre="rock", track="a «ü»\n1", reference_db="1.0")
+    write_image(
+        path, pixels, SpectrogramConfig(), genre="rock", track="a «ü»\n1", reference_db="1.0"
+    )
     return path
 
 

@@ -19,7 +19,15 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import Command, command_line, environment
-from datasets import dataset_bytes, files_in, images_in, lines_in_report, long_music, manifest, report
+from datasets import (
+    dataset_bytes,
+    files_in,
+    images_in,
+    lines_in_report,
+    long_music,
+    manifest,
+    report,
+)
 from PIL import Image
 
 from musicspectrogan.audio.files import load, save
@@ -36,7 +44,17 @@ Again = tuple[Path, Command]
 GENRES = ("blues", "jazz", "metal", "rock")
 
 # Class folders below `music` in the working directory -> `out`.
-FOLDER_LINE = ("preprocess.py", "--dataset", "folder", "--input", "music", "--output", "out", "--jobs", 1)
+FOLDER_LINE = (
+    "preprocess.py",
+    "--dataset",
+    "folder",
+    "--input",
+    "music",
+    "--output",
+    "out",
+    "--jobs",
+    1,
+)
 
 DEFAULT_SPECTROGRAM = {
     "sample_rate": 22050,
@@ -68,7 +86,16 @@ def again(images: Path, gtzan_tree: Path, tmp_path: Path, command: Command) -> A
     shutil.copytree(images, output)
 
     def run(*flags: object, status: int = 0) -> subprocess.CompletedProcess:
-        line = ("preprocess.py", "--dataset", "gtzan", "--input", gtzan_tree, "--output", output, *flags)
+        line = (
+            "preprocess.py",
+            "--dataset",
+            "gtzan",
+            "--input",
+            gtzan_tree,
+            "--output",
+            output,
+            *flags,
+        )
         return command(*line, cwd=tmp_path, status=status)
 
     return output, run
@@ -143,7 +170,9 @@ class TestWhatIsWritten:
                         if name in test
                         else "training",
                         "segments": 2,
-                        "reference_db": pytest.approx(encode(samples, SpectrogramConfig())[1], abs=1e-4),
+                        "reference_db": pytest.approx(
+                            encode(samples, SpectrogramConfig())[1], abs=1e-4
+                        ),
                         "seconds": 7.0,
                     }
                 )
@@ -177,16 +206,30 @@ class TestWhatIsWritten:
         assert (image.size, label) == ((64, 64), 1)
 
     @pytest.mark.parametrize("size", [128, 256])
-    def test_larger_images_span_the_same_time(self, size: int, tmp_path: Path, command: Command) -> None:
+    def test_larger_images_span_the_same_time(
+        self, size: int, tmp_path: Path, command: Command
+    ) -> None:
         clip = write_music(tmp_path / "music" / "rock" / "clip.wav", seconds=6.5)
-        line = ("preprocess.py", "--dataset", "folder", "--input", "music", "--image-size", size, "--jobs", 1)
+        line = (
+            "preprocess.py",
+            "--dataset",
+            "folder",
+            "--input",
+            "music",
+            "--image-size",
+            size,
+            "--jobs",
+            1,
+        )
         command(*line, cwd=tmp_path)
         output = tmp_path / "spectrogram_images"
         assert images_in(output) == ["rock/clip_000.png", "rock/clip_001.png"]
         scaled = {"n_mels": size, "n_frames": size, "hop_length": 65536 // size}
         assert manifest(output)["spectrogram"] == {**DEFAULT_SPECTROGRAM, **scaled}
         for name, pixels in zip(
-            images_in(output), expected_images(clip, SpectrogramConfig.for_image_size(size)), strict=True
+            images_in(output),
+            expected_images(clip, SpectrogramConfig.for_image_size(size)),
+            strict=True,
         ):
             with Image.open(output / name) as image:
                 assert (image.mode, image.size) == ("L", (size, size))
@@ -196,9 +239,7 @@ class TestWhatIsWritten:
         self, tmp_path: Path, command: Command
     ) -> None:
         clip = write_music(tmp_path / "music" / "rock" / "clip.wav", seconds=6.5)
-        flags = (
-            "--sample-rate 16000 --n-fft 1024 --hop-length 500 --f-min 50 --f-max 7000 --top-db 60".split()
-        )
+        flags = "--sample-rate 16000 --n-fft 1024 --hop-length 500 --f-min 50 --f-max 7000 --top-db 60".split()
         command("preprocess.py", "--dataset", "folder", "--input", "music", *flags, cwd=tmp_path)
         output = tmp_path / "spectrogram_images"
         changed = {"sample_rate": 16000, "n_fft": 1024, "hop_length": 500}
@@ -286,7 +327,10 @@ class TestGoingOn:
         (output / "jazz" / "jazz.00001_000.png").unlink()
         assert "15 of 16 tracks were converted before" in run().stderr
         assert "16 of 16 tracks were converted before" in run().stderr
-        assert len([path for path in (output / "jazz").iterdir() if path.read_bytes() == b"by hand"]) == 3
+        assert (
+            len([path for path in (output / "jazz").iterdir() if path.read_bytes() == b"by hand"])
+            == 3
+        )
 
     def test_a_lost_report_means_that_all_is_done_again(self, again: Again) -> None:
         output, run = again
@@ -330,23 +374,32 @@ class TestGoingOn:
         genre = report(whole)[unfinished]["genre"]
         whole_image = (whole / genre / f"{unfinished}_000.png").read_bytes()
         half = whole_image[: len(whole_image) // 2]
-        (killed / genre / f".{unfinished}_{images_of_a_clip:03d}.png.0123abcd.tmp").write_bytes(half)
+        (killed / genre / f".{unfinished}_{images_of_a_clip:03d}.png.0123abcd.tmp").write_bytes(
+            half
+        )
         done = command(*line, killed, cwd=tmp_path)
         assert f"{len(finished)} of {clips} tracks were converted before" in done.stderr
         assert dataset_bytes(killed) == dataset_bytes(whole)
         assert files_in(killed) == files_in(whole)
         assert report(killed) == report(whole)
 
-    def test_what_is_read_otherwise_than_plainly_is_told(self, tmp_path: Path, command: Command) -> None:
+    def test_what_is_read_otherwise_than_plainly_is_told(
+        self, tmp_path: Path, command: Command
+    ) -> None:
         folder = tmp_path / "music" / "rock"
         clip = soundfile.read(write_music(folder / "plain.wav"))[0]
         wav = (folder / "plain.wav").read_bytes()
-        (folder / "pipe.wav").write_bytes(wav[:4] + b"\xff" * 4 + wav[8:40] + b"\xff" * 4 + wav[44:])
+        (folder / "pipe.wav").write_bytes(
+            wav[:4] + b"\xff" * 4 + wav[8:40] + b"\xff" * 4 + wav[44:]
+        )
         (folder / "two.wav").write_bytes(wav + wav)
         (folder / "text.mp3").write_text("text\n" * 100)
         soundfile.write(folder / "antiphase.wav", np.stack([clip, -clip], axis=1), RATE)
         command(*FOLDER_LINE, cwd=tmp_path)
-        told = {track: (line["status"], line["reason"]) for track, line in report(tmp_path / "out").items()}
+        told = {
+            track: (line["status"], line["reason"])
+            for track, line in report(tmp_path / "out").items()
+        }
         assert told.pop("text")[0] == "skipped"
         assert told == {
             "plain": ("converted", ""),
@@ -359,7 +412,9 @@ class TestGoingOn:
         }
         assert float(report(tmp_path / "out")["two"]["seconds"]) == 8.0
 
-    def test_a_mended_file_is_converted_on_the_next_run(self, tmp_path: Path, command: Command) -> None:
+    def test_a_mended_file_is_converted_on_the_next_run(
+        self, tmp_path: Path, command: Command
+    ) -> None:
         write_music(tmp_path / "music" / "rock" / "good.wav")
         mended = tmp_path / "music" / "rock" / "mended.wav"
         mended.touch()
@@ -428,7 +483,9 @@ class TestGoingOn:
         assert dataset_bytes(output) == before
         line = report(output)["rock.00000"]
         assert int(line["bytes"]) == (gtzan_tree / line["path"]).stat().st_size
-        path.write_text(path.read_text().replace(f",{line['bytes']},{line['modified_ns']}\n", ",5,7\n"))
+        path.write_text(
+            path.read_text().replace(f",{line['bytes']},{line['modified_ns']}\n", ",5,7\n")
+        )
         assert "files have changed since" in run().stderr
         assert dataset_bytes(output) == before
 
@@ -469,7 +526,9 @@ class TestGoingOn:
             write_music(tmp_path / "music" / "rock" / f"{name}.wav")
         command(*FOLDER_LINE, cwd=tmp_path)
         (tmp_path / "music" / "folk").mkdir()
-        (tmp_path / "music" / "rock" / "moved.wav").rename(tmp_path / "music" / "folk" / "moved.wav")
+        (tmp_path / "music" / "rock" / "moved.wav").rename(
+            tmp_path / "music" / "folk" / "moved.wav"
+        )
         command(*FOLDER_LINE, cwd=tmp_path)
         assert images_in(tmp_path / "out") == ["folk/moved_000.png", "rock/kept_000.png"]
         assert manifest(tmp_path / "out")["genres"] == ["folk", "rock"]
@@ -502,7 +561,8 @@ class TestAnOutputInUse:
 
     @pytest.mark.parametrize("flags", [[], ["--overwrite"]])
     @pytest.mark.parametrize(
-        "contents", ['{"labels": [["rock/a_001.png", 0]]}', "[1, 2]", "no JSON", "", '{"format_version": 3}']
+        "contents",
+        ['{"labels": [["rock/a_001.png", 0]]}', "[1, 2]", "no JSON", "", '{"format_version": 3}'],
     )
     def test_the_dataset_json_of_another_tool_is_refused_and_nothing_is_touched(
         self, contents: str, flags: list[str], tmp_path: Path
@@ -513,13 +573,19 @@ class TestAnOutputInUse:
         Image.new("RGB", (64, 64), "red").save(output / "rock" / "a_001.png")
         (output / "dataset.json").write_text(contents)
         before = {name: (output / name).read_bytes() for name in files_in(output)}
-        config = PreprocessConfig("folder", tmp_path / "music", output, jobs=1, overwrite=bool(flags))
-        with pytest.raises(UserError, match=r"is another tool's; give another --output$") as refused:
+        config = PreprocessConfig(
+            "folder", tmp_path / "music", output, jobs=1, overwrite=bool(flags)
+        )
+        with pytest.raises(
+            UserError, match=r"is another tool's; give another --output$"
+        ) as refused:
             preprocess(config)
         assert "--overwrite" not in str(refused.value)
         assert {name: (output / name).read_bytes() for name in files_in(output)} == before
 
-    def test_a_report_of_another_tool_is_refused_before_anything_is_removed(self, again: Again) -> None:
+    def test_a_report_of_another_tool_is_refused_before_anything_is_removed(
+        self, again: Again
+    ) -> None:
         output, run = again
         (output / "preprocess_report.csv").write_text("mine,alone\n")
         before = dataset_bytes(output)
@@ -527,7 +593,9 @@ class TestAnOutputInUse:
         assert dataset_bytes(output) == before
         assert (output / "preprocess_report.csv").read_text() == "mine,alone\n"
 
-    def test_files_with_names_like_ours_outlast_everything(self, again: Again, gtzan_tree: Path) -> None:
+    def test_files_with_names_like_ours_outlast_everything(
+        self, again: Again, gtzan_tree: Path
+    ) -> None:
         """Pictures without our text, a copy under another name, texts, caches, and an empty folder."""
         output, run = again
         picture = io.BytesIO()
@@ -586,7 +654,11 @@ class TestAnOutputInUse:
         for genre in ("dataset.json", "Preprocess_Report.csv", "rock"):
             write_music(tmp_path / "music" / genre / f"{genre}.wav")
         preprocess(PreprocessConfig("folder", tmp_path / "music", tmp_path / "out", jobs=1))
-        assert manifest(tmp_path / "out")["genres"] == ["_Preprocess_Report.csv", "_dataset.json", "rock"]
+        assert manifest(tmp_path / "out")["genres"] == [
+            "_Preprocess_Report.csv",
+            "_dataset.json",
+            "rock",
+        ]
         assert images_in(tmp_path / "out") == [
             "_Preprocess_Report.csv/Preprocess_Report.csv_000.png",
             "_dataset.json/dataset.json_000.png",
@@ -601,7 +673,16 @@ class TestAnOutputInUse:
         (foreign / "rock").mkdir(parents=True)
         (foreign / "rock" / "beach_001.png").write_bytes(b"a picture")
         (foreign / "letter.txt").write_text("dear reader")
-        line = ("preprocess.py", "--dataset", "gtzan", "--input", gtzan_tree, "--output", foreign, *flags)
+        line = (
+            "preprocess.py",
+            "--dataset",
+            "gtzan",
+            "--input",
+            gtzan_tree,
+            "--output",
+            foreign,
+            *flags,
+        )
         refused = command(*line, cwd=tmp_path, status=2)
         assert "holds files that preprocess did not write" in refused.stderr
         assert (foreign / "rock" / "beach_001.png").read_bytes() == b"a picture"
@@ -689,11 +770,15 @@ class TestFilesThatCannotBeConverted:
         assert lines["a"]["reason"].endswith(f": an odd thing {bug}")
         assert lines["b"]["reason"] == "OSError: I/O error"
         assert lines["c"]["reason"] == "not enough memory for it; cut it into pieces"
-        assert lines["d"]["reason"].startswith("ValueError at ") and lines["d"]["reason"].endswith(bug)
+        assert lines["d"]["reason"].startswith("ValueError at ") and lines["d"]["reason"].endswith(
+            bug
+        )
         assert images_in(tmp_path / "out") == ["rock/e_000.png"]
         assert "Traceback" in caplog.text
 
-    def test_a_full_disk_ends_the_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_disk_ends_the_run(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         write_music(tmp_path / "music" / "rock" / "a.wav")
 
         def write(*_: object, **__: object) -> None:
@@ -722,7 +807,8 @@ class TestFilesThatCannotBeConverted:
         (tmp_path / "music" / "rock" / "also empty.wav").touch()
         refused = command(*FOLDER_LINE, cwd=tmp_path, status=2)
         assert (
-            "nothing converted: all 3 files were left out, most of them for: file is empty" in refused.stderr
+            "nothing converted: all 3 files were left out, most of them for: file is empty"
+            in refused.stderr
         )
         assert images_in(tmp_path / "out") == []
         assert len(report(tmp_path / "out")) == 3
@@ -775,7 +861,9 @@ class TestDatasets:
         for album in ("a", "b", "c-CD1", "c-CD2", "d"):
             assert splits[f"{album}-1"] == splits[f"{album}-2"]
         for genre in ("rock", "folk"):
-            assert {t["split"] for t in manifest(tmp_path / "out")["tracks"] if t["genre"] == genre} == {
+            assert {
+                t["split"] for t in manifest(tmp_path / "out")["tracks"] if t["genre"] == genre
+            } == {
                 "training",
                 "validation",
                 "test",
@@ -827,7 +915,9 @@ class TestDatasets:
             "000002": "training",
             "000005": "test",
         }
-        assert {name: (line["status"], line["reason"]) for name, line in report(output).items()} == {
+        assert {
+            name: (line["status"], line["reason"]) for name, line in report(output).items()
+        } == {
             "000002": ("converted", ""),
             "000005": ("converted", ""),
             "000010": ("excluded", "licence is CC0 1.0 (--license by)"),
@@ -844,7 +934,9 @@ class TestDatasets:
         output = tmp_path / "spectrogram_images"
         assert manifest(output)["genres"] == list(composer.STYLES)
         assert images_in(output) == [
-            f"{style}/{style}.00000_{segment:03d}.png" for style in composer.STYLES for segment in range(10)
+            f"{style}/{style}.00000_{segment:03d}.png"
+            for style in composer.STYLES
+            for segment in range(10)
         ]
 
 
@@ -904,7 +996,9 @@ class TestNamesAndCredits:
         ]  # fmt: skip
 
         by_hand = "b,Bert,Song of B,,CC0,"
-        credits.write_text(credits.read_text(encoding="utf-8").replace(unknown, by_hand), encoding="utf-8")
+        credits.write_text(
+            credits.read_text(encoding="utf-8").replace(unknown, by_hand), encoding="utf-8"
+        )
         write_music(tmp_path / "music" / "rock" / "c.wav")
         command(*FOLDER_LINE[:-1], 2, cwd=tmp_path)
         assert credits.read_text(encoding="utf-8").splitlines()[2:] == [by_hand, "c,,,,,"]
@@ -934,18 +1028,28 @@ class TestNamesAndCredits:
                 shutil.copy(clip, tmp_path / "music" / place / f"{place[:2]}{number}.wav")
 
         def splits() -> dict[tuple[str, str], set[str]]:
-            assert "train/ for training, test/ for test: taken for the splits; tracks for validation" in (
-                command(*FOLDER_LINE, cwd=tmp_path).stderr
+            assert (
+                "train/ for training, test/ for test: taken for the splits; tracks for validation"
+                in (command(*FOLDER_LINE, cwd=tmp_path).stderr)
             )
             found: dict[tuple[str, str], set[str]] = {}
             for track in manifest(tmp_path / "out")["tracks"]:
-                found.setdefault((track["genre"], track["split"]), set()).add(track["id"].partition("-")[0])
+                found.setdefault((track["genre"], track["split"]), set()).add(
+                    track["id"].partition("-")[0]
+                )
             return found
 
         first = splits()
-        assert first.pop(("rock", "test")) == {"te0", "te1"} and first.pop(("jazz", "training")) == {"tr0"}
-        assert {split: len(ids) for (_, split), ids in first.items()} == {"training": 3, "validation": 1}
-        shutil.move(tmp_path / "music" / "train" / "rock" / "tr3.wav", tmp_path / "music" / "test" / "rock")
+        assert first.pop(("rock", "test")) == {"te0", "te1"} and first.pop(
+            ("jazz", "training")
+        ) == {"tr0"}
+        assert {split: len(ids) for (_, split), ids in first.items()} == {
+            "training": 3,
+            "validation": 1,
+        }
+        shutil.move(
+            tmp_path / "music" / "train" / "rock" / "tr3.wav", tmp_path / "music" / "test" / "rock"
+        )
         assert splits()["rock", "test"] == {"te0", "te1", "tr3"}
 
     def test_a_home_that_the_shell_leaves_alone_is_found(
@@ -964,7 +1068,9 @@ class TestNamesAndCredits:
         write_music(tmp_path / "music" / "rock" / "a.wav")
         (tmp_path / "music" / "loop").symlink_to("loop")
         told = command(*FOLDER_LINE, cwd=tmp_path).stderr
-        (line,) = [line for line in report(tmp_path / "out").values() if line["status"] == "skipped"]
+        (line,) = [
+            line for line in report(tmp_path / "out").values() if line["status"] == "skipped"
+        ]
         assert Path(line["path"]).name == "loop"
         assert line["reason"] == f"cannot be read: {os.strerror(errno.ELOOP)}"
         assert line["reason"] in told
@@ -986,9 +1092,15 @@ class TestWhatIsRefused:
             ("--dataset folder --input empty", "--input empty: no audio in it"),
             ("--dataset gtzan --input MUSIC --outptu x", "--outptu.*(did you mean --output?)"),
             ("--dataset gtzan --input MUSIC --jobs many", "many"),
-            ("--dataset gtzan --input MUSIC --jobs 0", "jobs: 0 is not allowed; it must be from 1 to 256"),
+            (
+                "--dataset gtzan --input MUSIC --jobs 0",
+                "jobs: 0 is not allowed; it must be from 1 to 256",
+            ),
             ("--dataset gtzan --input MUSIC --jobs 9999", "--jobs: 9999 is not allowed"),
-            ("--dataset gtzan --input MUSIC --image-size 100", "--image-size: 100 is not one of 64"),
+            (
+                "--dataset gtzan --input MUSIC --image-size 100",
+                "--image-size: 100 is not one of 64",
+            ),
             (
                 "--dataset demo --tracks-per-genre 1 --image-size 65",
                 "--image-size: 65 is not one of 64, 128, 256",
@@ -998,7 +1110,10 @@ class TestWhatIsRefused:
                 "--f-max: 12000 Hz is not allowed; .*half the sample rate",
             ),
             ("--dataset gtzan --input MUSIC --top-db nan", "--top-db: nan is not allowed"),
-            ("--dataset gtzan --input MUSIC --subset small", "--subset means nothing for --dataset gtzan"),
+            (
+                "--dataset gtzan --input MUSIC --subset small",
+                "--subset means nothing for --dataset gtzan",
+            ),
             (
                 "--dataset fma --input MUSIC --exclude-faults",
                 "--exclude-faults means nothing for --dataset fma",

@@ -64,7 +64,11 @@ def taken(tracks: Iterable[Track]) -> list[Track]:
 
 def reasons(tracks: Iterable[Track], root: Path) -> dict[str, str]:
     """Why files and folders below root are left out."""
-    return {track.path.relative_to(root).as_posix(): track.excluded for track in tracks if track.excluded}
+    return {
+        track.path.relative_to(root).as_posix(): track.excluded
+        for track in tracks
+        if track.excluded
+    }
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
@@ -93,7 +97,12 @@ def is_safe(name: str) -> bool:
 # tracks.csv as pandas writes it: the columns' two levels, then the index's name on a line of its own.
 FMA_TABLE = pandas.DataFrame.from_dict(
     {
-        2: ("training", "small", "Hip-Hop", "Attribution-NonCommercial-ShareAlike 3.0 International"),
+        2: (
+            "training",
+            "small",
+            "Hip-Hop",
+            "Attribution-NonCommercial-ShareAlike 3.0 International",
+        ),
         5: ("validation", "small", "Hip-Hop", "Attribution"),
         10: ("test", "small", "Pop", "CC0 1.0 Universal"),
         1486: ("training", "medium", "Rock", "Attribution"),
@@ -141,7 +150,9 @@ def fma_tree(root: Path, audio: str = "fma_small/fma_small") -> Path:
 
 # A small input for each source of ours; a new one may add its own.
 SAMPLES = {
-    "gtzan": lambda root: touch(root, *(f"{g}/{g}.{n:05d}.wav" for g in gtzan.GENRES for n in range(3))),
+    "gtzan": lambda root: touch(
+        root, *(f"{g}/{g}.{n:05d}.wav" for g in gtzan.GENRES for n in range(3))
+    ),
     "fma": fma_tree,
     "folder": lambda root: touch(
         root,
@@ -197,7 +208,9 @@ def test_ids_and_genres_are_unique_and_safe_as_names(name: str, tmp_path: Path) 
     assert len(tracks) >= 5
     assert len({track.id.lower() for track in tracks}) == len(tracks)
     assert [track.id for track in tracks if not is_safe(track.id)] == []
-    assert [track.genre for track in tracks if not is_safe(track.genre) and not track.excluded] == []
+    assert [
+        track.genre for track in tracks if not is_safe(track.genre) and not track.excluded
+    ] == []
     assert {track.split for track in tracks} <= {"", "training", "validation", "test"}
 
 
@@ -214,7 +227,9 @@ def test_ids_and_genres_are_unique_and_safe_as_names(name: str, tmp_path: Path) 
     ],
 )
 def test_safe_name_stays_near_the_text(text: str, name: str) -> None:
-    assert re.fullmatch(re.escape(name) + (r"[0-9a-f]{8}" if name.endswith("-") else ""), safe_name(text))
+    assert re.fullmatch(
+        re.escape(name) + (r"[0-9a-f]{8}" if name.endswith("-") else ""), safe_name(text)
+    )
 
 
 def test_safe_name_shortens_long_texts_and_keeps_them_apart() -> None:
@@ -225,14 +240,23 @@ def test_safe_name_shortens_long_texts_and_keeps_them_apart() -> None:
 
 
 class TestGtzan:
-    NAMES = ("blues/blues.00000.wav", "jazz/jazz.00054.wav", "reggae/reggae.00086.wav", "rock/rock.00001.wav")
+    NAMES = (
+        "blues/blues.00000.wav",
+        "jazz/jazz.00054.wav",
+        "reggae/reggae.00086.wav",
+        "rock/rock.00001.wav",
+    )
     IDS = frozenset({"blues.00000", "jazz.00054", "reggae.00086", "rock.00001"})
 
     def test_the_root_itself(self, tmp_path: Path) -> None:
         tracks = by_id(gtzan.find_tracks(touch(tmp_path, *self.NAMES), ALL))
         assert tracks.keys() == self.IDS
         assert tracks["blues.00000"] == Track(
-            "blues.00000", "blues", tmp_path / "blues" / "blues.00000.wav", split="", credit=Credit()
+            "blues.00000",
+            "blues",
+            tmp_path / "blues" / "blues.00000.wav",
+            split="",
+            credit=Credit(),
         )
 
     @pytest.mark.parametrize("above", ["", "Data", "Data/genres_original"])
@@ -260,9 +284,15 @@ class TestGtzan:
 
     def test_what_systems_leave_is_excluded_with_the_reason(self, tmp_path: Path) -> None:
         touch(
-            tmp_path, *self.NAMES, "blues/._blues.00000.wav", "blues/.hidden.wav", "rock/.git/rock.00002.wav"
+            tmp_path,
+            *self.NAMES,
+            "blues/._blues.00000.wav",
+            "blues/.hidden.wav",
+            "rock/.git/rock.00002.wav",
         )
-        touch(tmp_path, "__MACOSX/blues/._blues.00000.wav", "blues/notes.txt", ".jazz/jazz.00001.wav")
+        touch(
+            tmp_path, "__MACOSX/blues/._blues.00000.wav", "blues/notes.txt", ".jazz/jazz.00001.wav"
+        )
         found = gtzan.find_tracks(tmp_path, ALL)
         assert by_id(taken(found)).keys() == self.IDS | {"hidden"}
         assert reasons(found, tmp_path) == {
@@ -287,7 +317,9 @@ class TestGtzan:
 
     def test_copies_in_split_folders_are_the_splits(self, tmp_path: Path) -> None:
         touch(tmp_path, "train/blues/a.wav", "test/blues/b.wav", "test/rock/c.wav")
-        splits = {track.id: (track.genre, track.split) for track in gtzan.find_tracks(tmp_path, ALL)}
+        splits = {
+            track.id: (track.genre, track.split) for track in gtzan.find_tracks(tmp_path, ALL)
+        }
         assert splits == {"a": ("blues", ""), "b": ("blues", "test"), "c": ("rock", "test")}
 
     def test_known_faults_are_noted_and_converted_all_the_same(self, tmp_path: Path) -> None:
@@ -298,18 +330,33 @@ class TestGtzan:
         assert {track.excluded for track in tracks.values()} == {""}
 
     def test_exclude_faults_marks_exactly_the_listed_clips(self, tmp_path: Path) -> None:
-        touch(tmp_path, *(f"{genre}/{genre}.{n:05d}.wav" for genre in gtzan.GENRES for n in range(100)))
+        touch(
+            tmp_path,
+            *(f"{genre}/{genre}.{n:05d}.wav" for genre in gtzan.GENRES for n in range(100)),
+        )
         tracks = gtzan.find_tracks(tmp_path, Selection(exclude_faults=True))
         excluded = {track.id for track in tracks if track.excluded}
         assert len(tracks) == 1000
         assert len(excluded) == 52  # 948 remain
-        expected_per_genre = {"disco": 6, "hiphop": 2, "jazz": 13, "metal": 9, "pop": 10, "reggae": 12}
+        expected_per_genre = {
+            "disco": 6,
+            "hiphop": 2,
+            "jazz": 13,
+            "metal": 9,
+            "pop": 10,
+            "reggae": 12,
+        }
         for genre in gtzan.GENRES:
             marked = [name for name in excluded if name.startswith(f"{genre}.")]
             assert len(marked) == expected_per_genre.get(genre, 0)
         assert {"disco.00051", "hiphop.00078", "jazz.00070", "metal.00066", "pop.00090"} <= excluded
-        assert excluded.isdisjoint({"jazz.00054", "jazz.00073", "reggae.00087", "blues.00051", "metal.00060"})
-        assert {track.excluded for track in tracks} == {"", "on the list of faulty clips (--exclude-faults)"}
+        assert excluded.isdisjoint(
+            {"jazz.00054", "jazz.00073", "reggae.00087", "blues.00051", "metal.00060"}
+        )
+        assert {track.excluded for track in tracks} == {
+            "",
+            "on the list of faulty clips (--exclude-faults)",
+        }
 
 
 class TestFma:
@@ -318,8 +365,12 @@ class TestFma:
         root = fma_tree(tmp_path, "fma_small/fma_small")
         tracks = by_id(fma.find_tracks(root / given, ALL))
         assert tracks.keys() == SMALL
-        assert tracks["000002"].path.samefile(root / "fma_small" / "fma_small" / "000" / "000002.mp3")
-        assert tracks["107535"].path.samefile(root / "fma_small" / "fma_small" / "107" / "107535.mp3")
+        assert tracks["000002"].path.samefile(
+            root / "fma_small" / "fma_small" / "000" / "000002.mp3"
+        )
+        assert tracks["107535"].path.samefile(
+            root / "fma_small" / "fma_small" / "107" / "107535.mp3"
+        )
 
     @pytest.mark.parametrize("given", [".", "fma_small"])
     def test_the_flat_form_from_each_of_its_folders(self, tmp_path: Path, given: str) -> None:
@@ -344,9 +395,12 @@ class TestFma:
         assert by_id(fma.find_tracks(fma_tree(tmp_path, "my clips"), ALL)).keys() == SMALL
 
     @pytest.mark.parametrize(
-        ("subset", "expected"), [("small", SMALL), ("medium", MEDIUM), ("large", LARGE), ("full", LARGE)]
+        ("subset", "expected"),
+        [("small", SMALL), ("medium", MEDIUM), ("large", LARGE), ("full", LARGE)],
     )
-    def test_a_subset_holds_the_smaller_ones(self, tmp_path: Path, subset: str, expected: set[str]) -> None:
+    def test_a_subset_holds_the_smaller_ones(
+        self, tmp_path: Path, subset: str, expected: set[str]
+    ) -> None:
         root = fma_tree(tmp_path, f"fma_{subset}/fma_{subset}")
         assert by_id(fma.find_tracks(root, Selection(subset=subset))).keys() == expected
 
@@ -361,7 +415,9 @@ class TestFma:
             fma.find_tracks(root, Selection(subset="large"))
 
     def test_an_unknown_subset_is_refused_with_the_nearest_name(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"--subset: 'smal' is not one of .*did you mean 'small'"):
+        with pytest.raises(
+            UserError, match=r"--subset: 'smal' is not one of .*did you mean 'small'"
+        ):
             fma.find_tracks(fma_tree(tmp_path), Selection(subset="smal"))
 
     def test_splits_are_those_of_fma(self, tmp_path: Path) -> None:
@@ -376,7 +432,9 @@ class TestFma:
         }
 
     def test_genres_become_safe_folder_names(self, tmp_path: Path) -> None:
-        tracks = by_id(fma.find_tracks(fma_tree(tmp_path, "fma_medium"), Selection(subset="medium")))
+        tracks = by_id(
+            fma.find_tracks(fma_tree(tmp_path, "fma_medium"), Selection(subset="medium"))
+        )
         assert tracks["003000"].genre == "Old-Time-Historic"
         assert tracks["000002"].genre == "Hip-Hop"
 
@@ -411,7 +469,9 @@ class TestFma:
         assert tracks["004000"].excluded == f"licence is not stated {given}"
 
     @pytest.mark.parametrize("asked", ["by-nd", "by,by-sn", "anything"])
-    def test_a_licence_that_is_not_there_is_refused_with_what_is(self, tmp_path: Path, asked: str) -> None:
+    def test_a_licence_that_is_not_there_is_refused_with_what_is(
+        self, tmp_path: Path, asked: str
+    ) -> None:
         root = fma_tree(tmp_path)
         there = r"there are by \(4\), by-nc-sa \(1\), cc0 \(1\)$"
         wrong = asked.removeprefix("by,")
@@ -437,7 +497,8 @@ class TestFma:
         assert tracks["000005"].credit == Credit(*known, "http://awol.example")
 
         (root / "fma_metadata" / "raw_tracks.csv").write_text(
-            'track_id,album_title,track_url\n5,"two\nlines",http://fma.example/5\n', encoding="utf-8"
+            'track_id,album_title,track_url\n5,"two\nlines",http://fma.example/5\n',
+            encoding="utf-8",
         )
         tracks = by_id(fma.find_tracks(root, ALL))
         assert tracks["000005"].credit == Credit(*known, "http://fma.example/5")
@@ -452,7 +513,9 @@ class TestFma:
         assert "raw_tracks.csv: no addresses in the credits" in caplog.text
 
     def test_known_bad_tracks_are_noted(self, tmp_path: Path) -> None:
-        tracks = by_id(fma.find_tracks(fma_tree(tmp_path, "fma_medium"), Selection(subset="medium")))
+        tracks = by_id(
+            fma.find_tracks(fma_tree(tmp_path, "fma_medium"), Selection(subset="medium"))
+        )
         assert {name: track.known_fault for name, track in tracks.items() if track.known_fault} == {
             "001486": "known to be empty",
             "098565": "known to be shorter than a clip should be",
@@ -466,12 +529,16 @@ class TestFma:
 
     def test_the_header_has_three_lines_as_in_the_released_file(self, tmp_path: Path) -> None:
         write_tracks_csv(tmp_path / "tracks.csv")
-        first, second, third = (tmp_path / "tracks.csv").read_text(encoding="utf-8").splitlines()[:3]
+        first, second, third = (
+            (tmp_path / "tracks.csv").read_text(encoding="utf-8").splitlines()[:3]
+        )
         assert re.fullmatch(r"(,(album|artist|set|track))+", first)
         assert "genre_top" in second.split(",")
         assert re.fullmatch("track_id,+", third)
 
-    def test_fields_with_commas_quotes_and_newlines_do_not_shift_the_columns(self, tmp_path: Path) -> None:
+    def test_fields_with_commas_quotes_and_newlines_do_not_shift_the_columns(
+        self, tmp_path: Path
+    ) -> None:
         write_tracks_csv(tmp_path / "tracks.csv")
         table = fma.read_tracks(tmp_path / "tracks.csv")
         assert sorted(table.columns) == [
@@ -489,7 +556,9 @@ class TestFma:
         root = fma_tree(tmp_path)
         table = FMA_TABLE.drop(columns=[("track", "genre_top"), ("set", "split")])
         write_tracks_csv(root / "fma_metadata" / "tracks.csv", table)
-        with pytest.raises(UserError, match=r"tracks\.csv: no column .*\(set, split\).*\(track, genre_top\)"):
+        with pytest.raises(
+            UserError, match=r"tracks\.csv: no column .*\(set, split\).*\(track, genre_top\)"
+        ):
             fma.find_tracks(root, ALL)
 
     @pytest.mark.parametrize(
@@ -497,13 +566,17 @@ class TestFma:
         [bytes(range(256)) * 20, b"", b"some text\nof two lines\n", b"\x1f\x8b\x08\x00 an archive"],
         ids=["binary", "empty", "text", "archive"],
     )
-    def test_a_file_that_is_no_csv_is_refused_by_name(self, tmp_path: Path, contents: bytes) -> None:
+    def test_a_file_that_is_no_csv_is_refused_by_name(
+        self, tmp_path: Path, contents: bytes
+    ) -> None:
         root = fma_tree(tmp_path)
         (root / "fma_metadata" / "tracks.csv").write_bytes(contents)
         with pytest.raises(UserError, match=r"tracks\.csv"):
             fma.find_tracks(root, ALL)
 
-    def test_a_table_without_rows_or_with_names_for_numbers_is_refused(self, tmp_path: Path) -> None:
+    def test_a_table_without_rows_or_with_names_for_numbers_is_refused(
+        self, tmp_path: Path
+    ) -> None:
         path = tmp_path / "tracks.csv"
         write_tracks_csv(path, FMA_TABLE.iloc[:0])
         with pytest.raises(UserError, match=r"is not FMA's tracks\.csv"):
@@ -526,7 +599,9 @@ class TestFolder:
         return by_id(with_unique_ids(folder.find_tracks(root, ALL), root))
 
     def test_a_class_for_each_folder(self, tmp_path: Path) -> None:
-        tracks = self.find(touch(tmp_path, "techno/a.wav", "techno/b.flac", "choir/c.mp3", "choir/text.txt"))
+        tracks = self.find(
+            touch(tmp_path, "techno/a.wav", "techno/b.flac", "choir/c.mp3", "choir/text.txt")
+        )
         assert {name: track.genre for name, track in tracks.items()} == {
             "a": "techno",
             "b": "techno",
@@ -535,14 +610,18 @@ class TestFolder:
         assert tracks["c"].path == tmp_path / "choir" / "c.mp3"
 
     def test_nested_folders_are_joined_by_hyphens(self, tmp_path: Path) -> None:
-        tracks = self.find(touch(tmp_path, "rock/artist/album: 2/01. song.wav", "pop/song.wav", "rock/x.wav"))
+        tracks = self.find(
+            touch(tmp_path, "rock/artist/album: 2/01. song.wav", "pop/song.wav", "rock/x.wav")
+        )
         assert {name: track.genre for name, track in tracks.items()} == {
             "artist-album-2-01. song": "rock",
             "song": "pop",
             "x": "rock",
         }
 
-    def test_tracks_below_a_class_are_grouped_by_the_folder_that_they_lie_in(self, tmp_path: Path) -> None:
+    def test_tracks_below_a_class_are_grouped_by_the_folder_that_they_lie_in(
+        self, tmp_path: Path
+    ) -> None:
         names = (
             "loose.wav",
             "a/1.wav",
@@ -552,7 +631,9 @@ class TestFolder:
             "b/live/extra.wav",
         )
         root = touch(tmp_path, *(f"rock/{name}" for name in names), "pop/a/1.wav")
-        groups = {str(track.path.relative_to(root)): track.group for track in self.find(root).values()}
+        groups = {
+            str(track.path.relative_to(root)): track.group for track in self.find(root).values()
+        }
         assert groups == {
             "rock/loose.wav": "",
             "rock/a/1.wav": "rock/a",
@@ -564,7 +645,9 @@ class TestFolder:
         }
 
     def test_music_without_class_folders_has_no_groups(self, tmp_path: Path) -> None:
-        assert {track.group for track in self.find(touch(tmp_path, "a.wav", "b.wav")).values()} == {""}
+        assert {track.group for track in self.find(touch(tmp_path, "a.wav", "b.wav")).values()} == {
+            ""
+        }
 
     def test_folders_without_audio_are_no_classes(self, tmp_path: Path) -> None:
         touch(tmp_path, "rock/a.wav", "covers/front.jpg", ".cache/rock/b.wav")
@@ -584,7 +667,9 @@ class TestFolder:
         assert tracks["stray"].excluded == "lies beside the class folders, not in one"
 
     def test_colliding_ids_get_a_hash(self, tmp_path: Path) -> None:
-        tracks = self.find(touch(tmp_path, "rock/song.wav", "pop/song.wav", "pop/song.mp3", "pop/own.wav"))
+        tracks = self.find(
+            touch(tmp_path, "rock/song.wav", "pop/song.wav", "pop/song.mp3", "pop/own.wav")
+        )
         assert len(tracks) == 4
         assert "own" in tracks
         hashed = [name for name in tracks if name != "own"]
@@ -622,7 +707,10 @@ class TestFolder:
     ("found", "told"),
     [
         (Path("a.wav"), r"mine\.py: find_tracks must give Track objects, and gave .*a\.wav"),
-        (Track("a", "g/h", Path("a.wav")), r"mine\.py: .* the genre 'g/h' is no file name; use safe_name"),
+        (
+            Track("a", "g/h", Path("a.wav")),
+            r"mine\.py: .* the genre 'g/h' is no file name; use safe_name",
+        ),
         (Track("h/a", "g", Path("a.wav")), r"mine\.py: the id 'h/a' .* is no file name"),
     ],
 )
@@ -639,7 +727,11 @@ class TestNames:
 
     def test_a_class_whose_name_begins_with_dots_is_a_class(self, tmp_path: Path) -> None:
         touch(
-            tmp_path, "...And Justice for All/One.mp3", "rock/.hidden.wav", "rock/...live/a.wav", "rock/..wav"
+            tmp_path,
+            "...And Justice for All/One.mp3",
+            "rock/.hidden.wav",
+            "rock/...live/a.wav",
+            "rock/..wav",
         )
         assert [(track.genre, track.id) for track in taken(self.find(tmp_path))] == [
             ("And Justice for All", "One"),
@@ -648,14 +740,18 @@ class TestNames:
             ("rock", "hidden"),
         ]
 
-    def test_a_class_that_is_renamed_is_told(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_class_that_is_renamed_is_told(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         touch(tmp_path, "...And Justice for All/One.mp3", "rock/a.wav")
         self.find(tmp_path)
         assert [record.getMessage() for record in caplog.records] == [
             "...And Justice for All: becomes the class And Justice for All, a name that every system takes"
         ]
 
-    def test_folders_of_fma_are_no_classes(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_folders_of_fma_are_no_classes(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         touch(tmp_path, "000/000002.mp3", "098/098012.mp3")
         self.find(tmp_path)
         assert "give --dataset fma" in caplog.text
@@ -663,18 +759,25 @@ class TestNames:
     def test_different_names_are_different_classes(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        touch(tmp_path, "AC:DC/a.wav", "AC-DC/b.wav", "Rock/c.wav", "rock/d.wav", "credits.csv/e.wav")
+        touch(
+            tmp_path, "AC:DC/a.wav", "AC-DC/b.wav", "Rock/c.wav", "rock/d.wav", "credits.csv/e.wav"
+        )
         genres = {track.id: track.genre for track in self.find(tmp_path)}
         assert len({genre.casefold() for genre in genres.values()} | {"credits.csv"}) == 6
         assert (genres["b"], genres["c"]) == ("AC-DC", "Rock")
-        assert f"AC:DC: becomes the class {genres['a']}, for another name is too much like it" in caplog.text
+        assert (
+            f"AC:DC: becomes the class {genres['a']}, for another name is too much like it"
+            in caplog.text
+        )
         assert f"rock: becomes the class {genres['d']}" in caplog.text
 
     def test_one_name_in_two_unicode_forms_is_one_class(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO")
-        tracks = self.find(touch(tmp_path, "Mu\u0301sica/a.wav", "M\u00fasica/a.wav", "M\u00fasica/b.wav"))
+        tracks = self.find(
+            touch(tmp_path, "Mu\u0301sica/a.wav", "M\u00fasica/a.wav", "M\u00fasica/b.wav")
+        )
         assert [track.genre for track in tracks] == ["M\u00fasica"] * 3
         assert len(by_id(with_unique_ids(tracks, tmp_path))) == 3
         assert caplog.text.count("differ in their Unicode form alone are one class") == 1
@@ -688,11 +791,25 @@ class TestNames:
     def test_names_that_are_no_utf_8_are_taken_as_windows_wrote_them(self, tmp_path: Path) -> None:
         touch(tmp_path, "M\udcfasica/caf\udce9.wav", "M\udce1sica/caf\udce8.wav")
         tracks = with_unique_ids(self.find(tmp_path), tmp_path)
-        assert {(track.genre, track.id) for track in tracks} == {("Música", "café"), ("Másica", "cafè")}
+        assert {(track.genre, track.id) for track in tracks} == {
+            ("Música", "café"),
+            ("Másica", "cafè"),
+        }
 
-    def test_what_looks_like_audio_and_is_passed_over_is_in_the_report(self, tmp_path: Path) -> None:
-        touch(tmp_path, "rock/a.wav", "rock/._a.wav", "rock/#recycle/b.mp3", ".Trash-1000/files/c.ogg")
-        touch(tmp_path, "__MACOSX/rock/._a.wav", "rock/song.mid", "rock/cover.jpg", "@eaDir/x.jpg", "d.wav")
+    def test_what_looks_like_audio_and_is_passed_over_is_in_the_report(
+        self, tmp_path: Path
+    ) -> None:
+        touch(
+            tmp_path, "rock/a.wav", "rock/._a.wav", "rock/#recycle/b.mp3", ".Trash-1000/files/c.ogg"
+        )
+        touch(
+            tmp_path,
+            "__MACOSX/rock/._a.wav",
+            "rock/song.mid",
+            "rock/cover.jpg",
+            "@eaDir/x.jpg",
+            "d.wav",
+        )
         tracks = self.find(tmp_path)
         assert [track.id for track in taken(tracks)] == ["a"]
         assert reasons(tracks, tmp_path) == {
@@ -722,7 +839,10 @@ class TestNames:
         assert reasons(tracks, tmp_path) == dict.fromkeys(
             ("rock/locked", "locked", "#recycle/locked"), reason
         )
-        assert [track.path.parent.name for track in tracks if not track.unreadable] == ["rock", "#recycle"]
+        assert [track.path.parent.name for track in tracks if not track.unreadable] == [
+            "rock",
+            "#recycle",
+        ]
 
     def test_where_nothing_can_be_read_that_is_an_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -731,7 +851,9 @@ class TestNames:
         for name in ("jazz", "rock", "music"):
             refuse(monkeypatch, name, errno.EACCES)
             if name != "jazz":
-                with pytest.raises(UserError, match=r"no audio in it .*cannot be read: Permission denied"):
+                with pytest.raises(
+                    UserError, match=r"no audio in it .*cannot be read: Permission denied"
+                ):
                     self.find(tmp_path / "music")
 
     def test_a_link_to_itself_is_passed_over(self, tmp_path: Path) -> None:
@@ -739,7 +861,9 @@ class TestNames:
         (tmp_path / "rock" / "loop").symlink_to("loop")
         tracks = self.find(tmp_path)
         assert [track.id for track in taken(tracks)] == ["a"]
-        assert reasons(tracks, tmp_path) == {"rock/loop": f"cannot be read: {os.strerror(errno.ELOOP)}"}
+        assert reasons(tracks, tmp_path) == {
+            "rock/loop": f"cannot be read: {os.strerror(errno.ELOOP)}"
+        }
 
     @pytest.mark.parametrize("name", ["gtzan", "fma"])
     def test_a_locked_folder_beside_a_dataset_is_no_hindrance(
@@ -761,7 +885,11 @@ class TestSplitFolders:
     def test_they_are_the_splits(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level("INFO")
         found = self.splits(
-            tmp_path, "Train/rock/a.wav", "Train/jazz/live/b.wav", "VAL/rock/c.wav", "testing/rock/d.wav"
+            tmp_path,
+            "Train/rock/a.wav",
+            "Train/jazz/live/b.wav",
+            "VAL/rock/c.wav",
+            "testing/rock/d.wav",
         )
         assert found == {
             "a": ("rock", "training"),
@@ -770,7 +898,8 @@ class TestSplitFolders:
             "d": ("rock", "test"),
         }
         assert (
-            "Train/ for training, VAL/ for validation, testing/ for test: taken for the splits" in caplog.text
+            "Train/ for training, VAL/ for validation, testing/ for test: taken for the splits"
+            in caplog.text
         )
 
     @pytest.mark.parametrize(

@@ -28,7 +28,9 @@ COUNTS = {
 
 
 @pytest.mark.parametrize(("sample", "reference", "expected"), COUNTS.values(), ids=COUNTS.keys())
-def test_share_of_bins_that_differ(sample: list[int], reference: list[int], expected: float) -> None:
+def test_share_of_bins_that_differ(
+    sample: list[int], reference: list[int], expected: float
+) -> None:
     assert norm.isf(SIGNIFICANCE / 2) == pytest.approx(1.96, abs=1e-3)  # what the hand used
     for one, other in ((sample, reference), (reference, sample)):
         assert bin_figures(np.array(one, float), np.array(other, float))["ndb"] == expected
@@ -42,7 +44,11 @@ def test_share_of_bins_that_differ(sample: list[int], reference: list[int], expe
         ([50, 50, 0, 0], [0, 0, 10, 30], 1.0),
         ([50, 0], [0, 20], 1.0),
         # From p = (1, 0) and q = (½, ½) to their middle (¾, ¼).
-        ([8, 0], [5, 5], 0.5 * math.log2(4 / 3) + 0.5 * (0.5 * math.log2(2 / 3) + 0.5 * math.log2(2))),
+        (
+            [8, 0],
+            [5, 5],
+            0.5 * math.log2(4 / 3) + 0.5 * (0.5 * math.log2(2 / 3) + 0.5 * math.log2(2)),
+        ),
         # Half of either is in a bin of its own.
         ([5, 5, 0], [0, 8, 8], 0.5),
     ],
@@ -57,7 +63,9 @@ def test_the_test_is_wrong_as_often_as_it_says() -> None:
     """For independent images of one distribution, five in a hundred bins differ by chance."""
     rng = np.random.default_rng(0)
     draws = rng.multinomial(2000, np.full(20, 0.05), (400, 2)).astype(float)
-    assert np.mean([bin_figures(*pair)["ndb"] for pair in draws]) == pytest.approx(SIGNIFICANCE, abs=0.008)
+    assert np.mean([bin_figures(*pair)["ndb"] for pair in draws]) == pytest.approx(
+        SIGNIFICANCE, abs=0.008
+    )
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,9 @@ def test_when_something_happens_does_not_count(learned):
     shifted = learned.embed(np.roll(unseen.pixels, 16, axis=2))
     assert features.shape == (20, DIMENSIONS)
     distance = np.linalg.norm(features - shifted, axis=1).mean()
-    between = np.linalg.norm(features[unseen.labels == 0] - features[unseen.labels == 1], axis=1).mean()
+    between = np.linalg.norm(
+        features[unseen.labels == 0] - features[unseen.labels == 1], axis=1
+    ).mean()
     assert distance < 0.25 * between
 
 
@@ -188,7 +190,9 @@ def only(monkeypatch):
         for name in {"GAIN", "TILT"} - {kind.upper()}:
             monkeypatch.setattr(classifier, name, 0.0)
         if kind != "mask":
-            monkeypatch.setattr(classifier, "WIDEST_MASK", 1 / SIDE)  # of no width, but always drawn
+            monkeypatch.setattr(
+                classifier, "WIDEST_MASK", 1 / SIDE
+            )  # of no width, but always drawn
 
     return leave
 
@@ -414,7 +418,18 @@ def compressed(path: Path) -> None:
         lambda path: torch.save({"weights": 1}, path),
         lambda path: torch.save(torch.load(path, weights_only=True)[:1], path),
     ],
-    ids=["NaN", "dtype", "expanded", "endless", "list", "compressed", "program", "harmful", "other", "fewer"],
+    ids=[
+        "NaN",
+        "dtype",
+        "expanded",
+        "endless",
+        "list",
+        "compressed",
+        "program",
+        "harmful",
+        "other",
+        "fewer",
+    ],
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 def test_classifiers_of_a_stranger_are_trained_anew(spoil, training, tmp_path, caplog):

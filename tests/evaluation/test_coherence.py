@@ -14,12 +14,16 @@ from musicspectrogan.evaluation.stretches import Stretches
 def stretches(clips: list[int], places: list[int], labels: list[int] | None = None) -> Stretches:
     """Images of which nothing but their clips, places and genres matters."""
     images = ImageSet(
-        np.zeros((len(clips), 1, 1), np.uint8), np.array(labels or [0] * len(clips)), np.array(clips)
+        np.zeros((len(clips), 1, 1), np.uint8),
+        np.array(labels or [0] * len(clips)),
+        np.array(clips),
     )
     return Stretches(images, np.array(places))
 
 
-def coherence(features: list[float], of: Stretches, lags: dict[str, int], weights: list[float]) -> dict:
+def coherence(
+    features: list[float], of: Stretches, lags: dict[str, int], weights: list[float]
+) -> dict:
     return Coherence(np.array(features)[:, None], of, lags).figures(np.array(weights))
 
 
@@ -56,7 +60,9 @@ def test_a_clip_that_is_not_drawn_counts_on_neither_side():
 
 def test_with_a_single_clip_of_each_genre_there_is_no_coherence():
     assert np.isnan(
-        coherence(FEATURES, stretches([0, 0, 1, 1], [0, 1] * 2, [0, 0, 1, 1]), {"a": 1}, [1] * 4)["a"]
+        coherence(FEATURES, stretches([0, 0, 1, 1], [0, 1] * 2, [0, 0, 1, 1]), {"a": 1}, [1] * 4)[
+            "a"
+        ]
     )
     assert np.isnan(coherence(FEATURES, TWO, {"a": 1}, [2.0, 2.0, 0.0, 0.0])["a"])
 

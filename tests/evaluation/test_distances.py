@@ -27,7 +27,13 @@ GAUSSIANS = {
     ),
     "means apart": ([1.0, 2.0], np.eye(2), [4.0, -2.0], np.eye(2), 25.0),
     "one dimension": ([1.0], [[4.0]], [3.0], [[25.0]], 4.0 + 9.0),
-    "diagonal": ([0.0, 1.0], np.diag([1.0, 16.0]), [0.0, 3.0], np.diag([9.0, 1.0]), 4.0 + 4.0 + 9.0),
+    "diagonal": (
+        [0.0, 1.0],
+        np.diag([1.0, 16.0]),
+        [0.0, 3.0],
+        np.diag([9.0, 1.0]),
+        4.0 + 4.0 + 9.0,
+    ),
     "commuting": (
         [0.0, 0.0],
         HALF_TURN @ np.diag([1.0, 4.0]) @ HALF_TURN.T,
@@ -87,7 +93,9 @@ def test_frechet_distance_of_fewer_images_than_features(rows: int) -> None:
     centred_a, centred_b = a - a.mean(axis=0), b - b.mean(axis=0)
     trace_of_root = np.linalg.norm(centred_a @ centred_b.T, "nuc") / (rows - 1)
     expected = (
-        np.sum((moments[0] - moments[2]) ** 2) + np.trace(moments[1] + moments[3]) - 2.0 * trace_of_root
+        np.sum((moments[0] - moments[2]) ** 2)
+        + np.trace(moments[1] + moments[3])
+        - 2.0 * trace_of_root
     )
     # A zero eigenvalue is known to about 1e-15, its root to about 3e-8.
     assert frechet_distance(*moments) == pytest.approx(expected, abs=1e-5)
@@ -100,7 +108,9 @@ def test_frechet_distance_of_samples_approaches_that_of_their_gaussians() -> Non
     truth = frechet_distance(*gaussians[0], *gaussians[1])
 
     def error(n: int) -> float:
-        moments = [mean_and_covariance(rng.multivariate_normal(*g, size=n), np.ones(n)) for g in gaussians]
+        moments = [
+            mean_and_covariance(rng.multivariate_normal(*g, size=n), np.ones(n)) for g in gaussians
+        ]
         return abs(frechet_distance(*moments[0], *moments[1]) - truth) / truth
 
     few, many = (np.mean([error(n) for _ in range(20)]) for n in (100, 10000))
@@ -141,7 +151,9 @@ def test_weights_of_moments_repeat_rows() -> None:
 def test_kernel_by_hand() -> None:
     a, b = np.array([[1.0, 2.0], [0.0, -4.0]]), np.array([[3.0, 1.0], [0.0, 0.0], [2.0, 2.0]])
     # x·y / 2 + 1 is 3.5, 1, 4 and -1, 1, -3.
-    np.testing.assert_allclose(cubic_kernel(a, b), np.array([[3.5, 1.0, 4.0], [-1.0, 1.0, -3.0]]) ** 3)
+    np.testing.assert_allclose(
+        cubic_kernel(a, b), np.array([[3.5, 1.0, 4.0], [-1.0, 1.0, -3.0]]) ** 3
+    )
 
 
 def distance_between(a: np.ndarray, b: np.ndarray, weights_a=None, weights_b=None) -> float:
@@ -200,8 +212,12 @@ def test_kernel_distance_of_two_points_by_hand() -> None:
     x, y = np.array([[1.0, 2.0]]), np.array([[3.0, -1.0]])
     # x·x / 2 + 1 = 3.5, y·y / 2 + 1 = 6, x·y / 2 + 1 = 1.5.
     expected = 3.5**3 + 6.0**3 - 2.0 * 1.5**3
-    assert distance_between(np.repeat(x, 4, axis=0), np.repeat(y, 3, axis=0)) == pytest.approx(expected)
-    assert distance_between(np.repeat(x, 4, axis=0), np.repeat(x, 3, axis=0)) == pytest.approx(0.0, abs=1e-12)
+    assert distance_between(np.repeat(x, 4, axis=0), np.repeat(y, 3, axis=0)) == pytest.approx(
+        expected
+    )
+    assert distance_between(np.repeat(x, 4, axis=0), np.repeat(x, 3, axis=0)) == pytest.approx(
+        0.0, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,7 +243,9 @@ def test_kernel_distance_is_unbiased(mean: float, deviation: float) -> None:
 
 def test_kernel_distance_tells_sets_apart() -> None:
     rng = np.random.default_rng(7)
-    one, same, moved, wide = (rng.normal(m, s, (200, 8)) for m, s in ((0, 1), (0, 1), (0.5, 1), (0, 1.3)))
+    one, same, moved, wide = (
+        rng.normal(m, s, (200, 8)) for m, s in ((0, 1), (0, 1), (0.5, 1), (0, 1.3))
+    )
     near = abs(distance_between(one, same))
     assert distance_between(one, moved) > 5.0 * near
     assert distance_between(one, wide) > 5.0 * near

@@ -128,7 +128,9 @@ def fresh(music, command) -> Path:
 @pytest.fixture(scope="module")
 def fresh_windows(fresh, music) -> Path:
     """240 images of the fresh music at any offset, flat."""
-    return put_images(music / "fresh_windows", windows_of(load_dataset(fresh, split="all"), 240, seed=0))
+    return put_images(
+        music / "fresh_windows", windows_of(load_dataset(fresh, split="all"), 240, seed=0)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -191,8 +193,12 @@ def sabotage(known, fresh, copies, cache, music) -> dict[str, Report]:
     rng = np.random.default_rng(3)
     put_images(music / "noise", rng.integers(0, 256, (120, 64, 64), dtype=np.uint8))
     unseen = load_dataset(fresh, split="all")
-    one_of_each = np.stack([unseen.pixels[unseen.rows[unseen.labels == label][7]] for label in range(3)])
-    repeated = np.repeat(one_of_each, 40, axis=0).astype(np.int16) + rng.integers(-2, 3, (120, 64, 64))
+    one_of_each = np.stack(
+        [unseen.pixels[unseen.rows[unseen.labels == label][7]] for label in range(3)]
+    )
+    repeated = np.repeat(one_of_each, 40, axis=0).astype(np.int16) + rng.integers(
+        -2, 3, (120, 64, 64)
+    )
     put_images(music / "collapsed", repeated.clip(0, 255).astype(np.uint8))
     # A third of each genre's images in each class folder.
     for label, genre in enumerate(GENRES):
@@ -248,13 +254,20 @@ def test_distances_are_given_over_their_floor_too(written):
         if figure["name"] == "kernel":
             floor = max(floor, figure["real"]["half_width"])
         if figure["name"] in PLAIN_DISTANCES | {"kernel"}:
-            assert figure["ratio"] == {key: pytest.approx(part / floor) for key, part in ours.items()}
+            assert figure["ratio"] == {
+                key: pytest.approx(part / floor) for key, part in ours.items()
+            }
 
 
 def test_json_says_what_was_judged_by_what(written, runs):
     subject = written["subject"]
     assert subject["checkpoint"] == "cgan/checkpoints/latest.pt"  # and not where on this machine
-    assert (subject["gan"], subject["width"], subject["epoch"], subject["samples"]) == ("cgan", 4, 2, SAMPLES)
+    assert (subject["gan"], subject["width"], subject["epoch"], subject["samples"]) == (
+        "cgan",
+        4,
+        2,
+        SAMPLES,
+    )
     assert written["dataset"] == {
         "name": "gtzan", "genres": GENRES, "training_images": 90, "training_tracks": 18,
         "split": "held-out", "held_out_images": 30, "held_out_tracks": 6,
@@ -290,18 +303,24 @@ def test_the_page_lies_beside_the_json(alone, runs):
 
 
 def test_terminal_and_page_begin_with_the_verdict(alone, compared, runs):
-    for folder, name, done in ((runs["cgan"], "evaluation", alone), (compared[0], "comparison", compared[1])):
+    for folder, name, done in (
+        (runs["cgan"], "evaluation", alone),
+        (compared[0], "comparison", compared[1]),
+    ):
         said, empty, *_ = done.stdout.splitlines()
         assert said.endswith(".")
         assert "Fréchet distance" in said or said.startswith("No verdict: ")
         assert empty == ""
         page = (folder / f"{name}.html").read_text(encoding="utf-8")
-        assert re.search(r"</h1>\n<p class=\"verdict\">(.*)</p></header>", page)[1] == html.escape(said)
+        assert re.search(r"</h1>\n<p class=\"verdict\">(.*)</p></header>", page)[1] == html.escape(
+            said
+        )
 
 
 def test_few_tracks_are_pooled_and_it_is_said(alone):
     assert (
-        "No genre has the 8 held-out tracks and 20 images that figures of a single genre need" in alone.stdout
+        "No genre has the 8 held-out tracks and 20 images that figures of a single genre need"
+        in alone.stdout
     )
     assert "blues" not in alone.stdout
 
@@ -312,7 +331,9 @@ TOO_FEW = (
 )
 
 
-def test_where_test_tracks_are_too_few_the_validation_tracks_help_and_it_is_said(alone, written, runs):
+def test_where_test_tracks_are_too_few_the_validation_tracks_help_and_it_is_said(
+    alone, written, runs
+):
     assert TOO_FEW in written["remarks"]
     assert "Judged by 6 held-out tracks with 30 images." in alone.stdout.splitlines()
     assert TOO_FEW in alone.stdout.splitlines()
@@ -331,9 +352,15 @@ def test_the_test_tracks_alone_are_judged_by_where_they_are_enough(known, copies
             cli.evaluate([*map(str, line), *flags], "evaluate")
         told[split] = capsys.readouterr().out.splitlines()
         report = json.loads(output.read_text(encoding="utf-8"))
-        facts[split] = [report["dataset"][key] for key in ("split", "held_out_tracks", "held_out_images")]
+        facts[split] = [
+            report["dataset"][key] for key in ("split", "held_out_tracks", "held_out_images")
+        ]
         assert not any("best.pt" in remark for remark in report["remarks"])
-    assert facts == {None: ["test", 4, 20], "test": ["test", 4, 20], "held-out": ["held-out", 8, 40]}
+    assert facts == {
+        None: ["test", 4, 20],
+        "test": ["test", 4, 20],
+        "held-out": ["held-out", 8, 40],
+    }
     assert told[None] == told["test"] != told["held-out"]
     assert "Judged by 4 test tracks with 20 images." in told[None]
 
@@ -343,7 +370,9 @@ def test_without_test_tracks_the_validation_tracks_are_judged_by_and_it_is_said(
     splits = load_splits(root)
     assert splits.split == "held-out" and len(splits.held_out) == 40
     (remark,) = splits.remarks
-    assert remark.startswith("There are no test tracks to judge by: the validation tracks, by which best.pt")
+    assert remark.startswith(
+        "There are no test tracks to judge by: the validation tracks, by which best.pt"
+    )
 
 
 def test_classifiers_are_trained_once_a_dataset(alone, compared, cache, known):
@@ -472,10 +501,14 @@ def test_samples_of_the_wrong_genre_are_told_from_right_ones(sabotage):
 def test_another_seed_tells_the_same_within_the_intervals(yardstick, fresh_windows):
     """The second seed takes other samples, cuts other parts and resamples other clips."""
     by_seed = [
-        Judge(images_in(fresh_windows, yardstick.dataset, FEWEST_SAMPLES, seed), yardstick, seed).report()
+        Judge(
+            images_in(fresh_windows, yardstick.dataset, FEWEST_SAMPLES, seed), yardstick, seed
+        ).report()
         for seed in (0, 1)
     ]
-    pairs = [(figure, by_seed[1].find(figure.name, figure.features)) for figure in by_seed[0].figures]
+    pairs = [
+        (figure, by_seed[1].find(figure.name, figure.features)) for figure in by_seed[0].figures
+    ]
     assert len(pairs) == len(expected_figures(conditional=False))
     agree = [
         abs(one.value.value - other.value.value) <= one.value.half_width + other.value.half_width
@@ -546,7 +579,10 @@ def test_one_genre_is_enough(known, fresh_windows, music, command, tmp_path):
         outcome = evaluate(config, {"one": tmp_path / "samples"}, tmp_path / "one.json", CPU)
     report = outcome.reports["one"]
     assert report.dataset["genres"] == ["music"]
-    assert "There is one genre only: the classifier was taught to tell the tracks apart." in report.remarks
+    assert (
+        "There is one genre only: the classifier was taught to tell the tracks apart."
+        in report.remarks
+    )
     assert {(f.name, f.features) for f in report.figures} == expected_figures(conditional=False)
     assert ratio(report, "frechet", "untrained") < 2.5
     assert outcome.page.is_file() and (tmp_path / "one.json").is_file()
@@ -558,7 +594,9 @@ def test_one_genre_is_enough(known, fresh_windows, music, command, tmp_path):
 def test_halves_share_no_track_and_have_all_genres(yardstick):
     halves = split_in_halves(yardstick.training)
     assert not set(halves[0].clips) & set(halves[1].clips)
-    assert sorted(np.concatenate([half.clips for half in halves])) == sorted(yardstick.training.clips)
+    assert sorted(np.concatenate([half.clips for half in halves])) == sorted(
+        yardstick.training.clips
+    )
     for half in halves:
         assert np.bincount(half.labels).tolist() == [15, 15, 15]
 
@@ -576,7 +614,8 @@ def test_samples_are_of_each_genre_as_often_as_training_images(runs, known, tmp_
     assert np.bincount(subject.images.labels).tolist() == [20, 60, 60]
     assert subject.images.pixels.shape == (140, 64, 64)
     again, other = (
-        samples_of(checkpoint, source, lopsided, count=140, seed=seed, device=CPU) for seed in (0, 1)
+        samples_of(checkpoint, source, lopsided, count=140, seed=seed, device=CPU)
+        for seed in (0, 1)
     )
     np.testing.assert_array_equal(again.images.pixels, subject.images.pixels)
     assert (other.images.pixels != subject.images.pixels).mean() > 0.3
@@ -587,7 +626,12 @@ def test_a_model_of_other_images_is_remarked_on(runs, known):
     source = runs["cgan"] / "checkpoints" / "latest.pt"
     for fingerprint, said in ((dataset.fingerprint, False), ("other", True)):
         subject = samples_of(
-            replace(checkpoint, dataset_fingerprint=fingerprint), source, dataset, count=3, seed=0, device=CPU
+            replace(checkpoint, dataset_fingerprint=fingerprint),
+            source,
+            dataset,
+            count=3,
+            seed=0,
+            device=CPU,
         )
         remarks = ["trained on other images" in remark for remark in subject.remarks]
         assert remarks == [True] * said
@@ -601,13 +645,16 @@ def test_a_folder_gives_all_images_or_a_choice_by_the_seed(fresh, known):
     first, again, other = (images_in(fresh, dataset, 100, seed).images for seed in (5, 5, 6))
     np.testing.assert_array_equal(first.pixels, again.pixels)
     assert (first.pixels != other.pixels).any()
-    by_bytes = {image.tobytes(): label for image, label in zip(whole.pixels, whole.labels, strict=True)}
+    by_bytes = {
+        image.tobytes(): label for image, label in zip(whole.pixels, whole.labels, strict=True)
+    }
     assert len(first) == 100
     assert [by_bytes[image.tobytes()] for image in first.pixels] == first.labels.tolist()
 
 
 @pytest.mark.parametrize(
-    ("genres", "conditional"), [(["metal"], True), (["metal", "polka"], False), (["metal", ""], False)]
+    ("genres", "conditional"),
+    [(["metal"], True), (["metal", "polka"], False), (["metal", ""], False)],
 )
 def test_images_may_say_their_genre_themselves(genres, conditional, known, tmp_path):
     """As those of `generate` do; where some do not, or of no genre of the dataset, none counts."""
@@ -615,7 +662,10 @@ def test_images_may_say_their_genre_themselves(genres, conditional, known, tmp_p
     for number in range(FEWEST_SAMPLES):
         genre = genres[number % len(genres)]
         write_image(
-            tmp_path / f"{number}.png", np.zeros((64, 64), np.uint8), dataset.spectrogram, genre=genre
+            tmp_path / f"{number}.png",
+            np.zeros((64, 64), np.uint8),
+            dataset.spectrogram,
+            genre=genre,
         )
     (tmp_path / ".half_written.png").write_bytes(b"")
     subject = images_in(tmp_path, dataset, 200, seed=0)
@@ -636,7 +686,9 @@ def test_whatever_training_takes_is_judged(of_three_classes, tmp_path, caplog):
     """Any suffix in any case, 16 bits, nested folders, and class folders in capitals."""
     folder = tmp_path / "samples"
     names = [
-        f"{genre}/{k}{suffix}" for genre in ("JAZZ", "C") for k, suffix in enumerate((".PNG", ".jpg", ".tif"))
+        f"{genre}/{k}{suffix}"
+        for genre in ("JAZZ", "C")
+        for k, suffix in enumerate((".PNG", ".jpg", ".tif"))
     ]
     names += [f"JAZZ/deep/{number}.jpeg" for number in range(FEWEST_SAMPLES)]
     for name in [*names, "polka/x.png", "JAZZ/notes.txt"]:
@@ -659,7 +711,9 @@ def test_whatever_training_takes_is_judged(of_three_classes, tmp_path, caplog):
     assert told in caplog.text
 
 
-@pytest.mark.parametrize(("name", "genre"), [("C", "C"), ("c", "c"), ("jazz", "Jazz"), ("Jazz", "Jazz")])
+@pytest.mark.parametrize(
+    ("name", "genre"), [("C", "C"), ("c", "c"), ("jazz", "Jazz"), ("Jazz", "Jazz")]
+)
 def test_a_class_folder_is_matched_exactly_first(name, genre, of_three_classes, tmp_path):
     put_images(tmp_path / "samples" / name, np.zeros((FEWEST_SAMPLES, 64, 64), np.uint8))
     labels = images_in(tmp_path / "samples", of_three_classes, 500, seed=0).images.labels
@@ -677,16 +731,25 @@ def test_two_folders_for_one_class_are_ambiguous(of_three_classes, tmp_path, cap
 def test_split_folders_are_enough_to_judge_by(tmp_path):
     for split, count in (("train", 40), ("test", 24)):
         for number, genre in enumerate(("jazz", "rock")):
-            pixels = np.arange(count, dtype=np.uint8)[:, None, None] * np.ones((1, 64, 64), np.uint8)
+            pixels = np.arange(count, dtype=np.uint8)[:, None, None] * np.ones(
+                (1, 64, 64), np.uint8
+            )
             put_images(tmp_path / split / genre, pixels + np.uint8(100 * number))
     splits = load_splits(tmp_path)
-    assert (splits.split, len(splits.training), len(splits.held_out), splits.remarks) == ("test", 80, 48, ())
+    assert (splits.split, len(splits.training), len(splits.held_out), splits.remarks) == (
+        "test",
+        80,
+        48,
+        (),
+    )
     with pytest.raises(UserError, match="no readable image in the split validation"):
         load_splits(tmp_path, "validation")
     (tmp_path / "dataset.json").write_text('{"labels": null}')
     assert len(load_splits(tmp_path).held_out) == 48
     shutil.rmtree(tmp_path / "test")
-    with pytest.raises(UserError, match=r"has no dataset\.json but another tool's, .*folders train and test"):
+    with pytest.raises(
+        UserError, match=r"has no dataset\.json but another tool's, .*folders train and test"
+    ):
         load_splits(tmp_path)
 
 
@@ -717,7 +780,9 @@ def tracks_in(root: Path) -> list[tuple[str, np.ndarray]]:
     for track in np.unique(dataset.tracks):
         (members,) = np.nonzero(dataset.tracks == track)
         members = members[np.argsort(dataset.segments[members])]
-        found.append((dataset.genres[dataset.labels[members[0]]], dataset.pixels[dataset.rows[members]]))
+        found.append(
+            (dataset.genres[dataset.labels[members[0]]], dataset.pixels[dataset.rows[members]])
+        )
     return found
 
 
@@ -739,7 +804,9 @@ def of_pieces(yardstick, known, fresh, music) -> dict[str, Report]:
     made = {
         "real": put_pieces(music / "real", tracks, remainder=30),
         "flat": put_pieces(music / "flat", [("", images) for _, images in tracks]),
-        "loops": put_pieces(music / "loops", [(genre, images[[0] * 5]) for genre, images in tracks]),
+        "loops": put_pieces(
+            music / "loops", [(genre, images[[0] * 5]) for genre, images in tracks]
+        ),
     }
     mixed = []
     for genre in GENRES:
@@ -772,12 +839,18 @@ def test_pieces_are_judged_by_the_command(runs, known, cache, capsys):
         ("shared_tempo", ""),
     }
     assert report["subject"]["samples"] == SAMPLES
-    settings = {"seconds": 9.0, "pieces": SAMPLES // 3, "real_tracks": 24, "tempo_over_seconds": 8.92}
+    settings = {
+        "seconds": 9.0,
+        "pieces": SAMPLES // 3,
+        "real_tracks": 24,
+        "tempo_over_seconds": 8.92,
+    }
     assert settings.items() <= report["settings"].items()
     for figure in report["figures"]:
         assert np.isfinite([*figure["value"].values(), *figure["real"].values()]).all()
     assert (
-        len(shown(told, "coherence, 6 s", "untrained")) == 2 and len(shown(told, "tempo stability", "")) == 2
+        len(shown(told, "coherence, 6 s", "untrained")) == 2
+        and len(shown(told, "tempo stability", "")) == 2
     )
     assert "these pieces of 9 s" in told[0]
     page = (run / "evaluation-9s.html").read_text(encoding="utf-8")
@@ -786,7 +859,10 @@ def test_pieces_are_judged_by_the_command(runs, known, cache, capsys):
     for what in ("real track", "generated piece"):
         assert page.count(f"<figcaption>{what}</figcaption>") == len(GENRES)
     # What single images scored stays where it is.
-    assert before == ((run / "evaluation.json").read_bytes(), (run / "evaluation.html").read_bytes())
+    assert before == (
+        (run / "evaluation.json").read_bytes(),
+        (run / "evaluation.html").read_bytes(),
+    )
 
 
 @pytest.mark.parametrize("gan", ["cgan", "dcgan"])
@@ -863,12 +939,18 @@ def test_instruments_do_not_judge_the_tracks_that_they_were_fitted_to(yardstick,
         assert fitted <= {image.tobytes() for image in training.pixels[training.rows]}
 
 
-def test_windows_of_a_piece_are_drawn_together_wherever_they_are_compared(yardstick, fresh, monkeypatch):
+def test_windows_of_a_piece_are_drawn_together_wherever_they_are_compared(
+    yardstick, fresh, monkeypatch
+):
     """They lie in several blocks, and a set of 24 pieces is not one of 120 independent images."""
     given = []
 
-    def recorded(figures, *sets: ImageSet, rng: np.random.Generator) -> dict[str, resampling.Estimate]:
-        given.append([[clip for clip in np.unique(images.clips) if clip >= 1000] for images in sets])
+    def recorded(
+        figures, *sets: ImageSet, rng: np.random.Generator
+    ) -> dict[str, resampling.Estimate]:
+        given.append(
+            [[clip for clip in np.unique(images.clips) if clip >= 1000] for images in sets]
+        )
         return resampling.estimate(figures, *sets, rng=rng)
 
     monkeypatch.setattr(judge, "estimate", recorded)
@@ -963,7 +1045,16 @@ def test_a_checkpoint_that_does_not_fit(change, told, runs, known, here):
 
 
 def test_a_dataset_of_another_size_by_the_real_command(runs, music, command, tmp_path):
-    line = ("--dataset", "gtzan", "--input", music / "known_music", "--output", "large", "--limit", 6)
+    line = (
+        "--dataset",
+        "gtzan",
+        "--input",
+        music / "known_music",
+        "--output",
+        "large",
+        "--limit",
+        6,
+    )
     command("preprocess.py", *line, "--image-size", 128, cwd=tmp_path)
     # Those six clips of each genre are six held-out ones with 30 images, and 12 to train on.
     line = ("-m", "musicspectrogan", "evaluate", "--checkpoint", runs["cgan"], "--dataset", "large")
@@ -1010,12 +1101,17 @@ def test_validation_alone_is_too_little_here(runs):
 @pytest.mark.usefixtures("idle")
 def test_test_tracks_that_are_asked_for_must_be_enough(runs):
     message = refused("--checkpoint", runs["cgan"], "--split", "test")
-    assert "its test tracks are 3 with 15 images; at least 4 tracks and 20 images are needed" in message
+    assert (
+        "its test tracks are 3 with 15 images; at least 4 tracks and 20 images are needed"
+        in message
+    )
 
 
 @pytest.mark.usefixtures("idle")
 def test_a_dataset_without_splits(known, copies, tmp_path):
-    shutil.copytree(known, tmp_path / "dataset", ignore=shutil.ignore_patterns(".*", "dataset.json"))
+    shutil.copytree(
+        known, tmp_path / "dataset", ignore=shutil.ignore_patterns(".*", "dataset.json")
+    )
     message = refused("--images", copies, "--dataset", tmp_path / "dataset")
     assert "has no dataset.json" in message and "preprocess.py" in message
 
@@ -1038,9 +1134,14 @@ def test_a_dataset_without_splits(known, copies, tmp_path):
                 "--image-size",
             ],
         ),
-        (lambda folder: (folder / "007.png").write_bytes(b"no picture"), ["007.png", "move it away"]),
         (
-            lambda folder: (folder / "007.png").write_bytes((folder / "007.png").read_bytes()[:900]),
+            lambda folder: (folder / "007.png").write_bytes(b"no picture"),
+            ["007.png", "move it away"],
+        ),
+        (
+            lambda folder: (folder / "007.png").write_bytes(
+                (folder / "007.png").read_bytes()[:900]
+            ),
             ["007.png", "cannot be read as an image", "mend it, or move it away"],
         ),
         (shutil.rmtree, ["there is no such folder"]),
@@ -1063,14 +1164,23 @@ def test_wrong_images(spoil, told, copies, known, tmp_path):
         (("--checkpoint", "nowhere"), ["nowhere", "no such checkpoint"]),
         (("--checkpoint", "empty"), ["empty", "no checkpoint in it", "name a run directory"]),
         (("--checkpoint", "text.txt"), ["text.txt", "not a checkpoint"]),
-        (("--checkpoint", "RUN", "--images", "empty"), ["one of --checkpoint, --images and --compare"]),
-        (("--checkpoint", "RUN", "--compare", "RUN", "RUN"), ["--checkpoint, --images and --compare"]),
+        (
+            ("--checkpoint", "RUN", "--images", "empty"),
+            ["one of --checkpoint, --images and --compare"],
+        ),
+        (
+            ("--checkpoint", "RUN", "--compare", "RUN", "RUN"),
+            ["--checkpoint, --images and --compare"],
+        ),
         (("--compare", "RUN", "nowhere"), ["nowhere", "no such checkpoint"]),
         (("--compare", "RUN", "empty"), ["empty", "0 pictures"]),
         (("--checkpoint", "RUN", "--output", "empty"), ["empty is a folder", "evaluation.json"]),
         (("--checkpoint", "RUN", "--output", "page.html"), ["page.html", ".json"]),
         (("--checkpoint", "RUN", "--split", "vaildation"), ["did you mean 'validation'?"]),
-        (("--checkpoint", "RUN", "--split", "training"), ["'training' is not one of test, validation"]),
+        (
+            ("--checkpoint", "RUN", "--split", "training"),
+            ["'training' is not one of test, validation"],
+        ),
         (("--checkpoint", "RUN", "--samples", str(FEWEST_SAMPLES - 1)), ["samples", "too few"]),
         (("--checkpoint", "RUN", "--samples", "2000000000"), ["samples", "at most 100000"]),
         (("--checkpoint", "RUN", "--seed", "-1"), ["seed"]),
@@ -1107,7 +1217,8 @@ def test_pieces_must_be_as_long_as_is_asked_for_and_enough(known, fresh, tmp_pat
     line = ("--images", folder, "--dataset", known)
     message = refused(*line, "--seconds", 20)
     assert (
-        str(folder) in message and "has 360 frames, which are 16.7 s; give fewer --seconds than 20" in message
+        str(folder) in message
+        and "has 360 frames, which are 16.7 s; give fewer --seconds than 20" in message
     )
     for path in sorted(folder.rglob("*.png"))[3:]:
         path.unlink()
@@ -1131,4 +1242,7 @@ def test_evaluations_of_pieces_have_names_of_their_own():
 def test_too_few_samples_by_the_real_command(command, tmp_path):
     line = ("-m", "musicspectrogan", "evaluate", "--checkpoint", "run", "--samples", 10)
     told = command(*line, cwd=tmp_path, status=2).stderr
-    assert told == f"musicspectrogan: --samples: 10 are too few; at least {FEWEST_SAMPLES} are needed\n"
+    assert (
+        told
+        == f"musicspectrogan: --samples: 10 are too few; at least {FEWEST_SAMPLES} are needed\n"
+    )

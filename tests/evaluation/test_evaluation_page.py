@@ -50,11 +50,16 @@ class PageElements(Elements):
         images = [attributes for tag, attributes in self.found if tag == "img"]
         prefix = "data:image/png;base64,"
         assert all(image["src"].startswith(prefix) for image in images)
-        files = [io.BytesIO(b64decode(image["src"].removeprefix(prefix), validate=True)) for image in images]
+        files = [
+            io.BytesIO(b64decode(image["src"].removeprefix(prefix), validate=True))
+            for image in images
+        ]
         return [(image["alt"], Image.open(file)) for image, file in zip(images, files, strict=True)]
 
 
-def evidence_of(genres: list[str], conditional: bool = True, side: int = 64, n_twins: int = 2) -> Evidence:
+def evidence_of(
+    genres: list[str], conditional: bool = True, side: int = 64, n_twins: int = 2
+) -> Evidence:
     """Noise in every picture."""
     rng = np.random.default_rng(0)
     count = len(genres)
@@ -67,7 +72,14 @@ def evidence_of(genres: list[str], conditional: bool = True, side: int = 64, n_t
 
     bands, hz = np.linspace(-20.0, -60.0, side), np.arange(1, side // 2 + 1) / 3.0
     curves = Curves(
-        np.geomspace(50.0, 7800.0, side), bands, bands - 3, bands * 0 + 9, bands * 0 + 8, hz, -hz, -2 * hz
+        np.geomspace(50.0, 7800.0, side),
+        bands,
+        bands - 3,
+        bands * 0 + 9,
+        bands * 0 + 8,
+        hz,
+        -hz,
+        -2 * hz,
     )
     confusion = {"real": rng.integers(0, 30, (count, count)) + 50 * np.eye(count, dtype=np.int64)}
     if conditional:
@@ -78,7 +90,9 @@ def evidence_of(genres: list[str], conditional: bool = True, side: int = 64, n_t
         spectrogram=SpectrogramConfig.for_image_size(side),
         real_rows=[images(COLUMNS) for _ in genres],
         fake_rows=[images(COLUMNS) for _ in genres],
-        twins=[Twin(*images(2), 3.25 + n, genres[0] if conditional else "") for n in range(n_twins)],
+        twins=[
+            Twin(*images(2), 3.25 + n, genres[0] if conditional else "") for n in range(n_twins)
+        ],
         curves=curves,
         confusion=confusion,
         clouds=[Cloud(features, *points(), *points()) for features in ("classifier", "untrained")],
@@ -96,11 +110,18 @@ def report_of(frechet: float = 9.0, genres: list[str] | None = None) -> Report:
     ]
     for number, genre in enumerate(genres or []):
         figures += [
-            Figure("frechet", "classifier", genre, Estimate(31.5 + number, 2.0), Estimate(4.0, 0.9)),
+            Figure(
+                "frechet", "classifier", genre, Estimate(31.5 + number, 2.0), Estimate(4.0, 0.9)
+            ),
             Figure("recall", "untrained", genre, Estimate(0.333, 0.111), Estimate(0.777, 0.055)),
         ]
     return Report(
-        subject={"checkpoint": HOSTILE, "images_seen": 123904, "ema": True, "nested": {"a": 1.5, "b": None}},
+        subject={
+            "checkpoint": HOSTILE,
+            "images_seen": 123904,
+            "ema": True,
+            "nested": {"a": 1.5, "b": None},
+        },
         dataset={"folder": "/music", "genres": genres or []},
         settings={},
         figures=figures,
@@ -118,7 +139,9 @@ def page_of(folder: Path, report: Report, evidence: Evidence, title: str = "A ru
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of a GAN with genres, whose names are as bad as names can be."""
     folder = tmp_path_factory.mktemp("page")
-    return page_of(folder, report_of(genres=GENRES), evidence_of(GENRES), title=f"</title>{HOSTILE}")
+    return page_of(
+        folder, report_of(genres=GENRES), evidence_of(GENRES), title=f"</title>{HOSTILE}"
+    )
 
 
 def test_every_figure_is_on_the_page(page):
@@ -137,7 +160,9 @@ def test_figures_of_one_name_stand_together(page):
     table = page[page.index("<table>") : page.index("</table>")]
     bodies = re.findall(r"<tbody>(.*?)</tbody>", table, re.DOTALL)
     heads = [re.search(r'<th scope="rowgroup" colspan="3">([^<]*) <', body)[1] for body in bodies]
-    assert heads == [MEASURES[name].title for name in ("precision", "frechet", "kernel", "nearest_training")]
+    assert heads == [
+        MEASURES[name].title for name in ("precision", "frechet", "kernel", "nearest_training")
+    ]
     kinds = [re.findall(r'<td class="left">(\w*)</td>', body) for body in bodies]
     assert kinds == [["untrained", "classifier"], ["classifier", "untrained"], ["untrained"], [""]]
 
@@ -145,7 +170,11 @@ def test_figures_of_one_name_stand_together(page):
 def test_the_verdict_comes_first(page):
     said = verdict(report_of(genres=GENRES))
     text = PageElements(page).text
-    assert text[text.index(f"</title>{HOSTILE}", 1) :][:3] == [f"</title>{HOSTILE}", said, "To keep in mind"]
+    assert text[text.index(f"</title>{HOSTILE}", 1) :][:3] == [
+        f"</title>{HOSTILE}",
+        said,
+        "To keep in mind",
+    ]
 
 
 def test_the_facts_and_remarks_are_on_the_page(page):
@@ -158,7 +187,9 @@ def test_names_are_only_text(page):
     elements = PageElements(page)
     assert elements.text.count(f"</title>{HOSTILE}") == 2
     assert {HOSTILE, "$a$", "_rock", "日本", "?", QUOTE_OUT} <= set(elements.text)
-    assert not [a for _, attributes in elements.found for a in attributes if a.startswith(("on", "data-"))]
+    assert not [
+        a for _, attributes in elements.found for a in attributes if a.startswith(("on", "data-"))
+    ]
     # The page's own: the names of the kinds of features.
     assert elements.tags.count("b") == 2
 
@@ -168,7 +199,9 @@ def test_nothing_is_fetched_from_elsewhere(page):
     assert set(re.findall(r"https?:|url\([^)]*\)|@import", page)) <= {"url(#magma)"}
     elements = PageElements(page)
     assert not {"script", "link", "iframe", "base", "a", "audio"} & set(elements.tags)
-    assert {name for _, attributes in elements.found for name in attributes} & {"src", "href"} == {"src"}
+    assert {name for _, attributes in elements.found for name in attributes} & {"src", "href"} == {
+        "src"
+    }
 
 
 def test_every_picture_can_be_seen(page):
@@ -187,7 +220,9 @@ def test_every_picture_can_be_seen(page):
 
 def test_sheets_are_in_the_colours_of_the_page_of_sounds(page):
     (sheet,) = [
-        picture for alt, picture in PageElements(page).pictures if alt == "Spectrograms: $a$, samples"
+        picture
+        for alt, picture in PageElements(page).pictures
+        if alt == "Spectrograms: $a$, samples"
     ]
     evidence = evidence_of(GENRES)
     grey = evidence.fake_rows[1][0, 0, :2]
@@ -206,7 +241,9 @@ def test_large_images_are_shrunk():
 
 
 def test_a_gan_without_genres(tmp_path):
-    elements = PageElements(page_of(tmp_path, report_of(), evidence_of(GENRES[1:], conditional=False)))
+    elements = PageElements(
+        page_of(tmp_path, report_of(), evidence_of(GENRES[1:], conditional=False))
+    )
     alts = [alt for alt, _ in elements.pictures]
     assert [alt for alt in alts if "Spectro" in alt] == [
         "Spectrograms: real, held out",
@@ -300,7 +337,9 @@ def test_the_page_fits_a_phone(browser, tmp_path, dark):
 @pytest.mark.parametrize("count", [2, 6])
 def test_a_comparison_fits_a_phone(browser, tmp_path, count):
     path = tmp_path / "comparison.html"
-    names = [f"runs/00000-anylength-demo/checkpoints/epoch_{number:04d}.pt" for number in range(count)]
+    names = [
+        f"runs/00000-anylength-demo/checkpoints/epoch_{number:04d}.pt" for number in range(count)
+    ]
     write_comparison(path, names, [report_of(5.0 + number) for number in range(count)])
     found = Tab(browser, path, width=390, height=844).js(OVERFLOW)
     assert found["page"] == found["loose"] == 0
@@ -308,7 +347,9 @@ def test_a_comparison_fits_a_phone(browser, tmp_path, count):
 
 def test_a_figure_that_one_run_has_is_in_the_comparison(tmp_path):
     with_more = report_of()
-    with_more.figures.append(Figure("band_means", "", None, Estimate(1.62, 0.2), Estimate(0.81, 0.1)))
+    with_more.figures.append(
+        Figure("band_means", "", None, Estimate(1.62, 0.2), Estimate(0.81, 0.1))
+    )
     elements = comparison_of(tmp_path, ["a", "b"], [report_of(), with_more])
     assert {"1.62 ± 0.20", "2.00 ± 0.25 × real", "0.81 ± 0.10"} <= set(elements.text)
     assert "1.62 ± 0.20" not in elements.strong
@@ -352,7 +393,9 @@ def test_figures_are_written_before_a_page_that_fails(tmp_path, monkeypatch):
     """With the measuring left out: it takes a while, and is another matter."""
     report = report_of()
     judge = SimpleNamespace(report=lambda: report)
-    monkeypatch.setattr(evaluating, "load_splits", lambda root, split: SimpleNamespace(training=None))
+    monkeypatch.setattr(
+        evaluating, "load_splits", lambda root, split: SimpleNamespace(training=None)
+    )
     monkeypatch.setattr(evaluating, "images_in", lambda *of: None)
     monkeypatch.setattr(evaluating, "make_yardstick", lambda *of: None)
     monkeypatch.setattr(evaluating, "Judge", lambda *of: judge)
@@ -364,7 +407,10 @@ def test_figures_are_written_before_a_page_that_fails(tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluating, "evidence_of", evidence_of)
     outcome = evaluating.evaluate(
-        EvaluateConfig(dataset=tmp_path), {"a": tmp_path}, tmp_path / "out.json", torch.device("cpu")
+        EvaluateConfig(dataset=tmp_path),
+        {"a": tmp_path},
+        tmp_path / "out.json",
+        torch.device("cpu"),
     )
     assert seen == [True] and outcome.page is None
     assert json.loads((tmp_path / "out.json").read_text())["figures"]
@@ -381,7 +427,9 @@ def report_of_pieces(*seconds: int) -> Report:
         for lag in seconds
         for kind in ("classifier", "untrained")
     ]
-    report.figures.append(Figure("tempo_stability", "", None, Estimate(0.625, 0.081), Estimate(0.9, 0.05)))
+    report.figures.append(
+        Figure("tempo_stability", "", None, Estimate(0.625, 0.081), Estimate(0.9, 0.05))
+    )
     return report
 
 
@@ -392,7 +440,9 @@ def test_pieces_are_shown_beside_real_tracks(tmp_path):
     elements = PageElements(
         page_of(tmp_path, report_of_pieces(3, 12), replace(evidence_of(GENRES), strips=strips))
     )
-    assert {"How pieces hang together", "0.625 ± 0.081", "0.360 ± 0.020", HOSTILE} <= set(elements.text)
+    assert {"How pieces hang together", "0.625 ± 0.081", "0.360 ± 0.020", HOSTILE} <= set(
+        elements.text
+    )
     found = [
         (alt, picture)
         for alt, picture in elements.pictures
@@ -413,7 +463,9 @@ def test_pieces_are_shown_beside_real_tracks(tmp_path):
 def test_the_coherence_of_several_runs_is_in_one_chart(tmp_path):
     """Also where one of them has fewer lags, or none."""
     path = tmp_path / "comparison.html"
-    write_comparison(path, ["$a$", "b", "c"], [report_of_pieces(3), report_of(), report_of_pieces(3, 6)])
+    write_comparison(
+        path, ["$a$", "b", "c"], [report_of_pieces(3), report_of(), report_of_pieces(3, 6)]
+    )
     alts = [alt for alt, _ in PageElements(path.read_text(encoding="utf-8")).pictures]
     assert alts.count("Chart: coherence by untrained features") == 1
     write_comparison(path, ["a", "b"], [report_of(), report_of()])

@@ -50,7 +50,9 @@ class Music:
 
 def composed(clips: list[np.ndarray], size: int) -> Images:
     config = SpectrogramConfig.for_image_size(size)
-    return np.stack([image for clip in clips for image in cut_images(encode(clip, config)[0], config)])
+    return np.stack(
+        [image for clip in clips for image in cut_images(encode(clip, config)[0], config)]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +290,9 @@ def test_comparison_is_its_parts_with_weights() -> None:
     weights = tuple(t.astype(float) for t in times)
     bins = fit_bins(reference)
     found = Comparison(sample, reference, bins).figures(*weights)
-    repeated = [np.repeat(rows, t, axis=0) for rows, t in zip((sample, reference), times, strict=True)]
+    repeated = [
+        np.repeat(rows, t, axis=0) for rows, t in zip((sample, reference), times, strict=True)
+    ]
     moments = [mean_and_covariance(rows, np.ones(len(rows))) for rows in repeated]
     counts = [np.bincount(bins.predict(rows), minlength=bins.n_clusters) for rows in repeated]
     kernels = (

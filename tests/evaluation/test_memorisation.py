@@ -81,7 +81,9 @@ def test_an_exact_copy_of_each_image_is_found():
 )
 def test_a_window_across_two_consecutive_segments_is_found(track, first, start):
     dataset = make_dataset()
-    both = np.concatenate([image_of(dataset, track, first), image_of(dataset, track, first + 1)], axis=1)
+    both = np.concatenate(
+        [image_of(dataset, track, first), image_of(dataset, track, first + 1)], axis=1
+    )
     window = both[:, start : start + SIDE]
     found = found_in(dataset, window[None])
     assert found.nearest_db[0] < ROUNDING_DB
@@ -96,7 +98,9 @@ def test_a_lone_image_is_found_at_every_shift():
     np.testing.assert_array_equal(found.windows, shifted)
 
 
-@pytest.mark.parametrize(("before", "after"), [((7, 1), (7, 3)), ((3, 2), (7, 0)), ((3, 2), (3, 1))])
+@pytest.mark.parametrize(
+    ("before", "after"), [((7, 1), (7, 3)), ((3, 2), (7, 0)), ((3, 2), (3, 1))]
+)
 def test_what_does_not_follow_is_not_joined(before, after):
     """Over a gap, from one track to the next, and backwards."""
     dataset = make_dataset()

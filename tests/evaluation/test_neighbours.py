@@ -50,7 +50,9 @@ def test_points_on_a_line_by_hand(sample: list[float], expected: list[float]) ->
     )
 
 
-def loops(sample: np.ndarray, reference: np.ndarray, v: np.ndarray, w: np.ndarray) -> dict[str, float]:
+def loops(
+    sample: np.ndarray, reference: np.ndarray, v: np.ndarray, w: np.ndarray
+) -> dict[str, float]:
     """The same figures from their definitions, an image at a time."""
 
     def distance(x, y) -> float:
@@ -68,7 +70,9 @@ def loops(sample: np.ndarray, reference: np.ndarray, v: np.ndarray, w: np.ndarra
     radius = [fellows(reference, j)[4] for j in m]
     radius_of_sample = [fellows(sample, i)[4] for i in n]
     inside = [[distance(sample[i], reference[j]) <= radius[j] for j in m] for i in n]
-    inside_sample = [[distance(sample[i], reference[j]) <= radius_of_sample[i] for j in m] for i in n]
+    inside_sample = [
+        [distance(sample[i], reference[j]) <= radius_of_sample[i] for j in m] for i in n
+    ]
     nearest = sorted((fellows(reference, j)[0], w[j]) for j in m)
     # The weighted median: where half of the weight is reached.
     reached = itertools.accumulate(weight for _, weight in nearest)
@@ -88,7 +92,9 @@ def loops(sample: np.ndarray, reference: np.ndarray, v: np.ndarray, w: np.ndarra
 def test_figures_equal_loops(seed: int, weighted: bool) -> None:
     rng = np.random.default_rng(seed)
     sample, reference = rng.normal(0.8, 0.9, (31, 3)), rng.standard_normal((27, 3))
-    weights = (rng.integers(0, 3, 31), rng.integers(0, 3, 27)) if weighted else (np.ones(31), np.ones(27))
+    weights = (
+        (rng.integers(0, 3, 31), rng.integers(0, 3, 27)) if weighted else (np.ones(31), np.ones(27))
+    )
     expected = loops(sample, reference, *(w.tolist() for w in weights))
     # Nothing is at an end of its range, where a wrong definition could still be right.
     assert all(0.0 < expected[name] < 1.0 for name in ("precision", "recall", "coverage"))
@@ -101,9 +107,9 @@ def test_figures_equal_loops(seed: int, weighted: bool) -> None:
 def test_a_set_against_itself(dimensions: int) -> None:
     real = np.random.default_rng(0).standard_normal((150, dimensions))
     found = figures(real, real.copy())
-    assert [found[name] for name in ("precision", "recall", "coverage", "diversity")] == pytest.approx(
-        [1.0] * 4
-    )
+    assert [
+        found[name] for name in ("precision", "recall", "coverage", "diversity")
+    ] == pytest.approx([1.0] * 4)
     # A ball holds its five neighbours and its centre; at its edge rounding may decide otherwise.
     assert found["density"] == pytest.approx(6.0 / 5.0, abs=0.05)
 
@@ -130,7 +136,9 @@ def test_a_missing_mode_lowers_recall_and_coverage_but_not_precision() -> None:
     reference = modes(rng, 0.0, 50.0, 100.0, 150.0)
     whole = figures(modes(rng, 0.0, 50.0, 100.0, 150.0), reference)
     half = figures(modes(rng, 0.0, 50.0, each=80), reference)
-    assert half["precision"] == pytest.approx(whole["precision"], abs=0.1) and whole["precision"] > 0.8
+    assert (
+        half["precision"] == pytest.approx(whole["precision"], abs=0.1) and whole["precision"] > 0.8
+    )
     for name in ("recall", "coverage"):
         assert half[name] <= 0.5 and whole[name] > 0.8, name
     assert half["diversity"] < 0.6 * whole["diversity"]
@@ -140,7 +148,9 @@ def test_outliers_lower_precision_and_density_but_not_coverage() -> None:
     rng = np.random.default_rng(4)
     reference, good = modes(rng, 0.0, each=100), modes(rng, 0.0, each=100)
     # Thirty more, each far from everything and from the others.
-    astray = np.concatenate([good, np.arange(30.0)[:, None] * (0.0, 1000.0, 0.0) + (0.0, 5000.0, 0.0)])
+    astray = np.concatenate(
+        [good, np.arange(30.0)[:, None] * (0.0, 1000.0, 0.0) + (0.0, 5000.0, 0.0)]
+    )
     clean, spoilt = figures(good, reference), figures(astray, reference)
     assert spoilt["precision"] == pytest.approx(clean["precision"] * 100 / 130)
     assert spoilt["density"] == pytest.approx(clean["density"] * 100 / 130)
@@ -154,7 +164,10 @@ def test_images_without_weight_are_gone(which: str) -> None:
     sets = {"sample": rng.normal(0.7, 1.0, (40, 3)), "reference": rng.standard_normal((30, 3))}
     expected = figures(**sets)
     grown = {**sets, which: np.concatenate([sets[which], modes(rng, 80.0, each=12)])}
-    weights = [np.concatenate([np.ones(len(sets[n])), np.zeros(len(grown[n]) - len(sets[n]))]) for n in sets]
+    weights = [
+        np.concatenate([np.ones(len(sets[n])), np.zeros(len(grown[n]) - len(sets[n]))])
+        for n in sets
+    ]
     found = Neighbourhoods(**grown)
     assert found.figures(*weights) == pytest.approx(expected)
     assert figures(**grown) != pytest.approx(expected, rel=0.05)
@@ -200,7 +213,9 @@ def test_duplicates_are_nearer_than_half_of_the_usual(gap: float, expected: floa
 
 
 @pytest.mark.parametrize(("weight_of_the_dense", "expected"), [(1.0, 1.0), (5.0, 0.0)])
-def test_the_usual_distance_is_a_weighted_median(weight_of_the_dense: float, expected: float) -> None:
+def test_the_usual_distance_is_a_weighted_median(
+    weight_of_the_dense: float, expected: float
+) -> None:
     """Ten of the reference are 1 apart and twenty are 10 apart; the sample's are 3 apart."""
     reference = np.concatenate([np.arange(10.0), 100.0 + 10.0 * np.arange(20)])[:, None]
     weights = np.repeat([weight_of_the_dense, 1.0], [10, 20])

@@ -30,7 +30,12 @@ RATIOS = {
     "unbiased": ("kernel", Estimate(2.0, 0.5), 2.0, Estimate(5.0, 0.5)),
     "unbiased, half-width above the value": ("kernel", Estimate(0.5, 2.0), 2.0, Estimate(5.0, 0.5)),
     "negative value": ("kernel", Estimate(-0.3, 0.2), 0.2, Estimate(50.0, 5.0)),
-    "negative value, less than the half-width": ("kernel", Estimate(-0.01, 0.25), 0.25, Estimate(40.0, 4.0)),
+    "negative value, less than the half-width": (
+        "kernel",
+        Estimate(-0.01, 0.25),
+        0.25,
+        Estimate(40.0, 4.0),
+    ),
     "value 0": ("band_spreads", Estimate(0.0, 0.1), 0.0, None),
     "may vanish": ("js_divergence", Estimate(0.02, 0.1), 0.1, Estimate(100.0, 10.0)),
     "unbiased, value 0": ("kernel", Estimate(0.0, 0.1), 0.1, Estimate(100.0, 10.0)),
@@ -52,11 +57,15 @@ def test_floor_and_ratio(
     if ratio is None:
         assert figure.ratio is None
     else:
-        assert (figure.ratio.value, figure.ratio.half_width) == pytest.approx((ratio.value, ratio.half_width))
+        assert (figure.ratio.value, figure.ratio.half_width) == pytest.approx(
+            (ratio.value, ratio.half_width)
+        )
 
 
 def test_no_ratio_to_what_is_not_a_number() -> None:
-    assert Figure("frechet", "untrained", None, Estimate(1.0, 0.1), Estimate(NAN, 0.1)).ratio is None
+    assert (
+        Figure("frechet", "untrained", None, Estimate(1.0, 0.1), Estimate(NAN, 0.1)).ratio is None
+    )
 
 
 def test_a_negative_distance_has_a_negative_ratio() -> None:
@@ -135,7 +144,11 @@ def report(*figures: Figure) -> Report:
             "losses": [0.5, NAN],
             "of": {"best": -INFINITY},
         },
-        dataset={"folder": "données", "genres": ("blues", "rock"), "held_out": {"tracks": 12, "images": 120}},
+        dataset={
+            "folder": "données",
+            "genres": ("blues", "rock"),
+            "held_out": {"tracks": 12, "images": 120},
+        },
         settings={"seed": 0, "most": None},
         figures=list(figures),
         remarks=["Few tracks: intervals are wide.", 'A "quoted" remark.'],
@@ -158,7 +171,14 @@ def test_json_is_strict_and_holds_everything(figures: list[Figure], tmp_path: Pa
     path = tmp_path / "evaluation.json"
     write_report(path, report(*figures))
     contents = strict(path.read_text(encoding="utf-8"))
-    assert set(contents) == {"format_version", "subject", "dataset", "settings", "remarks", "figures"}
+    assert set(contents) == {
+        "format_version",
+        "subject",
+        "dataset",
+        "settings",
+        "remarks",
+        "figures",
+    }
     assert contents["format_version"] == FORMAT_VERSION
     assert contents["subject"] == {
         "checkpoint": "runs/one/best.pt", "epoch": 40, "losses": [0.5, None], "of": {"best": None},
@@ -208,7 +228,10 @@ def test_several_reports_under_their_names(tmp_path: Path) -> None:
     reports = {"second": report(*FIGURES), "first": report(*GENRE_FIGURES)}
     write_reports(path, reports)
     contents = strict(path.read_text(encoding="utf-8"))
-    assert set(contents) == {"format_version", "reports"} and contents["format_version"] == FORMAT_VERSION
+    assert (
+        set(contents) == {"format_version", "reports"}
+        and contents["format_version"] == FORMAT_VERSION
+    )
     assert list(contents["reports"]) == ["second", "first"]
     for name, whole in reports.items():
         write_report(alone, whole)
@@ -227,12 +250,20 @@ def test_find() -> None:
 
 def test_keys_are_of_any_report_and_those_of_a_name_are_together() -> None:
     first = report(
-        *(Figure(n, f, None, Estimate(1.0, 0.1), None) for n, f in [("kernel", "a"), ("recall", "a")])
+        *(
+            Figure(n, f, None, Estimate(1.0, 0.1), None)
+            for n, f in [("kernel", "a"), ("recall", "a")]
+        )
     )
     second = report(
         *(Figure(n, f, None, Estimate(1.0, 0.1), None) for n, f in [("kernel", "b"), ("ndb", "a")])
     )
-    assert keys_of([first, second]) == [("kernel", "a"), ("kernel", "b"), ("recall", "a"), ("ndb", "a")]
+    assert keys_of([first, second]) == [
+        ("kernel", "a"),
+        ("kernel", "b"),
+        ("recall", "a"),
+        ("ndb", "a"),
+    ]
     assert keys_of([first, first]) == keys_of([first])
 
 
@@ -278,7 +309,10 @@ def test_table_is_aligned() -> None:
 
 def test_table_of_several_reports_side_by_side() -> None:
     """A row for a figure of any; what a report has not is empty; real music's column is there once."""
-    some = [Figure(f.name, f.features, f.genre, Estimate(1.0, 0.5), f.real) for f in (FIGURES[3], FIGURES[0])]
+    some = [
+        Figure(f.name, f.features, f.genre, Estimate(1.0, 0.5), f.real)
+        for f in (FIGURES[3], FIGURES[0])
+    ]
     own = Figure("diversity", "classifier", None, Estimate(0.9, 0.01), Estimate(1.0, 0.02))
     head, *rows = table(["one", "two"], [report(*FIGURES), report(*some, own)]).splitlines()
     assert cells(head) == ["figure", "features", "one", "ratio", "two", "ratio", "real music"]
@@ -293,7 +327,13 @@ def test_table_of_several_reports_side_by_side() -> None:
 
 
 def test_table_without_figures_is_its_head() -> None:
-    assert cells(table(["samples"], [report()])) == ["figure", "features", "samples", "ratio", "real music"]
+    assert cells(table(["samples"], [report()])) == [
+        "figure",
+        "features",
+        "samples",
+        "ratio",
+        "real music",
+    ]
 
 
 def test_genre_table() -> None:

@@ -138,7 +138,9 @@ def test_what_genres_differ_by_is_no_part_of_the_half_width() -> None:
     rng = np.random.default_rng(10)
     labels = np.repeat([0, 1, 2], [10, 20, 30])
     images = 50.0 * labels[:, None] + rng.normal(0.0, 3.0, (60, 300))
-    of_genres = half_widths(estimate(weighted_means(images), image_set(np.arange(60), labels), rng=rng))
+    of_genres = half_widths(
+        estimate(weighted_means(images), image_set(np.arange(60), labels), rng=rng)
+    )
     of_one = half_widths(estimate(weighted_means(images), image_set(np.arange(60)), rng=rng))
     assert of_genres.mean() == pytest.approx(SIDES * 3.0 / 60**0.5, rel=0.06)
     assert of_one.mean() > 5.0 * of_genres.mean()
@@ -159,7 +161,9 @@ def test_images_of_a_clip_are_not_taken_as_independent() -> None:
     clips = np.repeat(np.arange(n_clips), each)
     images = rng.normal(0.0, 3.0, (n_clips, 300))[clips] + rng.normal(0.0, 1.0, (len(clips), 300))
     by_clip = half_widths(estimate(weighted_means(images), image_set(clips), rng=rng)).mean()
-    by_image = half_widths(estimate(weighted_means(images), image_set(np.arange(len(clips))), rng=rng)).mean()
+    by_image = half_widths(
+        estimate(weighted_means(images), image_set(np.arange(len(clips))), rng=rng)
+    ).mean()
     assert by_clip == pytest.approx(SIDES * (9.0 / n_clips + 1.0 / len(clips)) ** 0.5, rel=0.06)
     assert by_image == pytest.approx(SIDES * (10.0 / len(clips)) ** 0.5, rel=0.06)
     assert by_clip > 2.0 * by_image
@@ -177,8 +181,12 @@ def test_grouping_independent_images_changes_little() -> None:
 def test_both_sets_are_resampled_and_their_spreads_add_up() -> None:
     rng = np.random.default_rng(8)
     a, b = rng.normal(0.0, 2.0, (50, 300)), rng.normal(0.0, 3.0, (90, 300))
-    found = estimate(weighted_means(a, b), image_set(np.arange(50)), image_set(np.arange(90)), rng=rng)
-    assert half_widths(found).mean() == pytest.approx(SIDES * (4.0 / 50 + 9.0 / 90) ** 0.5, rel=0.06)
+    found = estimate(
+        weighted_means(a, b), image_set(np.arange(50)), image_set(np.arange(90)), rng=rng
+    )
+    assert half_widths(found).mean() == pytest.approx(
+        SIDES * (4.0 / 50 + 9.0 / 90) ** 0.5, rel=0.06
+    )
     assert found["0"].value == pytest.approx(a[:, 0].mean() - b[:, 0].mean())
 
 

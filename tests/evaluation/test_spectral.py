@@ -26,7 +26,9 @@ def flat(grey: float, config: SpectrogramConfig) -> np.ndarray:
     return np.full((config.n_mels, config.n_frames), grey)
 
 
-def profile_of(*images: np.ndarray, config: SpectrogramConfig, weights: list[float] | None = None) -> Profile:
+def profile_of(
+    *images: np.ndarray, config: SpectrogramConfig, weights: list[float] | None = None
+) -> Profile:
     pixels = np.rint(np.stack(images)).astype(np.uint8)
     return SpectralStatistics.of(pixels, config).profile(np.array(weights or [1.0] * len(images)))
 
@@ -46,7 +48,9 @@ def clicks(frames: list[int], grey: float, config: SpectrogramConfig) -> np.ndar
 @config_of_each
 def test_levels_are_in_db_with_the_lowest_band_first(config):
     """Low frequencies are at the bottom of an image."""
-    image = np.broadcast_to(np.linspace(250, 10, config.n_mels)[:, None], (config.n_mels, config.n_frames))
+    image = np.broadcast_to(
+        np.linspace(250, 10, config.n_mels)[:, None], (config.n_mels, config.n_frames)
+    )
     profile = profile_of(image, config=config)
     expected = np.rint(np.linspace(10, 250, config.n_mels)) / 255.0 * config.top_db - config.top_db
     np.testing.assert_allclose(profile.level, expected, atol=1e-4)
@@ -89,7 +93,11 @@ def test_an_oscillation_peaks_at_its_frequency(cycles, config):
 @config_of_each
 def test_modulation_frequencies_go_up_to_half_the_frame_rate(config):
     hz = modulation_hz(config)
-    assert len(hz) == config.n_frames // 2 == len(profile_of(flat(9.0, config), config=config).modulation)
+    assert (
+        len(hz)
+        == config.n_frames // 2
+        == len(profile_of(flat(9.0, config), config=config).modulation)
+    )
     assert hz[-1] == pytest.approx(config.sample_rate / config.hop_length / 2)
     assert hz[0] == pytest.approx(22050 / 65536)
 
@@ -134,7 +142,9 @@ def test_clicks_are_counted_in_a_second(period, config):
 def test_what_hardly_stands_out_is_no_onset(rise_db, count):
     config = CONFIGS[0]
     image = clicks([10, 30, 50], 30.0 + rise_db * 255.0 / config.top_db, config)
-    assert profile_of(image, config=config).onset_rate == pytest.approx(count / config.image_seconds)
+    assert profile_of(image, config=config).onset_rate == pytest.approx(
+        count / config.image_seconds
+    )
 
 
 def test_a_swell_and_an_end_are_no_onsets():
@@ -151,7 +161,9 @@ def test_onsets_are_a_mean_over_images():
     images = clicks([5, 25, 45], 200.0, config), flat(30.0, config)
     rate = 3 / config.image_seconds
     assert profile_of(*images, config=config).onset_rate == pytest.approx(rate / 2)
-    assert profile_of(*images, config=config, weights=[3.0, 1.0]).onset_rate == pytest.approx(0.75 * rate)
+    assert profile_of(*images, config=config, weights=[3.0, 1.0]).onset_rate == pytest.approx(
+        0.75 * rate
+    )
     assert profile_of(*images, config=config, weights=[0.0, 2.0]).onset_rate == 0.0
 
 
@@ -182,7 +194,9 @@ def test_weights_are_repetitions():
 
 
 def test_figures_are_mean_absolute_differences():
-    reference = Profile(np.array([-10.0, -20.0]), np.array([5.0, 6.0]), np.array([1.0, 2.0, 3.0]), 4.0)
+    reference = Profile(
+        np.array([-10.0, -20.0]), np.array([5.0, 6.0]), np.array([1.0, 2.0, 3.0]), 4.0
+    )
     sample = Profile(np.array([-13.0, -15.0]), np.array([4.0, 8.0]), np.array([1.0, 8.0, 0.0]), 2.5)
     assert spectral_figures(sample, reference) == {
         "band_means": 4.0, "band_spreads": 1.5, "modulation": 3.0, "onset_rate": 2.5,

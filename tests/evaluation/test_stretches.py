@@ -8,7 +8,14 @@ import pytest
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.evaluation.sets import ImageSet
-from musicspectrogan.evaluation.stretches import Stretches, clips_drawn, cut, joined, tracks_of, windows_in
+from musicspectrogan.evaluation.stretches import (
+    Stretches,
+    clips_drawn,
+    cut,
+    joined,
+    tracks_of,
+    windows_in,
+)
 
 
 def stretches(clips: list[int], places: list[int]) -> Stretches:

@@ -25,7 +25,9 @@ def report_of(
     """Fréchet distances by both kinds of features, and shares of samples beside those of real music."""
     found = {"classifier": classifier, "untrained": untrained}
     figures = [
-        Figure("frechet", kind, None, Estimate(*value), real) for kind, value in found.items() if value
+        Figure("frechet", kind, None, Estimate(*value), real)
+        for kind, value in found.items()
+        if value
     ]
     figures += [Figure(*key, None, *pair) for key, pair in (shares or {}).items()]
     return Report({}, {"split": split, "held_out_tracks": tracks}, {}, figures)
@@ -51,9 +53,13 @@ def test_not_to_be_told_from_real_music():
 def test_a_difference_counts_only_beyond_the_chance_of_both_figures():
     # 1.3 times, and 1.1 to 1.5; but real music's own distance is 2.0 ± 0.6.
     said = verdict(report_of((2.6, 0.4), (2.6, 0.4), real=Estimate(2.0, 0.6)))
-    assert said.startswith("The Fréchet distance does not clearly tell these samples from real music: ")
+    assert said.startswith(
+        "The Fréchet distance does not clearly tell these samples from real music: "
+    )
     assert said.count("; may be chance)") == 2
-    assert verdict(report_of((2.6, 0.4), (2.6, 0.4), real=Estimate(2.0, 0.4))).startswith("By the Fréchet")
+    assert verdict(report_of((2.6, 0.4), (2.6, 0.4), real=Estimate(2.0, 0.4))).startswith(
+        "By the Fréchet"
+    )
 
 
 def test_one_kind_of_features_is_enough_to_tell_them():
@@ -80,7 +86,9 @@ def test_too_few_tracks_for_a_verdict():
     ids=["none", "nan", "no real", "real is 0"],
 )
 def test_no_figures_no_verdict(report):
-    assert verdict(report) == "No verdict: no Fréchet distance could be taken beside real music's own."
+    assert (
+        verdict(report) == "No verdict: no Fréchet distance could be taken beside real music's own."
+    )
     assert comparison_verdict(["a", "b"], [report, report_of()]).startswith("No verdict: ")
 
 
@@ -156,7 +164,9 @@ def test_a_comparison_by_too_few_tracks():
     assert said.startswith("No verdict: the 40 test tracks are too few; ")
 
 
-def of_pieces(coherence: dict[tuple[int, str], float], *, half_width: float = 0.05, **shares: float) -> str:
+def of_pieces(
+    coherence: dict[tuple[int, str], float], *, half_width: float = 0.05, **shares: float
+) -> str:
     """The verdict on pieces far from real music, whose own coherence is 0.65, and shares 0.9 and 0.3."""
     figures = {
         (f"coherence_{seconds}s", kind): (Estimate(value, half_width), Estimate(0.65, 0.05))

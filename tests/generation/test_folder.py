@@ -81,7 +81,9 @@ def test_every_kind_of_request_has_names_of_its_own_and_the_page_lists_all(gener
         folder = generate("--genre", genre, "--seeds", 3)
     generate("--morph", "jazz:rock", "--seeds", 3, "--seconds", 1)
     assert sorted(listed(folder)) == sounds_of(folder) and len(sounds_of(folder)) == len(kept) + 4
-    assert {"jazz=0.5,rock=0.5_seed0003.wav", "jazz-to-rock_seed0003_1s.wav"} <= set(sounds_of(folder))
+    assert {"jazz=0.5,rock=0.5_seed0003.wav", "jazz-to-rock_seed0003_1s.wav"} <= set(
+        sounds_of(folder)
+    )
 
 
 def test_loops_play_as_loops_whichever_command_wrote_the_page(generate):
@@ -106,7 +108,9 @@ def test_a_name_that_another_sound_has_is_not_taken_from_it(generate, trained, t
     assert (folder / "jazz_seed0003.wav").read_bytes() == first
     assert soundfile.info(folder / "jazz_seed0003_44100hz.wav").samplerate == 44100
     assert sorted(listed(folder)) == sounds_of(folder)
-    captions = [text for text in Elements((folder / "index.html").read_text()).text if "checkpoint " in text]
+    captions = [
+        text for text in Elements((folder / "index.html").read_text()).text if "checkpoint " in text
+    ]
     assert len(set(captions)) == 3  # of two rates and two checkpoints, which the page tells apart
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     generate("--genre", "jazz", "--seeds", 3)  # the first command again finds its own
@@ -141,7 +145,9 @@ def test_the_page_of_several_commands_tells_which_facts_are_of_the_newest(genera
 
 def test_real_music_is_there_once_and_with_its_credits(trained, images, tmp_path, monkeypatch):
     credit = Credit("An artist", "A title", license="CC BY 4.0")
-    monkeypatch.setattr(generating, "read_credits", lambda root: {"jazz.00000": credit, "gone": credit})
+    monkeypatch.setattr(
+        generating, "read_credits", lambda root: {"jazz.00000": credit, "gone": credit}
+    )
     source, checkpoint = newest_checkpoint(trained)
     for flags in ({}, {"sound": SoundConfig(format="flac", sample_rate=44100)}):
         config = GenerateConfig(genre="jazz", count=1, output=tmp_path / "out", **flags)
@@ -154,8 +160,12 @@ def test_real_music_is_there_once_and_with_its_credits(trained, images, tmp_path
     ]  # fmt: skip
     assert "real/credits.csv" in Elements(page.read_text()).text
     other = next(name.partition("_")[0] for name in names if not name.startswith("jazz.00000"))
-    monkeypatch.setattr(generating, "read_credits", lambda root: read_credits(root) or {other: credit})
-    generating.generate(replace(config, seeds="1", count=None), checkpoint, source, torch.device("cpu"))
+    monkeypatch.setattr(
+        generating, "read_credits", lambda root: read_credits(root) or {other: credit}
+    )
+    generating.generate(
+        replace(config, seeds="1", count=None), checkpoint, source, torch.device("cpu")
+    )
     assert set(read_credits(real)) == {"jazz.00000", other}  # one from each command
 
 
@@ -170,7 +180,9 @@ def test_sounds_of_other_settings_are_not_on_one_page(generate, trained):
     generate("--genre", "jazz", "--seeds", 3)
     other = load_checkpoint(trained)
     other.spectrogram = replace(other.spectrogram, f_max=4000.0)
-    with pytest.raises(UserError, match=r"jazz_seed0003\.png: was made with other spectrogram settings"):
+    with pytest.raises(
+        UserError, match=r"jazz_seed0003\.png: was made with other spectrogram settings"
+    ):
         generate("--genre", "jazz", "--seeds", 3, seen=other)
 
 
@@ -204,7 +216,9 @@ def test_what_lies_between_is_as_long_as_latents_are():
     for part in (0.25, 0.5, 0.75):
         expected = (1 - part) * a.norm() + part * b.norm()
         assert between(a, b, part).norm().item() == pytest.approx(expected.item(), rel=1e-5)
-    assert between(torch.tensor([2.0]), torch.tensor([-4.0]), 0.5).tolist() == [-1.0]  # latents of one number
+    assert between(torch.tensor([2.0]), torch.tensor([-4.0]), 0.5).tolist() == [
+        -1.0
+    ]  # latents of one number
     assert between(a, 2 * a, 0.5).tolist() == pytest.approx((1.5 * a).tolist())
 
 
@@ -273,7 +287,9 @@ def test_files_appear_as_they_are_made_and_an_end_before_time_leaves_their_page(
         return real_images(self, latents, labels)
 
     monkeypatch.setattr(Sampler, "images", images)
-    with pytest.raises(Interrupted, match=r"interrupted after 32 of 40 sounds; .*index\.html lists the 32"):
+    with pytest.raises(
+        Interrupted, match=r"interrupted after 32 of 40 sounds; .*index\.html lists the 32"
+    ):
         generate("--genre", "jazz", "--count", 40)
     assert drawn == [0, 16, 32]
     assert listed(tmp_path / "out") == [f"jazz_seed{seed:04d}.wav" for seed in range(32)]
@@ -302,7 +318,17 @@ def test_a_class_that_is_named_like_ours_is_a_class(trained, command, tmp_path):
     checkpoint = load_checkpoint(trained)
     checkpoint.genres, checkpoint.training["dataset"] = ["C", "C#", "all", "R,B=1"], "gone"
     save_checkpoint(checkpoint, tmp_path / "x.pt")
-    line = ("-m", "musicspectrogan", "generate", "--checkpoint", "x.pt", "--count", 1, "--output", "out")
+    line = (
+        "-m",
+        "musicspectrogan",
+        "generate",
+        "--checkpoint",
+        "x.pt",
+        "--count",
+        1,
+        "--output",
+        "out",
+    )
     command(*line, "--genre", "C#,R,B=1,all", cwd=tmp_path)
     rows = [
         text
@@ -310,13 +336,19 @@ def test_a_class_that_is_named_like_ours_is_a_class(trained, command, tmp_path):
         if text in checkpoint.genres
     ]
     assert dict.fromkeys(rows) == dict.fromkeys(["C#", "R,B=1", "all"])
-    assert sounds_of(tmp_path / "out") == ["C#_seed0000.wav", "R,B=1_seed0000.wav", "all_seed0000.wav"]
+    assert sounds_of(tmp_path / "out") == [
+        "C#_seed0000.wav",
+        "R,B=1_seed0000.wav",
+        "all_seed0000.wav",
+    ]
 
 
 def test_a_piece_of_a_variation_is_its_own(generate):
     folder = generate("--genre", "jazz", "--vary", 3, "--count", 1, "--seconds", 1)
     assert sounds_of(folder) == ["jazz_seed0003_1s.wav", "jazz_seed0003_vary0.3-01_1s.wav"]
-    own, varied = (pixels(folder / name.replace("wav", "png")).astype(float) for name in sounds_of(folder))
+    own, varied = (
+        pixels(folder / name.replace("wav", "png")).astype(float) for name in sounds_of(folder)
+    )
     generate("--genre", "jazz", "--seeds", 9, "--seconds", 1)
     other = pixels(folder / "jazz_seed0009_1s.png").astype(float)
     assert 0 < np.abs(own - varied).mean() < np.abs(own - other).mean()

@@ -39,7 +39,16 @@ def generate(trained, command, tmp_path):
     """`generate(*flags, output="out")`: the folder."""
 
     def run(*flags: object, output: str = "out", checkpoint: Path = trained) -> Path:
-        line = ("-m", "musicspectrogan", "generate", "--checkpoint", checkpoint, "--device", "cpu", *flags)
+        line = (
+            "-m",
+            "musicspectrogan",
+            "generate",
+            "--checkpoint",
+            checkpoint,
+            "--device",
+            "cpu",
+            *flags,
+        )
         told = command(*line, "--output", output, cwd=tmp_path)
         assert told.stdout == f"Open {output}/index.html\n"
         assert (tmp_path / output / "index.html").is_file()
@@ -60,11 +69,26 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_real_ones_of_two_genres_stay_apart_though_their_files_have_one_name(images, command, tmp_path):
+def test_real_ones_of_two_genres_stay_apart_though_their_files_have_one_name(
+    images, command, tmp_path
+):
     for genre in ("jazz", "rock"):
         (tmp_path / "set" / genre).mkdir(parents=True)
-        shutil.copy(images / genre / f"{genre}.00000_000.png", tmp_path / "set" / genre / "a_000.png")
-    flags = ("--gan", "cgan", "--width", 2, "--standing-batches", 2, "--epochs", 1, "--device", "cpu")
+        shutil.copy(
+            images / genre / f"{genre}.00000_000.png", tmp_path / "set" / genre / "a_000.png"
+        )
+    flags = (
+        "--gan",
+        "cgan",
+        "--width",
+        2,
+        "--standing-batches",
+        2,
+        "--epochs",
+        1,
+        "--device",
+        "cpu",
+    )
     command("run.py", "--dataset", "set", *flags, "--output", "run", cwd=tmp_path)
     command(
         "-m", "musicspectrogan", "generate", "--checkpoint", "run", "--count", 1, "--output", "out",
@@ -79,7 +103,17 @@ def test_a_dataset_that_cannot_be_looked_at_is_not_needed(trained, command, tmp_
     checkpoint = load_checkpoint(trained)
     checkpoint.training["dataset"] = "/" + "x" * 5000
     save_checkpoint(checkpoint, tmp_path / "far.pt")
-    line = ("-m", "musicspectrogan", "generate", "--checkpoint", "far.pt", "--count", 1, "--output", "out")
+    line = (
+        "-m",
+        "musicspectrogan",
+        "generate",
+        "--checkpoint",
+        "far.pt",
+        "--count",
+        1,
+        "--output",
+        "out",
+    )
     command(*line, cwd=tmp_path)
     assert names(tmp_path / "out", "wav") == [f"{genre}_seed0000.wav" for genre in GENRES]
 
@@ -95,9 +129,15 @@ def test_two_in_the_same_second_have_a_folder_each(tmp_path, monkeypatch):
 def test_every_genre_gets_a_pair_a_seed_and_real_ones_beside(generate):
     folder = generate("--count", 2)
     made = [f"{genre}_seed000{seed}" for genre in GENRES for seed in (0, 1)]
-    assert [name for name in names(folder, "wav") if "/" not in name] == [f"{name}.wav" for name in made]
-    assert [name for name in names(folder, "png") if "/" not in name] == [f"{name}.png" for name in made]
-    assert len([name for name in names(folder, "wav") if name.startswith("real/")]) == 4 * len(GENRES)
+    assert [name for name in names(folder, "wav") if "/" not in name] == [
+        f"{name}.wav" for name in made
+    ]
+    assert [name for name in names(folder, "png") if "/" not in name] == [
+        f"{name}.png" for name in made
+    ]
+    assert len([name for name in names(folder, "wav") if name.startswith("real/")]) == 4 * len(
+        GENRES
+    )
     page = (folder / "index.html").read_text()
     assert all(f"{name}.wav" in page and f"{name}.png" in page for name in made)
 
@@ -125,7 +165,12 @@ def test_the_page_is_titled_by_what_is_on_it(flags, title, generate):
 def test_the_sound_is_finished_and_says_where_it_comes_from(generate):
     folder = generate("--genre", "Jazz", "--seeds", 7)
     with soundfile.SoundFile(folder / "jazz_seed0007.wav") as file:
-        assert (file.samplerate, file.channels, file.subtype, file.frames) == (22050, 1, "PCM_16", 65536)
+        assert (file.samplerate, file.channels, file.subtype, file.frames) == (
+            22050,
+            1,
+            "PCM_16",
+            65536,
+        )
         assert file.genre == "jazz"
         assert file.comment.startswith("seed 7, checkpoint ")
         samples = file.read()
@@ -143,8 +188,12 @@ def test_the_same_flags_give_the_same_bytes_alone_or_among_others(flags, generat
     several = contents(
         generate("--genre", "rock", "--seeds", "3-5", "--format", "flac", *flags, output="several")
     )
-    alone = contents(generate("--genre", "rock", "--seeds", "4", "--format", "flac", *flags, output="alone"))
-    again = contents(generate("--genre", "rock", "--seeds", "4", "--format", "flac", *flags, output="again"))
+    alone = contents(
+        generate("--genre", "rock", "--seeds", "4", "--format", "flac", *flags, output="alone")
+    )
+    again = contents(
+        generate("--genre", "rock", "--seeds", "4", "--format", "flac", *flags, output="again")
+    )
     assert alone == again
     assert alone.items() <= several.items()
     assert len([name for name in several if "/" not in name]) == 6
@@ -254,11 +303,15 @@ def test_the_music_does_not_follow_the_tempo_but_each_has_a_name_of_its_own(made
     assert all(np.array_equal(sounds[0], other) for other in sounds[1:])
 
 
-BEAT = np.tile(np.repeat(np.uint8([[220, 60]]), (2, 9), axis=1), (64, 60))  # at 11 frames: 117.45 BPM
+BEAT = np.tile(
+    np.repeat(np.uint8([[220, 60]]), (2, 9), axis=1), (64, 60)
+)  # at 11 frames: 117.45 BPM
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
-def test_the_beat_that_is_found_is_told_and_none_where_there_is_none(suffix, made_here, monkeypatch):
+def test_the_beat_that_is_found_is_told_and_none_where_there_is_none(
+    suffix, made_here, monkeypatch
+):
     def drawn(sampler, take, start, end, frames, **_):
         return BEAT[:, :frames] if take.start == (0,) else np.full((64, frames), 90, np.uint8)
 
@@ -286,7 +339,9 @@ def test_a_loops_beats_fill_it_whatever_its_length(made_here, monkeypatch):
     for name, bpm in (("8.15s", 60 * 16 / 8.15), ("117bpm_4bars", 117.0)):
         with soundfile.SoundFile(folder / f"jazz_seed0000_{name}_loop.wav") as file:
             assert re.search(r"Beats +: 16\n", file.extra_info)
-            assert float(re.search(r"Tempo +: (.*)", file.extra_info)[1]) == pytest.approx(bpm, abs=1e-4)
+            assert float(re.search(r"Tempo +: (.*)", file.extra_info)[1]) == pytest.approx(
+                bpm, abs=1e-4
+            )
     text = Elements((folder / "index.html").read_text()).text
     assert text[text.index("seed 0, loop") + 1] == "beat at 117.79 BPM"
     assert text[text.index("seed 0, 117 BPM, 4 bars, loop") + 1] == "beat at 117 BPM"
@@ -304,7 +359,9 @@ def test_real_music_tells_its_beat_too(tmp_path):
 
 def test_invert_tells_the_beat_of_a_whole_track(tmp_path):
     for number in range(4):
-        write_image(tmp_path / f"a_00{number}.png", BEAT[:, 64 * number :][:, :64], SpectrogramConfig())
+        write_image(
+            tmp_path / f"a_00{number}.png", BEAT[:, 64 * number :][:, :64], SpectrogramConfig()
+        )
     (made,) = invert_images([tmp_path], tmp_path / "out", SoundConfig(format="flac"))
     assert float(mutagen.File(made)["BPM"][0]) == pytest.approx(117.45, rel=3e-3)
 
@@ -321,7 +378,11 @@ def test_a_loop_has_its_length_in_other_formats_too(suffix, generate):
 )
 def test_sample_rate_and_bit_depth(command_name, suffix, request, command, tmp_path):
     trained, images = map(request.getfixturevalue, ("trained", "images"))
-    save(tmp_path / "clip.wav", composer.compose("chords", 0, seed=0, seconds=4.0), composer.SAMPLE_RATE)
+    save(
+        tmp_path / "clip.wav",
+        composer.compose("chords", 0, seed=0, seconds=4.0),
+        composer.SAMPLE_RATE,
+    )
     what = {
         "generate": ("--checkpoint", trained, "--genre", "jazz", "--count", 1),
         "invert": (images / "jazz" / "jazz.00000_000.png",),
@@ -336,7 +397,9 @@ def test_sample_rate_and_bit_depth(command_name, suffix, request, command, tmp_p
         with soundfile.SoundFile(path) as file:
             assert (file.samplerate, file.channels, file.subtype) == (44100, 1, "PCM_24")
             lengths = (
-                [131072] if command_name != "reconstruct" else [4 * 44100, 2 * 1024 * (4 * 22050 // 1024 + 1)]
+                [131072]
+                if command_name != "reconstruct"
+                else [4 * 44100, 2 * 1024 * (4 * 22050 // 1024 + 1)]
             )
             assert file.frames in lengths
             spectrum = np.abs(np.fft.rfft(file.read())) ** 2
@@ -404,10 +467,16 @@ def test_the_newest_run_and_its_own_folder(trained, command, tmp_path):
             "--bars without --bpm: only both say how long it is; give",
         ),
         (["--checkpoint", "TRAINED", "--bpm", "120"], "give --bars too"),
-        (["--checkpoint", "TRAINED", "--bpm", "9", "--bars", "4"], "--bpm: 9 is not allowed; give 20 to 400"),
+        (
+            ["--checkpoint", "TRAINED", "--bpm", "9", "--bars", "4"],
+            "--bpm: 9 is not allowed; give 20 to 400",
+        ),
         (["--checkpoint", "TRAINED", "--bpm", "nan", "--bars", "4"], "--bpm: nan is not allowed"),
         (["--checkpoint", "TRAINED", "--bpm", "120", "--bars", "0"], "at 120 BPM give 1 to 1800"),
-        (["--checkpoint", "TRAINED", "--bpm", "120", "--bars", "1801"], "--bars: 1801 is not allowed"),
+        (
+            ["--checkpoint", "TRAINED", "--bpm", "120", "--bars", "1801"],
+            "--bars: 1801 is not allowed",
+        ),
         (
             ["--checkpoint", "TRAINED", "--seconds", "4", "--bpm", "120", "--bars", "4"],
             "--bpm with --seconds: --bpm and --bars say how long a piece is; leave --seconds away, or",
@@ -424,13 +493,23 @@ def test_the_newest_run_and_its_own_folder(trained, command, tmp_path):
 def test_wrong_input_to_generate(flags, told, trained, command, tmp_path):
     (tmp_path / "text.pt").write_text("no weights")
     flags = [trained if flag == "TRAINED" else flag for flag in flags]
-    assert told in command("-m", "musicspectrogan", "generate", *flags, cwd=tmp_path, status=2).stderr
+    assert (
+        told in command("-m", "musicspectrogan", "generate", *flags, cwd=tmp_path, status=2).stderr
+    )
 
 
 def test_no_room_for_a_file_is_told_and_leaves_none_half_written(trained, tmp_path):
     """Files are limited to 100 KiB: the images fit, the sound of 131 KB does not."""
     line = command_line(
-        "-m", "musicspectrogan", "generate", "--checkpoint", trained, "--count", 1, "--output", "out"
+        "-m",
+        "musicspectrogan",
+        "generate",
+        "--checkpoint",
+        trained,
+        "--count",
+        1,
+        "--output",
+        "out",
     )
     limited = ["bash", "-c", f"ulimit -f 100; exec {shlex.join(line)}"]
     done = subprocess.run(
@@ -451,17 +530,23 @@ class TestInvert:
     def test_a_gap_between_segments_makes_two_files(self, images, command, tmp_path):
         (tmp_path / "set").mkdir()
         for segment in (0, 1, 3):
-            shutil.copy(images / "jazz" / "jazz.00000_000.png", tmp_path / "set" / f"a_{segment:03d}.png")
+            shutil.copy(
+                images / "jazz" / "jazz.00000_000.png", tmp_path / "set" / f"a_{segment:03d}.png"
+            )
         command("-m", "musicspectrogan", "invert", "set", "--output", "out", cwd=tmp_path)
         assert names(tmp_path / "out", "wav") == ["a_000-001.wav", "a_003.wav"]
 
     def test_genres_stay_apart(self, images, command, tmp_path):
         for genre in ("jazz", "rock"):
             (tmp_path / "set" / genre).mkdir(parents=True)
-            shutil.copy(images / genre / f"{genre}.00000_000.png", tmp_path / "set" / genre / "a_000.png")
+            shutil.copy(
+                images / genre / f"{genre}.00000_000.png", tmp_path / "set" / genre / "a_000.png"
+            )
         command("-m", "musicspectrogan", "invert", "set", "--output", "out", cwd=tmp_path)
         assert names(tmp_path / "out", "wav") == ["jazz/a_000.wav", "rock/a_000.wav"]
-        jazz, rock = ((tmp_path / "out" / genre / "a_000.wav").read_bytes() for genre in ("jazz", "rock"))
+        jazz, rock = (
+            (tmp_path / "out" / genre / "a_000.wav").read_bytes() for genre in ("jazz", "rock")
+        )
         assert jazz != rock
         line = ("-m", "musicspectrogan", "invert", "set/jazz", "set/rock", "--output", "both")
         refused = command(*line, cwd=tmp_path, status=2)
@@ -485,7 +570,9 @@ class TestInvert:
         for path, hop in (("own.png", 512), ("set/jazz/plain.png", 256), ("stranger.png", 1024)):
             told = command("-m", "musicspectrogan", "invert", path, "--output", "out", cwd=tmp_path)
             assert ("does not say how it was made" in told.stderr) is (hop == 1024)
-            with soundfile.SoundFile((tmp_path / "out" / path.split("/")[-1]).with_suffix(".wav")) as file:
+            with soundfile.SoundFile(
+                (tmp_path / "out" / path.split("/")[-1]).with_suffix(".wav")
+            ) as file:
                 assert file.frames == 64 * hop
 
     def test_the_images_of_one_track_are_in_memory_at_a_time(self, images, tmp_path, monkeypatch):
@@ -547,22 +634,40 @@ class TestInvert:
         Image.new("L", (64, 64)).save(tmp_path / "torn.png")
         (tmp_path / "torn.png").write_bytes((tmp_path / "torn.png").read_bytes()[:60])
         (tmp_path / "empty").mkdir()
-        done = command("-m", "musicspectrogan", "invert", path, "--output", "out", cwd=tmp_path, status=2)
+        done = command(
+            "-m", "musicspectrogan", "invert", path, "--output", "out", cwd=tmp_path, status=2
+        )
         assert told in done.stderr
         assert not (tmp_path / "out").exists()
 
-    def test_a_rate_that_the_format_has_not_is_refused_before_any_is_written(self, command, tmp_path):
+    def test_a_rate_that_the_format_has_not_is_refused_before_any_is_written(
+        self, command, tmp_path
+    ):
         pixels = np.random.default_rng(0).integers(1, 255, (64, 64), dtype=np.uint8)
         write_image(tmp_path / "a.png", pixels, SpectrogramConfig())
         write_image(tmp_path / "b.png", pixels, SpectrogramConfig(sample_rate=30000))
-        line = ("-m", "musicspectrogan", "invert", "a.png", "b.png", "--output", "out", "--format", "mp3")
+        line = (
+            "-m",
+            "musicspectrogan",
+            "invert",
+            "a.png",
+            "b.png",
+            "--output",
+            "out",
+            "--format",
+            "mp3",
+        )
         told = command(*line, cwd=tmp_path, status=2).stderr
         assert "has no sample rate of 30000 Hz, only 8000, 11025, 12000, 16000, 22050, " in told
         assert "disk" not in told and not (tmp_path / "out").exists()
 
 
 def test_reconstruct_prints_the_round_trips_error(command, tmp_path):
-    save(tmp_path / "clip.wav", composer.compose("chords", 0, seed=0, seconds=5.0), composer.SAMPLE_RATE)
+    save(
+        tmp_path / "clip.wav",
+        composer.compose("chords", 0, seed=0, seconds=5.0),
+        composer.SAMPLE_RATE,
+    )
     errors = {}
     for size in (64, 256):
         line = ("reconstruct", "clip.wav", "--image-size", size, "--output", f"out{size}")
@@ -583,7 +688,9 @@ def test_reconstruct_prints_the_round_trips_error(command, tmp_path):
 
 def reconstruct_text(command, tmp_path: Path) -> str:
     (tmp_path / "text.wav").write_text("no sound")
-    return command("-m", "musicspectrogan", "reconstruct", "text.wav", cwd=tmp_path, status=2).stderr
+    return command(
+        "-m", "musicspectrogan", "reconstruct", "text.wav", cwd=tmp_path, status=2
+    ).stderr
 
 
 def test_more_segments_than_fit_into_memory_are_refused(tmp_path):

@@ -128,7 +128,11 @@ def test_names_with_commas_signs_and_colons_can_be_named():
 
 @pytest.mark.parametrize(
     ("morph", "told"),
-    [("blues", "write two genres"), ("blues:jaz", "'jaz' is not one of"), ("a:b:c", "are no two of")],
+    [
+        ("blues", "write two genres"),
+        ("blues:jaz", "'jaz' is not one of"),
+        ("a:b:c", "are no two of"),
+    ],
 )
 def test_a_wrong_morph_blames_its_own_flag(morph, told):
     with pytest.raises(UserError, match=f"--morph.*{told}") as error:
@@ -139,5 +143,7 @@ def test_a_wrong_morph_blames_its_own_flag(morph, told):
 def test_a_model_without_genres_has_one_row():
     assert rows_of(None, None, GENRES, conditional=False) == [Row("sample", {}, {})]
     for genre, morph, flag in (("blues", None, "--genre"), (None, "blues:AC-DC", "--morph")):
-        with pytest.raises(UserError, match=f"^{flag}: this checkpoint is of a model without genres"):
+        with pytest.raises(
+            UserError, match=f"^{flag}: this checkpoint is of a model without genres"
+        ):
             rows_of(genre, morph, GENRES, conditional=False)

@@ -72,9 +72,9 @@ def page_of(folder: Path, items: list[PageItem], title: str = "A run", **facts: 
 
 def only_script(page: str) -> bool:
     """Whether the page has one script, which is the package's own with nothing put into it."""
-    return page.count("<script") == 1 and re.findall(r"<script>(.*?)</script>", page, re.DOTALL) == [
-        f"\n{source('sounds.js')}"
-    ]
+    return page.count("<script") == 1 and re.findall(
+        r"<script>(.*?)</script>", page, re.DOTALL
+    ) == [f"\n{source('sounds.js')}"]
 
 
 def test_every_item_is_shown_and_can_be_played_and_downloaded(tmp_path):
@@ -82,9 +82,13 @@ def test_every_item_is_shown_and_can_be_played_and_downloaded(tmp_path):
     assert sorted(page.all("img", "src")) == sorted(f"./{item.image}" for item in ITEMS)
     assert sorted(page.all("audio", "src")) == sorted(f"./{item.audio}" for item in ITEMS)
     downloads = [
-        attributes["href"] for tag, attributes in page.found if tag == "a" and "download" in attributes
+        attributes["href"]
+        for tag, attributes in page.found
+        if tag == "a" and "download" in attributes
     ]
-    assert sorted(downloads) == sorted(f"./{name}" for item in ITEMS for name in (item.image, item.audio))
+    assert sorted(downloads) == sorted(
+        f"./{name}" for item in ITEMS for name in (item.image, item.audio)
+    )
     players = [attributes for tag, attributes in page.found if tag == "audio"]
     assert all("controls" in player and player["preload"] == "metadata" for player in players)
     assert {"checkpoint", "epoch_0050.pt", "seed 7, 9.1 s", "WAV", "FLAC", "PNG"} <= set(page.text)
@@ -134,7 +138,9 @@ def test_hostile_names_are_only_text(tmp_path):
     assert data == ["data-sound"] * 3
     assert {HOSTILE, quote_out, "$title ${style}", f"</title>{HOSTILE}", "?"} <= set(elements.text)
     assert unquote(elements.all("img", "src")[0]) == f"./{HOSTILE_FILE}"
-    for address in elements.all("img", "src") + elements.all("audio", "src") + elements.all("a", "href"):
+    for address in (
+        elements.all("img", "src") + elements.all("audio", "src") + elements.all("a", "href")
+    ):
         assert re.fullmatch(r"#row-\d|\./[\w.~%/-]+", address), address
     assert "./%FF.png" in page
 
@@ -164,7 +170,9 @@ def test_the_colours_are_magma():
 
 
 def test_a_band_lies_where_its_row_is():
-    config = SpectrogramConfig(n_fft=16384)  # fine enough for the peaks of the filters to be their centres
+    config = SpectrogramConfig(
+        n_fft=16384
+    )  # fine enough for the peaks of the filters to be their centres
     bins = np.fft.rfftfreq(config.n_fft, 1 / config.sample_rate)
     centres = bins[mel_filterbank(config).argmax(axis=1)]
     heights = [mel_height(hz, config) for hz in centres]
@@ -174,7 +182,9 @@ def test_a_band_lies_where_its_row_is():
 def test_heights_of_frequencies():
     # 0 to 8000 Hz are 0 to 45.245 mels; 1000 Hz are 15, and 64 bands have 65 steps between their edges.
     assert mel_height(1000.0, CONFIG) == pytest.approx((15 / 45.2454 * 65 - 0.5) / 64, abs=1e-5)
-    assert mel_height(4000.0, CONFIG) == pytest.approx((35.1636 / 45.2454 * 65 - 0.5) / 64, abs=1e-5)
+    assert mel_height(4000.0, CONFIG) == pytest.approx(
+        (35.1636 / 45.2454 * 65 - 0.5) / 64, abs=1e-5
+    )
     assert mel_height(0.0, CONFIG) == pytest.approx(-0.5 / 64)
     assert mel_height(8000.0, CONFIG) == pytest.approx(64.5 / 64)
 
@@ -256,7 +266,9 @@ def test_a_browser_shows_it(browser, folder, width):
     assert {address.partition(":")[0] for address in tab.requests} <= {"file", "data"}
 
 
-@pytest.mark.parametrize(("dark", "ground"), [(False, "#fbfaf8"), (True, "#131117")], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    ("dark", "ground"), [(False, "#fbfaf8"), (True, "#131117")], ids=["light", "dark"]
+)
 def test_a_browser_colours_it(browser, folder, dark, ground):
     tab = Tab(browser, folder / "index.html", height=1500, dark=dark)
     tab.js(LOADED)
@@ -448,7 +460,9 @@ def test_favourites_are_kept_and_shown_alone(browser, listed):
     assert tab.js("shown()") == [2]
     tab.js("stars()[2].focus(), stars()[2].click()")
     assert tab.js("shown()") == []
-    assert tab.js("document.activeElement.id") == "only-favourites"  # what is hidden cannot hold the focus
+    assert (
+        tab.js("document.activeElement.id") == "only-favourites"
+    )  # what is hidden cannot hold the focus
     assert tab.js("button('status').textContent") == "0 of 8 shown. A star marks a favourite."
     tab.js("button('only-favourites').click(), pick('')")
     assert tab.js("button('status').textContent") == ""
@@ -469,10 +483,13 @@ def test_favourites_are_those_sounds_and_not_their_names(browser, listed):
     tab = watched(browser, listed)
     tab.js("stars()[0].click(), stars()[1].click()")
     items = [
-        PageItem("rock", caption, f"{caption} {caption}.png", f"{caption} {caption}.wav") for caption in "01"
+        PageItem("rock", caption, f"{caption} {caption}.png", f"{caption} {caption}.wav")
+        for caption in "01"
     ]
     Image.fromarray(np.full((64, 64), 99, np.uint8)).save(listed.parent / "1 1.png")
-    write_page(listed.parent, "More was made, by other settings", items, CONFIG, {"checkpoint": "b.pt"})
+    write_page(
+        listed.parent, "More was made, by other settings", items, CONFIG, {"checkpoint": "b.pt"}
+    )
     assert watched(browser, listed, beside=tab).js("starred()") == [0]
 
 
@@ -505,7 +522,11 @@ def test_favourites_survive_whatever_is_stored(browser, listed, kept):
 
 def test_a_genre_is_picked_from_a_list(browser, listed):
     tab = watched(browser, listed)
-    assert tab.js("[...button('genre').options].map(o => o.textContent)") == ["all", "rock", "blues & <i>"]
+    assert tab.js("[...button('genre').options].map(o => o.textContent)") == [
+        "all",
+        "rock",
+        "blues & <i>",
+    ]
     tab.js("pick('1')")
     assert tab.js("shown()") == [5, 6, 7]
     assert tab.js("button('status').textContent") == "3 of 8 shown."
@@ -538,7 +559,9 @@ def test_everything_has_a_name_for_screen_readers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("f_max", "reach"), [(8000.0, "8"), (11025.0, "11.025"), (4500.0, "4.5")], ids=["8", "11.025", "4.5"]
+    ("f_max", "reach"),
+    [(8000.0, "8"), (11025.0, "11.025"), (4500.0, "4.5")],
+    ids=["8", "11.025", "4.5"],
 )
 def test_the_page_says_how_high_the_images_reach(tmp_path, f_max, reach):
     path = write_page(tmp_path, "A run", ITEMS, replace(CONFIG, f_max=f_max), {})
@@ -563,4 +586,6 @@ def test_an_installed_package_has_the_files_of_its_pages():
     (pattern,) = re.findall(r'package-data\]\n"musicspectrogan" = \["(.*)"\]', metadata)
     package = ROOT / "musicspectrogan"
     shipped = set(package.glob(pattern))
-    assert {path for path in package.rglob("*") if path.suffix in (".html", ".css", ".js")} <= shipped
+    assert {
+        path for path in package.rglob("*") if path.suffix in (".html", ".css", ".js")
+    } <= shipped

@@ -36,7 +36,9 @@ def sampler(request: pytest.FixtureRequest) -> Sampler:
             weight.add_(0.1 * torch.randn_like(weight))
         for _ in range(20):
             generator(torch.randn(16, generator.latent_dim), torch.arange(16) % 2)
-    return Sampler(LiveGenerator(generator.eval(), request.param, model, GENRES, SpectrogramConfig()))
+    return Sampler(
+        LiveGenerator(generator.eval(), request.param, model, GENRES, SpectrogramConfig())
+    )
 
 
 def make(
@@ -49,7 +51,9 @@ def make(
     **ends: str,
 ) -> np.ndarray:
     start, end = (sampler.one_hot(ends.get(which, "jazz"), 1)[0] for which in ("start", "end"))
-    return piece(sampler, take or take_of(3), start, end, frames, loops=loops, truncation=1.0, beats=beats)
+    return piece(
+        sampler, take or take_of(3), start, end, frames, loops=loops, truncation=1.0, beats=beats
+    )
 
 
 @pytest.mark.parametrize("frames", [1, 31, 64, 100, 646, 1100])
@@ -78,14 +82,21 @@ def test_a_loop_is_drawn_as_a_circle(sampler, cells, monkeypatch):
     def whole_bars(style: torch.Tensor) -> torch.Tensor:
         return BAR * (beats_in_cell(style) * cells / BAR).round().clamp(min=1) / cells
 
-    monkeypatch.setattr(Sampler, "cell", lambda self, take, number: cell(self, take, number % cells))
+    monkeypatch.setattr(
+        Sampler, "cell", lambda self, take, number: cell(self, take, number % cells)
+    )
     monkeypatch.setattr(sampler.generator, "beats_in_cell", whole_bars)
     np.testing.assert_array_equal(make(sampler, 2 * cells * CELL), np.tile(found, 2))
 
 
 def test_a_piece_keeps_its_style_and_goes_on_changing(sampler):
-    windows = [make(sampler, 640, take=take_of(seed)).reshape(64, 10, 64).swapaxes(0, 1) for seed in range(6)]
-    levels = np.stack([window.astype(FLOAT).mean(axis=2) for window in windows])  # piece, window, band
+    windows = [
+        make(sampler, 640, take=take_of(seed)).reshape(64, 10, 64).swapaxes(0, 1)
+        for seed in range(6)
+    ]
+    levels = np.stack(
+        [window.astype(FLOAT).mean(axis=2) for window in windows]
+    )  # piece, window, band
     within = np.abs(np.diff(levels, axis=1)).mean()
     between = np.abs(np.diff(levels, axis=0)).mean()
     assert 0 < within < 0.9 * between
@@ -106,7 +117,8 @@ def test_a_morph_begins_with_one_genre_and_ends_with_the_other(sampler):
         for start, end in (("jazz", "rock"), ("jazz", "jazz"), ("rock", "rock"))
     )
     nearer = [
-        np.abs(morph[:, part] - jazz[:, part]).mean() / np.abs(morph[:, part] - rock[:, part]).mean()
+        np.abs(morph[:, part] - jazz[:, part]).mean()
+        / np.abs(morph[:, part] - rock[:, part]).mean()
         for part in (slice(0, 64), slice(468, 532), slice(936, 1000))
     ]
     assert nearer[0] < 0.5 < nearer[1] < 2 < nearer[2]
@@ -130,8 +142,18 @@ def test_a_take_between_two_seeds_goes_from_the_one_to_the_other(sampler):
 @pytest.mark.parametrize(
     ("seconds", "told"),
     [
-        (0.5, ["A loop of 0.5 s is 1 cell of 0.743 s, so music is 49 % faster; longer loops are closer"]),
-        (1.0, ["A loop of 1 s is 1 cell of 0.743 s, so music is 26 % slower; longer loops are closer"]),
+        (
+            0.5,
+            [
+                "A loop of 0.5 s is 1 cell of 0.743 s, so music is 49 % faster; longer loops are closer"
+            ],
+        ),
+        (
+            1.0,
+            [
+                "A loop of 1 s is 1 cell of 0.743 s, so music is 26 % slower; longer loops are closer"
+            ],
+        ),
         (8.0, []),
     ],
 )
@@ -145,14 +167,18 @@ def test_beats_set_the_clock(sampler, monkeypatch):
     """Of a loop and of a piece that does not end with a cell; the style's number says so too."""
     given = []
     frames = Sampler.frames
-    monkeypatch.setattr(Sampler, "frames", lambda self, *parts: given.append(parts) or frames(self, *parts))
+    monkeypatch.setattr(
+        Sampler, "frames", lambda self, *parts: given.append(parts) or frames(self, *parts)
+    )
     for length, loops, beats in ((10 * CELL, True, 20.0), (150, False, 12.0)):
         found = make(sampler, length, loops=loops, beats=beats)
         assert not np.array_equal(found, make(sampler, length, loops=loops))
         style, _, _, clock = given[-2]
         tempo = clock.diff()
         assert tempo.tolist() == pytest.approx([beats / length * CELL] * len(tempo))
-        assert float(sampler.generator.beats_in_cell(style[None])) == pytest.approx(beats / length * CELL)
+        assert float(sampler.generator.beats_in_cell(style[None])) == pytest.approx(
+            beats / length * CELL
+        )
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 6.1, 8.0, 30.0])

@@ -45,7 +45,13 @@ def test_a_mixture_of_one_genre_is_that_genre(sampler):
 
 @pytest.mark.parametrize(
     ("text", "seeds"),
-    [(None, [0, 1, 2]), ("0-7", list(range(8))), ("3,5,9", [3, 5, 9]), ("2-3, 3, 8", [2, 3, 8]), ("5", [5])],
+    [
+        (None, [0, 1, 2]),
+        ("0-7", list(range(8))),
+        ("3,5,9", [3, 5, 9]),
+        ("2-3, 3, 8", [2, 3, 8]),
+        ("5", [5]),
+    ],
 )
 def test_seeds_are_read(text, seeds):
     count = None if text else 3
@@ -59,7 +65,9 @@ def test_wrong_seeds_are_refused(text):
 
 
 class TestPieces:
-    def make(self, sampler: Sampler, frames: int, *, loops: bool = False, to: str = "jazz") -> np.ndarray:
+    def make(
+        self, sampler: Sampler, frames: int, *, loops: bool = False, to: str = "jazz"
+    ) -> np.ndarray:
         start, end = sampler.one_hot("jazz", 1)[0], sampler.one_hot(to, 1)[0]
         return piece(sampler, take_of(3), start, end, frames, loops=loops, truncation=1.0)
 

@@ -14,7 +14,9 @@ from musicspectrogan.generation import sound
 from musicspectrogan.generation.sound import loop_settings, sound_of_loop, sounds_of
 
 # Small, so that minutes take a second.
-CONFIG = SpectrogramConfig(sample_rate=8000, n_fft=512, hop_length=256, n_mels=16, n_frames=64, f_max=4000.0)
+CONFIG = SpectrogramConfig(
+    sample_rate=8000, n_fft=512, hop_length=256, n_mels=16, n_frames=64, f_max=4000.0
+)
 
 
 def image_of(seconds: float, config: SpectrogramConfig = CONFIG) -> np.ndarray:
@@ -80,7 +82,10 @@ def changes(samples: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
     jumps = np.abs(samples - np.roll(samples, 1))[places]
     around = np.pad(samples, 512, mode="wrap")
     before, after = (
-        np.log(np.abs(np.fft.rfft(around[places[:, None] + at + np.arange(512)] * np.hanning(512))) + 1e-3)
+        np.log(
+            np.abs(np.fft.rfft(around[places[:, None] + at + np.arange(512)] * np.hanning(512)))
+            + 1e-3
+        )
         for at in (128, 384)
     )
     return jumps, np.abs(after - before).mean(axis=1)
@@ -98,6 +103,8 @@ def test_the_join_of_loops_cannot_be_told_from_other_places():
         if number < 20:
             (piece,) = sounds_of(image[None], CONFIG, seconds=seconds)
             ranks["pieces"].append([rank_of_join(values) for values in changes(piece, frames)])
-    chance = {kind: scipy.stats.kstest(np.array(found), "uniform").pvalue for kind, found in ranks.items()}
+    chance = {
+        kind: scipy.stats.kstest(np.array(found), "uniform").pvalue for kind, found in ranks.items()
+    }
     assert (chance["loops"] > 0.01).all()
     assert (chance["pieces"] < 1e-3).all()

@@ -19,7 +19,9 @@ GANS = ("anylength", "anylength_unconditional")
 def built(gan: str = "anylength", **changes: object) -> nn.Module:
     """A generator in eval mode and float64, with weights and statistics as after some training."""
     torch.manual_seed(0)
-    config = ModelConfig(**{"image_size": 64, "width": 4, "latent_dim": 7, "n_genres": GENRES, **changes})
+    config = ModelConfig(
+        **{"image_size": 64, "width": 4, "latent_dim": 7, "n_genres": GENRES, **changes}
+    )
     generator = models.build(gan, config)[0].double()
     with torch.no_grad():
         for weight in generator.parameters():
@@ -32,7 +34,9 @@ def drawn(generator: nn.Module, cells: int = CELLS) -> dict[str, Tensor]:
     """What frames of so many cells are drawn from."""
     torch.manual_seed(1)
     size = cells + 2 * generator.context
-    genres = nn.functional.one_hot(torch.tensor([1]), GENRES).double()[:, :, None].expand(-1, -1, size)
+    genres = (
+        nn.functional.one_hot(torch.tensor([1]), GENRES).double()[:, :, None].expand(-1, -1, size)
+    )
     return {
         "style": torch.randn(1, generator.style_dim, dtype=torch.float64),
         "sequence": torch.randn(1, generator.cell_dim, size, dtype=torch.float64),
@@ -45,7 +49,11 @@ def part_of(given: dict[str, Tensor], first: int, last: int) -> dict[str, Tensor
     """What the frames of some of the cells are drawn from."""
     context = given["sequence"].shape[2] - CELLS
     cells = {name: given[name][:, :, first : last + context] for name in ("sequence", "genres")}
-    return {"style": given["style"], **cells, "beats": given["beats"][:, first : last + context + 1]}
+    return {
+        "style": given["style"],
+        **cells,
+        "beats": given["beats"][:, first : last + context + 1],
+    }
 
 
 def test_they_say_that_they_are_made_for_any_length():
@@ -83,7 +91,11 @@ def test_an_image_is_a_window_of_the_frames_of_its_latents():
                 BAR * ranks[0] + generator.beats_in_cell(style) * edges,
             )
             assert frames.shape == (1, 1, 64, 80)
-            start = [k for k in range(16) if torch.allclose(frames[0, 0, :, k : k + 64], window, atol=1e-9)]
+            start = [
+                k
+                for k in range(16)
+                if torch.allclose(frames[0, 0, :, k : k + 64], window, atol=1e-9)
+            ]
             assert start == [int(ranks[1] * 16)]
             found += start
     assert len(set(found)) > 3
@@ -107,7 +119,9 @@ def test_fast_numbers_decide_near_frames_and_slow_ones_far_ones(part, last):
     before = generator.frames(**given)
     numbers = slice(0, FAST) if part == "fast" else slice(FAST, None)
     given["sequence"][:, numbers, generator.context] += 3.0
-    changed = (generator.frames(**given) - before).abs().amax(dim=(0, 1, 2)).view(CELLS, cell).amax(dim=1)
+    changed = (
+        (generator.frames(**given) - before).abs().amax(dim=(0, 1, 2)).view(CELLS, cell).amax(dim=1)
+    )
     assert (changed[:last] > 1e-6).all() and (changed[last:] == 0).all()
 
 
@@ -137,7 +151,10 @@ def test_a_clock_tells_beats_bars_and_parts_of_beats():
 def test_a_clock_has_no_beat_that_is_faster_than_the_frames():
     """Of 1.4 beats a cell little is left in frames of a cell, and nearly all in eighths of one."""
     beats = 1.4 * torch.arange(200, dtype=torch.float64)[None]
-    left = [clock(beats, frames, EACH)[0, OSCILLATIONS.index(1.0)].abs().max().item() for frames in (1, 8)]
+    left = [
+        clock(beats, frames, EACH)[0, OSCILLATIONS.index(1.0)].abs().max().item()
+        for frames in (1, 8)
+    ]
     assert left[0] < 0.25 and left[1] > 0.9
 
 
@@ -146,14 +163,19 @@ def test_the_first_number_of_the_style_is_the_tempo():
     style = torch.zeros(3, generator.style_dim, dtype=torch.float64)
     style[:, 0] = torch.tensor([-2.5, 0.0, 2.5])
     tempo = generator.beats_in_cell(style) * 60 / (16 * 1024 / 22050)
-    torch.testing.assert_close(tempo[:, 0], torch.tensor([56.5, 113.0, 226.1]).double(), rtol=1e-2, atol=0)
+    torch.testing.assert_close(
+        tempo[:, 0], torch.tensor([56.5, 113.0, 226.1]).double(), rtol=1e-2, atol=0
+    )
 
 
 def test_a_whole_bar_on_the_clock_is_the_same_and_half_a_bar_is_not():
     generator = built()
     given = drawn(generator)
     before = generator.frames(**given)
-    later = {step: generator.frames(**given | {"beats": given["beats"] + step}) for step in (BAR, BAR / 2)}
+    later = {
+        step: generator.frames(**given | {"beats": given["beats"] + step})
+        for step in (BAR, BAR / 2)
+    }
     torch.testing.assert_close(later[BAR], before, rtol=0, atol=1e-9)
     assert (later[BAR / 2] - before).abs().max() > 0.01
 
@@ -167,7 +189,9 @@ def test_genres_may_glide_in_a_piece():
     gliding[:, :, -generator.context - CELLS // 2 :] = gliding.roll(1, dims=1)[:, :, :1]
     glide, cell = generator.frames(**given | {"genres": gliding}), generator.cell_frames
     torch.testing.assert_close(glide[..., : 4 * cell], first[..., : 4 * cell], rtol=0, atol=1e-12)
-    torch.testing.assert_close(glide[..., -4 * cell :], second[..., -4 * cell :], rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        glide[..., -4 * cell :], second[..., -4 * cell :], rtol=0, atol=1e-12
+    )
 
 
 def test_two_windows_share_the_style_and_nothing_else():

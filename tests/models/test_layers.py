@@ -25,7 +25,10 @@ GENRES, CHANNELS = 3, 2
 
 
 def features_of(batch: int, channels: int = CHANNELS, side: int = 4, seed: int = 0) -> torch.Tensor:
-    return torch.randn(batch, channels, side, side, generator=torch.Generator().manual_seed(seed)) * 2 + 1
+    return (
+        torch.randn(batch, channels, side, side, generator=torch.Generator().manual_seed(seed)) * 2
+        + 1
+    )
 
 
 def one_hot(*genres: int) -> torch.Tensor:
@@ -64,7 +67,11 @@ def test_a_mixture_of_genres_has_the_mixture_of_their_scales_and_shifts():
     features, norm = features_of(3), conditional_norm()
     mixtures = torch.tensor([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5], [0.0, 0.0, 1.0]])
     normal, got = nn.BatchNorm2d(CHANNELS, affine=False)(features), norm(features, mixtures)
-    by_hand = [([0.75, 0.5], [-1.0, 0.75]), ([1.875, 0.375], [1.5, -1.125]), ([3.0, 0.25], [4.0, -3.0])]
+    by_hand = [
+        ([0.75, 0.5], [-1.0, 0.75]),
+        ([1.875, 0.375], [1.5, -1.125]),
+        ([3.0, 0.25], [4.0, -3.0]),
+    ]
     for image, (scale, shift) in enumerate(by_hand):
         for channel in range(CHANNELS):
             expected = normal[image, channel] * scale[channel] + shift[channel]
@@ -83,7 +90,8 @@ def test_statistics_are_those_of_the_batch_in_training_and_standing_ones_later()
 
 
 @pytest.mark.parametrize(
-    ("batch", "group"), [(8, 4), (4, 4), (12, 4), (6, 3), (9, 3), (2, 2), (10, 2), (5, 1), (7, 1), (1, 1)]
+    ("batch", "group"),
+    [(8, 4), (4, 4), (12, 4), (6, 3), (9, 3), (2, 2), (10, 2), (5, 1), (7, 1), (1, 1)],
 )
 def test_the_deviation_equals_a_plain_loop(batch, group):
     features = features_of(batch, channels=3, side=2)
@@ -92,7 +100,9 @@ def test_the_deviation_equals_a_plain_loop(batch, group):
     assert torch.equal(got[:, :3], features)
     groups = batch // group
     for image in range(batch):
-        members = [features[other].flatten().tolist() for other in range(image % groups, batch, groups)]
+        members = [
+            features[other].flatten().tolist() for other in range(image % groups, batch, groups)
+        ]
         assert len(members) == group
         total = 0.0
         for values in zip(*members, strict=True):  # of one channel and place
@@ -105,7 +115,9 @@ def test_the_deviation_equals_a_plain_loop(batch, group):
 def test_images_that_are_alike_have_no_deviation_and_others_have():
     images = features_of(1).expand(8, -1, -1, -1)
     alike = MinibatchDeviation()(images)[:, CHANNELS]
-    torch.testing.assert_close(alike, torch.full((8, 4, 4), 1e-4))  # what keeps the root differentiable
+    torch.testing.assert_close(
+        alike, torch.full((8, 4, 4), 1e-4)
+    )  # what keeps the root differentiable
     # Images 0, 2, 4, 6 are a group: at 1 in one place, twice for a standard deviation of 1.
     images = images.clone()
     images[[0, 2]] += 1.0
@@ -223,7 +235,9 @@ def test_in_eval_mode_the_spectral_norm_stays_as_it_is():
     before = {name: value.clone() for name, value in discriminator.state_dict().items()}
     first = discriminator(*batch_of(0))
     assert torch.equal(first, discriminator(*batch_of(0)))
-    assert all(torch.equal(value, before[name]) for name, value in discriminator.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in discriminator.state_dict().items()
+    )
 
 
 def test_spectral_norm_divides_and_keeps_the_direction():

@@ -17,7 +17,12 @@ BATCH = 5
 
 
 # Each model as it is, and with each of the switches that it knows.
-SWITCHES = {"upsampling": "resize", "minibatch_deviation": True, "spectral_norm": True, "pairs": True}
+SWITCHES = {
+    "upsampling": "resize",
+    "minibatch_deviation": True,
+    "spectral_norm": True,
+    "pairs": True,
+}
 VARIANTS = [
     *((gan, {}) for gan in models.names()),
     *((gan, {name: SWITCHES[name]}) for gan in models.names() for name in models.options_of(gan)),
@@ -34,7 +39,9 @@ def seed() -> None:
 
 
 def config(**changes: object) -> ModelConfig:
-    return ModelConfig(**{"image_size": 64, "width": 4, "latent_dim": 7, "n_genres": GENRES, **changes})
+    return ModelConfig(
+        **{"image_size": 64, "width": 4, "latent_dim": 7, "n_genres": GENRES, **changes}
+    )
 
 
 def inputs(generator: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,7 +98,9 @@ def test_labels_matter_exactly_when_the_model_is_conditional(gan, switches):
     model = config(**switches)
     networks = models.build(gan, model)
     latents, labels = inputs(networks[0])
-    for network, given in zip(networks, (latents, torch.zeros(BATCH, model.n_windows, 64, 64)), strict=True):
+    for network, given in zip(
+        networks, (latents, torch.zeros(BATCH, model.n_windows, 64, 64)), strict=True
+    ):
         randomise(network).eval()
         one, other = network(given, labels), network(given, (labels + 1) % GENRES)
         alike = [torch.equal(a, b) for a, b in zip(one, other, strict=True)]
@@ -103,7 +112,9 @@ def test_a_mixture_of_one_genre_alone_is_that_genre_and_others_lie_between(gan):
     generator = randomise(models.build(gan, config())[0]).eval()
     latents, labels = inputs(generator)
     pure = torch.nn.functional.one_hot(labels, GENRES).float()
-    torch.testing.assert_close(generator(latents, pure), generator(latents, labels), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        generator(latents, pure), generator(latents, labels), rtol=0, atol=1e-5
+    )
     others = torch.nn.functional.one_hot((labels + 1) % GENRES, GENRES).float()
     ends = generator(latents, pure), generator(latents, others)
     near = generator(latents, 0.999 * pure + 0.001 * others)
@@ -117,8 +128,12 @@ def test_an_unconditional_model_takes_any_labels(size):
     latents, labels = inputs(generator)
     images = generator.eval()(latents[:size], labels[:size])
     assert torch.equal(images, generator(latents[:size], torch.rand(size, GENRES)))
-    assert torch.equal(discriminator(images, labels[:size]), discriminator(images, labels[:size] + 1))
-    assert all(len(m.scale) == 1 for m in generator.modules() if isinstance(m, ConditionalBatchNorm))
+    assert torch.equal(
+        discriminator(images, labels[:size]), discriminator(images, labels[:size] + 1)
+    )
+    assert all(
+        len(m.scale) == 1 for m in generator.modules() if isinstance(m, ConditionalBatchNorm)
+    )
 
 
 @pytest.mark.parametrize("gan", models.names())
@@ -150,7 +165,9 @@ def test_the_same_seed_builds_the_same_weights(gan):
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
         generator, discriminator = models.build(gan, config())
-        built.append(torch.cat([w.flatten() for n in (generator, discriminator) for w in n.parameters()]))
+        built.append(
+            torch.cat([w.flatten() for n in (generator, discriminator) for w in n.parameters()])
+        )
     assert torch.equal(built[0], built[1])
     assert not torch.equal(built[0], built[2])
 
@@ -180,9 +197,14 @@ def test_the_projection_model_has_the_known_number_of_weights():
     classic, _ = models.build("dcgan", config(width=64, latent_dim=100))
     # A scale and a shift for each channel of each genre, and not for each channel.
     assert weights(generator) - weights(classic) == (GENRES - 1) * 2 * (512 + 256 + 128 + 64)
-    strides = sum(16 * outer * inner + inner for outer, inner in ((1, 64), (64, 128), (128, 256), (256, 512)))
+    strides = sum(
+        16 * outer * inner + inner for outer, inner in ((1, 64), (64, 128), (128, 256), (256, 512))
+    )
     features = 512 * 4 * 4
-    assert weights(discriminator) == strides + (9 * 512 * 512 + 512) + (features + 1) + GENRES * features
+    assert (
+        weights(discriminator)
+        == strides + (9 * 512 * 512 + 512) + (features + 1) + GENRES * features
+    )
 
 
 def test_initial_weights_of_the_projection_model():
@@ -284,11 +306,15 @@ def test_the_verdict_on_an_image_does_not_depend_on_its_neighbours_unless_it_is_
         assert torch.allclose(together[:1], alone, rtol=1e-4, atol=1e-4) is not deviation
 
 
-@pytest.mark.parametrize(("gan", "switches"), [variant for variant in VARIANTS if variant[0] in OURS])
+@pytest.mark.parametrize(
+    ("gan", "switches"), [variant for variant in VARIANTS if variant[0] in OURS]
+)
 def test_our_models_are_of_the_size_of_the_classic(gan, switches):
     size = {"width": 64, "latent_dim": 100, "n_genres": 10}
     classic = models.build("cgan", config(**size))
-    for network, reference in zip(models.build(gan, config(**size, **switches)), classic, strict=True):
+    for network, reference in zip(
+        models.build(gan, config(**size, **switches)), classic, strict=True
+    ):
         assert 0.5 <= weights(network) / weights(reference) <= 2.5
 
 

@@ -200,7 +200,9 @@ def test_a_model_that_keeps_the_contract_is_built_as_it_was_initialised(new_mode
     plain = models.build(gan, ModelConfig(16, 2, 5, 2))
     for one, other in zip(built, plain, strict=True):
         assert one.training
-        assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True)
+        )
         assert all(weight.grad is None for weight in one.parameters())
 
 
@@ -227,9 +229,15 @@ def test_a_models_mistake_is_told_before_training(new_model, mistake):
 @pytest.mark.parametrize(
     ("loss", "told"),
     [
-        (Loss(lambda real, fake: real - fake, lambda fake, real: -fake.mean()), "for the discriminator"),
+        (
+            Loss(lambda real, fake: real - fake, lambda fake, real: -fake.mean()),
+            "for the discriminator",
+        ),
         (Loss(lambda real, fake: fake.mean(), lambda fake, real: -fake), "for the generator"),
-        (Loss(lambda real, fake: fake.mean().log(), lambda fake, real: -fake.mean()), "a finite scalar"),
+        (
+            Loss(lambda real, fake: fake.mean().log(), lambda fake, real: -fake.mean()),
+            "a finite scalar",
+        ),
     ],
 )
 def test_a_losss_mistake_is_told_before_training(monkeypatch, loss, told):
@@ -257,7 +265,16 @@ def test_the_contract_tests_find_and_pass_a_new_model_source_and_loss(tmp_path):
         "data/test_sources.py",
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "0", "-rs", "-k", "oddnet or mysource or leastsquares"]
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-n",
+            "0",
+            "-rs",
+            "-k",
+            "oddnet or mysource or leastsquares",
+        ]
         + [f"tests/{name}" for name in files],
         cwd=tmp_path,
         env={**environment(), "PYTHONPATH": str(tmp_path)},
@@ -275,14 +292,32 @@ def test_a_new_model_trains_samples_and_leaves_a_checkpoint_that_names_it(
     shutil.copytree(ROOT / "musicspectrogan", tmp_path / "musicspectrogan")
     module = tmp_path / "musicspectrogan" / "models" / "oddnet.py"
     module.write_text(SIMPLEST)
-    program = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from musicspectrogan.cli import main; main()"
-    )
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from musicspectrogan.cli import main; main()"
     train = ["train", "--gan", "oddnet", "--dataset", images, "--epochs", 1, "--device", "cpu"]
     command(
-        "-c", program, *train, "--standing-batches", 1, "--eval-every", 0, "--output", "run", cwd=tmp_path
+        "-c",
+        program,
+        *train,
+        "--standing-batches",
+        1,
+        "--eval-every",
+        0,
+        "--output",
+        "run",
+        cwd=tmp_path,
     )
-    command("-c", program, "generate", "--checkpoint", "run", "--genre", "jazz", "--count", 1, cwd=tmp_path)
+    command(
+        "-c",
+        program,
+        "generate",
+        "--checkpoint",
+        "run",
+        "--genre",
+        "jazz",
+        "--count",
+        1,
+        cwd=tmp_path,
+    )
     assert len(list(tmp_path.glob("run/generated/*/jazz_seed0000.wav"))) == 1
     # With a tool that does not have it.
     for arguments in (["info", "."], ["generate", "--checkpoint", "checkpoints/latest.pt"]):

@@ -24,7 +24,17 @@ from musicspectrogan.training.settings import TrainingConfig
 
 # Format, subtype and channels of the sounds to begin with.
 SOUNDS = {
-    "wav": ("PCM_16", "PCM_U8", "PCM_24", "FLOAT", "DOUBLE", "ULAW", "IMA_ADPCM", "MS_ADPCM", "GSM610"),
+    "wav": (
+        "PCM_16",
+        "PCM_U8",
+        "PCM_24",
+        "FLOAT",
+        "DOUBLE",
+        "ULAW",
+        "IMA_ADPCM",
+        "MS_ADPCM",
+        "GSM610",
+    ),
     "flac": ("PCM_16", "PCM_24"),
     "ogg": ("VORBIS", "OPUS"),
     "mp3": ("MPEG_LAYER_III",),
@@ -45,7 +55,9 @@ def _sound(form: str, subtype: str, channels: int) -> bytes:
     clip = composer.compose("drums", 0, seed=0, seconds=5.0)
     rate = 48000 if subtype == "OPUS" else composer.SAMPLE_RATE
     file = io.BytesIO()
-    soundfile.write(file, np.stack([clip] * channels, axis=1), rate, format=form.upper(), subtype=subtype)
+    soundfile.write(
+        file, np.stack([clip] * channels, axis=1), rate, format=form.upper(), subtype=subtype
+    )
     made = file.getvalue()
     return mutations.ogg_of(mutations.ogg_pages(made)) if form == "ogg" else made
 
@@ -61,7 +73,9 @@ def _audio(form: str) -> Callable[[Random], bytes]:
 
     def mutated(random: Random) -> bytes:
         subtype = random.choice(SOUNDS[form])
-        start = _sound(form, subtype, 1 if subtype in {"GSM610", "G721_32"} else random.choice((1, 2)))
+        start = _sound(
+            form, subtype, 1 if subtype in {"GSM610", "G721_32"} else random.choice((1, 2))
+        )
         change = random.choice((mutations.damaged, structured, structured))
         made = change(start, random)
         return made if random.random() < 0.8 else mutations.damaged(made, random)
@@ -99,7 +113,11 @@ def special_pngs() -> dict[str, bytes]:
         packer = zlib.compressobj(9)
         body = b"".join(packer.compress(bytes(row)) for _ in range(rows)) + packer.flush()
         return mutations.png_of(
-            [mutations.png_header(width, height, depth, colour, interlace), (b"IDAT", body), (b"IEND", b"")]
+            [
+                mutations.png_header(width, height, depth, colour, interlace),
+                (b"IDAT", body),
+                (b"IEND", b""),
+            ]
         )
 
     grey = _image("own")
@@ -131,7 +149,9 @@ def _png(random: Random) -> bytes:
     start = _image(
         random.choice(("own", "own", "own", "L", "RGB", "RGBA", "P", "1", "LA", "I;16", "animated"))
     )
-    return random.choice((mutations.damaged, mutations.altered_png, mutations.altered_png))(start, random)
+    return random.choice((mutations.damaged, mutations.altered_png, mutations.altered_png))(
+        start, random
+    )
 
 
 TRACKS = """,set,set,track,track,artist,track
@@ -168,7 +188,9 @@ def dataset_json() -> dict[str, Any]:
         "spectrogram": asdict(SpectrogramConfig()),
         "selection": {"input": "/music", "limit": 5},
         "genres": ["jazz", "rock"],
-        "tracks": [{"id": id_, "genre": genre, "split": split, **measured} for id_, genre, split in tracks],
+        "tracks": [
+            {"id": id_, "genre": genre, "split": split, **measured} for id_, genre, split in tracks
+        ],
     }
 
 
@@ -176,7 +198,9 @@ def _dataset(random: Random) -> bytes:
     if random.random() < 0.7:
         changed = mutations.altered(dataset_json(), random)
         return json.dumps(changed, indent=random.choice((None, 1))).encode("utf-8")
-    return random.choice((mutations.damaged, _nested))(json.dumps(dataset_json()).encode("utf-8"), random)
+    return random.choice((mutations.damaged, _nested))(
+        json.dumps(dataset_json()).encode("utf-8"), random
+    )
 
 
 def _nested(data: bytes, random: Random) -> bytes:
@@ -205,7 +229,9 @@ def _yaml(random: Random) -> bytes:  # noqa: PLR0911
     if kind == 0:
         levels = random.choice((5, 30, 300))
         laughs = "".join(f"a{k + 1}: &a{k + 1} [*a{k}, *a{k}, *a{k}]\n" for k in range(levels))
-        merges = "".join(f"a{k + 1}: &a{k + 1}\n  <<: [*a{k}, *a{k}, *a{k}]\n" for k in range(levels))
+        merges = "".join(
+            f"a{k + 1}: &a{k + 1}\n  <<: [*a{k}, *a{k}, *a{k}]\n" for k in range(levels)
+        )
         return f"a0: &a0 {{x: y}}\n{random.choice((laughs, merges))}".encode()
     if kind == 1:
         depth = random.choice((10, 500, 30_000, 200_000))

@@ -62,7 +62,9 @@ Operation = Names | Contents | Sync | Promise
 class Disk:
     """Files and folders by their numbers."""
 
-    folders: defaultdict[Number, dict[str, Number]] = field(default_factory=lambda: defaultdict(dict))
+    folders: defaultdict[Number, dict[str, Number]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
     files: defaultdict[Number, bytes] = field(default_factory=lambda: defaultdict(bytes))
 
     def apply(self, operation: Operation) -> None:
@@ -85,7 +87,9 @@ class Disk:
 
     def key(self) -> int:
         """Equal for equal trees."""
-        return hash(frozenset((path, number > 0 and self.files[number]) for path, number in self.paths()))
+        return hash(
+            frozenset((path, number > 0 and self.files[number]) for path, number in self.paths())
+        )
 
     def write(self, root: Path) -> None:
         """Make the tree in a new folder, with the same hard links."""
@@ -122,7 +126,9 @@ class Recorder:
         self._given = 0
         self._look(self.root, at_first=True)
         self.log.append(Sync(None))
-        for owner in filter(None, (os, getattr(pathlib, "_normal_accessor", None))):  # its own in Python 3.10
+        for owner in filter(
+            None, (os, getattr(pathlib, "_normal_accessor", None))
+        ):  # its own in Python 3.10
             for name in ("replace", "rename", "link", "unlink", "remove", "mkdir", "rmdir"):
                 if hasattr(owner, name):
                     monkeypatch.setattr(owner, name, self._noting(name, getattr(os, name)))
@@ -142,14 +148,18 @@ class Recorder:
         for operation in self.log:
             replayed.apply(operation)
         paths = dict(replayed.paths())
-        assert paths.keys() == {path.relative_to(self.root).as_posix() for path in self.root.rglob("*")}
+        assert paths.keys() == {
+            path.relative_to(self.root).as_posix() for path in self.root.rglob("*")
+        }
         for path, number in paths.items():
             assert number < 0 or (self.root / path).read_bytes() == replayed.files[number], path
         return self.log
 
     def _noting(self, call: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def noting(*arguments: Any, **options: Any) -> Any:
-            paths = [Path(path).absolute() for path in arguments if isinstance(path, (str, os.PathLike))]
+            paths = [
+                Path(path).absolute() for path in arguments if isinstance(path, (str, os.PathLike))
+            ]
             if not any(self.root in path.parents for path in paths):
                 return function(*arguments, **options)
             self._look(self.root)
@@ -172,7 +182,9 @@ class Recorder:
         self._add(Names(folder, changed))
         # The system gives an inode that is free again to the next file.
         reachable = {ROOT, *(number for _, number in self.disk.paths())}
-        self._numbers = {inode: number for inode, number in self._numbers.items() if number in reachable}
+        self._numbers = {
+            inode: number for inode, number in self._numbers.items() if number in reachable
+        }
 
     def _add(self, operation: Names | Contents) -> None:
         self.log.append(operation)
@@ -192,7 +204,9 @@ class Recorder:
         number = self._number(folder)
         known = self.disk.folders[number]
         found = {path.name: path for path in sorted(folder.iterdir())}
-        assert known.keys() <= found.keys(), f"{known.keys() - found.keys()} went unseen from {folder}"
+        assert known.keys() <= found.keys(), (
+            f"{known.keys() - found.keys()} went unseen from {folder}"
+        )
         for name, path in found.items():
             if name not in known:
                 assert at_first or path.is_file(), f"{path} came unseen"
@@ -238,7 +252,9 @@ KEPT: dict[str, Callable[[bytes, bytes], bytes]] = {
 NAMES_KEPT: dict[str, Callable[[dict[str, Number | None]], dict[str, Number | None]]] = {
     "all": lambda changed: changed,
     "nothing": lambda changed: {},
-    "both": lambda changed: {name: number for name, number in changed.items() if number is not None},
+    "both": lambda changed: {
+        name: number for name, number in changed.items() if number is not None
+    },
 }
 # Draws among all that may be left, beside the systematic choices.
 DRAWS = 8
@@ -261,7 +277,9 @@ def crash_states(log: list[Operation], each: int, seed: int = 0) -> Iterator[Sta
             for earlier in pending:
                 if operation.what in (None, _about(earlier)):
                     synced.apply(earlier)
-            pending = [earlier for earlier in pending if operation.what not in (None, _about(earlier))]
+            pending = [
+                earlier for earlier in pending if operation.what not in (None, _about(earlier))
+            ]
         else:
             pending.append(operation)
         if moment < begun:
@@ -272,7 +290,9 @@ def crash_states(log: list[Operation], each: int, seed: int = 0) -> Iterator[Sta
             key = disk.key(), repr(promise)
             if key not in seen:
                 seen.add(key)
-                yield State(disk, promise, f"operation {moment}, kept of {len(pending)}: {' '.join(choice)}")
+                yield State(
+                    disk, promise, f"operation {moment}, kept of {len(pending)}: {' '.join(choice)}"
+                )
 
 
 def _about(operation: Names | Contents) -> Number:
@@ -285,7 +305,11 @@ def _choices(pending: list[Names | Contents], rng: random.Random) -> Iterator[li
     kinds = [list(NAMES_KEPT if isinstance(operation, Names) else KEPT) for operation in pending]
     yield ["nothing"] * n
     yield ["all"] * n
-    for word in ("nothing", "half", "zeros"):  # the classic: new names of files without their contents
+    for word in (
+        "nothing",
+        "half",
+        "zeros",
+    ):  # the classic: new names of files without their contents
         yield [word if word in kind and "both" not in kind else "all" for kind in kinds]
     for index, kind in enumerate(kinds):
         for word in kind:
@@ -303,5 +327,7 @@ def _built(synced: Disk, pending: list[Names | Contents], choice: list[str]) -> 
         if isinstance(operation, Names):
             disk.apply(replace(operation, changed=NAMES_KEPT[word](operation.changed)))
         else:
-            disk.apply(replace(operation, data=KEPT[word](disk.files[operation.file], operation.data)))
+            disk.apply(
+                replace(operation, data=KEPT[word](disk.files[operation.file], operation.data))
+            )
     return disk

@@ -39,10 +39,17 @@ def try_cases(kind: str, first: int, last: int) -> tuple[list[str], dict[int, st
     return faults, ended
 
 
-def _try_in_a_process(kind: str, first: int, last: int, faults: list[str], ended: dict[int, str]) -> int:
+def _try_in_a_process(
+    kind: str, first: int, last: int, faults: list[str], ended: dict[int, str]
+) -> int:
     """Try cases until one ends the process; returns the case to go on with."""
     line = [sys.executable, str(HERE / "fuzzing.py"), kind, str(first), str(last)]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
+    options = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "errors": "replace",
+    }
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(line, **options, env={**os.environ, "TMPDIR": folder}) as process,
@@ -50,7 +57,9 @@ def _try_in_a_process(kind: str, first: int, last: int, faults: list[str], ended
         lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
         said: list[str] = []
-        threading.Thread(target=lambda: said.append(process.stderr.read()[-2000:]), daemon=True).start()
+        threading.Thread(
+            target=lambda: said.append(process.stderr.read()[-2000:]), daemon=True
+        ).start()
         patience = SECONDS_TO_START
         try:
             while (told := lines.get(timeout=patience)) is not None:
@@ -68,7 +77,9 @@ def _try_in_a_process(kind: str, first: int, last: int, faults: list[str], ended
                 process.wait()
                 if first < last:
                     why = " ".join(said)
-                    faults.append(f"({kind}, {first}) ended the process with {process.returncode}: {why}")
+                    faults.append(
+                        f"({kind}, {first}) ended the process with {process.returncode}: {why}"
+                    )
         except queue.Empty:
             faults.append(f"({kind}, {first}) took more than {patience:.0f} s")
         if first < last:

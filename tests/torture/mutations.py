@@ -44,7 +44,10 @@ def _cut(data: bytes, random: Random) -> bytes:
 
 
 def _splice(data: bytes, random: Random) -> bytes:
-    (start, end), place = sorted(random.choices(range(len(data) + 1), k=2)), random.randrange(len(data))
+    (start, end), place = (
+        sorted(random.choices(range(len(data) + 1), k=2)),
+        random.randrange(len(data)),
+    )
     return data[:place] + data[start:end][:4096] + data[place + random.choice((0, end - start)) :]
 
 
@@ -73,7 +76,18 @@ def _blank(data: bytes, random: Random) -> bytes:
     return data[:start] + random.choice((b"\0", b"\xff", b"A")) * length + data[start + length :]
 
 
-_DAMAGES = (_flip, _flip, _cut, _splice, _duplicate, _remove, _overwrite, _overwrite, _overwrite, _blank)
+_DAMAGES = (
+    _flip,
+    _flip,
+    _cut,
+    _splice,
+    _duplicate,
+    _remove,
+    _overwrite,
+    _overwrite,
+    _overwrite,
+    _blank,
+)
 
 
 def with_field(data: bytes, fields: dict[str, tuple[int, str]], random: Random) -> bytes:
@@ -92,7 +106,8 @@ WAV_FIELDS = {
     "size": (40, "<I"),
 }  # fmt: skip
 AU_FIELDS = {
-    name: (4 * k, ">I") for k, name in enumerate(("magic", "offset", "size", "encoding", "rate", "channels"))
+    name: (4 * k, ">I")
+    for k, name in enumerate(("magic", "offset", "size", "encoding", "rate", "channels"))
 }
 # Block sizes, frame sizes; then 20 bits of rate, 3 of channels, 5 of bits, 36 of samples.
 FLAC_FIELDS = {
@@ -261,7 +276,9 @@ def _alter(parent: Any, key: Any, random: Random) -> None:
     change = random.randrange(8)
     if key is None or change == 0:
         value = copy.deepcopy(random.choice(HOSTILE))
-        parent.append(value) if isinstance(parent, list) else parent.update({str(value)[:50]: value})
+        parent.append(value) if isinstance(parent, list) else parent.update(
+            {str(value)[:50]: value}
+        )
     elif change == 1:
         del parent[key]
     elif change == 2 and isinstance(parent, dict):
@@ -290,11 +307,15 @@ def altered_text(text: str, random: Random) -> bytes:
             cells[random.randrange(len(cells))] = value
             lines[number] = ",".join(cells)
         elif change == 3:
-            lines[number] += random.choice((",", '"', "'", "\r", "\t", "\0", ":", "x" * 200_000, value))
+            lines[number] += random.choice(
+                (",", '"', "'", "\r", "\t", "\0", ":", "x" * 200_000, value)
+            )
         elif change == 4:
             place = random.randrange(len(lines[number]) + 1)
             lines[number] = (
-                lines[number][:place] + random.choice('",:\r\0{}[]&*!#-?|>%@`') + lines[number][place:]
+                lines[number][:place]
+                + random.choice('",:\r\0{}[]&*!#-?|>%@`')
+                + lines[number][place:]
             )
         elif change == 5:
             lines[number] = value
@@ -315,7 +336,10 @@ def altered_zip(data: bytes, random: Random) -> bytes:
     if change == 0:
         del entries[number]
     elif change == 1:
-        entries[number] = (random.choice(("../x", "archive/data.pkl", "archive/constants.pkl", "x")), body)
+        entries[number] = (
+            random.choice(("../x", "archive/data.pkl", "archive/constants.pkl", "x")),
+            body,
+        )
     elif change == 2:
         compression = zipfile.ZIP_DEFLATED
         entries[number] = (name, body + bytes(random.choice((0, 2**20, 2**24))))

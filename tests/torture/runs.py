@@ -12,7 +12,18 @@ from datasets import dataset_bytes, files_in, images_in, manifest, report
 from musicspectrogan.training.checkpoint import load_checkpoint
 
 # 16 training images of 4 genres: 4 steps an epoch.
-SMALL = ("--width", 2, "--batch-size", 4, "--standing-batches", 2, "--log-every", 3, "--device", "cpu")
+SMALL = (
+    "--width",
+    2,
+    "--batch-size",
+    4,
+    "--standing-batches",
+    2,
+    "--log-every",
+    3,
+    "--device",
+    "cpu",
+)
 
 
 def _without_times(lines: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:

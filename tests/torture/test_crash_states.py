@@ -30,7 +30,12 @@ from musicspectrogan.data.manifest import CONVERTED, Manifest, Outcome, Report
 from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.errors import Interrupted
 from musicspectrogan.training import callbacks, runner
-from musicspectrogan.training.checkpoint import Checkpoint, has_checkpoint, keep_checkpoint, load_checkpoint
+from musicspectrogan.training.checkpoint import (
+    Checkpoint,
+    has_checkpoint,
+    keep_checkpoint,
+    load_checkpoint,
+)
 from musicspectrogan.training.run_directory import claim, is_unstarted
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.trainer import Tick, Trainer
@@ -76,7 +81,11 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("home") / "music"
     for genre, style in (("rock", "drums"), ("folk", "arpeggio")):
         (root / genre).mkdir(parents=True)
-        save(root / genre / "0.wav", composer.compose(style, 0, seed=1, seconds=6.2), composer.SAMPLE_RATE)
+        save(
+            root / genre / "0.wav",
+            composer.compose(style, 0, seed=1, seconds=6.2),
+            composer.SAMPLE_RATE,
+        )
         for index in range(1, CLIPS // 2):
             os.link(root / genre / "0.wav", root / genre / f"{index}.wav")
     return root
@@ -140,7 +149,14 @@ def lost_tracks(state: State, whole: Path) -> set[str]:
 
 class TestPreprocessing:
     def test_anew(
-        self, music: Path, whole: Path, *, place: Path, command: Command, torture: bool, tried: Tried
+        self,
+        music: Path,
+        whole: Path,
+        *,
+        place: Path,
+        command: Command,
+        torture: bool,
+        tried: Tried,
     ) -> None:
         (place / "record").mkdir()
         log = recorded_preprocessing(music, place / "record" / "out")
@@ -154,7 +170,10 @@ class TestPreprocessing:
             assert_same_dataset(folder / "out", whole)
 
         tried("crash states", try_all(drawn(log, 500 if torture else 12), place / "state", recover))
-        tried("crash states", try_all(drawn(log, 12 if torture else 1), place / "state", recover_by_command))
+        tried(
+            "crash states",
+            try_all(drawn(log, 12 if torture else 1), place / "state", recover_by_command),
+        )
 
     def test_images_that_are_not_synced_are_lost(
         self, music: Path, whole: Path, place: Path, monkeypatch: pytest.MonkeyPatch
@@ -165,7 +184,9 @@ class TestPreprocessing:
         log = recorded_preprocessing(music, place / "careless images" / "out")
         assert any(lost_tracks(state, whole) for state in crash_states(log, each=12))
 
-    def test_going_on(self, music: Path, whole: Path, *, place: Path, torture: bool, tried: Tried) -> None:
+    def test_going_on(
+        self, music: Path, whole: Path, *, place: Path, torture: bool, tried: Tried
+    ) -> None:
         """Where images of three tracks are gone, empty or cut short, and are made again."""
         output = shutil.copytree(whole, place / "again" / "out")
         gone, empty, cut = (output / name for name in images_in(whole)[3:18:6])
@@ -180,7 +201,9 @@ class TestPreprocessing:
 
         tried("crash states", try_all(drawn(log, 120 if torture else 4), place / "state", recover))
 
-    def test_overwriting(self, music: Path, whole: Path, *, place: Path, torture: bool, tried: Tried) -> None:
+    def test_overwriting(
+        self, music: Path, whole: Path, *, place: Path, torture: bool, tried: Tried
+    ) -> None:
         """No image of the old settings is among those of the new ones."""
         other = converted(music, place / "other", top_db=60.0)
         output = shutil.copytree(whole, place / "overwrite" / "out")
@@ -189,7 +212,8 @@ class TestPreprocessing:
         def recover(state: State, folder: Path) -> None:
             old = Manifest.read(folder / "out").spectrogram.top_db == 80.0
             assert_same_dataset(
-                converted(music, folder / "out", top_db=80.0 if old else 60.0), whole if old else other
+                converted(music, folder / "out", top_db=80.0 if old else 60.0),
+                whole if old else other,
             )
 
         tried("crash states", try_all(drawn(log, 120 if torture else 4), place / "state", recover))
@@ -214,7 +238,8 @@ def training(images: Path, place: Path) -> list[Operation]:
 
         def train(plan: runner.Plan) -> None:
             runner.train(
-                plan, quality_of=lambda samples: {"kernel_distance": next(distances), "diversity": 1.0}
+                plan,
+                quality_of=lambda samples: {"kernel_distance": next(distances), "diversity": 1.0},
             )
 
         patch.setattr(callbacks, "keep_checkpoint", promising(recorder, callbacks.keep_checkpoint))
@@ -259,13 +284,21 @@ def step_of(contents: bytes, path: Path) -> int:
 def steps_of(run: Path, until: int) -> list[int]:
     """Of the rows of metrics.csv, without one that is cut off."""
     with open(run / "metrics.csv", newline="", errors="replace") as file:
-        steps = [row["step"] or "" for row in csv.DictReader(line.replace("\0", "") for line in file)]
+        steps = [
+            row["step"] or "" for row in csv.DictReader(line.replace("\0", "") for line in file)
+        ]
     return [int(step) for step in steps if step.isdigit() and int(step) <= until]
 
 
 class TestTraining:
     def test_a_run(
-        self, training: list[Operation], *, place: Path, command: Command, torture: bool, tried: Tried
+        self,
+        training: list[Operation],
+        *,
+        place: Path,
+        command: Command,
+        torture: bool,
+        tried: Tried,
     ) -> None:
         whole = place / "training" / "run"
 
@@ -277,7 +310,9 @@ class TestTraining:
                 return
             begun = runner.begun_run(run)
             if begun.checkpoint:
-                assert steps_of(run, begun.checkpoint.step) == steps_of(whole, begun.checkpoint.step)
+                assert steps_of(run, begun.checkpoint.step) == steps_of(
+                    whole, begun.checkpoint.step
+                )
 
         def recover_by_command(state: State, folder: Path) -> None:
             command("run.py", "--resume", folder / "run", cwd=folder)
@@ -306,5 +341,7 @@ class TestTraining:
         monkeypatch.undo()
         with pytest.raises(AssertionError, match="power cut after"):
             try_all(
-                drawn(log, 1000), place / "state", lambda state, folder: assert_kept(state, folder / "run")
+                drawn(log, 1000),
+                place / "state",
+                lambda state, folder: assert_kept(state, folder / "run"),
             )

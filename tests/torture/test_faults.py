@@ -20,7 +20,17 @@ from musicspectrogan.training.checkpoint import load_checkpoint
 
 Tried = Callable[[str, int], None]
 
-PREPROCESS = ("preprocess.py", "--dataset", "folder", "--input", "music", "--jobs", 2, "--output", "out")
+PREPROCESS = (
+    "preprocess.py",
+    "--dataset",
+    "folder",
+    "--input",
+    "music",
+    "--jobs",
+    2,
+    "--output",
+    "out",
+)
 TRAIN = ("run.py", "--gan", "cgan", "--epochs", 12, *SMALL, "--snapshot-every", 32, "--dataset")
 
 
@@ -93,7 +103,9 @@ def converting(place: Path, tracks: int = 3) -> subprocess.Popen:
     """
     process = in_background(*PREPROCESS, cwd=place)
     enough = tracks * 20
-    wait_until(lambda: len(images_in(place / "out")) >= enough or process.poll() is not None, "no progress")
+    wait_until(
+        lambda: len(images_in(place / "out")) >= enough or process.poll() is not None, "no progress"
+    )
     assert process.poll() is None, process.communicate()[1]
     return process
 
@@ -125,7 +137,14 @@ class TestAFullDisk:
             tried("full disks")
 
     def test_training(
-        self, images: Path, reference: Path, disk: Disk, *, command: Command, torture: bool, tried: Tried
+        self,
+        images: Path,
+        reference: Path,
+        disk: Disk,
+        *,
+        command: Command,
+        torture: bool,
+        tried: Tried,
     ) -> None:
         run = disk.folder / "run"
         for kilobytes in range(16, 2400, 160) if torture else (1700,):
@@ -138,7 +157,8 @@ class TestAFullDisk:
                 load_checkpoint(path)
             disk.mount("remount,size=50m")
             command(
-                *(("run.py", "--resume", run) if any(run.glob("*/*.pt")) else line), cwd=disk.folder.parent
+                *(("run.py", "--resume", run) if any(run.glob("*/*.pt")) else line),
+                cwd=disk.folder.parent,
             )
             assert_same_run(run, reference)
             subprocess.run(["umount", str(disk.folder)], check=True)
@@ -159,7 +179,9 @@ class TestAFullDisk:
 
 
 class TestAReadOnlyDisk:
-    def test_preprocessing(self, home: Path, place: Path, disk: Disk, command: Command, tried: Tried) -> None:
+    def test_preprocessing(
+        self, home: Path, place: Path, disk: Disk, command: Command, tried: Tried
+    ) -> None:
         disk.mount("size=50m")
         line = (*PREPROCESS[:-1], disk.folder / "out")
         with in_background(*line, cwd=place) as process:
@@ -246,7 +268,9 @@ class TestWhatVanishes:
         with training(tmp_path / "run", tmp_path / "images") as process:
             (tmp_path / "images").rename(tmp_path / "away")
             before = load_checkpoint(tmp_path / "run").epoch
-            wait_until(lambda: load_checkpoint(tmp_path / "run").epoch > before, "no further checkpoint")
+            wait_until(
+                lambda: load_checkpoint(tmp_path / "run").epoch > before, "no further checkpoint"
+            )
             os.killpg(process.pid, signal.SIGTERM)
             finished(process, status=130)
         refused = command("run.py", "--resume", "run", cwd=tmp_path, status=2)
@@ -261,7 +285,9 @@ def test_a_damaged_image_is_named_left_out_and_made_again(
     damaged = place / "out" / "rock" / images_in(home / "out")[-1].split("/")[1]
     damaged.write_bytes(damaged.read_bytes()[:100])
     told = command("run.py", "--dataset", "out", "--split", "all", *SMALL, "--dry-run", cwd=place)
-    assert f"1 images cannot be read and are left out: rock/{damaged.name}; delete them" in told.stderr
+    assert (
+        f"1 images cannot be read and are left out: rock/{damaged.name}; delete them" in told.stderr
+    )
     assert f"# dataset: {len(images_in(home / 'out')) - 1} images" in told.stdout
     damaged.unlink()
     command(*PREPROCESS, cwd=place)
@@ -310,7 +336,9 @@ class TestAClockThatJumps:
         assert "runs/00001-cgan-gtzan" in told.stderr
         tried("jumps of the clock")
 
-    def test_while_it_trains(self, images: Path, reference: Path, tmp_path: Path, tried: Tried) -> None:
+    def test_while_it_trains(
+        self, images: Path, reference: Path, tmp_path: Path, tried: Tried
+    ) -> None:
         """Every look at the clock gives another century."""
         (tmp_path / "sitecustomize.py").write_text(
             "import itertools, time\n"
@@ -373,11 +401,18 @@ class TestAWorkerThatDies:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert "3 skipped: its worker process died (out of memory, or a crash in a decoder)" in done.stderr
+        assert (
+            "3 skipped: its worker process died (out of memory, or a crash in a decoder)"
+            in done.stderr
+        )
         assert "Traceback" not in done.stderr
-        skipped = {name: line["reason"] for name, line in report(place / "out").items() if line["reason"]}
+        skipped = {
+            name: line["reason"] for name, line in report(place / "out").items() if line["reason"]
+        }
         assert skipped.keys() == {"crash", "crash again", "crashing"}
-        assert set(skipped.values()) == {"its worker process died (out of memory, or a crash in a decoder)"}
+        assert set(skipped.values()) == {
+            "its worker process died (out of memory, or a crash in a decoder)"
+        }
         assert images_in(place / "out") == images_in(home / "out")
         command(*PREPROCESS, cwd=place)  # with a decoder that has been mended
         assert {line["status"] for line in report(place / "out").values()} == {"converted"}

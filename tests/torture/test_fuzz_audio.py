@@ -26,7 +26,9 @@ def test_cases_depend_on_kind_and_number_alone():
 
 def wav(rate: int, channels: int, size: int, contents: bytes = bytes(1000)) -> bytes:
     sizes = (rate * channels * 2 & 0xFFFFFFFF, channels * 2, 16)
-    head = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", size, b"WAVE", b"fmt ", 16, 1, channels, rate, *sizes)
+    head = struct.pack(
+        "<4sI4s4sIHHIIHH", b"RIFF", size, b"WAVE", b"fmt ", 16, 1, channels, rate, *sizes
+    )
     return head + struct.pack("<4sI", b"data", size) + contents
 
 

@@ -7,7 +7,14 @@ import torch_cases
 from cases import case
 from fuzzing import try_cases
 
-GENRES = ["../../outside", "con", "a\0b\x1b[31m\n", "<script>alert(1)</script>", "$\\frac{$", "caf\udce9"]
+GENRES = [
+    "../../outside",
+    "con",
+    "a\0b\x1b[31m\n",
+    "<script>alert(1)</script>",
+    "$\\frac{$",
+    "caf\udce9",
+]
 
 
 def test_a_damaged_checkpoint_is_refused_or_read(torture, tried):
@@ -29,7 +36,17 @@ def test_damaged_classifiers_are_read_or_trained_anew(torture, tried):
 def test_genres_of_a_stranger_stay_in_the_folder_and_are_no_markup(command, tmp_path):
     contents = torch_cases.whole_contents(GENRES)
     (tmp_path / "x.pt").write_bytes(torch_cases.saved(contents))
-    line = ("-m", "musicspectrogan", "generate", "--checkpoint", "x.pt", "--count", 1, "--output", "in/out")
+    line = (
+        "-m",
+        "musicspectrogan",
+        "generate",
+        "--checkpoint",
+        "x.pt",
+        "--count",
+        1,
+        "--output",
+        "in/out",
+    )
     told = command(*line, "--device", "cpu", cwd=tmp_path)
     assert told.stdout == "Open in/out/index.html\n"
     found = {path for path in tmp_path.rglob("*") if path.is_file()} - {tmp_path / "x.pt"}

@@ -6,7 +6,15 @@ from cases import case, special_pngs
 from fuzzing import try_cases
 
 # Those that anybody may have among their images.
-READ = {"as large as may be", "long", "high", "16 bits", "16 bits, colours", "animated", "interlaced"}
+READ = {
+    "as large as may be",
+    "long",
+    "high",
+    "16 bits",
+    "16 bits, colours",
+    "animated",
+    "interlaced",
+}
 
 
 def test_damaged_pngs_are_read_or_left_out(torture, tried):

@@ -25,7 +25,8 @@ def test_a_damaged_text_file_is_refused_or_read(kind, torture, tried):
     [
         "a0: &a0 {x: y}\n"
         + "".join(f"a{k + 1}: &a{k + 1}\n  <<: [*a{k}, *a{k}, *a{k}]\n" for k in range(40)),
-        "a0: &a0 [x]\n" + "".join(f"a{k + 1}: &a{k + 1} [*a{k}, *a{k}, *a{k}]\n" for k in range(40)),
+        "a0: &a0 [x]\n"
+        + "".join(f"a{k + 1}: &a{k + 1} [*a{k}, *a{k}, *a{k}]\n" for k in range(40)),
         "[" * 60_000,
         "gan: " + "x" * 10_000_000,
         YAMLS[1],

@@ -32,7 +32,9 @@ EPOCHS = 40
 TRAIN = ("run.py", "--gan", "cgan", "--epochs", EPOCHS, *SMALL, "--snapshot-every", 48)
 
 
-def killed(rng: random.Random, seconds: float, operations: int, *line: object, cwd: Path) -> str | None:
+def killed(
+    rng: random.Random, seconds: float, operations: int, *line: object, cwd: Path
+) -> str | None:
     """Run a command and kill it at a moment drawn from `rng`; the moment, or None if it was done before.
 
     Args:
@@ -54,7 +56,9 @@ def killed(rng: random.Random, seconds: float, operations: int, *line: object, c
             told = process.communicate(timeout=wait)[1]
         except subprocess.TimeoutExpired:
             (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
-            told = process.communicate(timeout=60)[1]  # to its end: orphans close it only when they are gone
+            told = process.communicate(timeout=60)[
+                1
+            ]  # to its end: orphans close it only when they are gone
     assert process.returncode in (0, -signal.SIGKILL), f"{moment}: {told}"
     return moment if process.returncode else None
 
@@ -84,7 +88,9 @@ def assert_sound(output: Path) -> None:
         assert manifest(output)["source"] == "folder"
 
 
-def test_preprocessing(home: Path, tmp_path: Path, command: Command, torture: bool, tried: Tried) -> None:
+def test_preprocessing(
+    home: Path, tmp_path: Path, command: Command, torture: bool, tried: Tried
+) -> None:
     (tmp_path / "music").symlink_to(home / "music")
     wanted, kills, seed = 120 if torture else 4, 0, 0
     while kills < wanted:
@@ -107,7 +113,9 @@ def test_preprocessing(home: Path, tmp_path: Path, command: Command, torture: bo
     tried("kills of preprocess", kills)
 
 
-def test_overwriting(home: Path, tmp_path: Path, command: Command, torture: bool, tried: Tried) -> None:
+def test_overwriting(
+    home: Path, tmp_path: Path, command: Command, torture: bool, tried: Tried
+) -> None:
     (tmp_path / "music").symlink_to(home / "music")
     for seed in range(20 if torture else 1):
         output = tmp_path / f"out{seed}"
@@ -123,19 +131,27 @@ def test_overwriting(home: Path, tmp_path: Path, command: Command, torture: bool
         tried("kills of preprocess", int(moment is not None))
 
 
-def test_workers_end_with_a_parent_that_is_killed(home: Path, tmp_path: Path, command: Command) -> None:
+def test_workers_end_with_a_parent_that_is_killed(
+    home: Path, tmp_path: Path, command: Command
+) -> None:
     """And its lock is free at once, though they still live."""
     (tmp_path / "music").symlink_to(home / "music")
     with in_background(*PREPROCESS, "out", cwd=tmp_path) as process:
-        workers = wait_until(lambda: images_in(tmp_path / "out") and workers_below(process.pid), "no workers")
+        workers = wait_until(
+            lambda: images_in(tmp_path / "out") and workers_below(process.pid), "no workers"
+        )
         os.kill(process.pid, signal.SIGKILL)
-        wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), "orphans", 20)
+        wait_until(
+            lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), "orphans", 20
+        )
     command(*PREPROCESS, "out", cwd=tmp_path)
     assert_same_dataset(tmp_path / "out", home / "whole")
 
 
 @pytest.fixture(scope="module")
-def reference(images: Path, command: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+def reference(
+    images: Path, command: Command, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, float]:
     """A run in one go, and the seconds that it took."""
     folder = tmp_path_factory.mktemp("reference")
     begun = time.monotonic()

@@ -43,17 +43,35 @@ def four(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to read memory from")
 def test_memory_is_flat(
-    four: Path, tmp_path: Path, *, torture: bool, tried: Tried, record_property: Callable[[str, object], None]
+    four: Path,
+    tmp_path: Path,
+    *,
+    torture: bool,
+    tried: Tried,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Snapshots come as often as in a run of millions of images, and a row of metrics every five steps."""
     epochs = 10_000 if torture else 200
-    line = ("run.py", "--gan", "cgan", "--dataset", four, *SMALL, "--epochs", epochs, "--log-every", 5)
+    line = (
+        "run.py",
+        "--gan",
+        "cgan",
+        "--dataset",
+        four,
+        *SMALL,
+        "--epochs",
+        epochs,
+        "--log-every",
+        5,
+    )
     line += ("--snapshot-every", 40, "--output", "run")
     seen: list[tuple[int, int]] = []  # rows of metrics, bytes
     metrics, told = tmp_path / "run" / "metrics.csv", tmp_path / "told.txt"
     with (
         open(told, "w") as file,
-        subprocess.Popen(command_line(*line), cwd=tmp_path, env=environment(), stderr=file) as process,
+        subprocess.Popen(
+            command_line(*line), cwd=tmp_path, env=environment(), stderr=file
+        ) as process,
     ):
         while process.poll() is None:
             if metrics.exists():
@@ -66,18 +84,33 @@ def test_memory_is_flat(
     assert set(range(5, epochs + 1, 5)) <= set(steps)
     assert load_checkpoint(tmp_path / "run").epoch == epochs
     third = len(steps) / 3
-    early = [size for rows, size in seen if third / 2 < rows < third]  # the first steps take what all need
+    early = [
+        size for rows, size in seen if third / 2 < rows < third
+    ]  # the first steps take what all need
     late = [size for rows, size in seen if rows > 2 * third]
     assert early and late, seen
     before, after = statistics.median(early) / 1e6, statistics.median(late) / 1e6
     record_property("resident", f"{before:.1f} MB early, {after:.1f} MB late")
-    assert after / before < (GROWTH_ALLOWED if torture else 1.1), f"{before:.1f} MB grew to {after:.1f} MB"
+    assert after / before < (GROWTH_ALLOWED if torture else 1.1), (
+        f"{before:.1f} MB grew to {after:.1f} MB"
+    )
     tried("epochs of one run", epochs)
 
 
 def test_a_kill_loses_nothing_that_was_said(four: Path, tmp_path: Path, tried: Tried) -> None:
     """Each line on the terminal is in log.txt, and its step in metrics.csv, when the next one comes."""
-    line = ("run.py", "--dataset", four, *SMALL, "--epochs", 5000, "--log-every", 5, "--output", "run")
+    line = (
+        "run.py",
+        "--dataset",
+        four,
+        *SMALL,
+        "--epochs",
+        5000,
+        "--log-every",
+        5,
+        "--output",
+        "run",
+    )
     with in_background(*line, cwd=tmp_path) as process:
         wait_until((tmp_path / "run" / "metrics.csv").exists, "no metrics")
         said = [process.stderr.readline().rstrip("\n") for _ in range(20)]

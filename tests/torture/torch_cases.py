@@ -36,7 +36,12 @@ def a_step(n_genres: int = len(GENRES)) -> AdversarialStep:
 def _contents(genres: tuple[str, ...] = GENRES) -> dict[str, Any]:
     """A whole checkpoint after one step, as the dict that is saved."""
     step = a_step(len(genres))
-    step(torch.rand(4, 1, 64, 64), torch.tensor([0, 1, 0, 1]), torch.randn(4, LATENT), torch.zeros(3, 4, 0))
+    step(
+        torch.rand(4, 1, 64, 64),
+        torch.tensor([0, 1, 0, 1]),
+        torch.randn(4, LATENT),
+        torch.zeros(3, 4, 0),
+    )
     training = TrainingConfig(gan="cgan", dataset=Path("nowhere"), width=WIDTH, latent_dim=LATENT)
     return {
         "format_version": 1,
@@ -96,7 +101,9 @@ def checkpoint(random: Random) -> bytes:  # noqa: PLR0911
         return saved(contents)
     if kind == 4:
         contents = whole_contents()
-        contents["genres"] = random.choices([v for v in mutations.HOSTILE if isinstance(v, str)], k=2)
+        contents["genres"] = random.choices(
+            [v for v in mutations.HOSTILE if isinstance(v, str)], k=2
+        )
         return saved(contents)
     if kind == 5:
         file = io.BytesIO()

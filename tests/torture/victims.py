@@ -64,7 +64,9 @@ def tracks_csv(data: bytes, folder: Path) -> str:
     tracks = with_unique_ids(fma.find_tracks(folder, Selection(subset="full")), folder)
     for track in tracks:
         assert track.excluded or safe_name(track.genre) == track.genre, track
-        assert Path(track.id).name == track.id and track.path.parent.parent == folder / "fma_small", track
+        assert (
+            Path(track.id).name == track.id and track.path.parent.parent == folder / "fma_small"
+        ), track
     return f"{len(tracks)} tracks"
 
 
@@ -74,7 +76,9 @@ def report_csv(data: bytes, folder: Path) -> str:
     report = Report(folder)
     done = [outcome for outcome in report.outcomes.values() if outcome.status == CONVERTED]
     splits = assign_splits(done)
-    manifest = Manifest("folder", SpectrogramConfig(), genres=sorted({outcome.genre for outcome in done}))
+    manifest = Manifest(
+        "folder", SpectrogramConfig(), genres=sorted({outcome.genre for outcome in done})
+    )
     measured = ("segments", "reference_db", "seconds")
     for o in done:
         of_track = {"id": o.track, "genre": o.genre, "split": splits[o.track]}
@@ -97,7 +101,9 @@ def _images() -> list[tuple[str, bytes]]:
     file = io.BytesIO()
     Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64)).save(file, "PNG")
     names = [
-        (t["genre"], image_name(t["id"], k)) for t in dataset_json()["tracks"] for k in range(t["segments"])
+        (t["genre"], image_name(t["id"], k))
+        for t in dataset_json()["tracks"]
+        for k in range(t["segments"])
     ]
     return [(f"{genre}/{name}", file.getvalue()) for genre, name in names]
 
@@ -141,7 +147,9 @@ def checkpoint(data: bytes, folder: Path) -> str:
     assert isinstance(from_plain(TrainingConfig, loaded.training), TrainingConfig)
     output = folder / "inside" / "out"
     generating.sounds_of = _silence  # sound takes a while, and is another matter
-    page = generating.generate(GenerateConfig(count=1, output=output), loaded, path, torch.device("cpu"))
+    page = generating.generate(
+        GenerateConfig(count=1, output=output), loaded, path, torch.device("cpu")
+    )
     made = {p.name for p in folder.rglob("*") if p.is_file()} - {"case.pt"}
     assert made == {p.name for p in output.iterdir()}, made
     assert len(made) == 1 + 2 * (len(loaded.genres) if loaded.gan == "cgan" else 1), made
@@ -172,7 +180,9 @@ def classifiers(data: bytes, folder: Path) -> str:
     parts = [ImageSet(pixels, np.arange(2), np.arange(2))] * 2
 
     def cached() -> list[classifying.GenreClassifier]:
-        return classifying.cached_classifiers(folder, parts, len(torch_cases.GENRES), torch.device("cpu"))
+        return classifying.cached_classifiers(
+            folder, parts, len(torch_cases.GENRES), torch.device("cpu")
+        )
 
     cached()
     (path,) = folder.iterdir()

@@ -74,8 +74,12 @@ def test_the_learning_rate_scales_the_step():
         strict=True,
     ):
         # Adam's first step is as large as the learning rate.
-        torch.testing.assert_close((fast - start).abs(), torch.full((PIXELS,), 0.1), rtol=1e-3, atol=0)
-        torch.testing.assert_close((slow - start).abs(), torch.full((PIXELS,), 0.01), rtol=1e-3, atol=0)
+        torch.testing.assert_close(
+            (fast - start).abs(), torch.full((PIXELS,), 0.1), rtol=1e-3, atol=0
+        )
+        torch.testing.assert_close(
+            (slow - start).abs(), torch.full((PIXELS,), 0.01), rtol=1e-3, atol=0
+        )
 
 
 def test_the_penalties_scale_too():

@@ -75,7 +75,9 @@ def test_shifted_columns_by_hand_each_image_by_its_own_frames():
     assert torch.equal(moved[:, :, 0], moved[:, :, 1])
 
 
-@pytest.mark.parametrize(("draw", "frames"), [(0.0, -8), (0.25, -4), (0.5, 0), (0.75, 4), (0.96875, 8)])
+@pytest.mark.parametrize(
+    ("draw", "frames"), [(0.0, -8), (0.25, -4), (0.5, 0), (0.75, 4), (0.96875, 8)]
+)
 def test_the_shift_is_up_to_an_eighth_of_the_width_to_both_sides(draw, frames):
     images = some_images(1)
     expected = shifted(images, torch.tensor([float(frames)]))
@@ -134,7 +136,11 @@ def test_masks_are_black_stripes_of_whole_frames_or_bands(extent, place, first, 
 
 def test_both_masks_can_be_there_and_lie_above_everything_else():
     both = changed(
-        some_images(1), (TIME_MASK, (0.99, 0.0)), (BAND_MASK, (0.5, 0.999)), (GAIN, (0.99,)), (SHIFT, (0.1,))
+        some_images(1),
+        (TIME_MASK, (0.99, 0.0)),
+        (BAND_MASK, (0.5, 0.999)),
+        (GAIN, (0.99,)),
+        (SHIFT, (0.1,)),
     )
     black = (both[0, 0] == -1.0).numpy()
     expected = np.zeros((SIDE, SIDE), dtype=bool)
@@ -246,7 +252,8 @@ def test_each_change_is_made_with_the_probability(probability):
 
 
 @pytest.mark.parametrize(
-    ("images", "probability"), [(1, 0.3), (1_000, 0.3), (10_000, 0.15), (100_000, 0.0), (10**7, 0.0)]
+    ("images", "probability"),
+    [(1, 0.3), (1_000, 0.3), (10_000, 0.15), (100_000, 0.0), (10**7, 0.0)],
 )
 def test_few_images_are_changed_more_often_than_many(images, probability):
     assert probability_for(images) == pytest.approx(probability)

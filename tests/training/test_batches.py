@@ -28,7 +28,9 @@ def numbers(images: torch.Tensor) -> list[int]:
     return as_pixels(images)[:, 0, 0].tolist()
 
 
-@pytest.mark.parametrize(("count", "batch_size", "steps"), [(10, 4, 3), (12, 4, 3), (3, 8, 1), (200, 64, 4)])
+@pytest.mark.parametrize(
+    ("count", "batch_size", "steps"), [(10, 4, 3), (12, 4, 3), (3, 8, 1), (200, 64, 4)]
+)
 def test_an_epoch_shows_every_image_in_full_batches(count, batch_size, steps):
     batches = Batches(numbered_images(count), batch_size, CPU, seed=0)
     assert batches.steps_per_epoch == steps
@@ -78,7 +80,14 @@ def test_random_numbers_depend_on_every_part_of_the_position():
 
     assert draw(0, "latents", 64) == draw(0, "latents", 64)
     assert (
-        len({draw(0, "latents", 64), draw(1, "latents", 64), draw(0, "grid", 64), draw(0, "latents", 65)})
+        len(
+            {
+                draw(0, "latents", 64),
+                draw(1, "latents", 64),
+                draw(0, "grid", 64),
+                draw(0, "latents", 65),
+            }
+        )
         == 4
     )
 
@@ -106,11 +115,16 @@ def strips() -> ImageDataset:
     tracks, segments = np.array(places, dtype=np.int64).T
     genres = [f"genre {k:02d}" for k in range(len(places))]
     labels = np.arange(len(places))
-    return ImageDataset("strips", pixels, rows, labels, genres, tracks, segments, SpectrogramConfig(), "")
+    return ImageDataset(
+        "strips", pixels, rows, labels, genres, tracks, segments, SpectrogramConfig(), ""
+    )
 
 
 def told(batches: Batches, epoch: int, start: int = 0) -> list[tuple[bytes, list[int]]]:
-    return [(images.numpy().tobytes(), labels.tolist()) for images, labels in batches.epoch(epoch, start)]
+    return [
+        (images.numpy().tobytes(), labels.tolist())
+        for images, labels in batches.epoch(epoch, start)
+    ]
 
 
 def begins(batches: Batches, epoch: int) -> list[tuple[int, int]]:
@@ -147,7 +161,9 @@ def test_offsets_are_uniform():
     dataset = strips()
     inner = [k for k in range(len(dataset)) if (dataset.tracks[k], dataset.segments[k]) in INNER]
     batches = Batches(dataset, 4, CPU, seed=0, windows=True)
-    offsets = [away for epoch in range(300) for pick, away in begins(batches, epoch) if pick in inner]
+    offsets = [
+        away for epoch in range(300) for pick, away in begins(batches, epoch) if pick in inner
+    ]
     # Their mean is -0.5, with a deviation of 18.5 by the root of their number.
     assert np.mean(offsets) == pytest.approx(-0.5, abs=4 * 18.5 / len(offsets) ** 0.5)
     assert np.std(offsets) == pytest.approx(18.5, rel=0.1)
@@ -161,7 +177,9 @@ def test_pairs_are_two_windows_of_a_track_around_different_images():
         for images, labels in batches.epoch(epoch):
             assert images.shape == (4, 2, WIDTH, WIDTH)
             for k, pick in enumerate(labels.tolist()):
-                first, second = (as_pixels(images[k : k + 1, j : j + 1])[0].astype(int) for j in (0, 1))
+                first, second = (
+                    as_pixels(images[k : k + 1, j : j + 1])[0].astype(int) for j in (0, 1)
+                )
                 places = [256 * window[1] + window[2] for window in (first, second)]
                 assert all((frames == frames[0] + np.arange(WIDTH)).all() for frames in places)
                 assert abs(places[0][0] - dataset.segments[pick] * WIDTH) <= WIDTH // 2
@@ -177,7 +195,11 @@ def test_pairs_of_images_without_tracks_are_of_one_genre_and_a_line_says_so(monk
     dataset = numbered_images(10)
     for images, labels in Batches(dataset, 4, CPU, 0, pairs=True).epoch(0):
         firsts, seconds = (as_pixels(images[:, k:])[:, 0, 0].tolist() for k in (0, 1))
-        assert [number % 3 for number in firsts] == labels.tolist() == [number % 3 for number in seconds]
+        assert (
+            [number % 3 for number in firsts]
+            == labels.tolist()
+            == [number % 3 for number in seconds]
+        )
     assert [record.getMessage() for record in caplog.records] == [
         "No two images are of one track: pairs are of one genre, in which pieces wander"
     ]
@@ -207,13 +229,19 @@ def test_offsets_differ_between_epochs_and_seeds_whatever_the_order():
         batches = Batches(dataset, 4, CPU, seed, windows=True)
         runs.append([pair for epoch in epochs for pair in begins(batches, epoch)])
     for other in runs[1:]:  # at equal positions
-        pairs = [(a, b) for (k, a), (j, b) in zip(runs[0], other, strict=True) if k in inner and j in inner]
+        pairs = [
+            (a, b)
+            for (k, a), (j, b) in zip(runs[0], other, strict=True)
+            if k in inner and j in inner
+        ]
         assert len(pairs) > 20
         assert np.mean([a == b for a, b in pairs]) < 0.2
 
 
 def test_windows_change_neither_the_order_nor_the_labels():
-    with_windows, without = (Batches(strips(), 4, CPU, seed=1, windows=windows) for windows in (True, False))
+    with_windows, without = (
+        Batches(strips(), 4, CPU, seed=1, windows=windows) for windows in (True, False)
+    )
     assert with_windows.steps_per_epoch == without.steps_per_epoch == 4
     for epoch in range(3):
         moved, plain = told(with_windows, epoch), told(without, epoch)
@@ -224,16 +252,25 @@ def test_windows_change_neither_the_order_nor_the_labels():
 
 def test_without_windows_images_are_shown_as_they_were_cut():
     dataset = strips()
-    for batches in (Batches(dataset, 4, CPU, seed=1), Batches(dataset, 4, CPU, seed=1, windows=False)):
+    for batches in (
+        Batches(dataset, 4, CPU, seed=1),
+        Batches(dataset, 4, CPU, seed=1, windows=False),
+    ):
         for images, labels in batches.epoch(0):
-            np.testing.assert_array_equal(as_pixels(images), dataset.pixels[dataset.rows[labels.numpy()]])
+            np.testing.assert_array_equal(
+                as_pixels(images), dataset.pixels[dataset.rows[labels.numpy()]]
+            )
 
 
-def test_windows_on_images_without_neighbours_are_the_images_and_a_line_says_so(monkeypatch, caplog):
+def test_windows_on_images_without_neighbours_are_the_images_and_a_line_says_so(
+    monkeypatch, caplog
+):
     monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
     caplog.set_level(logging.INFO, logger="musicspectrogan")
     dataset = numbered_images(10)
-    assert told(Batches(dataset, 4, CPU, 0, windows=True), 2) == told(Batches(dataset, 4, CPU, 0), 2)
+    assert told(Batches(dataset, 4, CPU, 0, windows=True), 2) == told(
+        Batches(dataset, 4, CPU, 0), 2
+    )
     assert [record.getMessage() for record in caplog.records] == [
         "No two images of a track are consecutive: windows stay where the images were cut"
     ]

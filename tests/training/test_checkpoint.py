@@ -53,7 +53,16 @@ def test_what_is_saved_is_loaded(tmp_path):
     saved = a_checkpoint()
     save_checkpoint(saved, tmp_path / "x.pt")
     loaded = load_checkpoint(tmp_path / "x.pt")
-    for name in ("gan", "model", "training", "genres", "spectrogram", "epoch", "step", "dataset_fingerprint"):
+    for name in (
+        "gan",
+        "model",
+        "training",
+        "genres",
+        "spectrogram",
+        "epoch",
+        "step",
+        "dataset_fingerprint",
+    ):
         assert getattr(loaded, name) == getattr(saved, name), name
     assert all(torch.equal(loaded.ema[name], saved.ema[name]) for name in saved.ema)
     generator = loaded.build_ema_generator()
@@ -75,27 +84,37 @@ def test_only_the_newest_are_kept_and_latest_shares_the_file(tmp_path):
         keep_checkpoint(a_checkpoint(epoch), tmp_path, keep=2)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["epoch_0003.pt", "epoch_0010.pt", "latest.pt"]
-    assert (tmp_path / "checkpoints" / "latest.pt").samefile(tmp_path / "checkpoints" / "epoch_0010.pt")
+    assert (tmp_path / "checkpoints" / "latest.pt").samefile(
+        tmp_path / "checkpoints" / "epoch_0010.pt"
+    )
     assert load_checkpoint(tmp_path).epoch == 10
 
 
 @pytest.mark.parametrize(
     ("epochs", "kept"),
-    [((8, 9, 10, 5), ["epoch_0005.pt"]), ((9998, 9999, 10000), ["epoch_10000.pt", "epoch_9999.pt"])],
+    [
+        ((8, 9, 10, 5), ["epoch_0005.pt"]),
+        ((9998, 9999, 10000), ["epoch_10000.pt", "epoch_9999.pt"]),
+    ],
     ids=["back to an older one", "five digits"],
 )
 def test_newest_means_by_number_up_to_the_one_just_written(epochs, kept, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     for epoch in epochs:
         keep_checkpoint(a_checkpoint(epoch), tmp_path, keep=2)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [*kept, "latest.pt"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        *kept,
+        "latest.pt",
+    ]
     assert load_checkpoint(tmp_path).epoch == epochs[-1]
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "x.pt"
     save_checkpoint(a_checkpoint(1), path)
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(
+        os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
     with pytest.raises(OSError):
         save_checkpoint(a_checkpoint(2), path)
     monkeypatch.undo()
@@ -110,7 +129,12 @@ def test_a_run_goes_on_from_its_newest_sound_checkpoint(tmp_path, caplog, damage
     for epoch in (1, 2, 3):
         keep_checkpoint(a_checkpoint(epoch), tmp_path, keep=3)
     whole = (folder / "latest.pt").read_bytes()
-    kinds = {"empty": b"", "cut": whole[: len(whole) // 2], "zeros": bytes(len(whole)), "gone": None}
+    kinds = {
+        "empty": b"",
+        "cut": whole[: len(whole) // 2],
+        "zeros": bytes(len(whole)),
+        "gone": None,
+    }
     damaged = kinds[damage]
     for name in ("latest.pt", "epoch_0003.pt"):
         (folder / name).unlink()
@@ -209,7 +233,11 @@ def test_parts_of_the_wrong_kind_are_named(tmp_path, change, told):
     ("part", "change", "told"),
     [
         ("model", {"width": 10**9}, "width: 1000000000 is not allowed"),
-        ("model", {"width": 512}, "is of another kind than its model's"),  # gigabytes, if it were built
+        (
+            "model",
+            {"width": 512},
+            "is of another kind than its model's",
+        ),  # gigabytes, if it were built
         ("model", {"image_size": 2**40}, "image_size"),
         ("model", {"image_size": 128}, "64 mel bands in images of 128 rows"),
         ("model", {"latent_dim": -1}, "latent_dim"),
@@ -268,7 +296,9 @@ def repacked(source: Path, compression: int = zipfile.ZIP_STORED, **replaced: by
     file = io.BytesIO()
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(file, "w", compression) as new:
         for name in old.namelist():
-            body = next((body for end, body in replaced.items() if name.endswith(end)), old.read(name))
+            body = next(
+                (body for end, body in replaced.items() if name.endswith(end)), old.read(name)
+            )
             new.writestr(zipfile.ZipInfo(name), body, compression)
     return file.getvalue()
 
@@ -317,7 +347,9 @@ def test_nothing_in_a_checkpoint_is_executed_by_any_command(tmp_path, command, k
     elif kind == "beside sound parts":
         torch.save({**contents_of(plain), "quality": {"a": Marker(marker)}}, path)
     elif kind == "legacy":
-        torch.save({"format_version": 1, "gan": Marker(marker)}, path, _use_new_zipfile_serialization=False)
+        torch.save(
+            {"format_version": 1, "gan": Marker(marker)}, path, _use_new_zipfile_serialization=False
+        )
     else:
         with tarfile.open(path, "w") as archive:
             for name in ("storages", "tensors", "pickle"):

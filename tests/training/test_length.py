@@ -24,7 +24,18 @@ from musicspectrogan.training.schedule import Schedule, with_length
 from musicspectrogan.training.settings import TrainingConfig
 
 # Ten images: five steps an epoch.
-TINY = ("--dataset", "set", "--width", 1, "--batch-size", 2, "--standing-batches", 20, "--device", "cpu")
+TINY = (
+    "--dataset",
+    "set",
+    "--width",
+    1,
+    "--batch-size",
+    2,
+    "--standing-batches",
+    20,
+    "--device",
+    "cpu",
+)
 
 
 @pytest.fixture
@@ -55,7 +66,11 @@ def train(monkeypatch, capsys, tmp_path):
 def weights(run: Path) -> dict[str, torch.Tensor]:
     checkpoint = load_checkpoint(run)
     parts = ("generator", "discriminator", "ema")
-    found = {f"{part}.{name}": tensor for part in parts for name, tensor in getattr(checkpoint, part).items()}
+    found = {
+        f"{part}.{name}": tensor
+        for part in parts
+        for name, tensor in getattr(checkpoint, part).items()
+    }
     for part in ("optimizer_g", "optimizer_d"):
         for index, state in getattr(checkpoint, part)["state"].items():
             found |= {f"{part}.{index}.{name}": tensor for name, tensor in state.items()}
@@ -116,7 +131,9 @@ def test_grids_without_a_checkpoint_come_early():
         ("images: null\nepochs: null", (), (25_000, None)),
     ],
 )
-def test_a_flag_replaces_the_length_in_a_file_in_whichever_unit(in_file, flags, length, train, monkeypatch):
+def test_a_flag_replaces_the_length_in_a_file_in_whichever_unit(
+    in_file, flags, length, train, monkeypatch
+):
     monkeypatch.setattr(runner, "measured_speed", lambda trainer: 700.0)
     Path("mine.yaml").write_text(in_file)
     plan = yaml.safe_load(train("--config", "mine.yaml", *flags, "--dry-run").out)
@@ -132,18 +149,26 @@ def test_both_lengths_in_a_file_are_refused_in_one_line(train):
 def test_a_dry_run_takes_a_few_steps_and_leaves_nothing(train):
     before = sorted(Path().rglob("*"))
     told = train("--images", "100k", "--dry-run").out
-    assert re.search(r"\n# length: 100,000 images in 50,000 steps: about \d+ \w+ at [\d,]+ images/s\n", told)
+    assert re.search(
+        r"\n# length: 100,000 images in 50,000 steps: about \d+ \w+ at [\d,]+ images/s\n", told
+    )
     assert "rough" not in told
     written = set(Path().rglob("*")) - set(before)
     assert all(path.name.startswith(".") for path in written)  # the cache of decoded images
 
 
 def test_a_run_ends_within_an_epoch_and_goes_on_to_the_same_weights(train):
-    assert "Done after 16 images (1.6 epochs): whole" in train("--images", 16, "--output", "whole").err
+    assert (
+        "Done after 16 images (1.6 epochs): whole" in train("--images", 16, "--output", "whole").err
+    )
     whole = load_checkpoint(Path("whole"))
     assert (whole.epoch, whole.step, whole.images_seen) == (1, 8, 16)
     assert names(Path("whole/checkpoints")) == ["epoch_0001_images_00000016.pt", "latest.pt"]
-    assert names(Path("whole/samples")) == ["epoch_0000.png", "epoch_0001_images_00000016.png", "real.png"]
+    assert names(Path("whole/samples")) == [
+        "epoch_0000.png",
+        "epoch_0001_images_00000016.png",
+        "real.png",
+    ]
     train("--images", 5, "--output", "parts")
     told = train("--resume", "parts", status=2).err
     assert "has its 6 images (0 epochs) already; ask for more with --images or --epochs" in told
@@ -183,7 +208,10 @@ def test_the_same_command_leaves_the_same_checkpoint_and_no_grid_changes_it(trai
         "epoch_0000.png", "epoch_0004.png", "epoch_0012.png", "epoch_0013.png", "real.png",
     ]  # fmt: skip
     assert names(Path("one/checkpoints")) == ["epoch_0013.pt", "latest.pt"]
-    assert Path("one/checkpoints/latest.pt").read_bytes() == Path("two/checkpoints/latest.pt").read_bytes()
+    assert (
+        Path("one/checkpoints/latest.pt").read_bytes()
+        == Path("two/checkpoints/latest.pt").read_bytes()
+    )
     monkeypatch.setattr(schedule, "PREVIEWS", ())
     train(*line, "--output", "without")
     assert names(Path("without/samples")) == ["epoch_0013.png", "real.png"]
@@ -209,13 +237,17 @@ def interrupt_at(monkeypatch, step: int, *, twice: bool = False) -> None:
 def test_a_run_that_is_stopped_says_what_it_does_and_leaves_a_grid(train, monkeypatch):
     interrupt_at(monkeypatch, 8)
     told = train("--images", 30, "--log-every", 1, "--output", "run", status=130).err
-    said = (
-        r"\nStopping after this step, and saving a grid and a checkpoint, about \d+ s; Ctrl-C again stops at"
-    )
+    said = r"\nStopping after this step, and saving a grid and a checkpoint, about \d+ s; Ctrl-C again stops at"
     assert re.search(said, told)
     assert "Samples after 16 images are in run/samples/epoch_0001_images_00000016.png\n" in told
-    assert told.endswith("musicspectrogan: interrupted and saved after step 8; --resume goes on from there\n")
-    assert names(Path("run/samples")) == ["epoch_0000.png", "epoch_0001_images_00000016.png", "real.png"]
+    assert told.endswith(
+        "musicspectrogan: interrupted and saved after step 8; --resume goes on from there\n"
+    )
+    assert names(Path("run/samples")) == [
+        "epoch_0000.png",
+        "epoch_0001_images_00000016.png",
+        "real.png",
+    ]
     assert names(Path("run/checkpoints")) == ["latest.pt"]
     monkeypatch.undo()
 

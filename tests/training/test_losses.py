@@ -32,7 +32,9 @@ def test_known_probabilities():
     real, fake = torch.tensor([LN3, 0.0]), torch.tensor([LN3, -LN3])
     expected = (-math.log(3 / 4) + LN2) / 2 + (-math.log(1 / 4) - math.log(3 / 4)) / 2
     assert bce_discriminator(real, fake).item() == pytest.approx(expected, rel=1e-6)
-    assert bce_generator(fake).item() == pytest.approx((-math.log(3 / 4) - math.log(1 / 4)) / 2, rel=1e-6)
+    assert bce_generator(fake).item() == pytest.approx(
+        (-math.log(3 / 4) - math.log(1 / 4)) / 2, rel=1e-6
+    )
 
 
 def test_equals_binary_cross_entropy_on_logits():
@@ -50,7 +52,10 @@ def test_the_hinge_loss_counts_what_is_missing_to_a_margin_of_one():
 
 
 def test_beyond_the_margin_the_hinge_loss_teaches_the_discriminator_nothing_but_the_generator_still():
-    real, fake = torch.full((4,), 1.5, requires_grad=True), torch.full((4,), -1.5, requires_grad=True)
+    real, fake = (
+        torch.full((4,), 1.5, requires_grad=True),
+        torch.full((4,), -1.5, requires_grad=True),
+    )
     hinge_discriminator(real, fake).backward()
     assert real.grad.tolist() == fake.grad.tolist() == [0.0] * 4
     hinge_generator(fake).backward()
@@ -60,11 +65,15 @@ def test_beyond_the_margin_the_hinge_loss_teaches_the_discriminator_nothing_but_
 def test_the_relativistic_loss_judges_each_pair_by_its_difference():
     real, fake = torch.tensor([5.0 + LN3, -2.0]), torch.tensor([5.0, -2.0])
     # Differences ln 3 and 0: the probabilities that the real image is the real one are 3/4 and 1/2.
-    assert relativistic_discriminator(real, fake).item() == pytest.approx((math.log(4 / 3) + LN2) / 2)
+    assert relativistic_discriminator(real, fake).item() == pytest.approx(
+        (math.log(4 / 3) + LN2) / 2
+    )
     assert relativistic_generator(fake, real).item() == pytest.approx((LN4 + LN2) / 2, rel=1e-6)
     # Pairs count, and not means: the same logits in other pairs are another loss.
     other = relativistic_discriminator(real, fake.flip(0)).item()
-    assert other == pytest.approx((math.log1p(math.exp(-7) / 3) + math.log1p(math.exp(7))) / 2, rel=1e-5)
+    assert other == pytest.approx(
+        (math.log1p(math.exp(-7) / 3) + math.log1p(math.exp(7))) / 2, rel=1e-5
+    )
 
 
 def test_a_constant_added_to_all_logits_does_not_change_the_relativistic_loss():
@@ -95,7 +104,9 @@ def test_every_loss_is_finite_for_huge_logits_and_pulls_the_right_way(name):
     for sign in (-1e4, 1e4):
         huge = torch.full((3,), sign)
         beside = -huge if loss.is_relative else None
-        assert loss.discriminator(huge, -huge).isfinite() and loss.generator(huge, beside).isfinite()
+        assert (
+            loss.discriminator(huge, -huge).isfinite() and loss.generator(huge, beside).isfinite()
+        )
     # Least squares, for one, rest at 0 for fakes.
     real, fake = torch.zeros(3, requires_grad=True), torch.full((3,), 0.5, requires_grad=True)
     loss.discriminator(real, fake).backward()

@@ -63,7 +63,8 @@ def change(folder: Path) -> None:
 def test_a_run_goes_on_with_its_dataset_in_another_place(home, command):
     lost = command("run.py", "--resume", RUN, "--epochs", 2, cwd=home, status=2).stderr
     assert (
-        f"{home / 'set'}, are not there any more; name the folder that they are in now with --dataset" in lost
+        f"{home / 'set'}, are not there any more; name the folder that they are in now with --dataset"
+        in lost
     )
     told = command("run.py", "--resume", RUN, "--dataset", "moved", "--epochs", 2, cwd=home).stderr
     assert f"{home / 'moved'} holds the images that the run began with: going on with them" in told
@@ -75,7 +76,9 @@ def test_other_images_of_the_same_names_are_refused(home):
     change(home / "moved")
     begun = runner.begun_run(RUN)
     wanted = TrainingConfig(**{**vars(begun.config), "dataset": Path("moved"), "epochs": 2})
-    with pytest.raises(UserError, match="moved are not those that the run began with; start a new run"):
+    with pytest.raises(
+        UserError, match="moved are not those that the run began with; start a new run"
+    ):
         runner.plan_resumed_run(begun, wanted)
 
 
@@ -90,7 +93,10 @@ def test_the_newest_run_of_a_dataset_is_found_by_its_images(home):
     runner.train(runner.plan_run(TrainingConfig(gan="cgan", dataset=Path("set"), epochs=1, width=2,
                  standing_batches=1, device="cpu", eval_every=0), Path("runs/00002-cgan-gtzan")))  # fmt: skip
     assert runner.newest_run_of(config) == other
-    assert runner.newest_run_of(TrainingConfig(gan="cgan", dataset=Path("set"))).name == "00002-cgan-gtzan"
+    assert (
+        runner.newest_run_of(TrainingConfig(gan="cgan", dataset=Path("set"))).name
+        == "00002-cgan-gtzan"
+    )
     with pytest.raises(UserError, match="no run of dcgan on"):
         runner.newest_run_of(TrainingConfig(gan="dcgan", dataset=Path("moved")))
     assert dataset_at_hand(checkpoint, other / "checkpoints" / "latest.pt") is None
@@ -114,20 +120,43 @@ def test_a_run_without_its_settings_asks_for_the_dataset_by_name(home):
     (home / RUN / "config.yaml").unlink()
     begun = runner.begun_run(RUN)
     wanted = TrainingConfig(**{**vars(begun.config), "epochs": 2})
-    with pytest.raises(UserError, match=r"trained on, set, are not there any more; .* with --dataset"):
+    with pytest.raises(
+        UserError, match=r"trained on, set, are not there any more; .* with --dataset"
+    ):
         runner.plan_resumed_run(begun, wanted)
 
 
-def test_what_may_be_given_away_holds_no_path_of_its_owner(begun, images, gtzan_tree, command, tmp_path):
+def test_what_may_be_given_away_holds_no_path_of_its_owner(
+    begun, images, gtzan_tree, command, tmp_path
+):
     home = tmp_path / "home"
     shutil.copytree(begun, home)
-    line = ("generate", "--checkpoint", home / RUN, "--count", 1, "--genre", "jazz", "--format", "flac")
+    line = (
+        "generate",
+        "--checkpoint",
+        home / RUN,
+        "--count",
+        1,
+        "--genre",
+        "jazz",
+        "--format",
+        "flac",
+    )
     command("-m", "musicspectrogan", *line, cwd=home)
     command(
         "run.py", "--dataset", home / "set", "--init-from", home / RUN / "checkpoints" / "latest.pt",
         "--gan", "cgan", "--epochs", 1, *TINY, "--output", home / "tuned", cwd=tmp_path,
     )  # fmt: skip
-    command("preprocess.py", "--dataset", "gtzan", "--input", gtzan_tree, "--output", home / "new", cwd=home)
+    command(
+        "preprocess.py",
+        "--dataset",
+        "gtzan",
+        "--input",
+        gtzan_tree,
+        "--output",
+        home / "new",
+        cwd=home,
+    )
     private = {"config.yaml", "log.txt"}  # which are the owner's own
     shared = [path for path in home.rglob("*") if path.is_file() and path.name not in private]
     kinds = {path.suffix for path in shared}
@@ -153,7 +182,10 @@ def test_latest_is_the_newest_run_everywhere(home, command, capsys):
     shutil.copytree(RUN, "runs/00001-cgan-gtzan")
     config = home / "runs" / "00001-cgan-gtzan" / "config.yaml"
     config.write_text(config.read_text().replace("/set", "/moved"))
-    assert "runs/00001-cgan-gtzan" in command("-m", "musicspectrogan", "info", "latest", cwd=home).stdout
+    assert (
+        "runs/00001-cgan-gtzan"
+        in command("-m", "musicspectrogan", "info", "latest", cwd=home).stdout
+    )
     assert runner.begun_run(Path("latest")).path == Path("runs/00001-cgan-gtzan")
     plan = runner.plan_run(
         TrainingConfig(gan="cgan", width=2, dataset=Path("moved"), init_from=Path("latest"))
@@ -161,7 +193,9 @@ def test_latest_is_the_newest_run_everywhere(home, command, capsys):
     assert plan.config.init_from == home / "runs" / "00001-cgan-gtzan" and plan.start.epoch == 1
     told = command("run.py", "--resume", "latest", "--epochs", 2, cwd=home).stderr
     assert "everything goes to runs/00001-cgan-gtzan" in told
-    few = command("-m", "musicspectrogan", "evaluate", "--compare", "latest", RUN, cwd=home, status=2).stderr
+    few = command(
+        "-m", "musicspectrogan", "evaluate", "--compare", "latest", RUN, cwd=home, status=2
+    ).stderr
     assert "are needed" in few  # to judge by: it got as far as the dataset
     assert named_run(Path("other/latest")) == Path("other/latest")
     shutil.copytree(RUN, "latest")  # a folder of that name is meant
@@ -174,7 +208,9 @@ def test_latest_without_a_run_is_told(command, tmp_path):
     assert "no run with a checkpoint in runs" in told
 
 
-def test_a_run_directory_is_its_best_checkpoint_for_generating_and_the_newest_elsewhere(home, command):
+def test_a_run_directory_is_its_best_checkpoint_for_generating_and_the_newest_elsewhere(
+    home, command
+):
     folder = home / RUN / "checkpoints"
     contents = torch.load(folder / "latest.pt", weights_only=True)
     torch.save({**contents, "epoch": 7}, folder / "best.pt")

@@ -38,7 +38,9 @@ def judged_images(command, tmp_path_factory) -> Path:
         for index in range(4):
             path = root / "music" / genre / f"{index}.wav"
             save(path, composer.compose(genre, index, seed=3, seconds=15.1), composer.SAMPLE_RATE)
-    command("preprocess.py", "--dataset", "folder", "--input", "music", "--output", "images", cwd=root)
+    command(
+        "preprocess.py", "--dataset", "folder", "--input", "music", "--output", "images", cwd=root
+    )
     return root / "images"
 
 
@@ -47,7 +49,15 @@ def judged_run(judged_images, command, tmp_path_factory) -> tuple[Path, str]:
     """A run of four epochs, and what it printed."""
     folder = tmp_path_factory.mktemp("judged_run")
     done = command(
-        "run.py", *SMALL, "--dataset", judged_images, "--epochs", 4, "--output", folder / "run", cwd=folder
+        "run.py",
+        *SMALL,
+        "--dataset",
+        judged_images,
+        "--epochs",
+        4,
+        "--output",
+        folder / "run",
+        cwd=folder,
     )
     return folder / "run", done.stderr
 
@@ -93,8 +103,12 @@ def test_the_best_checkpoint_is_kept_and_named(judged_run):
     least = min(rows, key=lambda row: float(row["kernel_distance"]))
     best = load_checkpoint(run / "checkpoints" / "best.pt")
     assert best.epoch == int(least["epoch"])
-    assert best.quality["kernel_distance"] == pytest.approx(float(least["kernel_distance"]), rel=1e-4)
-    said = [line for line in printed.splitlines() if line.startswith("Best by the validation tracks")]
+    assert best.quality["kernel_distance"] == pytest.approx(
+        float(least["kernel_distance"]), rel=1e-4
+    )
+    said = [
+        line for line in printed.splitlines() if line.startswith("Best by the validation tracks")
+    ]
     assert len(said) == 1
     assert f"after {best.images_seen} images " in said[0] and "best.pt" in said[0]
 
@@ -111,22 +125,35 @@ def test_the_best_survives_when_it_is_no_longer_among_the_newest(judged_images, 
     # Whoever names the run gets the best, and hears of it.
     for checkpoint, hints in ((run, 1), (run / "checkpoints" / "latest.pt", 0)):
         said = command(
-            "-m", "musicspectrogan", "generate", "--checkpoint", checkpoint, "--count", 1, cwd=tmp_path
+            "-m",
+            "musicspectrogan",
+            "generate",
+            "--checkpoint",
+            checkpoint,
+            "--count",
+            1,
+            cwd=tmp_path,
         )
         told = f"Taking {run / 'checkpoints' / 'best.pt'}, the best by the validation tracks"
         assert said.stderr.count(told) == hints
 
 
-def test_a_resumed_run_judges_as_one_that_never_stopped(judged_run, judged_images, command, tmp_path):
+def test_a_resumed_run_judges_as_one_that_never_stopped(
+    judged_run, judged_images, command, tmp_path
+):
     whole, _ = judged_run
-    command("run.py", *SMALL, "--dataset", judged_images, "--epochs", 2, "--output", "run", cwd=tmp_path)
+    command(
+        "run.py", *SMALL, "--dataset", judged_images, "--epochs", 2, "--output", "run", cwd=tmp_path
+    )
     run = tmp_path / "run"
     command("run.py", "--resume", run, "--epochs", 4, cwd=tmp_path)
     assert judgements(run) == judgements(whole)
     ours, theirs = (load_checkpoint(r / "checkpoints" / "best.pt") for r in (run, whole))
     assert (ours.epoch, ours.quality) == (theirs.epoch, theirs.quality)
     # Back to the first epoch: whatever was best later is another future now, and comes again.
-    command("run.py", "--resume", run / "checkpoints" / "epoch_0001.pt", "--epochs", 4, cwd=tmp_path)
+    command(
+        "run.py", "--resume", run / "checkpoints" / "epoch_0001.pt", "--epochs", 4, cwd=tmp_path
+    )
     assert judgements(run) == judgements(whole)
     assert load_checkpoint(run / "checkpoints" / "best.pt").epoch == theirs.epoch
 
@@ -201,7 +228,9 @@ def test_judgements_come_with_snapshots_by_position_alone(snapshot_every, eval_e
     schedule = Schedule(config, steps_per_epoch=5)
     snapshots = [step for step in range(1, 31) if schedule.snapshot_due(step)]
     assert [8 * step for step in snapshots] == list(range(snapshot_every, 241, snapshot_every))
-    judged = [step for step in snapshots if schedule.judgement_due(step, schedule.last_snapshot(step - 1))]
+    judged = [
+        step for step in snapshots if schedule.judgement_due(step, schedule.last_snapshot(step - 1))
+    ]
     assert [8 * step for step in judged] == due
 
 
@@ -221,7 +250,9 @@ def test_snapshots_grow_rarer_in_long_runs_and_end_with_one():
     # Evenly up to ten times 4000, each at the first snapshot from then on; later at every snapshot.
     between = [later - sooner for sooner, later in itertools.pairwise(judged)]
     assert all(2000 < step < 8000 for step in between[:7])
-    assert [images for images in due if images > 44_000] == [images for images in judged if images > 44_000]
+    assert [images for images in due if images > 44_000] == [
+        images for images in judged if images > 44_000
+    ]
 
 
 def ticks(watch: Watch, leads: list[float]) -> None:
@@ -279,7 +310,9 @@ def test_a_collapse_is_said_once_when_it_begins(told, diversities, said_at):
     assert WARM_UP_IMAGES == 30_000
     watch = a_watch()
     for number, diversity in enumerate(diversities, 1):
-        watch.on_quality(trainer_at(10_000 * number), {"diversity": diversity, "kernel_distance": 1.0})
+        watch.on_quality(
+            trainer_at(10_000 * number), {"diversity": diversity, "kernel_distance": 1.0}
+        )
     lines = [line for line in told.messages if "collapsed" in line]
     assert len(lines) == (said_at is not None)
     if said_at:
@@ -302,7 +335,9 @@ def test_samples_that_grow_worse_are_said_once(told, distances, said_at):
         watch.on_quality(trainer_at(8 * number), {"diversity": 1.0, "kernel_distance": distance})
     assert len(told.messages) == (said_at is not None)
     if said_at:
-        assert told.messages[0].startswith(f"The samples have been growing worse by step {said_at} ")
+        assert told.messages[0].startswith(
+            f"The samples have been growing worse by step {said_at} "
+        )
         assert "best.pt" in told.messages[0] and "0.67" in told.messages[0]
 
 

@@ -57,7 +57,13 @@ def test_a_number_that_was_held_as_its_process_died_is_passed_over(tmp_path):
 def test_two_runs_that_were_planned_alike_go_to_two_directories(images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = TrainingConfig(
-        gan="cgan", dataset=images, epochs=1, width=2, batch_size=8, standing_batches=1, device="cpu"
+        gan="cgan",
+        dataset=images,
+        epochs=1,
+        width=2,
+        batch_size=8,
+        standing_batches=1,
+        device="cpu",
     )
     plans = [runner.plan_run(config) for _ in range(2)]
     assert plans[0].run == plans[1].run

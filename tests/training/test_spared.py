@@ -36,7 +36,9 @@ def told(caplog) -> pytest.LogCaptureFixture:
 
 def warnings_of(told: pytest.LogCaptureFixture) -> list[str]:
     """What was told, but for how short these runs are."""
-    return [text for text in (record.message for record in told.records) if "will be rough" not in text]
+    return [
+        text for text in (record.message for record in told.records) if "will be rough" not in text
+    ]
 
 
 def failing(error: BaseException):
@@ -60,7 +62,9 @@ def judged(pixels: object) -> dict[str, float]:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_a_picture_that_fails_costs_that_picture(error, reason, config, *, told, tmp_path, monkeypatch):
+def test_a_picture_that_fails_costs_that_picture(
+    error, reason, config, *, told, tmp_path, monkeypatch
+):
     monkeypatch.setattr(callbacks, "draw_curves", failing(error))
     monkeypatch.setattr(callbacks, "save_grid", failing(error))
     monkeypatch.setattr("musicspectrogan.errors._told", set())
@@ -110,7 +114,8 @@ def test_tensorboard_that_fails_is_given_up(config, told, tmp_path, monkeypatch)
 
 def test_a_judgement_that_fails_costs_that_judgement(config, told, tmp_path):
     run = runner.train(
-        runner.plan_run(config, tmp_path / "run"), quality_of=failing(ZeroDivisionError("nothing to divide"))
+        runner.plan_run(config, tmp_path / "run"),
+        quality_of=failing(ZeroDivisionError("nothing to divide")),
     )
     assert load_checkpoint(run).epoch == 2 and not (run / "checkpoints" / "best.pt").exists()
     assert "kernel_distance" not in (run / "metrics.csv").read_text().splitlines()[0]

@@ -64,7 +64,10 @@ def plain_relativistic_steps(generator, discriminator, batches):
     told = []
     for images, labels, latents, _ in batches:
         fakes = generator(latents, labels)
-        real_logits, fake_logits = discriminator(images, labels), discriminator(fakes.detach(), labels)
+        real_logits, fake_logits = (
+            discriminator(images, labels),
+            discriminator(fakes.detach(), labels),
+        )
         error_d = -logsigmoid(real_logits - fake_logits).mean()
         discriminator.zero_grad()
         error_d.backward()
@@ -196,11 +199,17 @@ def test_penalties_on_a_linear_discriminator_are_its_squared_weight_and_draw_it_
         by_hand = (-(-real_logits).sigmoid()[:, None, None, None] * images).mean(dim=0)
         by_hand += (fake_logits.sigmoid()[:, None, None, None] * fakes).mean(dim=0)
         by_hand += (r1 + r2) * reference.w
-        torch.testing.assert_close(step.discriminator.w.grad, by_hand.detach(), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(step.discriminator.b.grad, reference.b.grad, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            step.discriminator.w.grad, by_hand.detach(), rtol=1e-4, atol=1e-5
+        )
+        torch.testing.assert_close(
+            step.discriminator.b.grad, reference.b.grad, rtol=1e-4, atol=1e-6
+        )
         optimizer.step()
 
-        assert told["loss_d"].item() == pytest.approx(loss.item(), rel=1e-5)  # without the penalties
+        assert told["loss_d"].item() == pytest.approx(
+            loss.item(), rel=1e-5
+        )  # without the penalties
         weighted = {"r1"} if r1 else set()
         weighted |= {"r2"} if r2 else set()
         assert told.keys() - {"loss_d", "loss_g", *ALL_D} == weighted
@@ -232,7 +241,9 @@ def test_annealing_takes_that_part_of_the_rate_and_of_the_penalties_weights_from
     judge, maker = copy.deepcopy(step.discriminator), copy.deepcopy(step.generator)
     optimizers = [torch.optim.Adam(network.parameters(), **ADAM) for network in (judge, maker)]
     ones, zeros = torch.ones(BATCH), torch.zeros(BATCH)
-    for factor, (images, labels, latents, draws) in zip(factors, some_batches(4, size=16), strict=True):
+    for factor, (images, labels, latents, draws) in zip(
+        factors, some_batches(4, size=16), strict=True
+    ):
         step.anneal(factor)
         told = step(images, labels, latents, draws)
         for optimizer in optimizers:
@@ -246,7 +257,9 @@ def test_annealing_takes_that_part_of_the_rate_and_of_the_penalties_weights_from
         maker.zero_grad()
         bce(judge(fakes, labels), ones).backward()
         optimizers[1].step()
-        assert told["r1"].item() == pytest.approx(squared_weight.item(), rel=1e-5)  # without its weight
+        assert told["r1"].item() == pytest.approx(
+            squared_weight.item(), rel=1e-5
+        )  # without its weight
     torch.testing.assert_close(step.discriminator.w, judge.w, rtol=0, atol=1e-6)
     torch.testing.assert_close(step.generator.layer.weight, maker.layer.weight, rtol=0, atol=1e-6)
 
@@ -265,7 +278,9 @@ def views_seen(loss, draws):
     images, labels, latents, _ = next(some_batches(1, size=16))
     fakes = step.generator(latents, labels).detach()
     seen = []
-    step.discriminator.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
+    step.discriminator.register_forward_pre_hook(
+        lambda _, given: seen.append(given[0].detach().clone())
+    )
     step(images, labels, latents, draws)
     return seen, images, fakes
 
@@ -278,7 +293,9 @@ def test_each_view_is_augmented_by_draws_of_its_own():
     for got, view in zip(seen, expected, strict=True):
         torch.testing.assert_close(got, view, rtol=0, atol=1e-6)
     assert not torch.equal(seen[1], seen[2])
-    assert not any(torch.equal(view, plain) for view, plain in zip(seen, (images, fakes, fakes), strict=True))
+    assert not any(
+        torch.equal(view, plain) for view, plain in zip(seen, (images, fakes, fakes), strict=True)
+    )
     for changed in range(VIEWS):
         others = draws.clone()
         others[changed] = 1 - others[changed]
@@ -326,7 +343,9 @@ def test_bfloat16_is_near_float32_and_keeps_float32_weights(both):
     assert {name: value.item() for name, value in got.items()} == pytest.approx(
         {name: value.item() for name, value in expected.items()}, rel=0.05, abs=0.02
     )
-    assert any(not torch.equal(a, b) for a, b in zip(weights_of(exact), weights_of(rough), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(weights_of(exact), weights_of(rough), strict=True)
+    )
     assert all(w.dtype != torch.bfloat16 for w in weights_of(rough))
     assert all(value.dtype == torch.float32 for value in got.values())
 
@@ -336,7 +355,10 @@ def test_optimizers_go_on_from_a_device_that_lays_weights_out_otherwise():
     one, other = two_alike(AdversarialStep, AdversarialStep)
     batches = list(some_batches(2))
     one(*batches[0])
-    for mine, theirs in ((other.generator, one.generator), (other.discriminator, one.discriminator)):
+    for mine, theirs in (
+        (other.generator, one.generator),
+        (other.discriminator, one.discriminator),
+    ):
         mine.load_state_dict(theirs.state_dict())
     states = [copy.deepcopy(o.state_dict()) for o in (one.optimizer_d, one.optimizer_g)]
     for state in states:
@@ -354,7 +376,10 @@ def test_optimizers_go_on_from_a_run_on_another_device(factor):
     batches = list(some_batches(3))
     for batch in batches[:2]:
         one(*batch)
-    for mine, theirs in ((other.generator, one.generator), (other.discriminator, one.discriminator)):
+    for mine, theirs in (
+        (other.generator, one.generator),
+        (other.discriminator, one.discriminator),
+    ):
         mine.load_state_dict(theirs.state_dict())
     states = [copy.deepcopy(o.state_dict()) for o in (one.optimizer_d, one.optimizer_g)]
     for state in states:
@@ -395,7 +420,9 @@ def a_loss_that_fails(stage, turn, error):
 
 @pytest.mark.parametrize("turn", ["discriminator", "generator"])
 @pytest.mark.parametrize("both", [{}, PENALISED])
-def test_a_step_that_cannot_be_recorded_says_what_to_give_and_leaves_all_as_it_was(stage, turn, both):
+def test_a_step_that_cannot_be_recorded_says_what_to_give_and_leaves_all_as_it_was(
+    stage, turn, both
+):
     plain, step = two_alike(AdversarialStep, AdversarialStep, both=both)
     error = RuntimeError("CUDA error: operation not permitted when stream is capturing\nand more")
     step.loss = a_loss_that_fails(stage, turn, error)
@@ -458,7 +485,9 @@ def test_real_and_fake_images_are_judged_in_the_same_precision(r1, r2):
     """With one penalty alone too: logits of float32 beside logits of bfloat16 differ by their rounding."""
     step = tiny_step(LinearDiscriminator, "relativistic", r1=r1, r2=r2, bfloat16=True)
     enabled = []
-    step.discriminator.register_forward_pre_hook(lambda *_: enabled.append(torch.is_autocast_enabled("cpu")))
+    step.discriminator.register_forward_pre_hook(
+        lambda *_: enabled.append(torch.is_autocast_enabled("cpu"))
+    )
     step(*next(some_batches(1, size=16)))
     of_discriminator, of_generator = enabled[:2], enabled[2:]
     assert of_discriminator == [not (r1 or r2)] * 2
@@ -531,7 +560,12 @@ def test_the_discriminator_can_learn_again_after_the_generators_turn():
     generator, discriminator = models.build("dcgan", ModelConfig(64, 4, LATENT, 1))
     step = AdversarialStep(generator, discriminator, LOSSES["bce"], lr=1e-3, betas=(0.5, 0.999))
     labels = torch.zeros(BATCH, dtype=torch.int64)
-    step(torch.zeros(BATCH, 1, 64, 64), labels, torch.randn(BATCH, LATENT), torch.rand(VIEWS, BATCH, 0))
+    step(
+        torch.zeros(BATCH, 1, 64, 64),
+        labels,
+        torch.randn(BATCH, LATENT),
+        torch.rand(VIEWS, BATCH, 0),
+    )
     assert all(weight.requires_grad for weight in discriminator.parameters())
 
 

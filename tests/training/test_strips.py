@@ -83,7 +83,9 @@ def test_there_is_a_picture_of_pieces_with_every_grid(run):
 
 
 @pytest.mark.parametrize(("epoch", "genre"), [(2, "rock"), (4, "jazz")])
-def test_a_strip_begins_the_piece_that_generate_makes_of_seed_0(epoch, genre, run, command, tmp_path):
+def test_a_strip_begins_the_piece_that_generate_makes_of_seed_0(
+    epoch, genre, run, command, tmp_path
+):
     """So the latents are the same each time."""
     checkpoint = run / "checkpoints" / f"epoch_{epoch:04d}.pt"
     line = ("--checkpoint", checkpoint, "--genre", genre, "--seeds", 0, "--seconds", 20)
@@ -95,7 +97,9 @@ def test_a_strip_begins_the_piece_that_generate_makes_of_seed_0(epoch, genre, ru
 
 def test_real_music_lies_beside_them(run, images):
     """The tracks have two images each."""
-    for genre, strip in zip(GENRES, strips_in(sheet_of(run / "samples/pieces_real.png"), 128), strict=True):
+    for genre, strip in zip(
+        GENRES, strips_in(sheet_of(run / "samples/pieces_real.png"), 128), strict=True
+    ):
         shown = []
         for track in {path.name.rpartition("_")[0] for path in (images / genre).glob("*.png")}:
             halves = [sheet_of(images / genre / f"{track}_{segment:03d}.png") for segment in (0, 1)]
@@ -130,7 +134,9 @@ def test_drawing_leaves_training_as_it_is(gan, config, tmp_path):
     ]
     assert [len(pictures(run, "pieces_*")) for run in runs] == [4, 0]
     for epoch in (1, 2):
-        checkpoints = [load_checkpoint(run / "checkpoints" / f"epoch_{epoch:04d}.pt") for run in runs]
+        checkpoints = [
+            load_checkpoint(run / "checkpoints" / f"epoch_{epoch:04d}.pt") for run in runs
+        ]
         assert_same_weights(*checkpoints)
 
 
@@ -153,7 +159,9 @@ def test_strips_differ_and_draw_on_nobodys_random_numbers(gan, names, config, tm
     assert list(strips) == names
     assert {strip.shape for strip in strips.values()} == {(64, 200)}
     assert len({strip.tobytes() for strip in strips.values()}) == 4
-    assert all(torch.equal(value, checkpoint.ema[name]) for name, value in generator.state_dict().items())
+    assert all(
+        torch.equal(value, checkpoint.ema[name]) for name, value in generator.state_dict().items()
+    )
     assert not torch.are_deterministic_algorithms_enabled()
 
 
@@ -184,7 +192,10 @@ def test_weights_are_saved_before_pieces_are_drawn_and_grids_after(config, tmp_p
 
     def look(*arguments: object) -> dict[str, np.ndarray]:
         seen.append(
-            (len(list(tmp_path.glob("run/checkpoints/e*.pt"))), len(pictures(tmp_path / "run", "e*")))
+            (
+                len(list(tmp_path.glob("run/checkpoints/e*.pt"))),
+                len(pictures(tmp_path / "run", "e*")),
+            )
         )
         return strips_of(*arguments)
 

@@ -49,7 +49,18 @@ from musicspectrogan.training.step import AdversarialStep
 from musicspectrogan.training.trainer import Callback, Tick, Trainer
 
 # 16 training images of 4 genres: 4 steps an epoch.
-SMALL = ("--width", 4, "--batch-size", 4, "--standing-batches", 3, "--log-every", 3, "--device", "cpu")
+SMALL = (
+    "--width",
+    4,
+    "--batch-size",
+    4,
+    "--standing-batches",
+    3,
+    "--log-every",
+    3,
+    "--device",
+    "cpu",
+)
 WEIGHTS = ("generator", "discriminator", "ema")
 
 
@@ -112,10 +123,15 @@ def in_terminal(*arguments: object, cwd: Path) -> str:
     """What a command writes that has a terminal of 120 columns for its stderr."""
     master, terminal = os.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-    with subprocess.Popen(command_line(*arguments), cwd=cwd, env=environment(), stderr=terminal) as process:
+    with subprocess.Popen(
+        command_line(*arguments), cwd=cwd, env=environment(), stderr=terminal
+    ) as process:
         os.close(terminal)
         written = b""
-        with suppress(OSError), open(master, "rb", buffering=0) as screen:  # Linux's way to say that it ended
+        with (
+            suppress(OSError),
+            open(master, "rb", buffering=0) as screen,
+        ):  # Linux's way to say that it ended
             while part := screen.read(4096):
                 written += part
     assert process.returncode == 0, written
@@ -123,8 +139,21 @@ def in_terminal(*arguments: object, cwd: Path) -> str:
 
 
 @pytest.mark.parametrize("on_terminal", [True, False], ids=["terminal", "pipe"])
-def test_the_log_holds_lines_and_the_bar_is_on_a_terminal_alone(on_terminal, images, command, tmp_path):
-    line = ("run.py", "--gan", "cgan", "--dataset", images, "--epochs", 2, *SMALL, "--output", "run")
+def test_the_log_holds_lines_and_the_bar_is_on_a_terminal_alone(
+    on_terminal, images, command, tmp_path
+):
+    line = (
+        "run.py",
+        "--gan",
+        "cgan",
+        "--dataset",
+        images,
+        "--epochs",
+        2,
+        *SMALL,
+        "--output",
+        "run",
+    )
     told = in_terminal(*line, cwd=tmp_path) if on_terminal else command(*line, cwd=tmp_path).stderr
     assert ("images/s] loss" in told, "100%|" in told) == (on_terminal, on_terminal)
     log = (tmp_path / "run" / "log.txt").read_text().splitlines()
@@ -186,7 +215,9 @@ def test_tensorboard_has_scalars_grids_and_sounds(uninterrupted):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    events = EventAccumulator(str(uninterrupted / "tensorboard"), {"audio": 0, "images": 0, "scalars": 0})
+    events = EventAccumulator(
+        str(uninterrupted / "tensorboard"), {"audio": 0, "images": 0, "scalars": 0}
+    )
     tags = events.Reload().Tags()
     assert [event.step for event in events.Images("real")] == [0]
     assert set(tags["scalars"]) == {
@@ -199,7 +230,9 @@ def test_tensorboard_has_scalars_grids_and_sounds(uninterrupted):
     # In the same file, so that the settings belong to these scalars.
     assert len(list((uninterrupted / "tensorboard").iterdir())) == 1
     found = {
-        kind: HParamsPluginData.FromString(events.SummaryMetadata(f"_hparams_/{kind}").plugin_data.content)
+        kind: HParamsPluginData.FromString(
+            events.SummaryMetadata(f"_hparams_/{kind}").plugin_data.content
+        )
         for kind in ("experiment", "session_start_info")
     }
     compared = [metric.name.tag for metric in found["experiment"].experiment.metric_infos]
@@ -228,7 +261,9 @@ def test_config_yaml_makes_the_same_run_again(uninterrupted, command, tmp_path):
 
 def test_another_seed_is_another_run(uninterrupted, command, tmp_path):
     config = uninterrupted / "config.yaml"
-    command("run.py", "--config", config, "--seed", 1, "--epochs", 1, "--output", "other", cwd=tmp_path)
+    command(
+        "run.py", "--config", config, "--seed", 1, "--epochs", 1, "--output", "other", cwd=tmp_path
+    )
     ours, theirs = weights_of(tmp_path / "other"), weights_of(uninterrupted)
     assert not torch.equal(ours["generator.layers.0.weight"], theirs["generator.layers.0.weight"])
 
@@ -301,10 +336,15 @@ def test_a_run_goes_on_from_the_checkpoint_named(uninterrupted, images, command,
 def test_a_changed_setting_is_refused_by_name(uninterrupted, command, tmp_path):
     told = command("run.py", "--resume", uninterrupted, "--lr", 0.01, cwd=tmp_path, status=2)
     assert "--lr was 0.0002 and is now 0.01" in told.stderr
-    assert "--eval-every, --keep-checkpoints, and the place of --dataset; start a new run" in told.stderr
+    assert (
+        "--eval-every, --keep-checkpoints, and the place of --dataset; start a new run"
+        in told.stderr
+    )
 
 
-def test_settings_that_touch_no_weight_may_change_on_the_way(uninterrupted, images, command, tmp_path):
+def test_settings_that_touch_no_weight_may_change_on_the_way(
+    uninterrupted, images, command, tmp_path
+):
     """They hold from where the run goes on, and it ends with the very same weights."""
     run = tmp_path / "run"
     command(
@@ -318,7 +358,9 @@ def test_settings_that_touch_no_weight_may_change_on_the_way(uninterrupted, imag
         "keep_checkpoints": 1,
         "snapshot_share": 1.0,
     }
-    flags = [part for name, value in changed.items() for part in (f"--{name.replace('_', '-')}", value)]
+    flags = [
+        part for name, value in changed.items() for part in (f"--{name.replace('_', '-')}", value)
+    ]
     command("run.py", "--resume", run, "--epochs", 6, *flags, cwd=tmp_path)
     assert_same_weights(run, uninterrupted)
     # Until step 12 a line every 3 steps and a snapshot every 8, then every 5 and every 4.
@@ -400,13 +442,21 @@ def test_dry_run_prints_the_plan_and_makes_nothing(images, command, tmp_path):
     assert (plan["images"], plan["epochs"]) == (25_000, None)  # 50 epochs would be 3,200 images
     assert "# steps an epoch: 1\n" in told.stdout
     assert re.search(
-        r"^# length: 25,024 images in 391 steps: about \S+ \w+ at [\d,]+ images/s$", told.stdout, re.M
+        r"^# length: 25,024 images in 391 steps: about \S+ \w+ at [\d,]+ images/s$",
+        told.stdout,
+        re.M,
     )
-    assert "# Samples will be rough: the run ends after 25,024 images; give --images 100k" in told.stdout
+    assert (
+        "# Samples will be rough: the run ends after 25,024 images; give --images 100k"
+        in told.stdout
+    )
     assert "judged only" not in told.stdout
     line = ("run.py", "--dataset", images, "--eval-every", "2k", "--dry-run", *SMALL)
     remarks = command(*line, cwd=tmp_path).stdout
-    assert "# Samples are judged only with checkpoints, every 10,000 images; to judge more often" in remarks
+    assert (
+        "# Samples are judged only with checkpoints, every 10,000 images; to judge more often"
+        in remarks
+    )
     assert "--snapshot-every 2000 too" in remarks
     assert "# run directory: runs/00000-cgan-gtzan" in told.stdout
     assert not list(tmp_path.iterdir())
@@ -420,7 +470,9 @@ def test_augmentation_can_be_left_to_the_number_of_images(images, command, tmp_p
     for augment in ("None", 0.3, 0.0):
         command(*line, "--augment", augment, "--output", f"run{augment}", cwd=tmp_path)
         checkpoint = load_checkpoint(tmp_path / f"run{augment}" / "checkpoints" / "latest.pt")
-        weights[augment] = torch.cat([weight.flatten() for weight in checkpoint.discriminator.values()])
+        weights[augment] = torch.cat(
+            [weight.flatten() for weight in checkpoint.discriminator.values()]
+        )
     assert torch.equal(weights["None"], weights[0.3])
     assert not torch.equal(weights["None"], weights[0.0])
 
@@ -434,7 +486,18 @@ def test_two_runs_cannot_write_to_one_directory(uninterrupted, command, tmp_path
 
 
 def test_a_failed_start_leaves_nothing_in_the_way(uninterrupted, images, command, tmp_path):
-    line = ("run.py", "--gan", "cgan", "--dataset", images, "--epochs", 1, *SMALL, "--output", "run")
+    line = (
+        "run.py",
+        "--gan",
+        "cgan",
+        "--dataset",
+        images,
+        "--epochs",
+        1,
+        *SMALL,
+        "--output",
+        "run",
+    )
     command(*line, "--init-from", "nowhere.pt", cwd=tmp_path, status=2)
     assert not list(tmp_path.iterdir())
     command(*line, "--init-from", uninterrupted, cwd=tmp_path)
@@ -497,7 +560,10 @@ def test_a_checkpoint_that_lies_in_no_run_is_not_resumed(uninterrupted, command,
 
 def test_a_finished_run_needs_more_epochs(uninterrupted, command, tmp_path):
     told = command("run.py", "--resume", uninterrupted, cwd=tmp_path, status=2)
-    assert "has its 96 images (6 epochs) already; ask for more with --images or --epochs" in told.stderr
+    assert (
+        "has its 96 images (6 epochs) already; ask for more with --images or --epochs"
+        in told.stderr
+    )
     assert yaml.safe_load((uninterrupted / "config.yaml").read_text())["epochs"] == 6
 
 
@@ -554,7 +620,9 @@ def test_stopping_at_the_end_of_an_epoch_still_makes_its_snapshot(after, event, 
     assert Recorder.events == ["on_snapshot 2", f"{event} {after}"]
 
 
-@pytest.mark.parametrize("damage", ["", "epoch,batch", "{whole}2,3", "{whole}3,1,1\n", "{whole}x\0y,,\n"])
+@pytest.mark.parametrize(
+    "damage", ["", "epoch,batch", "{whole}2,3", "{whole}3,1,1\n", "{whole}x\0y,,\n"]
+)
 def test_metrics_that_a_kill_damaged_are_mended(damage, uninterrupted, tmp_path):
     whole = (uninterrupted / "metrics.csv").read_text()
     (tmp_path / "metrics.csv").write_text(damage.replace("{whole}", whole))
@@ -564,7 +632,9 @@ def test_metrics_that_a_kill_damaged_are_mended(damage, uninterrupted, tmp_path)
     metrics.on_start(trainer)
     if "{whole}" in damage:
         assert [int(row["step"]) for row in metrics_of(tmp_path)] == [3, 6, 8, 9]
-        assert (tmp_path / "metrics.csv").read_text() == "".join(whole.splitlines(keepends=True)[:5])
+        assert (tmp_path / "metrics.csv").read_text() == "".join(
+            whole.splitlines(keepends=True)[:5]
+        )
     metrics.on_tick(trainer, Tick(3, 1, 12, 48, 1.0, {"loss_d": 1.0}))
     assert metrics_of(tmp_path)[-1]["step"] == "12"
     (tmp_path / "metrics.csv").unlink()
@@ -573,7 +643,9 @@ def test_metrics_that_a_kill_damaged_are_mended(damage, uninterrupted, tmp_path)
 
 
 def test_a_penalty_is_refused_where_the_discriminator_has_batchnorm(command, images, tmp_path):
-    done = command("run.py", "--gan", "cgan", "--dataset", images, "--r1", 1, cwd=tmp_path, status=2)
+    done = command(
+        "run.py", "--gan", "cgan", "--dataset", images, "--r1", 1, cwd=tmp_path, status=2
+    )
     assert "the discriminator of --gan cgan has BatchNorm; take --gan anylength" in done.stderr
     assert not (tmp_path / "runs").exists()
 
@@ -586,12 +658,33 @@ def test_a_switch_that_the_model_does_not_know_is_refused(command, images, tmp_p
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--gan", "projection", "--loss", "relativistic", "--r1", 1, "--r2", 1, "--minibatch-deviation"),
+        (
+            "--gan",
+            "projection",
+            "--loss",
+            "relativistic",
+            "--r1",
+            1,
+            "--r2",
+            1,
+            "--minibatch-deviation",
+        ),
         ("--gan", "unconditional", "--loss", "hinge", "--spectral-norm", "--upsampling", "resize"),
     ],
 )
 def test_a_recipe_that_is_resumed_ends_with_the_same_weights(command, images, tmp_path, flags):
-    common = ("run.py", *flags, "--dataset", images, "--width", 4, "--batch-size", 8, "--device", "cpu")
+    common = (
+        "run.py",
+        *flags,
+        "--dataset",
+        images,
+        "--width",
+        4,
+        "--batch-size",
+        8,
+        "--device",
+        "cpu",
+    )
     common += ("--augment", 0.5, "--windows", "--anneal-images", 80, "--snapshot-every", 1)
     command(*common, "--epochs", 2, "--output", "straight", cwd=tmp_path)
     command(*common, "--epochs", 1, "--output", "halted", cwd=tmp_path)
@@ -730,7 +823,11 @@ def test_snapshots_take_no_more_than_their_share_of_the_time(monkeypatch, tmp_pa
     assert (slow.epochs[0], slow.epochs[-1]) == (1, 100)
     assert taken - 1 <= share * clock.now  # but for the last one
     assert taken >= {0.1: 2, 0.5: 8}[share]
-    told = [record.getMessage() for record in caplog.records if "--snapshot-share" in record.getMessage()]
+    told = [
+        record.getMessage()
+        for record in caplog.records
+        if "--snapshot-share" in record.getMessage()
+    ]
     assert len(told) == 1
     assert told[0].startswith("A snapshot takes 1.0 s: some come later than planned")
 
@@ -798,7 +895,9 @@ def test_what_a_snapshot_takes_is_known_by_the_first_preview(monkeypatch, tmp_pa
 
 def test_the_bar_shows_losses_and_the_distance_of_the_last_judgement(monkeypatch, tmp_path):
     shown = []
-    monkeypatch.setattr(PacedBar, "tell", lambda bar, position, **told: shown.append((position, told)))
+    monkeypatch.setattr(
+        PacedBar, "tell", lambda bar, position, **told: shown.append((position, told))
+    )
     trainer = a_trainer(tmp_path, [], epochs=3, log_every=1)
     log = ProgressLog()
     log.on_start(trainer)
@@ -815,7 +914,16 @@ def test_the_bar_shows_losses_and_the_distance_of_the_last_judgement(monkeypatch
 
 @pytest.mark.parametrize(
     "distances",
-    [[2.5], [0.07], [30.0], [0.0], [2.1, 4.9, 3.0], [12.0, 99.0], [1.5, 15.5], [900.0, 30.0, 0.1, -0.01]],
+    [
+        [2.5],
+        [0.07],
+        [30.0],
+        [0.0],
+        [2.1, 4.9, 3.0],
+        [12.0, 99.0],
+        [1.5, 15.5],
+        [900.0, 30.0, 0.1, -0.01],
+    ],
 )
 def test_the_curves_axes_have_ticks_whatever_the_values_are(distances, tmp_path):
     """Also where there is a single point; which is seen, for a line it is none."""
@@ -823,22 +931,32 @@ def test_the_curves_axes_have_ticks_whatever_the_values_are(distances, tmp_path)
     losses = {"loss_d": 0.5, "loss_g": 1.0, "d_real": 0.8, "d_fake_before": 0.2}
     rows = [{"images_seen": seen, **losses} for seen in images]
     rows += [
-        {"images_seen": seen, "kernel_distance": far} for seen, far in zip(images, distances, strict=True)
+        {"images_seen": seen, "kernel_distance": far}
+        for seen, far in zip(images, distances, strict=True)
     ]
     figure = draw_curves(pandas.DataFrame(rows), tmp_path / "curves.png")
     assert len(figure.axes) == 3
     for axes in figure.axes:
-        for ticks, limits in ((axes.get_xticks(), axes.get_xlim()), (axes.get_yticks(), axes.get_ylim())):
+        for ticks, limits in (
+            (axes.get_xticks(), axes.get_xlim()),
+            (axes.get_yticks(), axes.get_ylim()),
+        ):
             assert sum(limits[0] <= tick <= limits[1] for tick in ticks) >= 3
-        assert (axes.lines[0].get_marker() == "o") == (len(distances) == 1 or axes is figure.axes[2])
+        assert (axes.lines[0].get_marker() == "o") == (
+            len(distances) == 1 or axes is figure.axes[2]
+        )
 
 
 def test_the_share_is_a_setting(command, images, tmp_path):
     for share in ("0", "1.1", "nan"):
-        told = command("run.py", "--dataset", images, "--snapshot-share", share, cwd=tmp_path, status=2)
+        told = command(
+            "run.py", "--dataset", images, "--snapshot-share", share, cwd=tmp_path, status=2
+        )
         assert "--snapshot-share: " in told.stderr
     common = ("run.py", "--dataset", images, "--snapshot-every", 1, "--epochs", 4, *SMALL)
-    command(*common, "--snapshot-share", 1, "--keep-checkpoints", 9, "--output", "all", cwd=tmp_path)
+    command(
+        *common, "--snapshot-share", 1, "--keep-checkpoints", 9, "--output", "all", cwd=tmp_path
+    )
     assert len(list((tmp_path / "all" / "samples").glob("epoch_*.png"))) == 5
 
 
@@ -847,7 +965,14 @@ def test_an_unstarted_run_gives_up_its_own_grids_alone(tmp_path: Path) -> None:
     config = TrainingConfig(dataset=tmp_path)
     grids = ("real.png", "epoch_0001.png", "epoch_0001_images_00000064.png")
     names = (*grids, *(f"pieces_{name}" for name in grids))
-    mine = ("holiday.png", "pieces_holiday.png", "real.png.jpg", "epoch_one.png", ".notes.tmp", ".a.txt.tmp")
+    mine = (
+        "holiday.png",
+        "pieces_holiday.png",
+        "real.png.jpg",
+        "epoch_one.png",
+        ".notes.tmp",
+        ".a.txt.tmp",
+    )
     (tmp_path / "samples").mkdir()
     for name in (*names, *mine):
         (tmp_path / "samples" / name).write_text("a picture")

@@ -60,7 +60,9 @@ def test_a_partner_is_another_image_of_the_track_each_equally_often():
 def test_the_only_image_of_a_track_has_a_partner_of_its_label_that_is_alone_too():
     tracks, labels = np.array([0, 0, 1, 2, 3, 4]), np.array([0, 0, 0, 0, 0, 1])
     draws = torch.linspace(0, 0.999, 50)
-    found = [set(Partners(tracks, labels).of(torch.full((50,), k), draws).tolist()) for k in range(6)]
+    found = [
+        set(Partners(tracks, labels).of(torch.full((50,), k), draws).tolist()) for k in range(6)
+    ]
     assert found == [{1}, {0}, {3, 4}, {2, 4}, {2, 3}, {5}]
 
 
@@ -133,7 +135,9 @@ def test_every_window_is_a_piece_of_its_strip_wherever_it_begins():
     row = torch.from_numpy(beside([0] * 4, list(range(4))))
     for segment in range(4):
         for offset in OFFSETS:
-            left, right, start = place_windows(torch.tensor([segment]), torch.tensor([offset]), row, WIDTH)
+            left, right, start = place_windows(
+                torch.tensor([segment]), torch.tensor([offset]), row, WIDTH
+            )
             window = cut_windows(images[left], images[right], start)
             mirrored = -offset if (segment, offset > 0) in ((0, False), (3, True)) else offset
             begin = segment * WIDTH + mirrored

@@ -48,11 +48,23 @@ PENALISED = {"r1": 1.0, "r2": 2.0, "augment": 0.5}
 CASES: dict[str, tuple[str, str, dict, dict, str]] = {
     **{f"{loss} without BatchNorm": ("projection", loss, {}, {}, "without") for loss in LOSSES},
     **{
-        f"{loss} with everything": ("projection", loss, PENALISED, {"minibatch_deviation": True}, "without")
+        f"{loss} with everything": (
+            "projection",
+            loss,
+            PENALISED,
+            {"minibatch_deviation": True},
+            "without",
+        )
         for loss in LOSSES
     },
     **{f"{gan} synchronised": (gan, "bce", {}, {}, "synchronised") for gan in models.names()},
-    "cgan, augmented and synchronised": ("cgan", "relativistic", {"augment": 0.5}, {}, "synchronised"),
+    "cgan, augmented and synchronised": (
+        "cgan",
+        "relativistic",
+        {"augment": 0.5},
+        {},
+        "synchronised",
+    ),
     "projection with everything, synchronised": (
         "projection",
         "relativistic",
@@ -76,7 +88,9 @@ def some_dataset() -> ImageDataset:
     """Twenty images of two genres; those of a track follow each other, so that windows lie across them."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, SIDE, SIDE), dtype=np.uint8)
     rows = np.arange(20)
-    return ImageDataset("x", pixels, rows, rows % 2, ["a", "b"], rows // 5, rows % 5, SpectrogramConfig(), "")
+    return ImageDataset(
+        "x", pixels, rows, rows % 2, ["a", "b"], rows // 5, rows % 5, SpectrogramConfig(), ""
+    )
 
 
 def without_batchnorm(network: nn.Module) -> None:
@@ -101,7 +115,13 @@ def one_step(case: str, world: World) -> dict[str, torch.Tensor]:
     augmentation = Augmentation(options.pop("augment", 0.0))
     # At rate 0 the generator's turn meets the very same discriminator.
     step = AdversarialStep(
-        *networks, LOSSES[loss], lr=0.0, betas=(0.5, 0.9), augmentation=augmentation, world=world, **options
+        *networks,
+        LOSSES[loss],
+        lr=0.0,
+        betas=(0.5, 0.9),
+        augmentation=augmentation,
+        world=world,
+        **options,
     )
     pairs = switches.get("pairs", False)
     batches = Batches(some_dataset(), BATCH, CPU, 0, windows=True, pairs=pairs, world=world)
@@ -133,13 +153,17 @@ def a_process(rank: int, size: int, port: int, folder: Path) -> None:
     """One of several, each of which takes a step in every case; what it finds is left in a file."""
     torch.set_num_threads(1)
     places = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_PORT": port}
-    os.environ.update({"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in places.items()}})
+    os.environ.update(
+        {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in places.items()}}
+    )
     world = world_of_this_process()
     with world.joined(CPU):
         found = {case: one_step(case, world) for case in CASES}
         found["stop"] = asked_to_stop(world)
         world.check_alike(images="equal")
-        found["unlike"] = complaint_about(lambda: world.check_alike(images="equal", steps=min(rank, 1)))
+        found["unlike"] = complaint_about(
+            lambda: world.check_alike(images="equal", steps=min(rank, 1))
+        )
         if rank == size - 1:
             os._exit(3)
         found["left"] = complaint_about(lambda: world.average([torch.zeros(1)]))
@@ -148,7 +172,9 @@ def a_process(rank: int, size: int, port: int, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module", params=SIZES)
-def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+def together(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict]:
     """What each of several processes found, but for the last one, which went away."""
     folder, size = tmp_path_factory.mktemp("together"), request.param
     context = multiprocessing.get_context("forkserver")  # imports torch once for all
@@ -156,7 +182,9 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [context.Process(target=a_process, args=(rank, size, port, folder)) for rank in range(size)]
+    processes = [
+        context.Process(target=a_process, args=(rank, size, port, folder)) for rank in range(size)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -166,11 +194,15 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return [torch.load(folder / f"{rank}.pt") for rank in range(size - 1)]
 
 
-def assert_near(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:
+def assert_near(
+    got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float
+) -> None:
     assert got.keys() == expected.keys()
     for name, value in expected.items():
         atol = tolerance * max(1e-3, value.abs().max().item())
-        torch.testing.assert_close(got[name], value, rtol=tolerance, atol=atol, msg=(name + ": {}").format)
+        torch.testing.assert_close(
+            got[name], value, rtol=tolerance, atol=atol, msg=(name + ": {}").format
+        )
 
 
 EXACT = [case for case in CASES if not case.startswith(("cgan, each", "cgan in bfloat16"))]
@@ -187,7 +219,9 @@ def test_several_processes_find_the_gradients_of_one_with_the_whole_batch(case, 
         assert_near({name: found[case][name] for name in expected}, expected, 1e-4)
 
 
-def test_with_statistics_of_its_own_each_process_differs_a_little_from_one_with_the_whole_batch(together):
+def test_with_statistics_of_its_own_each_process_differs_a_little_from_one_with_the_whole_batch(
+    together,
+):
     case = "cgan, each with its own statistics"
     expected, found = one_step(case, ALONE), together[0][case]
     name = "G gradient layers.0.weight"
@@ -208,9 +242,9 @@ def test_gradients_are_bit_for_bit_the_same_in_all_processes(together):
 
 
 def test_all_stop_after_the_same_step(together):
-    assert [found["stop"] for found in together] == [[False, False, False, True, False, False]] * len(
-        together
-    )
+    assert [found["stop"] for found in together] == [
+        [False, False, False, True, False, False]
+    ] * len(together)
     assert asked_to_stop(ALONE) == [False, False, True, False, False, False]
 
 
@@ -230,14 +264,19 @@ def test_a_process_that_goes_away_is_noticed_by_the_others(together):
 @pytest.mark.parametrize("windows", [False, True])
 def test_shares_are_disjoint_and_make_up_the_batch(size, windows):
     def batches(world):
-        return list(Batches(some_dataset(), 12, CPU, 0, windows=windows, world=world).epoch(3, start=1))
+        return list(
+            Batches(some_dataset(), 12, CPU, 0, windows=windows, world=world).epoch(3, start=1)
+        )
 
     (whole, labels), *_ = batches(ALONE)
     shares = [batches(Processes(Place(rank, size, rank)))[0] for rank in range(size)]
     assert all(len(images) == 12 // size for images, _ in shares)
     for rank, (images, theirs) in enumerate(shares):
         assert torch.equal(images, whole[rank::size]) and torch.equal(theirs, labels[rank::size])
-    places = [Processes(Place(rank, size, rank)).share(torch.arange(12)[None], dim=1) for rank in range(size)]
+    places = [
+        Processes(Place(rank, size, rank)).share(torch.arange(12)[None], dim=1)
+        for rank in range(size)
+    ]
     assert sorted(torch.cat(places, dim=1).flatten().tolist()) == list(range(12))
 
 
@@ -252,7 +291,9 @@ def test_synchronised_networks_have_the_same_weights_under_the_same_names():
             after = network.state_dict()
             assert list(after) == list(before)
             assert all(value.data_ptr() == before[name].data_ptr() for name, value in after.items())
-            assert all(one is other for one, other in zip(network.parameters(), weights, strict=True))
+            assert all(
+                one is other for one, other in zip(network.parameters(), weights, strict=True)
+            )
 
 
 @pytest.mark.parametrize(
@@ -281,7 +322,9 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     assert ALONE.device("cuda") == torch.device("cuda", 0)
     with pytest.raises(UserError, match="give --nproc-per-node 2"):
         Processes(Place(2, 4, 2)).device("cuda")
-    with pytest.raises(UserError, match="--device cuda:1: give --device cuda, and each process takes"):
+    with pytest.raises(
+        UserError, match="--device cuda:1: give --device cuda, and each process takes"
+    ):
         Processes(Place(0, 2, 0)).device("cuda:1")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with pytest.raises(UserError, match="--device mps"):
@@ -323,13 +366,31 @@ def test_what_only_a_later_process_meets_is_told_after_all(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-SMALL = ("--gan", "cgan", "--width", 4, "--batch-size", 8, "--standing-batches", 2, "--log-every", 1)
+SMALL = (
+    "--gan",
+    "cgan",
+    "--width",
+    4,
+    "--batch-size",
+    8,
+    "--standing-batches",
+    2,
+    "--log-every",
+    1,
+)
 SMALL += ("--device", "cpu", "--sync-batchnorm", "--snapshot-every", 1)
 
 
 def torchrun_line(*arguments: object) -> list[str]:
     """`torchrun --nproc-per-node 2 run.py …` as a full command line."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(ROOT / "run.py")]
+    start = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        str(ROOT / "run.py"),
+    ]
     return [*start, *map(str, arguments)]
 
 
@@ -385,7 +446,11 @@ def assert_near_weights(first: Path, second: Path, steps: int) -> None:
 def test_two_processes_leave_what_one_leaves_and_say_it_once(shared, alone):
     run, told = shared
     assert files_of(run) == files_of(alone)
-    assert told.count("Training cgan on 16 images") == told.count("Done after 32 images (2 epochs)") == 1
+    assert (
+        told.count("Training cgan on 16 images")
+        == told.count("Done after 32 images (2 epochs)")
+        == 1
+    )
     assert told.count("[Epoch 2/2] [Batch 2/2]") == 1
     ours, theirs = metrics_of(run), metrics_of(alone)
     assert [row["images_seen"] for row in ours] == [row["images_seen"] for row in theirs]
@@ -406,7 +471,9 @@ def test_a_checkpoint_of_two_processes_makes_images(shared, command, tmp_path):
 
 def test_what_two_processes_began_one_goes_on_with(shared, alone, command, tmp_path):
     run = shutil.copytree(shared[0], tmp_path / "run")
-    command("run.py", "--resume", run / "checkpoints" / "epoch_0001.pt", "--epochs", 2, cwd=tmp_path)
+    command(
+        "run.py", "--resume", run / "checkpoints" / "epoch_0001.pt", "--epochs", 2, cwd=tmp_path
+    )
     assert load_checkpoint(run).images_seen == 32
     assert_near_weights(run, alone, steps=4)
 
@@ -433,7 +500,9 @@ def test_two_processes_go_on_with_what_one_began_and_stop_together(alone, comman
         process.send_signal(signal.SIGINT)
         told = process.communicate(timeout=60)[1]
     assert process.returncode != 0
-    assert len(told_by_us(told)) == 1 and "interrupted and saved after step" in told_by_us(told)[0], told
+    assert (
+        len(told_by_us(told)) == 1 and "interrupted and saved after step" in told_by_us(told)[0]
+    ), told
     checkpoint = load_checkpoint(run)
     assert f"after step {checkpoint.step};" in told and 8 <= checkpoint.step < 4000
     assert not list(run.rglob("*.tmp"))
@@ -453,7 +522,9 @@ def test_when_a_process_is_killed_all_end_and_the_run_goes_on_from_its_last_chec
         told = process.communicate(timeout=90)[1]
     assert process.returncode != 0
     assert not any(Path(f"/proc/{worker}").exists() for worker in processes.values())
-    assert told_by_us(told) == [] or "another process of this run has ended" in told_by_us(told)[0], told
+    assert (
+        told_by_us(told) == [] or "another process of this run has ended" in told_by_us(told)[0]
+    ), told
     checkpoint = load_checkpoint(run)
     assert 4 <= checkpoint.epoch < 2000
     command("run.py", "--resume", run, "--epochs", checkpoint.epoch + 1, cwd=tmp_path)

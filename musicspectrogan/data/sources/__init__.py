@@ -140,7 +140,9 @@ def _unreadable(path: Path, error: OSError) -> Found:
 
 def _in_clutter(found: Found) -> Found:
     """The same, found in the folder of a system or a tool, where no music is missed."""
-    return replace(found, passed_over=found.passed_over or "in a folder of the system", unreadable=False)
+    return replace(
+        found, passed_over=found.passed_over or "in a folder of the system", unreadable=False
+    )
 
 
 def _why_no_audio(name: str) -> str:
@@ -160,7 +162,9 @@ def left_out(found: Found, root: Path, reason: str = "") -> Track:
     """The track that stands in the report for what is passed over below `root`."""
     below = os.path.relpath(found.path, root)
     name = safe_name(f"{below.replace(os.sep, '-')}-{crc32(os.fsencode(below)):08x}")
-    return Track(name, "", found.path, excluded=found.passed_over or reason, unreadable=found.unreadable)
+    return Track(
+        name, "", found.path, excluded=found.passed_over or reason, unreadable=found.unreadable
+    )
 
 
 def id_below(path: Path, folder: Path) -> str:
@@ -184,13 +188,21 @@ def splits_of_folders(classes: Mapping[str, Collection[str]]) -> dict[str, str]:
         known |= dict.fromkeys(EVALUATION_FOLDERS, "validation")
     splits = {name: known.get(kind, "") for name, kind in kinds.items()}
     present = set(splits.values())
-    trained = {each for name, split in splits.items() if split == "training" for each in classes[name]}
-    if not trained or "" in present or any(trained.isdisjoint(inside) for inside in classes.values()):
+    trained = {
+        each for name, split in splits.items() if split == "training" for each in classes[name]
+    }
+    if (
+        not trained
+        or "" in present
+        or any(trained.isdisjoint(inside) for inside in classes.values())
+    ):
         return {}
     drawn = [split for split in ("validation", "test") if split not in present]
     logger.info(
         "%s: taken for the splits%s",
-        ", ".join(f"{name}/ for {split}" for split in SPLITS for name in splits if splits[name] == split),
+        ", ".join(
+            f"{name}/ for {split}" for split in SPLITS for name in splits if splits[name] == split
+        ),
         f"; tracks for {' and '.join(drawn)} are drawn from those for training" if drawn else "",
     )
     return {name: "" if drawn and split == "training" else split for name, split in splits.items()}
@@ -202,7 +214,9 @@ def check_tracks(tracks: Iterable[Track], source: str) -> None:
         if not isinstance(track, Track):
             problem = f"find_tracks must give Track objects, and gave {track!r}"
         elif not all(name == safe_name(name) for name in (track.id, track.genre) if name):
-            problem = f"the id {track.id!r} or the genre {track.genre!r} is no file name; use safe_name"
+            problem = (
+                f"the id {track.id!r} or the genre {track.genre!r} is no file name; use safe_name"
+            )
         else:
             continue
         raise UserError(f"--dataset {source}: musicspectrogan/data/sources/{source}.py: {problem}")

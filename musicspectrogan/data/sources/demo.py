@@ -54,7 +54,9 @@ def _compose(clip: tuple[Path, str, int, int]) -> None:
 
 
 def _lost(clip: tuple[Path, str, int, int]) -> None:
-    raise UserError(f"{clip[0]}: not composed: {LOST}; give the same command again with fewer --jobs")
+    raise UserError(
+        f"{clip[0]}: not composed: {LOST}; give the same command again with fewer --jobs"
+    )
 
 
 def _is_composed(path: Path, style: str, index: int, seed: int) -> bool:

@@ -17,7 +17,13 @@ import pandas
 from musicspectrogan.data.credits import Credit
 from musicspectrogan.data.licences import KINDS, kind_of, listed
 from musicspectrogan.data.manifest import SPLITS
-from musicspectrogan.data.sources import Selection, Track, is_folder, readable_folders, require_folder
+from musicspectrogan.data.sources import (
+    Selection,
+    Track,
+    is_folder,
+    readable_folders,
+    require_folder,
+)
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import distinct_names
 
@@ -75,7 +81,8 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     names = distinct_names(table["genre"].unique())
     addresses = _read_addresses(tracks_csv.with_name(ADDRESSES_NAME))
     return [
-        _track(row, audio_root, names, selection, addresses.get(row.Index, "")) for row in table.itertuples()
+        _track(row, audio_root, names, selection, addresses.get(row.Index, ""))
+        for row in table.itertuples()
     ]
 
 
@@ -97,8 +104,12 @@ def read_tracks(path: Path) -> pandas.DataFrame:
         missing = [name for name in NEEDED_COLUMNS.values() if name not in columns]
         if missing:
             named = ", ".join(f"({upper}, {lower})" for upper, lower in missing)
-            raise UserError(f"{path}: no column {named}; expected tracks.csv as it comes in fma_metadata.zip")
-        wanted = NEEDED_COLUMNS | {key: name for key, name in CREDIT_COLUMNS.items() if name in columns}
+            raise UserError(
+                f"{path}: no column {named}; expected tracks.csv as it comes in fma_metadata.zip"
+            )
+        wanted = NEEDED_COLUMNS | {
+            key: name for key, name in CREDIT_COLUMNS.items() if name in columns
+        }
         positions = {columns.index(name): key for key, name in wanted.items()}
         table = pandas.read_csv(
             path,
@@ -136,14 +147,18 @@ def _read_addresses(path: Path) -> dict[int, str]:
     if not path.is_file():
         return {}
     try:
-        table = pandas.read_csv(path, usecols=["track_id", "track_url"], dtype=str, keep_default_na=False)
+        table = pandas.read_csv(
+            path, usecols=["track_id", "track_url"], dtype=str, keep_default_na=False
+        )
         return {int(number): address for number, address in table[["track_id", "track_url"]].values}
     except (ValueError, OverflowError, csv.Error, OSError) as error:
         logger.warning("%s: no addresses in the credits: %s", path, " ".join(str(error).split()))
         return {}
 
 
-def _track(row: tuple, audio_root: Path, names: dict[str, str], selection: Selection, address: str) -> Track:
+def _track(
+    row: tuple, audio_root: Path, names: dict[str, str], selection: Selection, address: str
+) -> Track:
     number = row.Index
     excluded = ""
     if not row.genre:

@@ -47,7 +47,9 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     inside = [(path, parts) for path, parts in music if len(parts) > depth]
     if not inside:
         name = root.resolve().name
-        return left + [Track(safe_name(path.stem), _class_names([name])[name], path) for path, _ in music]
+        return left + [
+            Track(safe_name(path.stem), _class_names([name])[name], path) for path, _ in music
+        ]
     beside = [
         Track(safe_name(path.stem), "", path, excluded="lies beside the class folders, not in one")
         for path, parts in music
@@ -55,7 +57,9 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     ]
     folders = {parts[depth - 1] for _, parts in inside}
     if all(re.fullmatch(r"\d{3}", folder) for folder in folders):
-        logger.warning("Folders named 000 to 155 are FMA's, and no genres: for these give --dataset fma")
+        logger.warning(
+            "Folders named 000 to 155 are FMA's, and no genres: for these give --dataset fma"
+        )
     names = _class_names(folders)
     return [
         Track(
@@ -83,11 +87,17 @@ def _class_names(folders: Iterable[str]) -> dict[str, str]:
     names = distinct_names(folders, TAKEN_NAMES)
     forms = Counter(names.values())
     for name in (name for name, count in forms.items() if count > 1):
-        logger.info("%s: two folders whose names differ in their Unicode form alone are one class", name)
+        logger.info(
+            "%s: two folders whose names differ in their Unicode form alone are one class", name
+        )
     for folder, name in names.items():
         if forms[name] == 1 and name != folder:
             alike = name != safe_name(folder)
-            why = "for another name is too much like it" if alike else "a name that every system takes"
+            why = (
+                "for another name is too much like it"
+                if alike
+                else "a name that every system takes"
+            )
             logger.warning("%s: becomes the class %s, %s", printable(folder), name, why)
     return names
 
@@ -95,5 +105,7 @@ def _class_names(folders: Iterable[str]) -> dict[str, str]:
 def _why_nothing(left: list[Track]) -> str:
     if left:
         reason, count = Counter(track.excluded for track in left).most_common(1)[0]
-        return f"no audio in it that can be taken; {count} of {len(left)} are left out for: {reason}"
+        return (
+            f"no audio in it that can be taken; {count} of {len(left)} are left out for: {reason}"
+        )
     return "no audio in it; expected one folder a class, each with WAV, FLAC, OGG, MP3, AU or AIFF files"

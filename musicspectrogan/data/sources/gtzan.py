@@ -47,7 +47,9 @@ _REMOVED = {
     "reggae": "56 57 58 60 65 69 74 81 82 86 91 92",
 }
 REMOVED_IDS = frozenset(
-    f"{genre}.{int(number):05d}" for genre, numbers in _REMOVED.items() for number in numbers.split()
+    f"{genre}.{int(number):05d}"
+    for genre, numbers in _REMOVED.items()
+    for number in numbers.split()
 )
 
 
@@ -66,7 +68,11 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     splits = splits_of_folders({folder.name: GENRES for folder in candidates}) if one_parent else {}
     if not splits:
         raise UserError(_what_is_wrong(start, candidates))
-    return [track for folder in candidates for track in _tracks_below(folder, splits[folder.name], selection)]
+    return [
+        track
+        for folder in candidates
+        for track in _tracks_below(folder, splits[folder.name], selection)
+    ]
 
 
 def _tracks_below(genres_root: Path, split: str, selection: Selection) -> list[Track]:
