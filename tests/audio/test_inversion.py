@@ -6,8 +6,13 @@ import pytest
 import torch
 
 from musicspectrogan.audio import inversion
-from musicspectrogan.audio.fidelity import round_trip_error
-from musicspectrogan.audio.inversion import griffin_lim, invert, linear_power, mel_power_of
+from musicspectrogan.audio.inversion import (
+    griffin_lim,
+    invert,
+    linear_power,
+    mel_power_of,
+    round_trip_error,
+)
 from musicspectrogan.audio.spectrogram import (
     SpectrogramConfig,
     encode,
