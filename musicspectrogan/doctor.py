@@ -31,7 +31,7 @@ from musicspectrogan.training.step import VIEWS
 
 PACKAGES = (
     "torchvision librosa soundfile soxr numpy scipy scikit-learn pandas pillow matplotlib "
-    "tensorboard tyro"
+    "tensorboard"
 ).split()
 AUDIO_FORMATS = ("wav", "flac", "ogg", "mp3")
 
