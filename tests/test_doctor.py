@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gpus import act_gpus
+from gpus import fake_gpus
 
 from musicspectrogan import cli, doctor
 from musicspectrogan.errors import UserError
@@ -98,7 +98,7 @@ def test_a_decoder_that_fails_is_named(monkeypatch, quick):
 
 
 def test_a_card_without_kernels_is_reported_and_not_tried(monkeypatch, quick):
-    act_gpus(monkeypatch, [(6, 1)])
+    fake_gpus(monkeypatch, [(6, 1)])
     text, failed = report()
     assert len(failed) == 1
     assert failed[0].startswith("gpu       cuda:0 Card 0, compute capability 6.1: PyTorch")
@@ -108,7 +108,7 @@ def test_a_card_without_kernels_is_reported_and_not_tried(monkeypatch, quick):
 
 def a_gpu(monkeypatch, stage, trouble=None):
     """A GPU acted out on the CPU: `cuda:0` where steps are tried, which all come to the CPU."""
-    act_gpus(monkeypatch, [(8, 6)])
+    fake_gpus(monkeypatch, [(8, 6)])
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: (3 * 2**30, 4 * 2**30))
     real = doctor.try_steps
 

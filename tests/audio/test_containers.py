@@ -23,7 +23,7 @@ ID3 = (
 
 @pytest.fixture(scope="module")
 def music() -> np.ndarray:
-    """Loud for a second, then soft: a variable bit rate falls far below that of its first frames."""
+    """Loud for a second, then soft: a variable bit rate falls far below its initial value."""
     clip = composer.compose("chords", 0, seed=1, seconds=SECONDS)
     noise = np.convolve(np.random.default_rng(0).normal(0, 0.06, RATE), np.ones(8), "same")
     return np.concatenate([noise, 0.3 * clip[RATE:]]).astype(np.float32)
