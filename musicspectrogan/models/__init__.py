@@ -21,7 +21,7 @@ attributes, and methods for the tempo of a style (`beats_in_cell`, `at_tempo`). 
 and begin with the style.
 
 Generators also take mixtures of genres, labels (B, n_genres) float with rows that sum to 1; an unconditional
-model ignores labels of either kind. `training.building.check_networks` sees to it before a model trains.
+model ignores labels of either kind. `contract.check_networks` sees to it before a model trains.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ import sys
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from musicspectrogan.config import check_within
 from musicspectrogan.errors import SettingError, UserError, check_choice
 from musicspectrogan.plugins import blamed_on_plugin, load_module, module_names
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 SMALLEST_IMAGE, LARGEST_IMAGE = 16, 1024
 LARGEST_WIDTH, LONGEST_LATENT, MOST_GENRES = 1024, 65536, 65536
@@ -46,7 +46,7 @@ DEFINED = ("CONDITIONAL", "OPTIONS", "Generator", "Discriminator")
 # Where they lie.
 FOLDER = Path(__file__).parent
 # Modules that are no models.
-SHARED = ("blocks", "layers")
+SHARED = ("blocks", "contract", "layers")
 UPSAMPLINGS = ("transposed", "resize")
 
 
@@ -85,6 +85,32 @@ class ModelConfig:
         check_within(self, width=(1, LARGEST_WIDTH), latent_dim=(1, LONGEST_LATENT))
         check_within(self, n_genres=(1, MOST_GENRES))
         check_choice("upsampling", self.upsampling, UPSAMPLINGS)
+
+
+class AnyLengthGenerator(Protocol):
+    """What a generator for any length has beside `forward`; see the head of this file."""
+
+    image_size: int
+    style_dim: int
+    cell_dim: int
+    cell_frames: int
+    context: int
+    bar: int
+
+    def frames(self, style: Tensor, sequence: Tensor, genres: Tensor, beats: Tensor) -> Tensor:
+        """Frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1]."""
+
+    def begins_at(self, latents: Tensor) -> Tensor:
+        """The frame of its first cell that an image of latents (..., Z) begins at."""
+
+    def phase(self, latents: Tensor) -> Tensor:
+        """Beats since a bar began where the sequence of latents (..., Z) begins."""
+
+    def beats_in_cell(self, style: Tensor) -> Tensor:
+        """The tempo (B, 1) of a style (B, style_dim)."""
+
+    def at_tempo(self, style: Tensor, beats_in_cell: float) -> Tensor:
+        """The style (B, style_dim) with another tempo."""
 
 
 def names() -> list[str]:

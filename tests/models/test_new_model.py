@@ -60,12 +60,12 @@ MISTAKES = {
     "logits (B, 1)": (
         ".sum(dim=1)",
         ".sum(dim=1, keepdim=True)",
-        r"Discriminator gives a tensor of shape \(3, 1\); expected are logits \(B,\), here \(3,\)$",
+        r"Discriminator returns a tensor of shape \(3, 1\); expected are logits \(B,\), here \(3,\)$",
     ),
     "three channels": (
         "view(-1, 1, self.size, self.size)",
         "view(-1, 1, self.size, self.size).expand(-1, 3, -1, -1)",
-        r"given genres, gives a tensor of shape \(3, 3, 16, 16\); expected are images \(B, 1, H, W\)",
+        r"given genres, returns a tensor of shape \(3, 3, 16, 16\); expected are images \(B, 1, H, W\)",
     ),
     "another size": (
         "self.size = config.image_size",
@@ -75,22 +75,22 @@ MISTAKES = {
     "no tanh": (
         "torch.tanh(values)",
         "(9 * values)",
-        r"Generator makes values from -.* to .*; images are in \[-1, 1\]: let it end with torch.tanh",
+        r"Generator returns values from -.* to .*; images are in \[-1, 1\]: end it with torch.tanh",
     ),
     "float64": (
         "torch.tanh(values)",
         "torch.tanh(values).double()",
-        "Generator, given genres, gives torch.float64; torch.float32 is expected",
+        "Generator, given genres, returns torch.float64; expected is torch.float32",
     ),
     "NaN": (
         "torch.tanh(values)",
         "torch.tanh(values / 0 * 0)",
-        "gives what are not finite numbers",
+        "returns numbers that are not finite",
     ),
     "a tuple": (
         "(features * self.genres(labels)).sum(dim=1)",
         "features, labels",
-        r"Discriminator gives a tuple; expected are logits \(B,\), here \(3,\)$",
+        r"Discriminator returns a tuple; expected are logits \(B,\), here \(3,\)$",
     ),
     "no Generator": (
         "class Generator(",
@@ -135,7 +135,7 @@ MISTAKES = {
     "no module": (
         "class Discriminator(nn.Module):",
         "class Discriminator:",
-        "Discriminator is no torch.nn.Module with weights to train",
+        "Discriminator is not a torch.nn.Module with weights to train",
     ),
     "no gradient": (
         "self.layer(images.flatten(1))",
@@ -145,7 +145,7 @@ MISTAKES = {
     "numbers while it is built": (
         "self.genres = nn.Embedding(config.n_genres, 8)",
         "self.genres = nn.Embedding(config.n_genres, int(torch.tensor(8.0)))",
-        r"RuntimeError in .*oddnet\.py, line 28: .*; a checkpoint is checked against a model without memory",
+        r"RuntimeError in .*oddnet\.py, line 28: .*; checkpoints are checked against a model without memory",
     ),
 }
 
