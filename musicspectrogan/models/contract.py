@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from musicspectrogan import models
 from musicspectrogan.models import AnyLengthGenerator, ModelConfig
-from musicspectrogan.plugins import PluginError, blamed_on_plugin
+from musicspectrogan.plugins import PluginError, plugin_errors
 
 CPU = torch.device("cpu")
 # Images in the test batch. No other size of a model is likely to equal it.
@@ -50,7 +50,7 @@ def check_networks(
     latents = torch.randn(BATCH, cast(int, generator.latent_dim)).to(device)
     shape = (BATCH, model.n_windows, model.image_size, model.image_size)
     for kind, given in (("genres", labels), ("mixtures of genres", mixtures)):
-        with blamed_on_plugin(models, f"{what}: its Generator, given {kind}"):
+        with plugin_errors(models, f"{what}: its Generator, given {kind}"):
             images = generator(latents, given)
         _check_tensor(f"{what}: its Generator, given {kind},", images, shape, "images (B, 1, H, W)")
         if images.abs().max() > 1:
@@ -60,11 +60,11 @@ def check_networks(
             )
     if models.is_any_length(gan):
         _check_frames(what, cast(AnyLengthGenerator, generator), mixtures)
-    with blamed_on_plugin(models, f"{what}: its Discriminator"):
+    with plugin_errors(models, f"{what}: its Discriminator"):
         logits = discriminator(images, labels)
     n_logits = BATCH * model.n_windows
     _check_tensor(f"{what}: its Discriminator", logits, (n_logits,), "logits (B,)")
-    with blamed_on_plugin(models, f"{what}: its gradients"):
+    with plugin_errors(models, f"{what}: its gradients"):
         logits.sum().backward()
     for name, network in (("Generator", generator), ("Discriminator", discriminator)):
         if all(weight.grad is None for weight in network.parameters()):
@@ -76,7 +76,7 @@ def check_networks(
 def _check_frames(what: str, generator: AnyLengthGenerator, mixtures: Tensor) -> None:
     """Check that a piece has the size that the generator's attributes promise."""
     device = mixtures.device
-    with blamed_on_plugin(models, f"{what}: its Generator.frames"):
+    with plugin_errors(models, f"{what}: its Generator.frames"):
         cells = 2 * generator.context + 2
         frames = generator.frames(
             torch.randn(BATCH, generator.style_dim).to(device),

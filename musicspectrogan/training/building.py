@@ -39,7 +39,7 @@ def build_networks(
     if mixes_images and (config.r1 or config.r2):
         raise UserError(
             f"--r1 and --r2 penalise the gradient of each image by itself, but the discriminator of "
-            f"--gan {config.gan} has BatchNorm; take --gan anylength or --gan anylength_unconditional"
+            f"--gan {config.gan} has BatchNorm; take --gan anylength_cgan or --gan anylength_gan"
         )
     return generator, discriminator
 

@@ -71,6 +71,9 @@ class Checkpoint:
     dataset_contents: str = ""
     """The same by what is in some of the images; empty in older checkpoints."""
 
+    def __post_init__(self) -> None:
+        self.gan = models.current_name(self.gan)
+
     def build_ema_generator(self) -> nn.Module:
         """The generator to sample from, in eval mode on the CPU."""
         generator, _ = models.build(self.gan, self.model)

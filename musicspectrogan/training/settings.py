@@ -23,8 +23,8 @@ class TrainingConfig:
     """Train a GAN on a folder of spectrogram images."""
 
     gan: str = "dcgan"
-    """Model: dcgan, or cgan, which is conditioned on genre; unconditional and projection, their likes for
-    stable training; anylength_unconditional and anylength, which also draw pieces of any length."""
+    """Model: dcgan, or cgan, which is conditioned on genre; stable_gan and stable_cgan, which train
+    more stably; anylength_gan and anylength_cgan, which also draw pieces of any length."""
     dataset: Path | None = None
     """Folder made by preprocess.py, or any folder of class folders of images."""
     split: str = "training"
@@ -41,7 +41,7 @@ class TrainingConfig:
     width: int = 64
     """Channels of the layers next to the image; 64 is the classic, 16 to 32 suit a CPU."""
     latent_dim: int = 100
-    """Length of the latent vector; of anylength, of the style, which is the same for a whole piece."""
+    """Length of the latent vector; for anylength_gan and anylength_cgan, of the style of a piece."""
     upsampling: str = "transposed"
     """How generators that are not classic grow their images: transposed convolutions, or resize and
     convolve."""
@@ -61,8 +61,8 @@ class TrainingConfig:
     windows: bool = False
     """Train on windows at any offset in the tracks instead of the images as they were cut."""
     pairs: bool = False
-    """Let the discriminator of anylength compare two windows of a track, so that the generator learns how
-    much of a piece stays the same."""
+    """Let the discriminator of anylength_gan or anylength_cgan compare two windows of a track, so that
+    the generator learns how much of a piece stays the same."""
     lr: float = 0.0002
     """Learning rate of both Adam optimizers."""
     beta1: float = 0.5
@@ -103,6 +103,7 @@ class TrainingConfig:
     """Checkpoint whose weights a new run starts from; None for fresh ones."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "gan", models.current_name(self.gan))
         check_choice("gan", self.gan, models.names())
         check_device(self.device)
         check_choice("precision", self.precision, PRECISIONS)

@@ -15,10 +15,9 @@ from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.layers import (
     ConditionalBatchNorm,
     MinibatchDeviation,
-    ResizeConv,
-    initialise,
+    add_spectral_norm,
+    init_he,
     upsampling,
-    with_spectral_norm,
 )
 
 GENRES, CHANNELS = 3, 2
@@ -156,7 +155,7 @@ def test_the_deviation_does_not_depend_on_the_layout_in_memory():
 
 
 def test_resize_and_convolve_repeats_each_pixel_before_it_convolves():
-    layer = ResizeConv(1, 1)
+    layer = upsampling("resize", 1, 1)
     kernel = torch.arange(9.0).view(1, 1, 3, 3)
     with torch.no_grad():
         layer[1].weight.copy_(kernel)
@@ -185,12 +184,12 @@ def test_initial_weights_keep_the_variance_behind_a_leaky_relu():
     torch.manual_seed(0)
     convolution, linear = nn.Conv2d(32, 64, 4), nn.Linear(500, 300)
     for layer, fan_in in ((convolution, 32 * 16), (linear, 500)):
-        initialise(layer)
+        init_he(layer)
         assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / (1.04 * fan_in)), rel=0.01)
         assert abs(layer.weight.mean().item()) < 1e-3
         assert (layer.bias == 0).all()
     bare = nn.Conv2d(32, 64, 4, bias=False)
-    initialise(bare)
+    init_he(bare)
     assert bare.bias is None
     features = F.leaky_relu(torch.randn(400, 500), 0.2)
     # Over a leaky ReLU of unit normal numbers, whose second moment is 1.04 / 2, the variance is 1 again.
@@ -200,7 +199,7 @@ def test_initial_weights_keep_the_variance_behind_a_leaky_relu():
 def judge() -> nn.Module:
     torch.manual_seed(0)
     config = ModelConfig(32, 4, 5, GENRES, spectral_norm=True, minibatch_deviation=True)
-    return models.build("projection", config)[1]
+    return models.build("stable_cgan", config)[1]
 
 
 def normed(network: nn.Module) -> list[nn.Module]:
@@ -244,8 +243,8 @@ def test_spectral_norm_divides_and_keeps_the_direction():
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(2, 3, 4), nn.Flatten(), nn.Linear(3, 2), nn.ReLU())
     weights = [plain[0].weight.detach().clone(), plain[2].weight.detach().clone()]
-    network = with_spectral_norm(plain)
-    assert network is plain
+    network = plain
+    add_spectral_norm(network)
     for _ in range(50):
         network(torch.randn(2, 2, 4, 4))
     network.eval()

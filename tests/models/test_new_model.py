@@ -95,12 +95,12 @@ MISTAKES = {
     "no Generator": (
         "class Generator(",
         "class Maker(",
-        r"oddnet\.py defines no Generator$",
+        r"oddnet\.py does not define Generator$",
     ),
     "no names": (
         "CONDITIONAL = True\nOPTIONS = ()",
         "",
-        r"oddnet\.py defines no CONDITIONAL, no OPTIONS$",
+        r"oddnet\.py does not define CONDITIONAL, OPTIONS$",
     ),
     "a missing import": (
         "import torch\n",

@@ -208,7 +208,7 @@ def contents_of(path: Path) -> dict:
         ({"genres": ["blues", "blues"]}, "2 genres for a model of 2"),
         ({"genres": ["blues", ""]}, "a genre without a name"),
         ({"genres": ["blues", "x" * 2000]}, "an endless one"),
-        ({"gan": "../../x"}, "is not one of anylength, anylength_unconditional, cgan, dcgan"),
+        ({"gan": "../../x"}, "is not one of anylength_cgan, anylength_gan, cgan, dcgan"),
         ({"epoch": -1}, "a negative position"),
         ({"step": 10**30}, "step: is too large"),
         ({"images_seen": 1.5}, "images_seen: float"),
