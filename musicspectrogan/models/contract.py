@@ -26,12 +26,12 @@ def check_networks(
 ) -> None:
     """Run copies of a generator and discriminator on a small batch and check what they return.
 
-    Much of what can be wrong trains without complaint, for instance logits (B, 1), which broadcast
-    against (B,).
+    The random state is left unchanged. Much of what can be wrong trains without complaint, for
+    instance logits (B, 1), which broadcast against (B,).
 
     Raises:
-        UserError: a rule is broken; the text says what was expected and what was found.
-        PluginError: the model's code fails; the text names the line.
+        PluginError: a rule is broken, or the model's code fails; the text says what was expected and
+            what was found, or names the line.
     """
     what = f"--gan {gan}"
     for name, network in zip(("Generator", "Discriminator"), networks, strict=True):
@@ -44,7 +44,14 @@ def check_networks(
         raise PluginError(
             f"{error}; checkpoints are checked against a model without memory, on device meta"
         ) from error
-    generator, discriminator = (deepcopy(network).to(device) for network in networks)
+    copies = tuple(deepcopy(network).to(device) for network in networks)
+    with torch.random.fork_rng(devices=[]):
+        _run_networks(what, gan, copies, model)
+
+
+def _run_networks(what: str, gan: str, networks: tuple[nn.Module, ...], model: ModelConfig) -> None:
+    generator, discriminator = networks
+    device = next(generator.parameters()).device
     labels = torch.arange(BATCH, device=device) % model.n_genres
     mixtures = F.one_hot(labels, model.n_genres).float()
     latents = torch.randn(BATCH, cast(int, generator.latent_dim)).to(device)

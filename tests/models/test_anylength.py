@@ -118,7 +118,7 @@ def test_windows_begin_anywhere_in_a_cell_equally_often():
 
 @pytest.mark.parametrize(("part", "last"), [("fast", 3), ("slow", CELLS)])
 def test_fast_numbers_decide_near_frames_and_slow_ones_far_ones(part, last):
-    """A cell in the middle of the smoothing is changed: fast numbers reach two cells on each side."""
+    """Change the cell in the middle of the smoothing: fast numbers reach two cells each side."""
     generator = built()
     given, cell = drawn(generator), generator.cell_frames
     before = generator.frames(**given)

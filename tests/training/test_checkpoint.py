@@ -236,7 +236,7 @@ def test_parts_of_the_wrong_kind_are_named(tmp_path, change, told):
         (
             "model",
             {"width": 512},
-            "is of another kind than its model's",
+            "differs in shape or type from its model's",
         ),  # gigabytes, if it were built
         ("model", {"image_size": 2**40}, "image_size"),
         ("model", {"image_size": 128}, "64 mel bands in images of 128 rows"),
