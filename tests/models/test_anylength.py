@@ -1,4 +1,4 @@
-"""What is particular to the models that are convolutional in time."""
+"""Models that are convolutional in time, for pieces of any length."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def part_of(given: dict[str, Tensor], first: int, last: int) -> dict[str, Tensor
     }
 
 
-def test_they_say_that_they_are_made_for_any_length():
+def test_they_are_the_models_for_any_length():
     assert [gan for gan in models.names() if models.is_any_length(gan)] == list(GANS)
 
 
@@ -139,7 +139,7 @@ def test_slow_numbers_have_the_variance_of_the_style_and_drift():
     assert related[0] > 0.98 and related[1] > 0.8 and related[3] < 0.25 and related[4] < 0.01
 
 
-def test_a_clock_tells_beats_bars_and_parts_of_beats():
+def test_the_clock_oscillates_with_beats_bars_and_parts_of_beats():
     """Half a beat a cell, of four frames each, from the middle of a bar on."""
     found = clock_features(torch.tensor([[2.0, 2.5, 3.0, 3.5]], dtype=torch.float64), 4, EACH)
     assert found.shape == (1, 2 * len(OSCILLATIONS), 12)
@@ -223,11 +223,11 @@ def test_the_discriminator_judges_one_window_in_detail_and_two_in_outline():
     images, labels = torch.rand(5, 2, 64, 64) * 2 - 1, torch.tensor([0, 1, 2, 1, 0])
     window, pair = discriminator.window(images[:, :1], labels), discriminator.pair(images, labels)
     assert torch.equal(discriminator(images, labels), torch.cat([window, pair]))
-    # Four frames are one step of the outline: their order means nothing to it, and much to the other.
+    # The pair discriminator averages over four frames, so their order matters only to the other.
     shuffled = images.unflatten(3, (16, 4)).flip(4).flatten(3)
     torch.testing.assert_close(discriminator.pair(shuffled, labels), pair)
     assert not torch.allclose(discriminator.window(shuffled[:, :1], labels), window, atol=1e-3)
-    # Whether two windows are of one piece can be told only by looking at both.
+    # The logit of a pair depends on both of its windows.
     exchanged = images.clone()
     exchanged[:, 1] = images.roll(1, dims=0)[:, 1]
     assert (discriminator.pair(exchanged, labels) != pair).all()
