@@ -1,4 +1,4 @@
-"""From settings to networks, and to the step that trains them."""
+"""Builds and checks the networks of a run, and the step that trains them."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ from musicspectrogan.errors import UserError
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.plugins import PluginError, blamed_on_plugin
 from musicspectrogan.training.augment import Augmentation
+from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed
 from musicspectrogan.training.losses import LOSSES
+from musicspectrogan.training.optimizers import learning_rate_for
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import AdversarialStep
-from musicspectrogan.training.world import ALONE, World
 
 CPU = torch.device("cpu")
-# Images in the batch that a model is tried with. No other size there is likely to equal it.
+# Batch size of the check; unlikely to equal another size of the model.
 CHECKED_IMAGES = 3
 
 
 def build_networks(
     config: TrainingConfig, model: ModelConfig, device: torch.device = CPU
 ) -> tuple[nn.Module, nn.Module]:
-    """Generator and discriminator on the CPU. Their weights follow from the seed and leave no trace.
+    """Generator and discriminator on the CPU, initialised from the seed without side effects.
 
     Args:
-        device: where they are to be trained, and are tried now.
+        device: where they will train, and are checked now.
 
     Raises:
-        UserError: the model is not what `models` asks for, or the settings ask for gradient penalties on a
-            discriminator with BatchNorm.
+        UserError: the model breaks a rule of the package `models`, or the settings ask for
+            gradient penalties on a discriminator with BatchNorm.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)  # torch.manual_seed is for every device's
+        torch.default_generator.manual_seed(config.seed)  # torch.manual_seed seeds all devices
         generator, discriminator = models.build(config.gan, model)
         check_networks(config.gan, (generator, discriminator), model, device)
     mixes_images = any(isinstance(module, nn.BatchNorm2d) for module in discriminator.modules())
     if mixes_images and (config.r1 or config.r2):
         raise UserError(
-            f"--r1 and --r2 penalise the gradient of each image by itself, but the discriminator of "
-            f"--gan {config.gan} has BatchNorm; take --gan anylength or --gan anylength_unconditional"
+            "--r1 and --r2 penalise the gradient of each image by itself, but the discriminator of "
+            f"--gan {config.gan} has BatchNorm; use --gan anylength or --gan anylength_unconditional"
         )
     return generator, discriminator
 
@@ -51,24 +52,23 @@ def build_networks(
 def check_networks(
     gan: str, networks: tuple[nn.Module, nn.Module], model: ModelConfig, device: torch.device = CPU
 ) -> None:
-    """Hold a model to what the package `models` asks for, with copies of its networks and a small batch.
+    """Check a model against the rules of the package `models`, on copies and a small batch.
 
-    Much of what is wrong would train without complaint: logits (B, 1) broadcast against (B,), for one.
+    Many mistakes would train without an error, for instance logits (B, 1) that broadcast with (B,).
 
     Raises:
-        UserError: it breaks a rule; the text says what was expected and what was found.
-        PluginError: it fails; the text says in which line.
+        PluginError: it breaks a rule or fails; the text says what was expected and found, or where.
     """
     what = f"--gan {gan}"
     for name, network in zip(("Generator", "Discriminator"), networks, strict=True):
         if not isinstance(network, nn.Module) or not any(True for _ in network.parameters()):
-            raise PluginError(f"{what}: its {name} is no torch.nn.Module with weights to train")
+            raise PluginError(f"{what}: its {name} is not a torch.nn.Module with trainable weights")
     try:
         with torch.device("meta"):
             models.build(gan, model)
     except PluginError as error:
         raise PluginError(
-            f"{error}; a checkpoint is checked against a model without memory, on the device meta"
+            f"{error}; checkpoints are checked against a model on the device meta, without memory"
         ) from error
     generator, discriminator = (deepcopy(network).to(device) for network in networks)
     labels = torch.arange(CHECKED_IMAGES, device=device) % model.n_genres
@@ -81,8 +81,8 @@ def check_networks(
         _check_tensor(f"{what}: its Generator, given {kind},", images, shape, "images (B, 1, H, W)")
         if images.abs().max() > 1:
             raise PluginError(
-                f"{what}: its Generator makes values from {images.min():.3g} to {images.max():.3g}; images "
-                "are in [-1, 1]: let it end with torch.tanh"
+                f"{what}: its Generator makes values from {images.min():.3g} to "
+                f"{images.max():.3g}; images are in [-1, 1]: let it end with torch.tanh"
             )
     if models.is_any_length(gan):
         _check_frames(what, generator, mixtures)
@@ -101,7 +101,7 @@ def check_networks(
 
 
 def _check_frames(what: str, generator: nn.Module, mixtures: Tensor) -> None:
-    """See that pieces have the size that the generator's own numbers promise."""
+    """Check that pieces have the size that the generator's attributes promise."""
     with blamed_on_plugin(models, f"{what}: its Generator.frames"):
         cells = 2 * generator.context + 2
         frames = generator.frames(
@@ -115,13 +115,13 @@ def _check_frames(what: str, generator: nn.Module, mixtures: Tensor) -> None:
 
 
 def _check_loss(name: str) -> None:
-    """Raise PluginError for a loss that is no scalar, or not finite where the players are undecided."""
+    """Raise PluginError for a loss that is no finite scalar where both players are undecided."""
     loss, logits = LOSSES[name], torch.zeros(CHECKED_IMAGES, requires_grad=True)
-    for player, given in (
-        ("discriminator", logits),
-        ("generator", logits if loss.is_relative else None),
-    ):
-        value = getattr(loss, player)(logits, given)
+    values = {
+        "discriminator": loss.discriminator(logits, logits),
+        "generator": loss.generator(logits, logits if loss.is_relative else None),
+    }
+    for player, value in values.items():
         if value.shape != () or not value.isfinite():
             raise PluginError(
                 f"--loss {name}: for the {player} it is {value}; a finite scalar is expected"
@@ -129,7 +129,7 @@ def _check_loss(name: str) -> None:
 
 
 def _check_tensor(what: str, found: object, shape: tuple[int, ...], expected: str) -> None:
-    size = f"expected are {expected}, here {shape}"
+    size = f"expected {expected}, here {shape}"
     if not isinstance(found, torch.Tensor):
         raise PluginError(f"{what} gives a {type(found).__name__}; {size}")
     if found.shape != shape:
@@ -137,7 +137,12 @@ def _check_tensor(what: str, found: object, shape: tuple[int, ...], expected: st
     if found.dtype != torch.get_default_dtype():
         raise PluginError(f"{what} gives {found.dtype}; {torch.get_default_dtype()} is expected")
     if not found.isfinite().all():
-        raise PluginError(f"{what} gives what are not finite numbers")
+        raise PluginError(f"{what} gives values that are not finite")
+
+
+def learning_rate(config: TrainingConfig) -> float:
+    """The learning rate of a run, which follows from the width if it is `auto`."""
+    return learning_rate_for(config.width) if isinstance(config.lr, str) else config.lr
 
 
 def build_step(
@@ -147,16 +152,16 @@ def build_step(
     *,
     augment: float,
     recorded: bool = False,
-    world: World = ALONE,
+    distributed: Distributed = SINGLE_PROCESS,
 ) -> AdversarialStep:
-    """The step that trains these networks, which it moves to the device.
+    """The step that trains these networks, which are moved to the device.
 
     Args:
-        augment: the probability of augmentation, which the settings may leave to the number of images.
-        recorded: whether the step is to be recorded as a CUDA graph.
+        augment: the probability of augmentation.
+        recorded: whether the step will be recorded as a CUDA graph.
     """
-    # Convolutions are fastest in channels-last layout on CUDA and CPUs; on MPS BatchNorm's gradients
-    # are wrong in it (https://github.com/pytorch/pytorch/issues/175189).
+    # Convolutions are fastest in channels-last layout on CUDA and CPUs; on MPS it makes BatchNorm's
+    # gradients wrong (https://github.com/pytorch/pytorch/issues/175189).
     layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
     generator, discriminator = (network.to(device, memory_format=layout) for network in networks)
     _check_loss(config.loss)
@@ -164,12 +169,12 @@ def build_step(
         generator,
         discriminator,
         LOSSES[config.loss],
-        lr=config.lr,
+        lr=learning_rate(config),
         betas=(config.beta1, config.beta2),
         augmentation=Augmentation(augment),
         r1=config.r1,
         r2=config.r2,
         bfloat16=config.precision == "bfloat16",
         capturable=recorded,
-        world=world,
+        distributed=distributed,
     )

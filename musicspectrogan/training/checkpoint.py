@@ -215,7 +215,7 @@ def _first_sound(run: Path, paths: list[Path]) -> tuple[Path, Checkpoint]:
     raise UserError(f"{run}: no checkpoint in it; name a run directory or a checkpoint file")
 
 
-def settings_beside(checkpoint: Path) -> TrainingConfig | None:
+def run_settings(checkpoint: Path) -> TrainingConfig | None:
     """The settings of the run that a checkpoint file lies in; None where it lies elsewhere."""
     parent = checkpoint.resolve().parent
     path = parent.parent / CONFIG_NAME
@@ -236,12 +236,12 @@ def dataset_of(checkpoint: Checkpoint, path: Path) -> Path | None:
     Args:
         path: the checkpoint's file.
     """
-    settings = settings_beside(path)
+    settings = run_settings(path)
     named = settings.dataset if settings else Path(checkpoint.training["dataset"])
     return named if named and named.is_absolute() else None
 
 
-def dataset_at_hand(checkpoint: Checkpoint, path: Path) -> Path | None:
+def available_dataset(checkpoint: Checkpoint, path: Path) -> Path | None:
     """The folder that it was trained on; None where it is gone, or holds other images now."""
     dataset = dataset_of(checkpoint, path)
     try:
