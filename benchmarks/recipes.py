@@ -42,7 +42,7 @@ PICTURE = PROJECT / "docs" / "recipes-curves.png"
 
 CLASSIC = "--gan cgan"
 WINDOWS = f"{CLASSIC} --windows"
-PROJECTION = "--gan projection --windows"
+PROJECTION = "--gan stable_cgan --windows"
 CALM = f"{PROJECTION} --beta1 0 --beta2 0.99"
 R1 = f"{CALM} --r1 1"
 RELATIVE = f"{R1} --loss relativistic"
@@ -50,7 +50,7 @@ BOTH = f"{RELATIVE} --r2 1"
 FASTER = f"{BOTH} --lr 0.0005"
 DEVIATION = f"{FASTER} --minibatch-deviation"
 BEST = f"{DEVIATION} --augment None"
-ANY_LENGTH = f"{BEST} --gan anylength --latent-dim 64"
+ANY_LENGTH = f"{BEST} --gan anylength_cgan --latent-dim 64"
 
 ROWS = {
     # One ingredient a row, each on top of those above it.

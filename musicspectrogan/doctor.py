@@ -55,7 +55,7 @@ TOLERANCE = 0.1
 CLASSIC = TrainingConfig(gan="cgan", width=WIDTH)
 # As configs/cgan-best.yaml, with the learning rate for this width.
 BEST = TrainingConfig(
-    gan="anylength",
+    gan="anylength_cgan",
     latent_dim=64,
     minibatch_deviation=True,
     loss="relativistic",

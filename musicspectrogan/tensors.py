@@ -25,7 +25,7 @@ def as_images(pixels: Tensor) -> Tensor:
 
 
 def as_pixels(images: Tensor) -> npt.NDArray[np.uint8]:
-    """Images (B, K, H, W) in [-1, 1] -> grey levels uint8 (B, H, W) of the first window, on the host."""
+    """Images (B, K, H, W) in [-1, 1] -> grey levels uint8 (B, H, W) of window 0, on the host."""
     grey = images.detach()[:, 0]
     grey = grey.to(torch.promote_types(grey.dtype, torch.float32))
     grey = grey.add(1.0).mul(127.5).round().clamp(0, 255)

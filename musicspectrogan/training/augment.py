@@ -84,7 +84,7 @@ def shifted(images: Tensor, frames: Tensor) -> Tensor:
 
 
 def louder(images: Tensor, gain: Tensor, tilt: Tensor) -> Tensor:
-    """Images (B, K, H, W) with `gain` (B,) added, and `tilt` (B,) from the top row to -tilt below."""
+    """Images (B, K, H, W) plus `gain` (B,), and plus `tilt` (B,) at the top to -tilt below."""
     ramp = torch.linspace(1.0, -1.0, images.shape[2], device=images.device)
     change = gain[:, None] + tilt[:, None] * ramp
     return (images + change[:, None, :, None]).clamp(-1.0, 1.0)

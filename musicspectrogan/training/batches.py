@@ -81,7 +81,7 @@ class Batches:
                 self._neighbours = self._neighbours.to(device)
 
     def epoch(self, number: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
-        """The batches of epoch `number` (from 0), from batch `start` to before `stop` or the end."""
+        """Batches of epoch `number` (from 0), from batch `start` to before `stop` or the end."""
 
         def generator(name: str) -> torch.Generator:
             return generator_at("cpu", self.seed, name, number)

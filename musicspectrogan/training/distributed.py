@@ -81,7 +81,9 @@ class Distributed:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=TIMEOUT)
         # Messages between hosts, which do not wait for work queued on the GPUs.
-        self._hosts = dist.new_group(backend="gloo", timeout=TIMEOUT)
+        hosts = dist.new_group(backend="gloo", timeout=TIMEOUT)
+        assert isinstance(hosts, dist.ProcessGroup)
+        self._hosts = hosts
         try:
             yield
         except Interrupted:
@@ -116,7 +118,7 @@ class Distributed:
         with _lost_ranks_explained():
             dist.all_reduce(flat)
         flat /= self.world_size
-        parts = flat.split([tensor.numel() for tensor in tensors])
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view(tensor.shape))
 
@@ -132,6 +134,7 @@ class Distributed:
         flags = torch.tensor(int(flag))
         with _lost_ranks_explained():
             work = dist.all_reduce(flags, group=self._hosts, async_op=True)
+            assert work is not None  # as it is asynchronous
             self._stop_request = flags, work
             if previous is None:
                 return False
@@ -182,7 +185,7 @@ def _lost_ranks_explained() -> Iterator[None]:
 SINGLE_PROCESS = Distributed()
 
 
-def convert_batchnorm(network: nn.Module, distributed: Distributed) -> nn.Module:
+def convert_batchnorm(network: nn.Module, distributed: Distributed) -> None:
     """Let every BatchNorm2d see the whole batch; weights, their names and shapes stay the same.
 
     On CUDA this is torch.nn.SyncBatchNorm, which refuses CPU tensors; gloo on CPUs gets
@@ -190,15 +193,14 @@ def convert_batchnorm(network: nn.Module, distributed: Distributed) -> nn.Module
     lacks: a discriminator with BatchNorm is refused one.
     """
     if distributed.world_size == 1:
-        return network
+        return
     if next(network.parameters()).is_cuda:
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        return converted
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        return
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d):
                 setattr(parent, name, _SyncBatchNorm2d(child, distributed))
-    return network
 
 
 class _SyncBatchNorm2d(nn.BatchNorm2d):
@@ -215,7 +217,7 @@ class _SyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(features)
         exact = features.float()  # sums over many pixels lose too much in bfloat16
         variance, mean = torch.var_mean(exact, dim=(0, 2, 3), correction=0)
-        overall = _Mean.apply(mean, self.distributed)
+        overall: Tensor = _Mean.apply(mean, self.distributed)
         # About the overall mean, which avoids the difference of two large squares.
         variance = _Mean.apply(variance + (mean - overall).square(), self.distributed)
         count = self.distributed.world_size * features[:, 0].numel()

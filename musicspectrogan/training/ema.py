@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,13 @@ class AveragedGenerator:
     def __init__(self, generator: nn.Module, half_life_images: float) -> None:
         self.module = copy.deepcopy(generator).eval().requires_grad_(False)
         self.half_life_images = half_life_images
-        self._averages = list(self.module.parameters())
-        self._sources = list(generator.parameters())
+        self._averages: list[Tensor] = list(self.module.parameters())
+        self._sources: list[Tensor] = list(generator.parameters())
+
+    @property
+    def latent_dim(self) -> int:
+        """Length Z of a latent vector."""
+        return cast(int, self.module.latent_dim)
 
     @torch.no_grad()
     def update(self, batch_size: int, images_seen: int) -> None:

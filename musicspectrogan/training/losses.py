@@ -66,10 +66,10 @@ def relativistic_generator(fake_logits: Tensor, real_logits: Tensor | None = Non
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """E |grad of the logits with respect to the images|², zero-centred: R1 on real images, R2 on fakes.
+    """E |grad of the logits with respect to the images|²: R1 on real images, R2 on fakes.
 
-    L. Mescheder, A. Geiger, S. Nowozin, Which training methods for GANs do actually converge?, ICML 2018,
-    arXiv:1801.04406, equation 9; without its factor gamma / 2.
+    L. Mescheder, A. Geiger, S. Nowozin, Which training methods for GANs do actually converge?,
+    ICML 2018, arXiv:1801.04406, equation 9; without its factor gamma / 2.
 
     Args:
         logits: (B,) or a multiple of B, computed from the images.

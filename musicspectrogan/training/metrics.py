@@ -100,7 +100,7 @@ class MetricsLogger:
         means = row.pop("means")
         self._csv.append(row | means)
         scalars = {**means, "images_per_second": tick.images_per_second}
-        self._write(lambda writer: [writer.add_scalar(k, v, tick.step) for k, v in scalars.items()])
+        self._log_scalars(scalars, tick.step)
 
     def log_quality(self, step: int, quality: Mapping[str, float]) -> None:
         """Log the metrics of samples that were evaluated in a snapshot."""
@@ -116,9 +116,7 @@ class MetricsLogger:
         self._diagnostics.check_samples(step, images_seen, quality)
         epoch = step // self.schedule.steps_per_epoch
         self._csv.append({"epoch": epoch, "step": step, "images_seen": images_seen, **quality})
-        self._write(
-            lambda writer: [writer.add_scalar(f"quality/{k}", v, step) for k, v in quality.items()]
-        )
+        self._log_scalars({f"quality/{name}": value for name, value in quality.items()}, step)
 
     def log_image(self, name: str, image: Image.Image, step: int) -> None:
         """Show a grey image in TensorBoard."""
@@ -154,6 +152,13 @@ class MetricsLogger:
         """Close the bar and TensorBoard."""
         self._bar.close()
         self._write(lambda writer: writer.close())
+
+    def _log_scalars(self, scalars: Mapping[str, float], step: int) -> None:
+        def write(writer: SummaryWriter) -> None:
+            for name, value in scalars.items():
+                writer.add_scalar(name, value, step)
+
+        self._write(write)
 
     def _write(self, write: Callable[[SummaryWriter], object]) -> None:
         """Write to TensorBoard; a failure is logged and turns it off."""
@@ -193,7 +198,7 @@ class MetricsLogger:
             self._measured_from = tick.step, self.budget.training_seconds
 
     def _seconds_left(self, step: int) -> float:
-        """Steps left at the mean pace, and snapshots left of which each takes as long as the last."""
+        """For the steps left at the mean pace, and snapshots that each take as long as the last."""
         first, before = self._measured_from
         seconds_per_step = (self.budget.training_seconds - before) / (step - first)
         training = seconds_per_step * (self.schedule.steps - step)
@@ -262,8 +267,9 @@ def _open_tensorboard(folder: Path, config: TrainingConfig, steps_taken: int) ->
     writer = SummaryWriter(folder, purge_step=steps_taken + 1)
     settings = {k: value for k, value in vars(config).items() if not isinstance(value, Path)}
     # `add_hparams` would begin another run.
-    for summary in hparams(settings, dict.fromkeys(COMPARED, 0.0)):
-        writer.file_writer.add_summary(summary)
+    summaries = hparams(settings, dict.fromkeys(COMPARED, 0.0))  # type: ignore[no-untyped-call]
+    for summary in summaries:
+        writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]  # annotated as None
     return writer
 
 

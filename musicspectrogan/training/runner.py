@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from musicspectrogan.training.augment import probability_for
 from musicspectrogan.training.batches import Batch, Batches, steps_per_epoch
 from musicspectrogan.training.building import build_networks, build_step, learning_rate
 from musicspectrogan.training.checkpoint import (
+    CONFIG_NAME,
     Checkpoint,
     dataset_of,
     load_checkpoint,
@@ -164,6 +165,7 @@ def plan_run(
     check_choice("loss", config.loss, LOSSES)
     _check_shards(config, distributed.world_size)
     config = with_resolved_paths(replace(config, lr=learning_rate(config)))
+    assert config.dataset is not None
     device = distributed.device(config.device)
     check_precision(config.precision, device)
     dataset = load_dataset(config.dataset, split=config.split, image_size=config.image_size)
@@ -221,7 +223,7 @@ def load_run(path: Path) -> PreviousRun:
     """
     path = run_directory.named_run(path)
     if run_directory.is_unstarted(path):
-        return PreviousRun(path, read_yaml(TrainingConfig, path / run_directory.CONFIG_NAME), None)
+        return PreviousRun(path, read_yaml(TrainingConfig, path / CONFIG_NAME), None)
     file, checkpoint = newest_checkpoint(path) if path.is_dir() else (path, load_checkpoint(path))
     config = from_plain(TrainingConfig, checkpoint.training)
     settings = run_settings(file)  # with whole paths, of which the checkpoint has the last part
@@ -268,8 +270,8 @@ def plan_resumed_run(
     if config.dataset is None or (is_same and not config.dataset.exists()):
         known = config.dataset or checkpoint.training["dataset"]
         raise UserError(
-            f"--resume {path}: the images that it was trained on, {known}, are no longer there; "
-            "give the folder that they are in now with --dataset"
+            f"--resume {path}: the images that it was trained on, {known}, are not there any more; "
+            "name the folder that they are in now with --dataset"
         )
     plan = plan_run(replace(config, init_from=None), run, distributed)
     if not checkpoint.is_trained_on(plan.dataset) or plan.model != checkpoint.model:
@@ -303,7 +305,7 @@ def with_resolved_paths(config: TrainingConfig) -> TrainingConfig:
 
 
 def describe_dry_run(plan: Plan) -> str:
-    """What the run would be, with its measured speed; nothing is written, and no weights are kept."""
+    """What the run would be, with its measured speed. Nothing is written."""
     with arithmetic(plan.config.precision), plan.distributed.init(plan.device):
         images_per_second = _measure_speed(_make_trainer(plan))
     return plan.describe(images_per_second)
@@ -412,7 +414,7 @@ def _make_trainer(plan: Plan) -> Trainer:
 def _measure_speed(trainer: Trainer) -> float:
     """Images per second over some steps; the trainer cannot be used afterwards."""
 
-    def batches() -> Iterator[Batch]:
+    def batches() -> Generator[Batch, None, None]:
         for epoch in itertools.count(trainer.epochs_done):
             yield from trainer.batches.epoch(epoch)
 

@@ -23,9 +23,8 @@ class TrainingConfig:
     """Train a GAN on a folder of spectrogram images."""
 
     gan: str = "dcgan"
-    """Model: dcgan, or cgan, which is conditioned on genre; unconditional and projection, the same
-    for stable training; anylength_unconditional and anylength, which generate pieces of any
-    length."""
+    """Model: dcgan, or cgan, which is conditioned on genre; stable_gan and stable_cgan, which train
+    more stably; anylength_gan and anylength_cgan, which also generate pieces of any length."""
     dataset: Path | None = None
     """Folder made by preprocess.py, or any folder of class folders of images."""
     split: str = "training"
@@ -42,9 +41,9 @@ class TrainingConfig:
     width: int = 64
     """Channels of the layers next to the image; 64 is the classic, 16 to 32 suit a CPU."""
     latent_dim: int = 100
-    """Length of the latent vector; for anylength, of the style, one vector for a whole piece."""
+    """Length of the latent vector; for anylength_gan and anylength_cgan, of a piece's style."""
     upsampling: str = "transposed"
-    """How non-classic generators enlarge images: transposed convolutions, or resize and convolve."""
+    """Upsampling in non-classic generators: transposed convolutions, or resize and convolve."""
     minibatch_deviation: bool = False
     """Show a non-classic discriminator how much the images of a batch differ."""
     spectral_norm: bool = False
@@ -61,8 +60,8 @@ class TrainingConfig:
     windows: bool = False
     """Train on windows at any offset in the tracks instead of on the images as they were cut."""
     pairs: bool = False
-    """Let the discriminator of anylength compare two windows of a track, so that the generator
-    learns how much of a piece stays the same."""
+    """Let the discriminator of anylength_gan or anylength_cgan compare two windows of a track, so
+    that the generator learns how much of a piece stays the same."""
     lr: float | Literal["auto"] = 0.0002
     """Learning rate of both Adam optimizers; auto for the one of the recommended recipes at this
     width."""
@@ -106,6 +105,7 @@ class TrainingConfig:
     """Checkpoint whose weights a new run starts from; None for newly initialised ones."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "gan", models.current_name(self.gan))
         if self.augment is None:  # older files and commands; the one place that knows
             object.__setattr__(self, "augment", "auto")
         check_choice("gan", self.gan, models.names())

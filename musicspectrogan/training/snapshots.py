@@ -1,4 +1,4 @@
-"""Snapshots of a run: the evaluation of samples, checkpoints, and pictures of samples and pieces."""
+"""Snapshots of a run: evaluation of samples, checkpoints, pictures of samples and pieces."""
 
 from __future__ import annotations
 
@@ -271,9 +271,9 @@ class Snapshots:
 
 @torch.no_grad()
 def sample_rows(trainer: Trainer, genres: list[str]) -> dict[str, Pixels]:
-    """Rows of images uint8 (GRID_COLUMNS, H, W), by name: one per genre, or a square without genres.
+    """Rows of samples uint8 (GRID_COLUMNS, H, W), by name: one per genre, or a square without.
 
-    The same latents in every row and at every position.
+    The latents are the same in every row and at every position.
     """
     device, generator = trainer.batches.device, trainer.ema.module
     is_conditional = models.is_conditional(trainer.config.gan)
@@ -281,7 +281,7 @@ def sample_rows(trainer: Trainer, genres: list[str]) -> dict[str, Pixels]:
     count = GRID_COLUMNS if is_conditional else GRID_COLUMNS * n_rows
     # Drawn on the CPU, so that a run resumed on another device shows the same ones.
     random = generator_at("cpu", trainer.config.seed, "grid")
-    latents = torch.randn(count, generator.latent_dim, generator=random).to(device)
+    latents = torch.randn(count, trainer.ema.latent_dim, generator=random).to(device)
     if is_conditional:
         labels = torch.arange(n_rows, device=device)[:, None].expand(n_rows, GRID_COLUMNS)
         return {
@@ -312,7 +312,7 @@ def samples_to_evaluate(trainer: Trainer) -> Pixels:
     blocks = []
     for number in range(-(-EVALUATED_SAMPLES // config.batch_size)):
         random = generator_at("cpu", config.seed, "quality", number)
-        latents = torch.randn(config.batch_size, generator.latent_dim, generator=random)
+        latents = torch.randn(config.batch_size, trainer.ema.latent_dim, generator=random)
         labels = trainer.batches.labels_at("quality", number)
         blocks.append(as_pixels(generator(latents.to(trainer.batches.device), labels)))
     return np.concatenate(blocks)[:EVALUATED_SAMPLES]

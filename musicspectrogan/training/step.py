@@ -39,7 +39,7 @@ class AdversarialStep:
             augmentation; docs/recipes.md measures both.
         bfloat16: run the networks in bfloat16 where autocast deems it safe, except for the
             discriminator's turn with a penalty; weights, losses and optimizers stay float32.
-        capturable: keep the optimizers' counts and learning rates on the device, for `RecordedStep`.
+        capturable: keep the optimizers' counts and rates on the device, for `RecordedStep`.
         distributed: the processes that take this step together.
     """
 
@@ -110,7 +110,8 @@ class AdversarialStep:
             self.augmentation(fakes.detach(), draws[1]), labels, self.r2
         )
         loss_d = self.loss.discriminator(real_logits, fake_logits)
-        (loss_d + self._annealing * (self.r1 / 2 * r1 + self.r2 / 2 * r2)).backward()
+        penalty = self._annealing * (self.r1 / 2 * r1 + self.r2 / 2 * r2)
+        torch.autograd.backward(loss_d + penalty)
         self._average_gradients(self.discriminator)
         self.optimizer_d.step()
 
@@ -123,7 +124,7 @@ class AdversarialStep:
                     seen = self.augmentation(images, draws[0])
                     reference = self.discriminator(seen, labels).float()
             loss_g = self.loss.generator(logits, reference)
-            loss_g.backward()
+            torch.autograd.backward(loss_g)
         self._average_gradients(self.generator)
         self.optimizer_g.step()
 
@@ -188,7 +189,7 @@ class RecordedStep:
     def __init__(self, step: AdversarialStep) -> None:
         self.step = step
         # One stream for warming up and recording, because each keeps memory of its own.
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._warm_ups_left = WARM_UP_STEPS
         self._graph: torch.cuda.CUDAGraph | None = None
 

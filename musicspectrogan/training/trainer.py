@@ -131,9 +131,9 @@ class Trainer:
         return values
 
     def _latents(self, *position: object) -> Tensor:
-        """A whole batch of latents (B, Z) on the device, a function of the seed and the position."""
+        """A whole batch of latents (B, Z) on the device, from the seed and the position."""
         generator = generator_at(self.batches.device, self.config.seed, "latents", *position)
-        shape = (self.config.batch_size, self.ema.module.latent_dim)
+        shape = (self.config.batch_size, self.ema.latent_dim)
         return torch.randn(shape, generator=generator, device=self.batches.device)
 
     def _augmentation_draws(self) -> Tensor:
@@ -212,7 +212,8 @@ class Trainer:
 
     def _check_weights(self) -> None:
         """Raise UserError for weights that are not finite, before they are saved."""
-        weights = [*self.step.generator.parameters(), *self.step.discriminator.parameters()]
+        networks = self.step.generator, self.step.discriminator
+        weights: list[Tensor] = [weight for network in networks for weight in network.parameters()]
         if not torch.stack(torch._foreach_norm(weights)).isfinite().all():
             raise UserError(
                 f"a weight is not finite after step {self.steps_taken}; training stopped and the "
@@ -234,7 +235,7 @@ class Trainer:
 
     @contextmanager
     def _stop_on_signals(self) -> Iterator[None]:
-        """End training after the current step on Ctrl-C or SIGTERM; a second one ends it at once."""
+        """End training after the current step on Ctrl-C or SIGTERM, or at once on a second one."""
 
         def request_stop(number: int, frame: FrameType | None) -> None:
             if self._stop_requested:

@@ -17,7 +17,7 @@ from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.generation.sound import loop_settings
 from musicspectrogan.generation.takes import Take, take_of
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.models.anylength import BAR
+from musicspectrogan.models.anylength_cgan import BEATS_PER_BAR as BAR
 from musicspectrogan.training.checkpoint import LiveGenerator
 
 GENRES = ["jazz", "rock"]

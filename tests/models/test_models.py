@@ -26,11 +26,11 @@ SWITCHES = {
 VARIANTS = [
     *((gan, {}) for gan in models.names()),
     *((gan, {name: SWITCHES[name]}) for gan in models.names() for name in models.options_of(gan)),
-    ("projection", {name: SWITCHES[name] for name in models.options_of("projection")}),
-    ("anylength", SWITCHES),
+    ("stable_cgan", {name: SWITCHES[name] for name in models.options_of("stable_cgan")}),
+    ("anylength_cgan", SWITCHES),
 ]
-ANY_LENGTH = ("anylength", "anylength_unconditional")
-OURS = ("cgan", "dcgan", "projection", "unconditional", *ANY_LENGTH)
+ANY_LENGTH = ("anylength_cgan", "anylength_gan")
+OURS = ("cgan", "dcgan", "stable_cgan", "stable_gan", *ANY_LENGTH)
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def randomise(network: torch.nn.Module, deviation: float = 0.1) -> torch.nn.Modu
 
 def test_all_models_are_found_and_what_they_share_is_no_model():
     assert set(OURS) <= set(models.names())
-    assert not {"blocks", "layers"} & set(models.names())
+    assert not {"contract", "layers"} & set(models.names())
 
 
 @pytest.mark.parametrize("image_size", [64, 128, 256])
@@ -124,7 +124,7 @@ def test_a_mixture_of_one_genre_alone_is_that_genre_and_others_lie_between(gan):
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_an_unconditional_model_takes_any_labels(size):
-    generator, discriminator = models.build("unconditional", config())
+    generator, discriminator = models.build("stable_gan", config())
     latents, labels = inputs(generator)
     images = generator.eval()(latents[:size], labels[:size])
     assert torch.equal(images, generator(latents[:size], torch.rand(size, GENRES)))
@@ -193,7 +193,7 @@ def test_initial_weights_are_those_of_the_paper():
 
 
 def test_the_projection_model_has_the_known_number_of_weights():
-    generator, discriminator = models.build("projection", config(width=64, latent_dim=100))
+    generator, discriminator = models.build("stable_cgan", config(width=64, latent_dim=100))
     classic, _ = models.build("dcgan", config(width=64, latent_dim=100))
     # A scale and a shift for each channel of each genre, and not for each channel.
     assert weights(generator) - weights(classic) == (GENRES - 1) * 2 * (512 + 256 + 128 + 64)
@@ -209,7 +209,7 @@ def test_the_projection_model_has_the_known_number_of_weights():
 
 def test_initial_weights_of_the_projection_model():
     torch.manual_seed(0)
-    generator, discriminator = models.build("projection", config(width=32))
+    generator, discriminator = models.build("stable_cgan", config(width=32))
     for module in generator.modules():
         if isinstance(module, torch.nn.ConvTranspose2d):
             assert module.weight.std().item() == pytest.approx(0.02, rel=0.15)
@@ -223,7 +223,7 @@ def test_initial_weights_of_the_projection_model():
     assert (discriminator.directions.weight == 0).all()
 
 
-@pytest.mark.parametrize("gan", ["projection", "unconditional"])
+@pytest.mark.parametrize("gan", ["stable_cgan", "stable_gan"])
 def test_upsampling_by_resizing_leaves_one_transposed_convolution_from_the_latents(gan):
     generator, _ = models.build(gan, config(upsampling="resize"))
     modules = list(generator.modules())
@@ -253,7 +253,7 @@ def test_an_unknown_model_is_named_with_its_neighbour():
 def test_a_switch_that_means_nothing_for_a_classic_is_refused_by_its_flag(gan, switch, value):
     flag = "--" + switch.replace("_", "-")
     for build in (models.build, models.check_options):
-        with pytest.raises(UserError, match=f"{flag} means nothing for --gan {gan}"):
+        with pytest.raises(UserError, match=f"{flag} has no effect with --gan {gan}"):
             build(gan, config(**{switch: value}))
 
 
@@ -275,7 +275,7 @@ def test_an_upsampling_that_nobody_knows_is_refused():
 
 @pytest.mark.parametrize("switches", [{}, {"minibatch_deviation": True}, {"spectral_norm": True}])
 def test_the_projection_of_features_on_the_genres_directions_is_all_that_labels_change(switches):
-    discriminator = randomise(models.build("projection", config(**switches))[1]).eval()
+    discriminator = randomise(models.build("stable_cgan", config(**switches))[1]).eval()
     images = torch.rand(BATCH, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     features, directions = discriminator.features(images), discriminator.directions.weight
     one, other = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([1, 0, 1, 2, 1])
@@ -290,7 +290,7 @@ def test_the_projection_of_features_on_the_genres_directions_is_all_that_labels_
 
 
 def test_a_fresh_projection_discriminator_treats_all_genres_alike():
-    discriminator = models.build("projection", config())[1]
+    discriminator = models.build("stable_cgan", config())[1]
     images = torch.rand(BATCH, 1, 64, 64)
     logits = [discriminator(images, torch.full((BATCH,), genre)) for genre in range(GENRES)]
     assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
@@ -299,7 +299,7 @@ def test_a_fresh_projection_discriminator_treats_all_genres_alike():
 def test_the_verdict_on_an_image_does_not_depend_on_its_neighbours_unless_it_is_asked_to():
     for deviation in (False, True):
         model = config(minibatch_deviation=deviation)
-        discriminator = randomise(models.build("projection", model)[1])  # in training mode
+        discriminator = randomise(models.build("stable_cgan", model)[1])  # in training mode
         images = torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
         together = discriminator(images, torch.zeros(4, dtype=torch.int64))
         alone = discriminator(images[:1], torch.zeros(1, dtype=torch.int64))

@@ -67,7 +67,7 @@ def test_a_run_goes_on_with_its_dataset_in_another_place(home, command):
         in lost
     )
     told = command("run.py", "--resume", RUN, "--dataset", "moved", "--epochs", 2, cwd=home).stderr
-    assert f"{home / 'moved'} holds the images that the run began with: going on with them" in told
+    assert f"{home / 'moved'} holds the images that the run began with: resuming" in told
     assert load_checkpoint(home / RUN).epoch == 2
     assert config_of(home / RUN)["dataset"] == str(home / "moved")
 

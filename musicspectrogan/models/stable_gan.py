@@ -1,4 +1,4 @@
-"""The networks of `projection` without genres: one class stands for all, and labels are ignored."""
+"""`stable_cgan` without genres: all images are of one class, and labels are ignored."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from musicspectrogan.models import ModelConfig, projection
+from musicspectrogan.models import ModelConfig, stable_cgan
 
 CONDITIONAL = False
-OPTIONS = projection.OPTIONS
+OPTIONS = stable_cgan.OPTIONS
 
 
-class Generator(projection.Generator):
+class Generator(stable_cgan.Generator):
     """latents (B, Z), labels (B,) -> images (B, 1, H, W) in [-1, 1]."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -24,7 +24,7 @@ class Generator(projection.Generator):
         return super().forward(latents, latents.new_zeros(len(latents), dtype=torch.int64))
 
 
-class Discriminator(projection.Discriminator):
+class Discriminator(stable_cgan.Discriminator):
     """images (B, 1, H, W), labels (B,) -> logits (B,); positive means real."""
 
     def __init__(self, config: ModelConfig) -> None:

@@ -1,4 +1,4 @@
-"""The networks of `anylength` without genres: one class stands for all, and labels are ignored."""
+"""`anylength_cgan` without genres: all images are of one class, and labels are ignored."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from musicspectrogan.models import ModelConfig, anylength
+from musicspectrogan.models import ModelConfig, anylength_cgan
 
 CONDITIONAL = False
-OPTIONS = anylength.OPTIONS
+OPTIONS = anylength_cgan.OPTIONS
 
 
-class Generator(anylength.Generator):
+class Generator(anylength_cgan.Generator):
     """latents (B, Z), labels (B,) -> images (B, K, H, W) in [-1, 1]."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(replace(config, n_genres=1))
 
     def frames(self, style: Tensor, sequence: Tensor, genres: Tensor, beats: Tensor) -> Tensor:
-        """As `anylength.Generator.frames`, but genres are ignored."""
+        """As `anylength_cgan.Generator.frames`, but genres are ignored."""
         return super().frames(style, sequence, torch.ones_like(genres[:, :1]), beats)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
@@ -28,12 +28,12 @@ class Generator(anylength.Generator):
         return super().forward(latents, latents.new_zeros(len(latents), dtype=torch.int64))
 
 
-class Discriminator(anylength.Discriminator):
-    """images (B, K, H, W), labels (B,) -> logits (B,); positive means real, and of one piece."""
+class Discriminator(anylength_cgan.Discriminator):
+    """images (B, K, H, W), labels (B,) -> logits (K * B,); positive means real and of one piece."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(replace(config, n_genres=1))
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Logits (B,)."""
+        """Logits (K * B,)."""
         return super().forward(images, torch.zeros_like(labels))
