@@ -1,6 +1,12 @@
-"""Builds and checks the networks of a run, and the step that trains them."""
+"""Builds what a run trains with: networks, the step, and the trainer."""
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Generator
+from contextlib import closing
+from time import perf_counter
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -11,13 +17,21 @@ from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.contract import check_networks
 from musicspectrogan.plugins import PluginError
 from musicspectrogan.training.augment import Augmentation
-from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed
+from musicspectrogan.training.batches import Batch, Batches
+from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed, convert_batchnorm
+from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.optimizers import learning_rate_for
 from musicspectrogan.training.settings import TrainingConfig
-from musicspectrogan.training.step import AdversarialStep
+from musicspectrogan.training.step import WARM_UP_STEPS, AdversarialStep, RecordedStep
+from musicspectrogan.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from musicspectrogan.training.runner import Plan
 
 CPU = torch.device("cpu")
+# A dry run measures the speed for so long.
+MEASURED_SECONDS = 2.0
 
 
 def build_networks(
@@ -97,3 +111,88 @@ def build_step(
         capturable=recorded,
         distributed=distributed,
     )
+
+
+def build_trainer(plan: Plan) -> Trainer:
+    """The trainer of a run, with its weights where it starts.
+
+    Raises:
+        UserError: as `build_networks`, or weights that it starts from do not fit.
+    """
+    config, device, start, distributed = plan.config, plan.device, plan.start, plan.distributed
+    generator, discriminator = build_networks(config, plan.model, device)
+    if start is not None:
+        _load_weights(generator, start.generator, config)
+        _load_weights(discriminator, start.discriminator, config)
+    # Recording has not been tried with several processes.
+    recorded = config.cuda_graph and device.type == "cuda" and distributed.world_size == 1
+    step = build_step(
+        config,
+        (generator, discriminator),
+        device,
+        augment=plan.augment,
+        recorded=recorded,
+        distributed=distributed,
+    )
+    ema = AveragedGenerator(step.generator, config.ema_images)
+    if config.sync_batchnorm:  # not in the average, which rank 0 alone samples from
+        convert_batchnorm(step.generator, distributed)
+        convert_batchnorm(step.discriminator, distributed)
+    if start is not None:
+        _load_weights(ema.module, start.ema, config)
+        if plan.resumed:
+            step.load_optimizers(start.optimizer_d, start.optimizer_g)
+    batches = Batches(
+        plan.dataset,
+        config.batch_size,
+        device,
+        config.seed,
+        windows=config.windows,
+        pairs=config.pairs,
+        distributed=distributed,
+    )
+    return Trainer(
+        config,
+        batches,
+        step,
+        ema,
+        take_step=RecordedStep(step) if recorded else step,
+        steps_taken=plan.steps_taken,
+        distributed=distributed,
+    )
+
+
+def _load_weights(
+    network: nn.Module, weights: dict[str, torch.Tensor], config: TrainingConfig
+) -> None:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise UserError(
+            f"the weights do not fit a {config.gan} of width {config.width} on this dataset; "
+            "the same --gan, --width, --latent-dim, image size and number of genres are needed"
+        ) from None
+
+
+def measure_speed(trainer: Trainer) -> float:
+    """Images per second over some steps; the trainer cannot be used afterwards."""
+
+    def batches() -> Generator[Batch, None, None]:
+        for epoch in itertools.count(trainer.epochs_done):
+            yield from trainer.batches.epoch(epoch)
+
+    # The first step is slower than the others, and on a GPU one after the warm-up is recorded.
+    warm_up = 1 if trainer.batches.device.type == "cpu" else WARM_UP_STEPS + 2
+    begun = perf_counter()
+    with closing(batches()) as endless:
+        for step, (images, labels) in enumerate(endless):
+            if step == warm_up:
+                begun = perf_counter()
+            # Rank 0 decides, so that all ranks take the same steps.
+            elapsed = perf_counter() - begun
+            is_enough = step > warm_up and elapsed >= MEASURED_SECONDS
+            if trainer.distributed.from_main(is_enough):
+                break
+            values = trainer.advance(images, labels)
+            next(iter(values.values())).item()  # CPU-GPU sync point: the step is over
+    return (step - warm_up) * trainer.config.batch_size / elapsed

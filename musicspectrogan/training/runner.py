@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
 
 import torch
 from torch import nn
@@ -24,8 +22,13 @@ from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.layers import deviation_group
 from musicspectrogan.training import run_directory
 from musicspectrogan.training.augment import probability_for
-from musicspectrogan.training.batches import Batch, Batches, steps_per_epoch
-from musicspectrogan.training.building import build_networks, build_step, learning_rate
+from musicspectrogan.training.batches import steps_per_epoch
+from musicspectrogan.training.building import (
+    build_networks,
+    build_trainer,
+    learning_rate,
+    measure_speed,
+)
 from musicspectrogan.training.checkpoint import (
     CONFIG_NAME,
     Checkpoint,
@@ -34,15 +37,12 @@ from musicspectrogan.training.checkpoint import (
     newest_checkpoint,
     run_settings,
 )
-from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed, convert_batchnorm
-from musicspectrogan.training.ema import AveragedGenerator
+from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.metrics import MetricsLogger
 from musicspectrogan.training.schedule import ROUGH_BELOW, Schedule, with_length
 from musicspectrogan.training.settings import PATHS, TrainingConfig
 from musicspectrogan.training.snapshots import QualityOf, Snapshots, SoundsOf, StripsOf
-from musicspectrogan.training.step import WARM_UP_STEPS, RecordedStep
-from musicspectrogan.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +63,6 @@ CHANGEABLE = (
 AUTOMATIC = ("augment", "lr")
 # The widest network that trains in reasonable time without a GPU.
 WIDTH_FOR_CPU = 32
-# A dry run measures the speed for so long.
-MEASURED_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -307,7 +305,7 @@ def with_resolved_paths(config: TrainingConfig) -> TrainingConfig:
 def describe_dry_run(plan: Plan) -> str:
     """What the run would be, with its measured speed. Nothing is written."""
     with arithmetic(plan.config.precision), plan.distributed.init(plan.device):
-        images_per_second = _measure_speed(_make_trainer(plan))
+        images_per_second = measure_speed(build_trainer(plan))
     return plan.describe(images_per_second)
 
 
@@ -329,7 +327,7 @@ def train(
     """
     config, distributed = plan.config, plan.distributed
     with arithmetic(config.precision), distributed.init(plan.device):
-        trainer = _make_trainer(plan)
+        trainer = build_trainer(plan)
         own = ("device", *PATHS)  # each machine may have its own
         distributed.check_equal(
             settings={name: v for name, v in to_plain(config).items() if name not in own},
@@ -365,74 +363,6 @@ def train(
             epochs = counted(trainer.steps_taken / trainer.schedule.steps_per_epoch, "epoch")
             logger.info("Done after %s (%s): %s", images, epochs, run)
     return run
-
-
-def _make_trainer(plan: Plan) -> Trainer:
-    config, device, start, distributed = plan.config, plan.device, plan.start, plan.distributed
-    generator, discriminator = build_networks(config, plan.model, device)
-    if start is not None:
-        _load_weights(generator, start.generator, config)
-        _load_weights(discriminator, start.discriminator, config)
-    # Recording has not been tried with several processes.
-    recorded = config.cuda_graph and device.type == "cuda" and distributed.world_size == 1
-    step = build_step(
-        config,
-        (generator, discriminator),
-        device,
-        augment=plan.augment,
-        recorded=recorded,
-        distributed=distributed,
-    )
-    ema = AveragedGenerator(step.generator, config.ema_images)
-    if config.sync_batchnorm:  # not in the average, which rank 0 alone samples from
-        convert_batchnorm(step.generator, distributed)
-        convert_batchnorm(step.discriminator, distributed)
-    if start is not None:
-        _load_weights(ema.module, start.ema, config)
-        if plan.resumed:
-            step.load_optimizers(start.optimizer_d, start.optimizer_g)
-    batches = Batches(
-        plan.dataset,
-        config.batch_size,
-        device,
-        config.seed,
-        windows=config.windows,
-        pairs=config.pairs,
-        distributed=distributed,
-    )
-    return Trainer(
-        config,
-        batches,
-        step,
-        ema,
-        take_step=RecordedStep(step) if recorded else step,
-        steps_taken=plan.steps_taken,
-        distributed=distributed,
-    )
-
-
-def _measure_speed(trainer: Trainer) -> float:
-    """Images per second over some steps; the trainer cannot be used afterwards."""
-
-    def batches() -> Generator[Batch, None, None]:
-        for epoch in itertools.count(trainer.epochs_done):
-            yield from trainer.batches.epoch(epoch)
-
-    # The first step is slower than the others, and on a GPU one after the warm-up is recorded.
-    warm_up = 1 if trainer.batches.device.type == "cpu" else WARM_UP_STEPS + 2
-    begun = perf_counter()
-    with closing(batches()) as endless:
-        for step, (images, labels) in enumerate(endless):
-            if step == warm_up:
-                begun = perf_counter()
-            # Rank 0 decides, so that all ranks take the same steps.
-            elapsed = perf_counter() - begun
-            is_enough = step > warm_up and elapsed >= MEASURED_SECONDS
-            if trainer.distributed.from_main(is_enough):
-                break
-            values = trainer.advance(images, labels)
-            next(iter(values.values())).item()  # CPU-GPU sync point: the step is over
-    return (step - warm_up) * trainer.config.batch_size / elapsed
 
 
 @contextmanager
@@ -479,18 +409,6 @@ def _check_shards(config: TrainingConfig, world_size: int) -> None:
             f"with {config.batch_size} images the groups of {group} for --minibatch-deviation "
             f"cannot be shared by {world_size} processes; give a multiple of {group * world_size}",
         )
-
-
-def _load_weights(
-    network: nn.Module, weights: dict[str, torch.Tensor], config: TrainingConfig
-) -> None:
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError:
-        raise UserError(
-            f"the weights do not fit a {config.gan} of width {config.width} on this dataset; "
-            "the same --gan, --width, --latent-dim, image size and number of genres are needed"
-        ) from None
 
 
 def _count_weights(network: nn.Module) -> int:

@@ -135,7 +135,7 @@ def test_grids_without_a_checkpoint_come_early():
 def test_a_flag_replaces_the_length_in_a_file_in_whichever_unit(
     in_file, flags, length, train, monkeypatch
 ):
-    monkeypatch.setattr(runner, "_measure_speed", lambda trainer: 700.0)
+    monkeypatch.setattr(runner, "measure_speed", lambda trainer: 700.0)
     Path("mine.yaml").write_text(in_file)
     plan = yaml.safe_load(train("--config", "mine.yaml", *flags, "--dry-run").out)
     assert (plan["images"], plan["epochs"]) == length
