@@ -92,9 +92,9 @@ def train(arguments: list[str], program: str) -> None:
     from musicspectrogan.generation.sound import sounds_of
     from musicspectrogan.generation.strips import strips_of
     from musicspectrogan.training import runner
-    from musicspectrogan.training.world import world_of_this_process
+    from musicspectrogan.training.distributed import Distributed
 
-    world = world_of_this_process()
+    distributed = Distributed(this_process())
 
     settings = command.settings
     has_length = settings.images is not None or settings.epochs is not None
@@ -109,26 +109,26 @@ def train(arguments: list[str], program: str) -> None:
     if command.config is not None:
         settings = with_flags(read_yaml(TrainingConfig, config_file(command.config)))
     if command.resume is None:
-        plan = runner.plan_run(settings, command.output, world)
+        plan = runner.plan_run(settings, command.output, distributed)
     else:
         if command.output is not None or len(command.resume) > 1:
             raise UserError(
                 "--resume takes one run directory or checkpoint, and no --output beside it"
             )
-        begun = runner.begun_run(
+        previous = runner.load_run(
             command.resume[0] if command.resume else runner.newest_run_of(settings)
         )
         if command.config is None:
-            settings = with_flags(begun.config)
-        plan = runner.plan_resumed_run(begun, settings, world)
+            settings = with_flags(previous.config)
+        plan = runner.plan_resumed_run(previous, settings, distributed)
     if command.dry_run:
         described = runner.describe_dry_run(plan)
-        if world.is_main:
+        if distributed.is_main:
             _tell(described)
     else:
-        unseen = world.is_main and plan.config.eval_every > 0 and plan.config.split == "training"
+        unseen = distributed.is_main and plan.config.eval_every > 0 and plan.config.split == "training"
         judge = None
-        with spared("judgement of samples"):
+        with spared("evaluation of samples"):
             judge = quality_by_validation(plan.config.dataset, plan.dataset) if unseen else None
         runner.train(plan, sounds_of, judge, strips_of)
 

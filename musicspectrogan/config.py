@@ -15,7 +15,7 @@ from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 import yaml
@@ -204,8 +204,15 @@ def _typed(name: str, value: object, kind: Any) -> Any:
     if origin in (Union, UnionType):
         if value is None and type(None) in kinds:
             return None
-        (kind,) = (one for one in kinds if one is not type(None))
+        *others, kind = (one for one in kinds if one is not type(None))
+        for other in others:
+            with contextlib.suppress(UserError):
+                return _typed(name, value, other)
         return _typed(name, value, kind)
+    if origin is Literal:
+        if value not in kinds or not isinstance(value, str):
+            raise UserError(f"{name}: {value!r:.80} is not {' or '.join(kinds)}")
+        return value
     if origin is list and isinstance(value, list):
         return [_typed(name, item, kinds[0]) for item in value]
     if origin is dict and isinstance(value, dict):
@@ -337,7 +344,11 @@ def _rule_for_path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 def _rule_for_optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     """`X | None` as X is shown; the word None stands for None."""
     kinds = [kind for kind in get_args(info.type) if kind is not type(None)]
-    if get_origin(info.type) not in (Union, UnionType) or len(kinds) != 1:
+    if get_origin(info.type) not in (Union, UnionType):
+        return None
+    if len(kinds) == 2 and kinds[0] is float and get_origin(kinds[1]) is Literal:
+        return _number_or_word(get_args(kinds[1]), or_none=type(None) in get_args(info.type))
+    if len(kinds) != 1:
         return None
     inner = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], info.markers))
     assert isinstance(inner, PrimitiveConstructorSpec), "settings are of types that tyro knows"
@@ -350,6 +361,28 @@ def _rule_for_optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | No
         str_from_instance=lambda value: (
             ["None"] if value is None else inner.str_from_instance(value)
         ),
+    )
+
+
+def _number_or_word(words: tuple[str, ...], *, or_none: bool) -> PrimitiveConstructorSpec:
+    """`float | Literal["auto"]`, and with `or_none` also None."""
+
+    def read(given: list[str]) -> float | str | None:
+        if given[0] in words or (or_none and given == ["None"]):
+            return None if given == ["None"] else given[0]
+        try:
+            return float(given[0])
+        except ValueError:
+            raise ValueError(f"{given[0]!r} is not a number or {' or '.join(words)}") from None
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="|".join(["FLOAT", *words]),
+        instance_from_str=read,
+        is_instance=lambda value: (
+            type(value) in (int, float) or value in words or (or_none and value is None)
+        ),
+        str_from_instance=lambda value: [str(value)],
     )
 
 

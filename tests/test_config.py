@@ -4,6 +4,7 @@ import dataclasses
 import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
 import hypothesis
 import pytest
@@ -190,6 +191,34 @@ def test_none_is_still_a_value_of_what_may_be_none():
     assert (
         parse_flags(Example, ["--folder", "None"], default=Example(folder=Path("x"))).folder is None
     )
+
+
+@dataclass(frozen=True)
+class NumberOrAuto:
+    """A setting that is a number or a word, and one that older files hold as None."""
+
+    lr: float | Literal["auto"] = 0.1
+    """Rate."""
+    augment: float | Literal["auto"] | None = 0.0
+    """Probability."""
+
+
+def test_a_setting_is_a_number_or_auto_from_flags_yaml_and_plain_values(tmp_path):
+    expected = NumberOrAuto(lr="auto", augment=2.0)
+    assert parse_flags(NumberOrAuto, ["--lr", "auto", "--augment", "2"]) == expected
+    assert read_yaml(NumberOrAuto, written(tmp_path, "lr: auto\naugment: 2")) == expected
+    assert from_plain(NumberOrAuto, {"lr": "auto", "augment": 2}) == expected
+    assert read_yaml(NumberOrAuto, written(tmp_path, to_yaml(expected))) == expected
+    assert read_yaml(NumberOrAuto, written(tmp_path, "augment: null")).augment is None
+    assert from_plain(NumberOrAuto, {"augment": None}).augment is None
+    for value in ("fast", "None"):
+        with pytest.raises(UserError, match=f"lr: '{value}' is not a number or auto"):
+            parse_flags(NumberOrAuto, ["--lr", value])
+        with pytest.raises(UserError, match=f"lr: '{value}' is not a number or auto"):
+            read_yaml(NumberOrAuto, written(tmp_path, f"lr: {value}"))
+    for value in ("fast", None, True, [1.0]):
+        with pytest.raises(UserError, match="^lr: "):
+            from_plain(NumberOrAuto, {"lr": value})
 
 
 def test_a_recipe_is_found_by_its_name(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ from musicspectrogan.generation.settings import MOST_SOUNDS, GenerateConfig, Sou
 from musicspectrogan.generation.sound import loop_settings, sound_of_loop, sounds_of
 from musicspectrogan.generation.takes import Take, takes_of
 from musicspectrogan.progress import progress_bar
-from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint, dataset_at_hand
+from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint, available_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def generate(
     form = config.sound.describe(sampler.spectrogram.sample_rate, sampler.spectrogram.f_max)
     output = config.output or _new_folder(source)
     check_folder(output, sampler.spectrogram)
-    dataset = dataset_at_hand(checkpoint, source)
+    dataset = available_dataset(checkpoint, source)
     made: list[str] = []
 
     def page() -> Path:

@@ -214,7 +214,7 @@ def contents_of(path: Path) -> dict:
         ({"images_seen": 1.5}, "images_seen: float"),
         ({"training": {"epochs": "many"}}, "epochs: str"),
         ({"training": {"pochs": 3}}, "'pochs' is unknown"),
-        ({"training": {}}, "it does not say what it was trained on"),
+        ({"training": {}}, "no dataset in its settings"),
         ({"quality": {"a": "good"}}, "quality: str"),
         ({"ema": {}}, "the generator has other layers"),
         ({"optimizer_d": None}, "optimizer_d: NoneType"),

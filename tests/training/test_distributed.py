@@ -26,18 +26,17 @@ from musicspectrogan import cli, models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.errors import UserError
-from musicspectrogan.launch import Place, this_process
+from musicspectrogan.launch import ProcessRank, this_process
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.tensors import generator_at
 from musicspectrogan.training import runner
 from musicspectrogan.training.augment import Augmentation
 from musicspectrogan.training.batches import Batches
-from musicspectrogan.training.batchnorm import synchronise_batchnorm
 from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed, convert_batchnorm
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import VIEWS, AdversarialStep
-from musicspectrogan.training.world import ALONE, Processes, World, world_of_this_process
 
 SIZES = (2, 4)
 BATCH, LATENT, SIDE = 16, 5, 16
@@ -101,7 +100,7 @@ def without_batchnorm(network: nn.Module) -> None:
                 setattr(parent, name, nn.Identity())
 
 
-def one_step(case: str, world: World) -> dict[str, torch.Tensor]:
+def one_step(case: str, distributed: Distributed) -> dict[str, torch.Tensor]:
     """What a step on this process's share gives: gradients, statistics and values."""
     gan, loss, options, switches, norms = CASES[case]
     torch.manual_seed(0)
@@ -110,7 +109,7 @@ def one_step(case: str, world: World) -> dict[str, torch.Tensor]:
         if norms == "without":
             without_batchnorm(network)
         elif norms == "synchronised":
-            synchronise_batchnorm(network, world)
+            convert_batchnorm(network, distributed)
     options = dict(options)
     augmentation = Augmentation(options.pop("augment", 0.0))
     # At rate 0 the generator's turn meets the very same discriminator.
@@ -120,16 +119,18 @@ def one_step(case: str, world: World) -> dict[str, torch.Tensor]:
         lr=0.0,
         betas=(0.5, 0.9),
         augmentation=augmentation,
-        world=world,
+        distributed=distributed,
         **options,
     )
     pairs = switches.get("pairs", False)
-    batches = Batches(some_dataset(), BATCH, CPU, 0, windows=True, pairs=pairs, world=world)
+    batches = Batches(
+        some_dataset(), BATCH, CPU, 0, windows=True, pairs=pairs, distributed=distributed
+    )
     images, labels = next(batches.epoch(0))
     latents = torch.randn(BATCH, networks[0].latent_dim, generator=generator_at(CPU, "latents"))
     draws = torch.rand(VIEWS, BATCH, augmentation.draws, generator=generator_at(CPU, "draws"))
-    told = step(images, labels, world.share(latents), world.share(draws, dim=1))
-    world.average(told.values())
+    told = step(images, labels, distributed.shard(latents), distributed.shard(draws, dim=1))
+    distributed.average_(told.values())
     found = {f"value {name}": value for name, value in told.items()}
     for letter, network in zip("GD", networks, strict=True):
         found |= {f"{letter} gradient {name}": w.grad for name, w in network.named_parameters()}
@@ -137,10 +138,12 @@ def one_step(case: str, world: World) -> dict[str, torch.Tensor]:
     return found
 
 
-def asked_to_stop(world: World) -> list[bool]:
+def asked_to_stop(distributed: Distributed) -> list[bool]:
     """What is answered after each of six steps, where the last process wishes it after the third."""
-    wishes = (number == 3 and world.place.rank == world.size - 1 for number in range(1, 7))
-    return [world.agreed_to_stop(wish) for wish in wishes]
+    wishes = (
+        number == 3 and distributed.rank == distributed.world_size - 1 for number in range(1, 7)
+    )
+    return [distributed.any_rank(wish) for wish in wishes]
 
 
 def complaint_about(act: Callable[[], None]) -> str:
@@ -156,17 +159,17 @@ def a_process(rank: int, size: int, port: int, folder: Path) -> None:
     os.environ.update(
         {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in places.items()}}
     )
-    world = world_of_this_process()
-    with world.joined(CPU):
-        found = {case: one_step(case, world) for case in CASES}
-        found["stop"] = asked_to_stop(world)
-        world.check_alike(images="equal")
+    distributed = Distributed(this_process())
+    with distributed.init(CPU):
+        found = {case: one_step(case, distributed) for case in CASES}
+        found["stop"] = asked_to_stop(distributed)
+        distributed.check_equal(images="equal")
         found["unlike"] = complaint_about(
-            lambda: world.check_alike(images="equal", steps=min(rank, 1))
+            lambda: distributed.check_equal(images="equal", steps=min(rank, 1))
         )
         if rank == size - 1:
             os._exit(3)
-        found["left"] = complaint_about(lambda: world.average([torch.zeros(1)]))
+        found["left"] = complaint_about(lambda: distributed.average_([torch.zeros(1)]))
         torch.save(found, folder / f"{rank}.pt")
         os._exit(0)
 
@@ -210,7 +213,7 @@ EXACT = [case for case in CASES if not case.startswith(("cgan, each", "cgan in b
 
 @pytest.mark.parametrize("case", EXACT)
 def test_several_processes_find_the_gradients_of_one_with_the_whole_batch(case, together):
-    expected = one_step(case, ALONE)
+    expected = one_step(case, SINGLE_PROCESS)
     assert any(name.startswith("G gradient") for name in expected)
     if "relativistic" in case or CASES[case][1] == "relativistic":
         # Their middle is that of a share.
@@ -223,13 +226,13 @@ def test_with_statistics_of_its_own_each_process_differs_a_little_from_one_with_
     together,
 ):
     case = "cgan, each with its own statistics"
-    expected, found = one_step(case, ALONE), together[0][case]
+    expected, found = one_step(case, SINGLE_PROCESS), together[0][case]
     name = "G gradient layers.0.weight"
     assert 1e-2 < (found[name] - expected[name]).norm() / expected[name].norm() < 2
 
 
 def test_statistics_over_all_processes_go_with_bfloat16(together):
-    expected, found = one_step("cgan in bfloat16", ALONE), together[0]["cgan in bfloat16"]
+    expected, found = one_step("cgan in bfloat16", SINGLE_PROCESS), together[0]["cgan in bfloat16"]
     name = "D gradient layers.0.weight"
     assert (found[name] - expected[name]).norm() / expected[name].norm() < 0.1
 
@@ -245,7 +248,7 @@ def test_all_stop_after_the_same_step(together):
     assert [found["stop"] for found in together] == [
         [False, False, False, True, False, False]
     ] * len(together)
-    assert asked_to_stop(ALONE) == [False, False, True, False, False, False]
+    assert asked_to_stop(SINGLE_PROCESS) == [False, False, True, False, False, False]
 
 
 def test_processes_that_do_not_start_alike_are_refused_by_all(together):
@@ -263,18 +266,20 @@ def test_a_process_that_goes_away_is_noticed_by_the_others(together):
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize("windows", [False, True])
 def test_shares_are_disjoint_and_make_up_the_batch(size, windows):
-    def batches(world):
+    def batches(distributed):
         return list(
-            Batches(some_dataset(), 12, CPU, 0, windows=windows, world=world).epoch(3, start=1)
+            Batches(some_dataset(), 12, CPU, 0, windows=windows, distributed=distributed).epoch(
+                3, start=1
+            )
         )
 
-    (whole, labels), *_ = batches(ALONE)
-    shares = [batches(Processes(Place(rank, size, rank)))[0] for rank in range(size)]
+    (whole, labels), *_ = batches(SINGLE_PROCESS)
+    shares = [batches(Distributed(ProcessRank(rank, size, rank)))[0] for rank in range(size)]
     assert all(len(images) == 12 // size for images, _ in shares)
     for rank, (images, theirs) in enumerate(shares):
         assert torch.equal(images, whole[rank::size]) and torch.equal(theirs, labels[rank::size])
     places = [
-        Processes(Place(rank, size, rank)).share(torch.arange(12)[None], dim=1)
+        Distributed(ProcessRank(rank, size, rank)).shard(torch.arange(12)[None], dim=1)
         for rank in range(size)
     ]
     assert sorted(torch.cat(places, dim=1).flatten().tolist()) == list(range(12))
@@ -285,9 +290,9 @@ def test_synchronised_networks_have_the_same_weights_under_the_same_names():
         for network in models.build(gan, ModelConfig(SIDE, 4, LATENT, 2)):
             before, modules = network.state_dict(), str(network)
             weights = list(network.parameters())
-            synchronise_batchnorm(network, ALONE)
+            convert_batchnorm(network, SINGLE_PROCESS)
             assert str(network) == modules
-            synchronise_batchnorm(network, Processes(Place(0, 2, 0)))
+            convert_batchnorm(network, Distributed(ProcessRank(0, 2, 0)))
             after = network.state_dict()
             assert list(after) == list(before)
             assert all(value.data_ptr() == before[name].data_ptr() for name, value in after.items())
@@ -311,24 +316,24 @@ def test_synchronised_networks_have_the_same_weights_under_the_same_names():
 def test_a_batch_that_cannot_be_shared_is_refused_with_one_that_can(settings, size, told, images):
     config = TrainingConfig(dataset=images, device="cpu", **settings)
     with pytest.raises(UserError, match=told):
-        runner.plan_run(config, world=Processes(Place(0, size, 0)))
-    assert runner.plan_run(config).world is ALONE
+        runner.plan_run(config, distributed=Distributed(ProcessRank(0, size, 0)))
+    assert runner.plan_run(config).distributed is SINGLE_PROCESS
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     act_gpus(monkeypatch, [(8, 6), (8, 6)])
-    assert Processes(Place(5, 8, 1)).device("cuda") == torch.device("cuda", 1)
-    assert Processes(Place(5, 8, 1)).device("cpu") == CPU
-    assert ALONE.device("cuda") == torch.device("cuda", 0)
+    assert Distributed(ProcessRank(5, 8, 1)).device("cuda") == torch.device("cuda", 1)
+    assert Distributed(ProcessRank(5, 8, 1)).device("cpu") == CPU
+    assert SINGLE_PROCESS.device("cuda") == torch.device("cuda", 0)
     with pytest.raises(UserError, match="give --nproc-per-node 2"):
-        Processes(Place(2, 4, 2)).device("cuda")
+        Distributed(ProcessRank(2, 4, 2)).device("cuda")
     with pytest.raises(
         UserError, match="--device cuda:1: give --device cuda, and each process takes"
     ):
-        Processes(Place(0, 2, 0)).device("cuda:1")
+        Distributed(ProcessRank(0, 2, 0)).device("cuda:1")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with pytest.raises(UserError, match="--device mps"):
-        Processes(Place(0, 2, 0)).device("mps")
+        Distributed(ProcessRank(0, 2, 0)).device("mps")
 
 
 TORCHRUNS = {
@@ -339,16 +344,16 @@ TORCHRUNS = {
 def test_the_place_is_torchruns(monkeypatch):
     for name in TORCHRUNS:
         monkeypatch.delenv(name, raising=False)
-    assert this_process() == Place(0, 1, 0)
+    assert this_process() == ProcessRank(0, 1, 0)
     for name, value in TORCHRUNS.items():
         monkeypatch.setenv(name, value)
-    assert this_process() == Place(rank=5, size=8, local_rank=1)
+    assert this_process() == ProcessRank(rank=5, world_size=8, local_rank=1)
     for name in TORCHRUNS:  # what a cluster's job leaves in a shell is no launcher's
         with monkeypatch.context() as patch:
             patch.delenv(name)
-            assert this_process() == Place(0, 1, 0), name
+            assert this_process() == ProcessRank(0, 1, 0), name
     monkeypatch.setenv("RANK", "8")
-    assert this_process() == Place(0, 1, 0)
+    assert this_process() == ProcessRank(0, 1, 0)
 
 
 def test_what_only_a_later_process_meets_is_told_after_all(monkeypatch, capsys):
