@@ -17,13 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
-
-import tyro
 
 from musicspectrogan import __version__, surroundings
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.config import config_file, parse_flags, read_yaml
+from musicspectrogan.config import config_file, read_yaml
 from musicspectrogan.counts import counted
 from musicspectrogan.errors import (
     Interrupted,
@@ -36,6 +33,7 @@ from musicspectrogan.errors import (
     told_of_system,
 )
 from musicspectrogan.evaluation.settings import EvaluateConfig
+from musicspectrogan.flags import POSITIONAL, parse_flags
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
 from musicspectrogan.launch import check_device, this_process
 from musicspectrogan.progress import ConsoleHandler, OneLineFormatter
@@ -75,7 +73,7 @@ class TrainCommand:
     """YAML file of settings, or the name of a recipe, as cgan-best; flags have precedence over it."""
     output: Path | None = None
     """Run directory; None for the next number below runs/."""
-    resume: Annotated[tuple[Path, ...] | None, tyro.conf.arg(metavar="[RUN|FILE]")] = None
+    resume: tuple[Path, ...] | None = None
     """Go on with a run: its directory, one of its checkpoints, `latest` for the newest of all, or nothing for
     the newest of this gan and dataset."""
     dry_run: bool = False
@@ -137,7 +135,7 @@ def train(arguments: list[str], program: str) -> None:
 class InfoCommand:
     """Say what a checkpoint, a run directory or a dataset is."""
 
-    path: Annotated[Path, tyro.conf.Positional]
+    path: Path = field(metadata=POSITIONAL)
     """A checkpoint file, a run directory, `latest` for the newest run, or a folder made by preprocess.py."""
 
 
@@ -250,7 +248,7 @@ def _checkpoint_to_judge(path: Path) -> Path:
 class InvertCommand:
     """Turn spectrogram PNGs into sound; consecutive segments of a track become one file."""
 
-    paths: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    paths: tuple[Path, ...] = field(metadata=POSITIONAL)
     """PNGs, or folders of them."""
     output: Path = Path("inverted")
     """Folder for the audio files."""
@@ -281,7 +279,7 @@ def invert(arguments: list[str], program: str) -> None:
 class ReconstructCommand:
     """Hear what the images can hold: audio -> PNG -> audio, with the round trip's error."""
 
-    audio: Annotated[Path, tyro.conf.Positional]
+    audio: Path = field(metadata=POSITIONAL)
     """An audio file."""
     output: Path = Path("reconstructed")
     """Folder for the PNG, the restored sound, and the original at the same level."""
