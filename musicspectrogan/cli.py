@@ -18,10 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
-from musicspectrogan import __version__, surroundings
+from musicspectrogan import __version__
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import config_file, read_yaml
 from musicspectrogan.counts import counted
+from musicspectrogan.environment import check_environment
 from musicspectrogan.errors import (
     Interrupted,
     SettingError,
@@ -343,7 +344,6 @@ def main(command: str | None = None) -> None:
     Args:
         command: its name; None takes it from the first argument.
     """
-    surroundings.settle()
     signal.signal(signal.SIGTERM, _as_keyboard_interrupt)
     threading.excepthook = _fail_in_thread
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be Unicode
@@ -351,6 +351,7 @@ def main(command: str | None = None) -> None:
     _set_up_logging()
     try:
         try:
+            check_environment()
             status = _dispatch(command, sys.argv[1:])
         finally:
             sys.stdout.flush()

@@ -15,8 +15,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Generic machinery: knows no stage, and everything may use it.
 GENERIC = {
-    "charts", "config", "counts", "device", "errors", "filesystem", "flags", "launch", "plugins", "progress",
-    "surroundings", "tensors", "torchfiles",
+    "charts", "config", "counts", "device", "environment", "errors", "filesystem", "flags", "launch", "plugins", "progress",
+    "tensors", "torchfiles",
 }  # fmt: skip
 # What each stage may import beside the generic machinery and itself.
 ALLOWED = {
