@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 import filecmp
-import io
 import logging
-import os
-import signal
 import sys
-import threading
-import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 
 from musicspectrogan import __version__
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import config_file, read_yaml
+from musicspectrogan.console import EXIT_BUG, EXIT_DONE, report_error, set_up_process
 from musicspectrogan.counts import counted
 from musicspectrogan.environment import check_environment
-from musicspectrogan.errors import (
-    Interrupted,
-    SettingError,
-    UserError,
-    in_debugging,
-    not_one_of,
-    printable,
-    spared,
-    told_of_system,
-)
+from musicspectrogan.errors import Interrupted, UserError, not_one_of, printable, spared
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.flags import POSITIONAL, parse_flags
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
-from musicspectrogan.launch import check_device, this_process
-from musicspectrogan.progress import ConsoleHandler, OneLineFormatter
+from musicspectrogan.launch import check_device
 from musicspectrogan.training.settings import TrainingConfig
 
 logger = logging.getLogger(__name__)
-
-EXIT_DONE, EXIT_BUG, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
-LONGEST_MESSAGE = 2000
-# After a failure of one process, torchrun ends the others within this time.
-SECONDS_UNTIL_TORCHRUN_ENDS = 10.0
 
 
 def preprocess(arguments: list[str], program: str) -> None:
@@ -206,7 +185,7 @@ def evaluate(arguments: list[str], program: str) -> None:
     named = tuple(
         path if is_folder_of_images(path) else run_directory.named_run(path) for path in named
     )
-    found = [path if is_folder_of_images(path) else _checkpoint_to_judge(path) for path in named]
+    found = [path if is_folder_of_images(path) else _checkpoint_to_evaluate(path) for path in named]
     sources = dict(zip(public_names(named), found, strict=True))
     output = config.output or run_directory.evaluation_file(list(sources.values()), config.seconds)
     outcome = evaluate(config, sources, output, choose_device(config.device))
@@ -217,18 +196,20 @@ def evaluate(arguments: list[str], program: str) -> None:
         _tell(f"\n{by_genre}\n")
     by = reports[0].dataset
     _tell(
-        f"Judged by {by['held_out_tracks']} {by['split']} tracks with {by['held_out_images']} images."
+        f"Judged by {by['held_out_tracks']} {by['split']} tracks "
+        f"with {by['held_out_images']} images."
     )
     for remark in dict.fromkeys(remark for report in reports for remark in report.remarks):
         _tell(remark)
     _tell(f"Open {outcome.page or output}")
 
 
-def _checkpoint_to_judge(path: Path) -> Path:
-    """The checkpoint that a run directory, a file or `latest` means: the newest, which no judgement chose."""
-    from musicspectrogan.training import (
-        run_directory,  # torch: slow, and a wrong flag is told before
-    )
+def _checkpoint_to_evaluate(path: Path) -> Path:
+    """The checkpoint of a run directory, a file or `latest`: the newest one of a run.
+
+    The best one was selected by its metrics, which would be optimistic.
+    """
+    from musicspectrogan.training import run_directory
     from musicspectrogan.training.checkpoint import BEST_NAME, newest_checkpoint
 
     path = run_directory.named_run(path)
@@ -358,11 +339,7 @@ def main(command: str | None = None) -> None:
     Args:
         command: its name; None takes it from the first argument.
     """
-    signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
-    threading.excepthook = _report_failed_thread
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be Unicode
-        sys.stdout.reconfigure(errors="backslashreplace")
-    _set_up_logging()
+    set_up_process()
     try:
         try:
             check_environment()
@@ -370,26 +347,8 @@ def main(command: str | None = None) -> None:
             status = EXIT_DONE
         finally:
             sys.stdout.flush()
-    except UserError as error:
-        status = EXIT_USER_ERROR
-        _print_error(error.as_flag if isinstance(error, SettingError) else str(error))
-    except (Interrupted, KeyboardInterrupt) as error:
-        status = EXIT_INTERRUPTED
-        if this_process().rank == 0:
-            _print_error(str(error) or "interrupted")
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        status = EXIT_DONE
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if message := _system_message(error) or _device_message(error):
-            status = EXIT_USER_ERROR
-            if in_debugging():
-                traceback.print_exception(error)
-            _print_error(message)
-        elif _is_reported_elsewhere():
-            status = EXIT_BUG
-        else:
-            raise
+    except BaseException as error:
+        status = report_error(error)
     sys.exit(status)
 
 
@@ -410,73 +369,3 @@ def _dispatch(command: str | None, arguments: list[str]) -> None:
 def _tell(text: str) -> None:
     """Print lines."""
     print(*map(printable, text.split("\n")), sep="\n")
-
-
-def _print_error(message: str) -> None:
-    """Print one line on stderr, unless another process of the same run does."""
-    if _is_reported_elsewhere():
-        return
-    text = printable(message)
-    if len(text) > LONGEST_MESSAGE:  # quotes something long: keep what is wrong and the remedy
-        text = f"{text[: LONGEST_MESSAGE // 2]} … {text[-LONGEST_MESSAGE // 2 :]}"
-    print(f"musicspectrogan: {text}", file=sys.stderr)
-
-
-def _system_message(error: BaseException | None) -> str | None:
-    """What the operating system refused, which the user can fix; None for other errors."""
-    if isinstance(error, OSError) and (error.errno is not None or error.filename is not None):
-        return told_of_system(error)
-    if isinstance(error, UnicodeEncodeError):
-        remedy = "rename it" if error.encoding == "utf-8" else "set LC_ALL=C.UTF-8"
-        return f"{error.object}: no name can be written like that in {error.encoding}; {remedy}"
-    if isinstance(error, MemoryError) and "torch" not in sys.modules:
-        return "the computer's memory is full; close other programs, or give fewer --jobs"
-    return None
-
-
-def _device_message(error: Exception) -> str | None:
-    """What to do about full memory or a GPU that fails; None for other errors."""
-    if "torch" not in sys.modules:
-        return None
-    from musicspectrogan.device import told_in_one_line
-
-    return told_in_one_line(error)
-
-
-def _is_reported_elsewhere() -> bool:
-    """Whether the first of several processes reports the error.
-
-    Usually all of them fail in the same way, or because of one another. The first one reports it
-    and torchrun ends the others; one that is still running after a while has failed alone.
-    """
-    if this_process().rank == 0:
-        return False
-    try:
-        time.sleep(SECONDS_UNTIL_TORCHRUN_ENDS)
-    except KeyboardInterrupt:
-        return True
-    return False
-
-
-def _report_failed_thread(failure: threading.ExceptHookArgs) -> None:
-    """Print the traceback of a thread, but not if the main thread raises the same system error.
-
-    TensorBoard's writer does that.
-    """
-    if in_debugging() or _system_message(failure.exc_value) is None:
-        threading.__excepthook__(failure)
-
-
-def _raise_keyboard_interrupt(signal_number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _set_up_logging() -> None:
-    handler = ConsoleHandler()
-    handler.setFormatter(OneLineFormatter("%(message)s"))
-    package = logging.getLogger("musicspectrogan")
-    package.setLevel(logging.INFO if this_process().rank == 0 else logging.ERROR)
-    package.addHandler(handler)
-    package.propagate = False
-    # matplotlib warns about the folder of its font cache.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)

@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Generic machinery: knows no stage, and everything may use it.
 GENERIC = {
-    "charts", "config", "counts", "device", "environment", "errors", "filesystem", "flags", "launch", "plugins", "progress",
+    "charts", "config", "console", "counts", "device", "environment", "errors", "filesystem", "flags", "launch", "plugins", "progress",
     "tensors", "torchfiles",
 }  # fmt: skip
 # What each stage may import beside the generic machinery and itself.
@@ -148,6 +148,7 @@ def test_every_folder_of_tests_mirrors_the_package():
     } <= stages
 
 
+@pytest.mark.slow
 def test_the_benchmarks_still_fit_the_package():
     scripts = sorted((ROOT / "benchmarks").glob("*.py"))
     assert len(scripts) > 4

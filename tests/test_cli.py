@@ -15,7 +15,7 @@ from conftest import ROOT, command_line, environment
 from PIL import Image
 
 import musicspectrogan
-from musicspectrogan import cli
+from musicspectrogan import cli, console
 from musicspectrogan.cli import COMMANDS
 
 
@@ -63,6 +63,7 @@ def test_help_shows_plain_values(name, monkeypatch, capsys):
     assert max(map(len, told.splitlines())) <= 110
 
 
+@pytest.mark.slow
 def test_the_installed_package_works_from_any_directory(command_process, images, tmp_path):
     """As `pip install .` installs it: with the recipes, and all that its pages are made of."""
     pytest.importorskip("setuptools", minversion="77")
@@ -218,6 +219,22 @@ def test_what_a_stranger_named_is_told_on_one_line_and_moves_no_cursor(command, 
     assert told.stderr == "musicspectrogan: a\\nb\\x1b[2J: there is no such file or folder\n"
     told = command("-m", "musicspectrogan", "x" * 50_000, cwd=tmp_path, status=2)
     assert len(told.stderr) < 2100
+
+
+def test_a_later_process_reports_an_error_unless_torchrun_ends_it(monkeypatch, capsys):
+    launched = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1"}
+    for name, value in {**launched, "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(console, "SECONDS_UNTIL_TORCHRUN_ENDS", 0.01)
+    console.print_error("no room")
+    assert capsys.readouterr().err == "musicspectrogan: no room\n"
+
+    def end(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(console.time, "sleep", end)
+    console.print_error("no room")
+    assert capsys.readouterr().err == ""
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
