@@ -19,7 +19,7 @@ from musicspectrogan.errors import Interrupted, UserError, not_one_of, printable
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.flags import POSITIONAL, parse_flags
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
-from musicspectrogan.launch import check_device
+from musicspectrogan.launch import check_device, this_process
 from musicspectrogan.training.settings import TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,8 @@ def train(arguments: list[str], program: str) -> None:
         if distributed.is_main:
             _tell(described)
     else:
-        unseen = distributed.is_main and plan.config.eval_every > 0 and plan.config.split == "training"
+        config = plan.config
+        unseen = distributed.is_main and config.eval_every > 0 and config.split == "training"
         judge = None
         with spared("evaluation of samples"):
             judge = quality_by_validation(plan.config.dataset, plan.dataset) if unseen else None
