@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 from chromium import Chromium
-from gpus import Stage
+from gpus import FakeCuda
 
 from musicspectrogan import cli
 from musicspectrogan.audio.files import save
@@ -124,9 +124,9 @@ def browser(chromium: Chromium) -> Iterator[Chromium]:
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """CUDA graphs, acted out on the CPU."""
-    return Stage(monkeypatch)
+def stage(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    """CUDA graphs, faked on the CPU."""
+    return FakeCuda(monkeypatch)
 
 
 def _check(done: subprocess.CompletedProcess, status: int) -> subprocess.CompletedProcess:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, environment
-from gpus import act_gpus
+from gpus import fake_gpus
 from processes import workers_below
 from test_training import metrics_of, wait_for, weights_of
 from torch import nn
@@ -321,7 +321,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_one_that_can(settings, si
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
-    act_gpus(monkeypatch, [(8, 6), (8, 6)])
+    fake_gpus(monkeypatch, [(8, 6), (8, 6)])
     assert Distributed(ProcessRank(5, 8, 1)).device("cuda") == torch.device("cuda", 1)
     assert Distributed(ProcessRank(5, 8, 1)).device("cpu") == CPU
     assert SINGLE_PROCESS.device("cuda") == torch.device("cuda", 0)

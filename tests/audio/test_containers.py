@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicspectrogan.audio import intake
+from musicspectrogan.audio import decoding
 from musicspectrogan.audio.files import AudioError, load
 from musicspectrogan.data import composer
 
@@ -23,7 +23,7 @@ ID3 = (
 
 @pytest.fixture(scope="module")
 def music() -> np.ndarray:
-    """Loud for a second, then soft: a variable bit rate falls far below that of its first frames."""
+    """Loud for a second, then soft: a variable bit rate falls far below its initial value."""
     clip = composer.compose("chords", 0, seed=1, seconds=SECONDS)
     noise = np.convolve(np.random.default_rng(0).normal(0, 0.06, RATE), np.ones(8), "same")
     return np.concatenate([noise, 0.3 * clip[RATE:]]).astype(np.float32)
@@ -94,7 +94,7 @@ class TestLengthsThatADecoderEstimates:
         audio = load(tmp_path / "x.mp3", RATE)
         assert len(audio.samples) / RATE == pytest.approx(SECONDS, abs=0.1)
         assert heard(audio.samples, music) > 0.98
-        told = "5000 of its bytes are no sound that can be read" if form == "broken" else ""
+        told = "5000 bytes cannot be read as audio" if form == "broken" else ""
         assert audio.warning == told
 
     def test_an_mp3_whose_counts_are_too_low_is_read_to_its_end(
@@ -139,7 +139,7 @@ class TestLengthsThatADecoderEstimates:
         self, mp3: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "x.mp3").write_bytes(b"".join(mp3[1:]))
-        monkeypatch.setattr(intake, "LONGEST_HOURS", 5 / 3600)
+        monkeypatch.setattr(decoding, "MAX_HOURS", 5 / 3600)
         with pytest.raises(AudioError, match=r"longer than .* hours; cut it into pieces"):
             load(tmp_path / "x.mp3", RATE)
 
@@ -206,7 +206,7 @@ class TestWhatIsNotRead:
         path.write_bytes(encoded(music, form) + b"\xaa" * 5000)
         audio = load(path, RATE)
         assert len(audio.samples) == len(music)
-        assert audio.warning == "5000 of its bytes are no sound that can be read"
+        assert audio.warning == "5000 bytes cannot be read as audio"
 
     @pytest.mark.parametrize("form", ["MP3", "OGG", "FLAC", "WAV", "AIFF"])
     def test_tags_are_not(self, music: np.ndarray, tmp_path: Path, form: str) -> None:
