@@ -9,7 +9,7 @@ import numpy as np
 
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.data.manifest import MANIFEST_NAME, Manifest, is_foreign
-from musicspectrogan.data.splits import split_folders
+from musicspectrogan.data.splits import find_split_folders
 from musicspectrogan.errors import UserError
 
 # Fewer images, from fewer tracks, say nothing: each image is asked for its five nearest neighbours, and
@@ -125,7 +125,7 @@ def _splits_of(root: Path) -> set[str]:
     manifest = Manifest.read(root)
     if manifest is not None:
         return {track["split"] for track in manifest.tracks}
-    folders = split_folders(root)
+    folders = find_split_folders(root)
     if folders is None:
         what = f"has no {MANIFEST_NAME}" + (" but another tool's" if is_foreign(root) else "")
         raise UserError(

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from musicspectrogan.audio.images import ImageError, opened_image
-from musicspectrogan.data.dataset import ImageDataset
-from musicspectrogan.data.grey import as_grey
-from musicspectrogan.data.listing import list_pictures
+from musicspectrogan.data.dataset import ImageDataset, list_images
+from musicspectrogan.data.pixels import to_grayscale
 from musicspectrogan.errors import UserError
 from musicspectrogan.evaluation.sets import FEWEST_TRACKS, ImageSet
 from musicspectrogan.evaluation.settings import FEWEST_SAMPLES
@@ -221,7 +220,7 @@ def _pictures(folder: Path, genres: list[str]) -> list[tuple[Path, str]]:
 
     A folder is a class by its exact name, else by one that differs in case alone and stands for one class.
     """
-    listing = list_pictures(folder, with_splits=False)
+    listing = list_images(folder, with_splits=False)
     folders = {name.partition("/")[0] for name in listing.names}
     alike = Counter(genre.casefold() for genre in genres)
     written = Counter(name.casefold() for name in folders)
@@ -240,7 +239,7 @@ def _pictures(folder: Path, genres: list[str]) -> list[tuple[Path, str]]:
             "%s: %d pictures lie in folders that are no classes of the dataset (%s) and are left out",
             folder, count, ", ".join(unknown),
         )  # fmt: skip
-    return [*((folder / name, "") for name in listing.beside), *known]
+    return [*((folder / name, "") for name in listing.unclassified), *known]
 
 
 def _read(path: Path, training: ImageDataset, seconds: float | None) -> tuple[np.ndarray, str]:
@@ -250,7 +249,7 @@ def _read(path: Path, training: ImageDataset, seconds: float | None) -> tuple[np
         with opened_image(path) as image:
             _check_size(path, image.size, training, seconds)
             genre = getattr(image, "text", {}).get("genre", "")
-            windows = cut(np.asarray(as_grey(image)), size)
+            windows = cut(np.asarray(to_grayscale(image)), size)
             return windows[
                 : 1 if seconds is None else windows_in(seconds, training.spectrogram)
             ], genre

@@ -111,7 +111,7 @@ def recorded_preprocessing(music: Path, output: Path, **settings: object) -> lis
     with pytest.MonkeyPatch.context() as patch:
         ticks = count()
         patch.setattr(preprocessing, "monotonic", lambda: next(ticks))
-        patch.setattr(preprocessing, "REST_AFTER_SYNC", 3)  # ticks: a sync for about three tracks
+        patch.setattr(preprocessing, "SYNC_PAUSE", 3)  # ticks: a sync for about three tracks
         recorder = Recorder(output.parent, patch)
         append, forget = Report.append, Report.forget
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from musicspectrogan.audio.images import write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.data.ownership import is_own_image, own_images
+from musicspectrogan.data.output import is_own_image, own_images
 
 
 @pytest.fixture
