@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from musicspectrogan.data.grids import draw_grid
-from musicspectrogan.evaluation.report import MEASURES
+from musicspectrogan.evaluation.report import METRICS
 from musicspectrogan.filesystem import write_text
 from musicspectrogan.generation.pieces import piece
 from musicspectrogan.generation.sampler import Sampler
@@ -172,7 +172,7 @@ def table() -> None:
     figures = pd.read_csv(FIGURES).fillna({"features": ""})
     for (name, width, images), rows in figures[figures.split == SPLIT].groupby(TABLES, sort=False):
         titles = [
-            f"{MEASURES[key].title}{', ratio' * MEASURES[key].is_distance}{f', {of}' if of else ''}"
+            f"{METRICS[key].title}{', ratio' * METRICS[key].is_distance}{f', {of}' if of else ''}"
             for key, of in COLUMNS
         ]
         print(f"\n{name}, width {width}, {images:,} images, {SPLIT} tracks\n")
@@ -185,7 +185,7 @@ def table() -> None:
                 cells = [cell(of_seed.loc[key]) if key in of_seed.index else "" for key in COLUMNS]
                 print(f"| {row} | {seed} | {best} | {' | '.join(cells)} |")
         real = [
-            f"{found.loc[[key]].real.mean():.2f}" * (not MEASURES[key[0]].is_distance)
+            f"{found.loc[[key]].real.mean():.2f}" * (not METRICS[key[0]].is_distance)
             for key in COLUMNS
         ]
         print(f"| real music | | | {' | '.join(r or '1' for r in real)} |")
@@ -194,7 +194,7 @@ def table() -> None:
 
 def cell(line: pd.Series) -> str:
     """Format a figure with its half-width; for a distance, the ratio to that of real music."""
-    is_ratio = MEASURES[line.name[0]].is_distance
+    is_ratio = METRICS[line.name[0]].is_distance
     value, half_width = (
         (line.ratio, line.ratio_half_width) if is_ratio else (line.value, line.half_width)
     )

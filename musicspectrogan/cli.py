@@ -62,7 +62,7 @@ def train(arguments: list[str], program: str) -> None:
         TrainCommand, arguments, default=TrainCommand(TrainingConfig()), program=program
     )
     # torch takes seconds to import: report a wrong flag first.
-    from musicspectrogan.evaluation.quick import quality_by_validation
+    from musicspectrogan.evaluation.reference import quality_by_validation
     from musicspectrogan.generation.sound import sounds_of
     from musicspectrogan.generation.strips import strips_of
     from musicspectrogan.training import runner
@@ -173,7 +173,7 @@ def evaluate(arguments: list[str], program: str) -> None:
     # torch takes seconds to import: report a wrong flag first.
     from musicspectrogan.device import choose_device
     from musicspectrogan.evaluation.evaluate import evaluate
-    from musicspectrogan.evaluation.tables import genre_table, table
+    from musicspectrogan.evaluation.report import genre_table, table
     from musicspectrogan.filesystem import public_names
     from musicspectrogan.training import run_directory
     from musicspectrogan.training.checkpoint import has_checkpoint

@@ -167,8 +167,8 @@ def classifiers(data: bytes, folder: Path) -> str:
     import torch
     import torch_cases
 
-    from musicspectrogan.evaluation import classifier as classifying
-    from musicspectrogan.evaluation.sets import ImageSet
+    from musicspectrogan.evaluation import features as classifying
+    from musicspectrogan.evaluation.samples import ImageSet
 
     trained = []
 
