@@ -89,8 +89,8 @@ def train(arguments: list[str], program: str) -> None:
     )
     # torch takes seconds to import; a wrong flag is told before.
     from musicspectrogan.evaluation.quick import quality_by_validation
+    from musicspectrogan.generation.pieces import strips_of
     from musicspectrogan.generation.sound import sounds_of
-    from musicspectrogan.generation.strips import strips_of
     from musicspectrogan.training import runner
     from musicspectrogan.training.world import world_of_this_process
 

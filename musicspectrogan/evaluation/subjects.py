@@ -22,8 +22,7 @@ from musicspectrogan.evaluation.settings import FEWEST_SAMPLES
 from musicspectrogan.evaluation.stretches import Stretches, cut, windows_in
 from musicspectrogan.filesystem import public_name
 from musicspectrogan.generation.pieces import piece
-from musicspectrogan.generation.sampler import Sampler
-from musicspectrogan.generation.takes import Take
+from musicspectrogan.generation.sampler import LatentSpec, Sampler
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.checkpoint import Checkpoint
 
@@ -117,9 +116,9 @@ def _sample_pieces(
     """Fill uint8 (N, windows, H, W) with the windows of a piece of each label."""
     with progress_bar(total=len(labels), description="Sampling", unit="piece") as bar:
         for number, label in enumerate(labels):
-            take = Take("", "", start=(number, "evaluation", seed))
+            spec = LatentSpec("", "", start=(number, "evaluation", seed))
             genre = sampler.one_hot(sampler.genres[label], 1)[0]
-            made = piece(sampler, take, genre, genre, frames, loops=False, truncation=1.0)
+            made = piece(sampler, spec, genre, genre, frames, loops=False, truncation=1.0)
             pixels[number] = cut(made, pixels.shape[-1])
             bar.update()
 
