@@ -33,8 +33,7 @@ from musicspectrogan.data.grids import draw_grid
 from musicspectrogan.evaluation.report import METRICS
 from musicspectrogan.filesystem import write_text
 from musicspectrogan.generation.pieces import piece
-from musicspectrogan.generation.sampler import Sampler
-from musicspectrogan.generation.takes import take_of
+from musicspectrogan.generation.sampler import Sampler, seed_spec
 from musicspectrogan.training.checkpoint import load_checkpoint
 
 FIGURES = PROJECT / "docs" / "recipes.csv"
@@ -252,7 +251,7 @@ def strips(runs: list[Path], path: Path) -> None:
         for name, sampler in samplers.items():
             ends = [sampler.mixture({genre: 1.0})] * 2
             strip = piece(
-                sampler, take_of(0), *ends, round(30 / seconds), loops=False, truncation=1.0
+                sampler, seed_spec(0), *ends, round(30 / seconds), loops=False, truncation=1.0
             )
             drawn[f"{genre}, {name}"] = strip[None]
     draw_grid(list(drawn.values()), list(drawn), seconds_a_column=seconds).save(path)

@@ -63,8 +63,8 @@ def train(arguments: list[str], program: str) -> None:
     )
     # torch takes seconds to import: report a wrong flag first.
     from musicspectrogan.evaluation.reference import quality_by_validation
+    from musicspectrogan.generation.pieces import strips_of
     from musicspectrogan.generation.sound import sounds_of
-    from musicspectrogan.generation.strips import strips_of
     from musicspectrogan.training import runner
     from musicspectrogan.training.distributed import Distributed
 

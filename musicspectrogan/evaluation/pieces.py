@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.signal import find_peaks
 from scipy.spatial.distance import cdist
 

@@ -21,8 +21,7 @@ from musicspectrogan.errors import UserError
 from musicspectrogan.evaluation.settings import MIN_SAMPLES, MIN_TRACKS
 from musicspectrogan.filesystem import public_name
 from musicspectrogan.generation.pieces import piece
-from musicspectrogan.generation.sampler import Sampler
-from musicspectrogan.generation.takes import Take
+from musicspectrogan.generation.sampler import LatentSpec, Sampler
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.checkpoint import Checkpoint
 
@@ -233,7 +232,7 @@ def _sample_pieces(sampler: Sampler, labels: Ints, seed: int, frames: int, pixel
     """Fill uint8 (N, windows, H, W) with the windows of one piece of each label."""
     with progress_bar(total=len(labels), description="Sampling", unit="piece") as bar:
         for number, label in enumerate(labels):
-            take = Take("", "", start=(number, "evaluation", seed))
+            take = LatentSpec("", "", start=(number, "evaluation", seed))
             genre = sampler.one_hot(sampler.genres[label], 1)[0]
             made = piece(sampler, take, genre, genre, frames, loops=False, truncation=1.0)
             pixels[number] = split_windows(made, pixels.shape[-1])

@@ -19,7 +19,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.data.grids import AXIS, GAP
 from musicspectrogan.errors import Interrupted
-from musicspectrogan.generation.strips import strips_of
+from musicspectrogan.generation.pieces import strips_of
 from musicspectrogan.training import runner
 from musicspectrogan.training.checkpoint import Checkpoint, LiveGenerator, load_checkpoint
 from musicspectrogan.training.settings import TrainingConfig
