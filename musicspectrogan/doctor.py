@@ -25,9 +25,8 @@ from musicspectrogan.device import arithmetic, missing_kernels, told_in_one_line
 from musicspectrogan.errors import UserError
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training.building import build_networks, build_step
-from musicspectrogan.training.graph import RecordedStep
 from musicspectrogan.training.settings import TrainingConfig
-from musicspectrogan.training.step import VIEWS
+from musicspectrogan.training.step import VIEWS, RecordedStep
 
 PACKAGES = (
     "torchvision librosa soundfile soxr numpy scipy scikit-learn pandas pillow matplotlib "

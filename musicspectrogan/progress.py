@@ -7,13 +7,9 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from musicspectrogan.errors import printable
-from musicspectrogan.surroundings import without_variables
+from tqdm import tqdm
 
-with without_variables(
-    r"TQDM_\w+"
-):  # which set defaults, and are an error to it when they are no numbers
-    from tqdm import tqdm
+from musicspectrogan.errors import printable
 
 if TYPE_CHECKING:
     Bar = tqdm[NoReturn]

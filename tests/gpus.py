@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from musicspectrogan.training.graph import RecordedStep
+from musicspectrogan.training.step import RecordedStep
 
 
 class FakeCuda:

@@ -157,7 +157,7 @@ def test_training_computes_in_the_precision_that_was_asked_for(
 ):
     seen = []
     monkeypatch.setattr(
-        Trainer, "train", lambda trainer: seen.append((flags(), trainer.step.bfloat16))
+        Trainer, "train", lambda trainer, *_: seen.append((flags(), trainer.step.bfloat16))
     )
     config = runner.TrainingConfig(dataset=images, width=2, device="cpu", precision=precision)
     runner.train(runner.plan_run(config, tmp_path / "run"))
@@ -268,15 +268,15 @@ def test_errors_of_devices_are_told_as_what_they_are(error, told):
 
 
 def test_a_gpu_that_fails_is_no_lost_process():
-    from musicspectrogan.training.world import _others_are_there
+    from musicspectrogan.training.distributed import _lost_ranks_explained
 
     for error in (OUT_OF_MEMORY, RuntimeError("CUDA error: unspecified launch failure")):
         assert is_from_device(error)
-        with pytest.raises(type(error), match="CUDA"), _others_are_there():
+        with pytest.raises(type(error), match="CUDA"), _lost_ranks_explained():
             raise error
     with (
         pytest.raises(UserError, match="another process of this run has ended"),
-        _others_are_there(),
+        _lost_ranks_explained(),
     ):
         raise RuntimeError(
             "[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4711"
