@@ -309,8 +309,8 @@ def test_synchronised_networks_have_the_same_weights_under_the_same_names():
         (
             {"batch_size": 8, "minibatch_deviation": True, "gan": "projection"},
             4,
-            "groups of 4 for --minibatch-deviation cannot be shared by 4 processes; give a multiple "
-            "of 16",
+            "groups of 4 for --minibatch-deviation cannot be shared by 4 processes; give a "
+            "multiple of 16",
         ),
     ],
 )

@@ -153,7 +153,8 @@ def test_what_may_be_given_away_holds_no_path_of_its_owner(
     command("-m", "musicspectrogan", *line, cwd=home)
     command(
         "run.py", "--dataset", home / "set",
-        "--init-from", home / RUN / "checkpoints" / "latest.pt", "--gan", "cgan", "--epochs", 1, *TINY, "--output", home / "tuned", cwd=tmp_path,
+        "--init-from", home / RUN / "checkpoints" / "latest.pt", "--gan", "cgan",
+        "--epochs", 1, *TINY, "--output", home / "tuned", cwd=tmp_path,
     )  # fmt: skip
     command(
         "preprocess.py",

@@ -93,7 +93,8 @@ def test_a_run_leaves_all_that_is_promised(uninterrupted):
 # A line of log.txt that tells the position.
 TICK = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[Epoch (\d)/2\] \[Batch (\d)/4\] Loss_D: \d+\.\d{4} "
-    r"Loss_G: \d+\.\d{4} D\(x\): 0\.\d{4} D\(G\(z\)\): 0\.\d{4}/0\.\d{4} \(\d+ images/s, \d\d:\d\d left\)"
+    r"Loss_G: \d+\.\d{4} D\(x\): 0\.\d{4} D\(G\(z\)\): 0\.\d{4}/0\.\d{4} "
+    r"\(\d+ images/s, \d\d:\d\d left\)"
 )
 
 
@@ -142,8 +143,8 @@ def test_the_log_holds_lines_and_the_bar_is_on_a_terminal_alone(
     begun, *rest = [entry for entry in log if not TICK.fullmatch(entry)]
     assert begun[20:].startswith("Training cgan on 16 images of 4 genres")
     assert [re.sub(r"\d+ images/s|about \d+ s", "…", entry[20:]) for entry in rest] == [
-        "Samples will be rough: the run ends after 32 images; give --images 100k or more for better "
-        "ones",
+        "Samples will be rough: the run ends after 32 images; give --images 100k or more for "
+        "better ones",
         "Samples after 0 images are in run/samples/epoch_0000.png",
         "32 images in 8 steps: … at …",
         "Samples after 32 images are in run/samples/epoch_0002.png",
@@ -391,7 +392,8 @@ def test_training_learns_what_each_genre_looks_like(command, tmp_path):
             image.save(tmp_path / "halves" / genre / f"{index}.png")
     command(
         "run.py", "--gan", "cgan", "--dataset", "halves", "--epochs", 60, "--batch-size", 16,
-        "--width", 8, "--lr", 0.001, "--ema-images", 200, "--device", "cpu", "--output", "run", cwd=tmp_path,
+        "--width", 8, "--lr", 0.001, "--ema-images", 200, "--device", "cpu",
+        "--output", "run", cwd=tmp_path,
     )  # fmt: skip
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.genres == ["high", "low"]
