@@ -201,7 +201,7 @@ def test_pairs_of_images_without_tracks_are_of_one_genre_and_a_line_says_so(monk
             == [number % 3 for number in seconds]
         )
     assert [record.getMessage() for record in caplog.records] == [
-        "No two images are of one track: pairs are of one genre, in which pieces wander"
+        "No two images are of one track: pairs are of one genre, and pieces drift"
     ]
 
 
@@ -272,7 +272,7 @@ def test_windows_on_images_without_neighbours_are_the_images_and_a_line_says_so(
         Batches(dataset, 4, CPU, 0), 2
     )
     assert [record.getMessage() for record in caplog.records] == [
-        "No two images of a track are consecutive: windows stay where the images were cut"
+        "No two images of a track are consecutive: windows stay where images were cut"
     ]
     caplog.clear()
     Batches(strips(), 4, CPU, 0, windows=True)

@@ -21,6 +21,7 @@ from gpus import act_gpus
 from processes import workers_below
 from test_training import metrics_of, wait_for, weights_of
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from musicspectrogan import cli, models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
@@ -299,6 +300,16 @@ def test_synchronised_networks_have_the_same_weights_under_the_same_names():
             assert all(
                 one is other for one, other in zip(network.parameters(), weights, strict=True)
             )
+
+
+def test_on_cuda_batchnorm_becomes_torchs_own_with_the_same_weights():
+    with FakeTensorMode():  # there need not be a GPU
+        network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).to("cuda")
+        weights, names = list(network.parameters()), list(network.state_dict())
+        convert_batchnorm(network, Distributed(ProcessRank(0, 2, 0)))
+    assert isinstance(network[1], nn.SyncBatchNorm)
+    assert list(network.state_dict()) == names
+    assert all(one is other for one, other in zip(network.parameters(), weights, strict=True))
 
 
 @pytest.mark.parametrize(
