@@ -49,7 +49,7 @@ RELATIVE = f"{R1} --loss relativistic"
 BOTH = f"{RELATIVE} --r2 1"
 FASTER = f"{BOTH} --lr 0.0005"
 DEVIATION = f"{FASTER} --minibatch-deviation"
-BEST = f"{DEVIATION} --augment None"
+BEST = f"{DEVIATION} --augment auto"
 ANY_LENGTH = f"{BEST} --gan anylength_cgan --latent-dim 64"
 
 ROWS = {

@@ -324,7 +324,7 @@ def try_steps(config: TrainingConfig, device: torch.device, *, recorded: bool = 
         minibatch_deviation=config.minibatch_deviation,
         pairs=config.pairs,
     )
-    augment = AUGMENT if config.augment is None else config.augment
+    augment = config.augment if isinstance(config.augment, float) else AUGMENT
     with arithmetic():
         if device.type == "cuda":
             torch.cuda.set_device(device)
