@@ -30,7 +30,7 @@ from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import VIEWS
 
 PACKAGES = (
-    "torchvision librosa soundfile soxr numpy scipy scikit-learn pandas pillow matplotlib tensorboard tyro"
+    "torchvision librosa soundfile soxr numpy scipy scikit-learn pandas pillow matplotlib tensorboard"
 ).split()
 DECODED = ("wav", "flac", "ogg", "mp3")
 

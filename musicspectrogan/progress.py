@@ -7,13 +7,9 @@ import logging
 import sys
 from typing import Any
 
-from musicspectrogan.errors import printable
-from musicspectrogan.surroundings import without_variables
+from tqdm import tqdm
 
-with without_variables(
-    r"TQDM_\w+"
-):  # which set defaults, and are an error to it when they are no numbers
-    from tqdm import tqdm
+from musicspectrogan.errors import printable
 
 logger = logging.getLogger(__name__)  # of bars' lines alone, by which `is_lasting` tells them
 

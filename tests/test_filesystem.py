@@ -22,6 +22,7 @@ from musicspectrogan.filesystem import (
     distinct_names,
     is_clutter,
     make_folder,
+    one_at_a_time,
     public_name,
     public_names,
     safe_name,
@@ -243,26 +244,36 @@ def without_locks(folder: Path, code: int) -> dict[str, str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has locks on all of its file systems")
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
-def test_a_file_system_without_locks_costs_a_warning(code, images, tmp_path):
+def test_training_on_a_file_system_without_locks_logs_a_warning(images, tmp_path):
     data = shutil.copytree(images, tmp_path / "data", ignore=shutil.ignore_patterns(".cache*"))
     line = command_line(
         "run.py", "--dataset", data, "--epochs", 1, "--width", 2, "--batch-size", 8, "--standing-batches", 1,
         "--device", "cpu", "--output", "run",
     )  # fmt: skip
-    env = without_locks(tmp_path / "site", code)
+    env = without_locks(tmp_path / "site", errno.ENOLCK)
     done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     told = [line for line in done.stderr.splitlines() if "lock" in line]
     assert told == [
-        "run: this file system has no locks, so a second run is not kept from training there at the same "
-        "time: start one alone"
+        "run: this file system has no locks, so nothing prevents a second run from training there "
+        "at the same time: start only one"
     ]
     assert "decoded again" not in done.stderr
     assert (
         len(list(data.glob(".cache-64-*.npy"))) == 1
         and (tmp_path / "run/checkpoints/latest.pt").exists()
     )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has locks on all of its file systems")
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+def test_one_at_a_time_yields_false_without_locks(code, tmp_path, monkeypatch):
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with one_at_a_time(tmp_path / ".lock") as is_held:
+        assert not is_held
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has locks on all of its file systems")

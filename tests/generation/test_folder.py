@@ -17,7 +17,7 @@ import torch
 from conftest import Elements, command_line, environment
 from PIL import Image
 
-from musicspectrogan.config import parse_flags
+from musicspectrogan.flags import parse_flags
 from musicspectrogan.data.credits import Credit, read_credits
 from musicspectrogan.errors import Interrupted, UserError
 from musicspectrogan.generation import generate as generating

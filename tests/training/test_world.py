@@ -22,7 +22,7 @@ from processes import workers_below
 from test_training import metrics_of, wait_for, weights_of
 from torch import nn
 
-from musicspectrogan import cli, models
+from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.errors import UserError
@@ -349,21 +349,6 @@ def test_the_place_is_torchruns(monkeypatch):
             assert this_process() == Place(0, 1, 0), name
     monkeypatch.setenv("RANK", "8")
     assert this_process() == Place(0, 1, 0)
-
-
-def test_what_only_a_later_process_meets_is_told_after_all(monkeypatch, capsys):
-    for name, value in TORCHRUNS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(cli, "UNTIL_ENDED", 0.01)
-    assert cli._complain("no room", 2) == 2
-    assert capsys.readouterr().err == "musicspectrogan: no room\n"
-
-    def end(seconds):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cli.time, "sleep", end)  # torchrun, because the first process has told it
-    assert cli._complain("no room", 2) == 2
-    assert capsys.readouterr().err == ""
 
 
 SMALL = (
