@@ -93,7 +93,8 @@ def slice_by_slice(path: Path, output: Path) -> None:
 
 def ours(path: Path, output: Path) -> None:
     """This project's way, images written and all."""
-    assert convert_track(Track(path.stem, "music", path), output, CONFIG).status == "converted"
+    outcome = convert_track(Track(path.stem, "music", path), output, CONFIG, sync=False)
+    assert outcome.status == "converted"
 
 
 def decoded(path: Path) -> np.ndarray:

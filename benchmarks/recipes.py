@@ -30,11 +30,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from musicspectrogan.data.grids import draw_grid
-from musicspectrogan.evaluation.report import MEASURES
+from musicspectrogan.evaluation.report import METRICS
 from musicspectrogan.filesystem import write_text
 from musicspectrogan.generation.pieces import piece
-from musicspectrogan.generation.sampler import Sampler
-from musicspectrogan.generation.takes import take_of
+from musicspectrogan.generation.sampler import Sampler, seed_spec
 from musicspectrogan.training.checkpoint import load_checkpoint
 
 FIGURES = PROJECT / "docs" / "recipes.csv"
@@ -43,7 +42,7 @@ PICTURE = PROJECT / "docs" / "recipes-curves.png"
 
 CLASSIC = "--gan cgan"
 WINDOWS = f"{CLASSIC} --windows"
-PROJECTION = "--gan projection --windows"
+PROJECTION = "--gan stable_cgan --windows"
 CALM = f"{PROJECTION} --beta1 0 --beta2 0.99"
 R1 = f"{CALM} --r1 1"
 RELATIVE = f"{R1} --loss relativistic"
@@ -51,7 +50,7 @@ BOTH = f"{RELATIVE} --r2 1"
 FASTER = f"{BOTH} --lr 0.0005"
 DEVIATION = f"{FASTER} --minibatch-deviation"
 BEST = f"{DEVIATION} --augment auto"
-ANY_LENGTH = f"{BEST} --gan anylength --latent-dim 64"
+ANY_LENGTH = f"{BEST} --gan anylength_cgan --latent-dim 64"
 
 ROWS = {
     # Each row adds one ingredient to those above it.
@@ -172,7 +171,7 @@ def table() -> None:
     figures = pd.read_csv(FIGURES).fillna({"features": ""})
     for (name, width, images), rows in figures[figures.split == SPLIT].groupby(TABLES, sort=False):
         titles = [
-            f"{MEASURES[key].title}{', ratio' * MEASURES[key].is_distance}{f', {of}' if of else ''}"
+            f"{METRICS[key].title}{', ratio' * METRICS[key].is_distance}{f', {of}' if of else ''}"
             for key, of in COLUMNS
         ]
         print(f"\n{name}, width {width}, {images:,} images, {SPLIT} tracks\n")
@@ -185,7 +184,7 @@ def table() -> None:
                 cells = [cell(of_seed.loc[key]) if key in of_seed.index else "" for key in COLUMNS]
                 print(f"| {row} | {seed} | {best} | {' | '.join(cells)} |")
         real = [
-            f"{found.loc[[key]].real.mean():.2f}" * (not MEASURES[key[0]].is_distance)
+            f"{found.loc[[key]].real.mean():.2f}" * (not METRICS[key[0]].is_distance)
             for key in COLUMNS
         ]
         print(f"| real music | | | {' | '.join(r or '1' for r in real)} |")
@@ -194,7 +193,7 @@ def table() -> None:
 
 def cell(line: pd.Series) -> str:
     """Format a figure with its half-width; for a distance, the ratio to that of real music."""
-    is_ratio = MEASURES[line.name[0]].is_distance
+    is_ratio = METRICS[line.name[0]].is_distance
     value, half_width = (
         (line.ratio, line.ratio_half_width) if is_ratio else (line.value, line.half_width)
     )
@@ -252,7 +251,7 @@ def strips(runs: list[Path], path: Path) -> None:
         for name, sampler in samplers.items():
             ends = [sampler.mixture({genre: 1.0})] * 2
             strip = piece(
-                sampler, take_of(0), *ends, round(30 / seconds), loops=False, truncation=1.0
+                sampler, seed_spec(0), *ends, round(30 / seconds), loops=False, truncation=1.0
             )
             drawn[f"{genre}, {name}"] = strip[None]
     draw_grid(list(drawn.values()), list(drawn), seconds_a_column=seconds).save(path)

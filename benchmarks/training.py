@@ -28,10 +28,9 @@ from musicspectrogan.models import ModelConfig
 from musicspectrogan.training.batches import Batches
 from musicspectrogan.training.building import build_networks, build_step
 from musicspectrogan.training.ema import AveragedGenerator
-from musicspectrogan.training.graph import RecordedStep
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.settings import TrainingConfig
-from musicspectrogan.training.step import VIEWS, AdversarialStep
+from musicspectrogan.training.step import VIEWS, AdversarialStep, RecordedStep
 from musicspectrogan.training.trainer import Trainer
 
 CONFIG = TrainingConfig(standing_batches=1, seed=1)

@@ -12,7 +12,7 @@ from conftest import ROOT, environment
 
 from musicspectrogan.data.dataset import load_dataset
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.training.graph import WARM_UP_STEPS
+from musicspectrogan.training.step import WARM_UP_STEPS
 
 BENCHMARKS = ROOT / "benchmarks"
 

@@ -310,15 +310,15 @@ def recipe(name):
 def test_the_recipes_differ_in_genres_and_in_what_the_size_of_images_asks_for():
     best = recipe("cgan-best")
     assert (best.gan, best.loss, best.windows, best.augment) == (
-        "anylength",
+        "anylength_cgan",
         "relativistic",
         True,
         None,
     )
-    assert recipe("dcgan-best") == replace(best, gan="anylength_unconditional")
+    assert recipe("unconditional-best") == replace(best, gan="anylength_gan")
     large = replace(best, r1=4 * best.r1, r2=4 * best.r2)
     assert recipe("cgan-best-128") == large
-    assert recipe("dcgan-best-128") == replace(large, gan="anylength_unconditional")
+    assert recipe("unconditional-best-128") == replace(large, gan="anylength_gan")
 
 
 @pytest.mark.parametrize(

@@ -29,16 +29,16 @@ from musicspectrogan.data import composer, preprocessing
 from musicspectrogan.data.manifest import CONVERTED, Manifest, Outcome, Report
 from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.errors import Interrupted
-from musicspectrogan.training import callbacks, runner
+from musicspectrogan.training import runner, snapshots
 from musicspectrogan.training.checkpoint import (
     Checkpoint,
     has_checkpoint,
     keep_checkpoint,
     load_checkpoint,
 )
+from musicspectrogan.training.diagnostics import Diagnostics
 from musicspectrogan.training.run_directory import claim, is_unstarted
 from musicspectrogan.training.settings import TrainingConfig
-from musicspectrogan.training.trainer import Tick, Trainer
 
 Tried = Callable[[str, int], None]
 
@@ -111,7 +111,7 @@ def recorded_preprocessing(music: Path, output: Path, **settings: object) -> lis
     with pytest.MonkeyPatch.context() as patch:
         ticks = count()
         patch.setattr(preprocessing, "monotonic", lambda: next(ticks))
-        patch.setattr(preprocessing, "REST_AFTER_SYNC", 3)  # ticks: a sync for about three tracks
+        patch.setattr(preprocessing, "SYNC_PAUSE", 3)  # ticks: a sync for about three tracks
         recorder = Recorder(output.parent, patch)
         append, forget = Report.append, Report.forget
 
@@ -240,8 +240,8 @@ def training(images: Path, scratch: Path) -> list[Operation]:
     with pytest.MonkeyPatch.context() as patch:
         recorder = Recorder(run.parent, patch)
 
-        def interrupt(callback: runner.Watch, trainer: Trainer, tick: Tick) -> None:
-            if tick.step == 15:
+        def interrupt(diagnostics: Diagnostics, step: int, means: dict[str, float]) -> None:
+            if step == 15:
                 os.kill(os.getpid(), signal.SIGINT)
 
         def train(plan: runner.Plan) -> None:
@@ -250,12 +250,12 @@ def training(images: Path, scratch: Path) -> list[Operation]:
                 quality_of=lambda samples: {"kernel_distance": next(distances), "diversity": 1.0},
             )
 
-        patch.setattr(callbacks, "keep_checkpoint", promising(recorder, callbacks.keep_checkpoint))
-        patch.setattr(callbacks, "save_checkpoint", promising(recorder, callbacks.save_checkpoint))
-        patch.setattr(runner.Watch, "on_tick", interrupt)
+        patch.setattr(snapshots, "keep_checkpoint", promising(recorder, snapshots.keep_checkpoint))
+        patch.setattr(snapshots, "save_checkpoint", promising(recorder, snapshots.save_checkpoint))
+        patch.setattr(Diagnostics, "check_losses", interrupt)
         with pytest.raises(Interrupted):
             train(runner.plan_run(config, run))
-        begun = runner.begun_run(run)
+        begun = runner.load_run(run)
         assert begun.checkpoint.step == 15
         train(runner.plan_resumed_run(begun, begun.config))
         return recorder.finish()
@@ -316,7 +316,7 @@ class TestTraining:
             if not has_checkpoint(run) and not is_unstarted(run):
                 claim(run)  # the same command starts again
                 return
-            begun = runner.begun_run(run)
+            begun = runner.load_run(run)
             if begun.checkpoint:
                 assert steps_of(run, begun.checkpoint.step) == steps_of(
                     whole, begun.checkpoint.step

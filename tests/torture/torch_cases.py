@@ -16,7 +16,7 @@ import torch
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import to_plain
-from musicspectrogan.evaluation.classifier import GenreClassifier
+from musicspectrogan.evaluation.features import GenreClassifier
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.settings import TrainingConfig

@@ -17,8 +17,9 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import read_yaml
 from musicspectrogan.data.conversion import convert_track
 from musicspectrogan.data.dataset import load_dataset
-from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Manifest, Report, assign_splits
+from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Manifest, Report
 from musicspectrogan.data.sources import Selection, Track, fma, with_unique_ids
+from musicspectrogan.data.splits import assign_splits
 from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import safe_name
 from musicspectrogan.information import describe
@@ -166,8 +167,8 @@ def classifiers(data: bytes, folder: Path) -> str:
     import torch
     import torch_cases
 
-    from musicspectrogan.evaluation import classifier as classifying
-    from musicspectrogan.evaluation.sets import ImageSet
+    from musicspectrogan.evaluation import features as classifying
+    from musicspectrogan.evaluation.samples import ImageSet
 
     trained = []
 
