@@ -109,7 +109,8 @@ def comparison_table(clips: list[np.ndarray]) -> None:
         print(f"| {name} | {errors[name]:.2f} | {sound / statistics.median(values):.0f} |")
     print(
         f"\n{statistics.median(ratios):.1f} times as fast (median of {REPEATS} rounds, "
-        f"{min(ratios):.1f} to {max(ratios):.1f}), {len(clips)} clips, {torch.get_num_threads()} threads"
+        f"{min(ratios):.1f} to {max(ratios):.1f}), "
+        f"{len(clips)} clips, {torch.get_num_threads()} threads"
     )
 
 

@@ -176,8 +176,8 @@ def one_core_rows(table: Table, waves: list[Path], work: Path) -> None:
         "WAV, part of the limit (decode and one real FFT)",
         ratios(took["limit"], took["project"]),
         0.6,
-        "the transforms (a third of the time), ten PNGs a clip (another third: zlib, Pillow and the "
-        "file system), decoding (a tenth), window and mel bands",
+        "the transforms (a third of the time), ten PNGs a clip (another third: zlib, Pillow and "
+        "the file system), decoding (a tenth), window and mel bands",
     )
     table.add_ratio(
         "MP3 at 44.1 kHz stereo, part of decoding and resampling alone",
@@ -252,8 +252,8 @@ def command_rows(table: Table, waves: list[Path], work: Path) -> None:
         "a second run over the finished 10,000, times as fast as the first",
         [seconds[MANY] / s for s in again],
         100,
-        f"{sorted(again)[1]:.2f} s, half of it starting Python; the first run of WAVs is too fast for "
-        "more, that of MP3s takes seven times as long",
+        f"{sorted(again)[1]:.2f} s, half of it starting Python; the first run of WAVs is too fast "
+        "for more, that of MP3s takes seven times as long",
     )
 
 

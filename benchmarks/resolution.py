@@ -4,9 +4,9 @@
     python benchmarks/resolution.py --music DIR --small DIR64 --large DIR128 --runs RUN64 RUN128
 
 DIR holds audio files at any depth; DIR64 and DIR128 were made from it by preprocess.py, and the
-runs were trained on them. Prints the error of the round trip of real music through images of both sizes.
-Then real images of the training tracks, and samples, are converted to sound and to spectrograms of
-128 bands, which are compared with the test tracks.
+runs were trained on them. Prints the error of the round trip of real music through images of both
+sizes. Then real images of the training tracks, and samples, are converted to sound and to
+spectrograms of 128 bands, which are compared with the test tracks.
 """
 
 from __future__ import annotations
