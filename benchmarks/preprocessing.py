@@ -1,8 +1,8 @@
-"""Speed of preprocessing, beside two ways that people use and what the machine allows.
+"""Speed of preprocessing, compared with two common methods and the limits of the machine.
 
     PYTHONPATH=. python benchmarks/preprocessing.py
 
-Composes demo music and prints a section of docs/benchmarks.md.
+Makes demo music and prints a section of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -33,35 +33,39 @@ COMPOSED, MANY, COPIES = 1000, 10_000, 10
 FRAMES_PER_BLOCK = 64
 
 NOTES = """
-A clip of 30 s as WAV took 15 ms on one core at first, and takes some 6 ms now. Expected of each change was
-what the profile showed above the limit's own work; measured were, for a clip:
+A clip of 30 s as WAV took 15 ms on one core at first, and now takes some 6 ms. Each change was
+expected to remove what the profile showed beyond the limit. Measured for a clip:
 
-- decoding, 5.6 to 0.6 ms: 16-bit samples are read as they are, in larger blocks into one place, and mixed
-  down channel by channel (a mean over so short an axis costs more than the decoding);
-- the mel-spectrogram, 7.2 to 3.3 ms: blocks that stay in the cache, no padded copy of the clip, no bins
-  above the highest band, squares in place, and a sparse product, for no bin lies in more than two bands;
-- ten PNGs, 2.8 to 1.9 ms: run lengths and Huffman codes alone, files 2 % larger;
-- fresh memory: pages that the system has to clear cost several ms a clip while all of it was held at once.
+- decoding, 5.6 to 0.6 ms: 16-bit samples are read without conversion, in larger blocks into one
+  buffer, and mixed down channel by channel (a mean over so short an axis costs more than the
+  decoding);
+- the mel-spectrogram, 7.2 to 3.3 ms: blocks that fit in the cache, no padded copy of the clip, no
+  bins above the highest band, squares in place, and a sparse product, because no bin lies in more
+  than two bands;
+- ten PNGs, 2.8 to 1.9 ms: only run lengths and Huffman codes, files 2 % larger;
+- memory allocation: pages that the system clears cost several ms a clip while all of it was held at
+  once.
 
-Tried and left: MKL's transforms take 0.7 times as long as scipy's, but every worker would import torch for
-them; blocks of 128 frames and more leave the cache (half as fast again); a dense product over the used bins
-alone (0.5 ms more); the other strategies and levels of zlib; writing without the renaming that keeps files
-whole (within the noise).
+Tried without success: MKL's transforms take 0.7 times as long as scipy's, but every worker would
+have to import torch; blocks of 128 frames and more exceed the cache (half as fast again); a dense
+product over the used bins (0.5 ms more); the other strategies and levels of zlib; writing without
+the renaming that makes files atomic (within the noise).
 
-A second run took 1.4 s over 10,000 clips at first: names are listed without making paths of them, and
-nothing is walked through twice. It looks at the end of every image, so that one that is empty or was cut
-short is made again. Images are synced before the report names them, once for many tracks; with that a first
-run takes 0.96 of the time that it took on a disk and 0.97 in memory (300 clips, medians of 9 and 6 pairs of
-runs; the difference is noise).
+A second run took 1.4 s over 10,000 clips at first, and 0.7 s when this was measured: names are
+listed without creating path objects, and no folder is read twice. Since then it checks the end of
+every image, so that an empty or truncated one is made again, and takes 1.0 to 1.3 s. Images are
+also synced before the report lists them, once for many tracks. With that a first run takes 0.96 of
+the time on a disk and 0.97 in memory (300 clips, medians of 9 and 6 pairs of runs; the difference
+is noise).
 
-To reach 60 % of the limit the PNGs would have to be written by code of our own instead of Pillow's. MP3s of
-320 kbit/s, the commonest in FMA, are bounded by their decoder; what remains is the same spectrogram and ten
-PNGs. On a disk, creating ten files a clip can take longer than all the rest.
+To reach 60 % of the limit, the PNGs would have to be written by custom code instead of Pillow. MP3s
+of 320 kbit/s, the most common in FMA, are limited by their decoder; the rest is the same
+spectrogram and ten PNGs. On a disk, creating ten files a clip can take longer than everything else.
 """
 
 
 def figure_a_clip(path: Path, output: Path) -> None:
-    """The first rival: librosa's STFT drawn by matplotlib."""
+    """First common method: librosa's STFT drawn by matplotlib."""
     import matplotlib.pyplot as plt
 
     samples, rate = librosa.load(path)
@@ -74,7 +78,7 @@ def figure_a_clip(path: Path, output: Path) -> None:
 
 
 def slice_by_slice(path: Path, output: Path) -> None:
-    """The second rival: cut the samples, then a mel-spectrogram and an image of each slice."""
+    """Second common method: a mel-spectrogram and an image of each slice of the samples."""
     samples, rate = librosa.load(path, sr=CONFIG.sample_rate)
     length = CONFIG.n_frames * CONFIG.hop_length
     for k in range(len(samples) // length):
@@ -91,14 +95,14 @@ def slice_by_slice(path: Path, output: Path) -> None:
         Image.fromarray(grey[::-1]).save(output / f"{path.stem}_{k}.png")
 
 
-def ours(path: Path, output: Path) -> None:
-    """This project's way, images written and all."""
+def project(path: Path, output: Path) -> None:
+    """Convert a clip with this project, and write its images."""
     outcome = convert_track(Track(path.stem, "music", path), output, CONFIG, sync=False)
     assert outcome.status == "converted"
 
 
 def decoded(path: Path) -> np.ndarray:
-    """Mono samples at the usual rate: half of the limit."""
+    """Decode mono samples at the usual rate, the first half of the limit."""
     samples, rate = soundfile.read(path, dtype="float32")
     if samples.ndim > 1:
         samples = samples[:, 0] + samples[:, 1]
@@ -108,7 +112,7 @@ def decoded(path: Path) -> np.ndarray:
 
 
 def decoded_and_transformed(path: Path) -> None:
-    """The limit: one real FFT over every frame that lies within the clip, without window, mel or image."""
+    """The limit: decode, and one real FFT of every frame; no window, mel bands or images."""
     frames = np.lib.stride_tricks.sliding_window_view(decoded(path), CONFIG.n_fft)[
         :: CONFIG.hop_length
     ]
@@ -116,18 +120,18 @@ def decoded_and_transformed(path: Path) -> None:
         rfft(frames[start : start + FRAMES_PER_BLOCK], axis=-1)
 
 
-def each(way: Callable[..., object], paths: list[Path]) -> Callable[[], None]:
-    """That way over all paths."""
+def each(method: Callable[..., object], paths: list[Path]) -> Callable[[], None]:
+    """Return a function that applies a method to all paths."""
 
     def run() -> None:
         for path in paths:
-            way(path)
+            method(path)
 
     return run
 
 
 def as_mp3s(paths: list[Path], folder: Path) -> list[Path]:
-    """The same clips as most of FMA has them: 44.1 kHz stereo MP3 of 320 kbit/s."""
+    """Write the clips in the most common format of FMA: 44.1 kHz stereo MP3 of 320 kbit/s."""
     folder.mkdir()
     for path in paths:
         samples, rate = soundfile.read(path, dtype="float32")
@@ -139,18 +143,18 @@ def as_mp3s(paths: list[Path], folder: Path) -> list[Path]:
 
 
 def one_core_rows(table: Table, waves: list[Path], work: Path) -> None:
-    """Rivals and limits on one core."""
+    """Compare with other methods and the limit on one core."""
     images = work / "images"
     (images / "music").mkdir(parents=True)
     mp3s = as_mp3s(waves[:MP3_CLIPS], work / "mp3")
     with one_core(), threadpool_limits(1):
         took = in_turn(
             {
-                "ours": each(partial(ours, output=images), waves),
+                "project": each(partial(project, output=images), waves),
                 "limit": each(decoded_and_transformed, waves),
                 "slices": each(partial(slice_by_slice, output=images), waves),
                 "figures": each(partial(figure_a_clip, output=images), waves[:FIGURES]),
-                "ours, MP3": each(partial(ours, output=images), mp3s),
+                "project, MP3": each(partial(project, output=images), mp3s),
                 "decoded MP3": each(decoded, mp3s),
             },
             ROUNDS,
@@ -158,33 +162,33 @@ def one_core_rows(table: Table, waves: list[Path], work: Path) -> None:
     per_clip = [seconds * len(waves) / FIGURES for seconds in took["figures"]]
     table.add_ratio(
         "WAV at 22050 Hz, times as fast as one figure a clip",
-        ratios(per_clip, took["ours"]),
+        ratios(per_clip, took["project"]),
         20,
         "as below",
     )
     table.add_ratio(
         "WAV, times as fast as slice by slice",
-        ratios(took["slices"], took["ours"]),
+        ratios(took["slices"], took["project"]),
         1.7,
         "as below",
     )
     table.add_ratio(
         "WAV, part of the limit (decode and one real FFT)",
-        ratios(took["limit"], took["ours"]),
+        ratios(took["limit"], took["project"]),
         0.6,
-        "the transforms (a third of the time), ten PNGs a clip (another third: zlib, Pillow and the file "
-        "system), decoding (a tenth), window and mel bands",
+        "the transforms (a third of the time), ten PNGs a clip (another third: zlib, Pillow and "
+        "the file system), decoding (a tenth), window and mel bands",
     )
     table.add_ratio(
         "MP3 at 44.1 kHz stereo, part of decoding and resampling alone",
-        ratios(took["decoded MP3"], took["ours, MP3"]),
+        ratios(took["decoded MP3"], took["project, MP3"]),
         0.85,
         "libsndfile's MP3 decoder and soxr",
     )
 
 
 def multiplied(waves: list[Path], folder: Path) -> Path:
-    """Hard links to the clips, MANY in all."""
+    """Make hard links to the clips, MANY in all."""
     for path in waves:
         genre = folder / path.parent.name
         genre.mkdir(parents=True, exist_ok=True)
@@ -194,7 +198,7 @@ def multiplied(waves: list[Path], folder: Path) -> Path:
 
 
 def command_rows(table: Table, waves: list[Path], work: Path) -> None:
-    """The command: cores, scale, memory, and a second run."""
+    """Measure the command: cores, scale, memory, and a second run."""
     music, output = multiplied(waves, work / "many"), work / "out"
 
     def preprocess(limit: int, *flags: object, fresh: bool = True) -> tuple[float, float]:
@@ -248,8 +252,8 @@ def command_rows(table: Table, waves: list[Path], work: Path) -> None:
         "a second run over the finished 10,000, times as fast as the first",
         [seconds[MANY] / s for s in again],
         100,
-        f"{sorted(again)[1]:.2f} s, half of it starting Python; the first run of WAVs is too fast for more, "
-        "that of MP3s takes seven times as long",
+        f"{sorted(again)[1]:.2f} s, half of it starting Python; the first run of WAVs is too fast "
+        "for more, that of MP3s takes seven times as long",
     )
 
 
@@ -257,7 +261,7 @@ def main() -> None:
     """Measure, and print the section."""
     table = Table()
     with work_folder() as work:
-        log_progress("Composing music")
+        log_progress("Making music")
         tracks = demo.find_tracks(work / "music", Selection(tracks_per_genre=COMPOSED // 5))
         waves = [track.path for track in tracks]
         one_core_rows(table, waves[:: COMPOSED // CLIPS], work)
