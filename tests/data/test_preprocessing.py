@@ -123,18 +123,8 @@ class TestWhatIsWritten:
         self, size: int, tmp_path: Path, command: Command
     ) -> None:
         clip = write_music(tmp_path / "music" / "rock" / "clip.wav", seconds=6.5)
-        line = (
-            "preprocess.py",
-            "--dataset",
-            "folder",
-            "--input",
-            "music",
-            "--image-size",
-            size,
-            "--jobs",
-            1,
-        )
-        command(*line, cwd=tmp_path)
+        line = ("preprocess.py", "--dataset", "folder", "--input", "music", "--jobs", 1)
+        command(*line, "--image-size", size, cwd=tmp_path)
         output = tmp_path / "spectrogram_images"
         assert images_in(output) == ["rock/clip_000.png", "rock/clip_001.png"]
         scaled = {"n_mels": size, "n_frames": size, "hop_length": 65536 // size}
@@ -153,7 +143,7 @@ class TestWhatIsWritten:
     ) -> None:
         clip = write_music(tmp_path / "music" / "rock" / "clip.wav", seconds=6.5)
         flags = "--sample-rate 16000 --n-fft 1024 --hop-length 500 --f-min 50 --f-max 7000"
-        flags = f"{flags} --top-db 60".split()
+        flags = f"{flags} --top-db 60 --jobs 1".split()
         command("preprocess.py", "--dataset", "folder", "--input", "music", *flags, cwd=tmp_path)
         output = tmp_path / "spectrogram_images"
         changed = {"sample_rate": 16000, "n_fft": 1024, "hop_length": 500}
@@ -184,18 +174,8 @@ class TestWhatIsWritten:
     def test_the_number_of_processes_changes_no_byte(
         self, jobs: int, images: Path, gtzan_tree: Path, tmp_path: Path, command: Command
     ) -> None:
-        line = (
-            "preprocess.py",
-            "--dataset",
-            "gtzan",
-            "--input",
-            gtzan_tree,
-            "--output",
-            "out",
-            "--jobs",
-            jobs,
-        )
-        command(*line, cwd=tmp_path)
+        line = ("preprocess.py", "--dataset", "gtzan", "--input", gtzan_tree, "--output", "out")
+        command(*line, "--jobs", jobs, cwd=tmp_path)
         assert dataset_bytes(tmp_path / "out") == dataset_bytes(images)
 
 
@@ -230,7 +210,7 @@ class TestDatasets:
         self, gtzan_tree: Path, tmp_path: Path, command: Command
     ) -> None:
         line = ("preprocess.py", "--dataset", "gtzan", "--input", gtzan_tree.parent, "--limit", 1)
-        command(*line, "--output", "out", cwd=tmp_path)
+        command(*line, "--jobs", 1, "--output", "out", cwd=tmp_path)
         tracks = manifest(tmp_path / "out")["tracks"]
         assert [track["id"] for track in tracks] == [f"{genre}.00000" for genre in GENRES]
         assert {track["split"] for track in tracks} == {"training"}
@@ -254,7 +234,7 @@ class TestDatasets:
             "20,Attribution,large,A,training,Hip-Hop\n"
         )
         line = ("preprocess.py", "--dataset", "fma", "--input", "fma", "--subset", "medium")
-        command(*line, "--license", "attribution", cwd=tmp_path)
+        command(*line, "--license", "attribution", "--jobs", 1, cwd=tmp_path)
         output = tmp_path / "spectrogram_images"
         assert images_in(output) == ["Hip-Hop/000002_000.png", "Old-Time-Historic/000005_000.png"]
         written = manifest(output)
@@ -304,17 +284,7 @@ class TestNamesAndCredits:
                 track = tmp_path / "disc \udce9" / name / f"caf\udce9 {number}.wav"
                 track.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(clip, track)
-        line = (
-            "preprocess.py",
-            "--dataset",
-            "folder",
-            "--input",
-            "disc \udce9",
-            "--output",
-            "out",
-            "--jobs",
-            2,
-        )
+        line = (*FOLDER_LINE, "--input", "disc \udce9", "--jobs", 2)
         command(*line, cwd=tmp_path)
         output = tmp_path / "out"
         genres = ["And Justice for All", "Música"]

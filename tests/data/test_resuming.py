@@ -48,17 +48,8 @@ def again(images: Path, gtzan_tree: Path, tmp_path: Path, command: Command) -> A
     shutil.copytree(images, output)
 
     def run(*flags: object, status: int = 0) -> subprocess.CompletedProcess:
-        line = (
-            "preprocess.py",
-            "--dataset",
-            "gtzan",
-            "--input",
-            gtzan_tree,
-            "--output",
-            output,
-            *flags,
-        )
-        return command(*line, cwd=tmp_path, status=status)
+        line = ("preprocess.py", "--dataset", "gtzan", "--input", gtzan_tree, "--jobs", 1)
+        return command(*line, "--output", output, *flags, cwd=tmp_path, status=status)
 
     return output, run
 
@@ -451,17 +442,8 @@ class TestAnOutputInUse:
         (foreign / "rock").mkdir(parents=True)
         (foreign / "rock" / "beach_001.png").write_bytes(b"a picture")
         (foreign / "letter.txt").write_text("dear reader")
-        line = (
-            "preprocess.py",
-            "--dataset",
-            "gtzan",
-            "--input",
-            gtzan_tree,
-            "--output",
-            foreign,
-            *flags,
-        )
-        refused = command(*line, cwd=tmp_path, status=2)
+        line = ("preprocess.py", "--dataset", "gtzan", "--input", gtzan_tree)
+        refused = command(*line, "--output", foreign, *flags, cwd=tmp_path, status=2)
         assert "holds files that preprocess did not write" in refused.stderr
         assert (foreign / "rock" / "beach_001.png").read_bytes() == b"a picture"
         assert (foreign / "letter.txt").read_text() == "dear reader"
