@@ -1,8 +1,8 @@
-"""Speed of preprocessing, compared with two common methods and the limits of the machine.
+"""Speed of preprocessing, compared to two common methods and to the limit of the machine.
 
     PYTHONPATH=. python benchmarks/preprocessing.py
 
-Makes demo music and prints a section of docs/benchmarks.md.
+Composes demo music and prints a section of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -33,39 +33,34 @@ COMPOSED, MANY, COPIES = 1000, 10_000, 10
 FRAMES_PER_BLOCK = 64
 
 NOTES = """
-A clip of 30 s as WAV took 15 ms on one core at first, and now takes some 6 ms. Each change was
-expected to remove what the profile showed beyond the limit. Measured for a clip:
+A 30 s WAV clip first took 15 ms on one core and now takes about 6 ms. Measured per clip:
 
-- decoding, 5.6 to 0.6 ms: 16-bit samples are read without conversion, in larger blocks into one
-  buffer, and mixed down channel by channel (a mean over so short an axis costs more than the
-  decoding);
-- the mel-spectrogram, 7.2 to 3.3 ms: blocks that fit in the cache, no padded copy of the clip, no
-  bins above the highest band, squares in place, and a sparse product, because no bin lies in more
-  than two bands;
-- ten PNGs, 2.8 to 1.9 ms: only run lengths and Huffman codes, files 2 % larger;
-- memory allocation: pages that the system clears cost several ms a clip while all of it was held at
-  once.
+- decoding, 5.6 to 0.6 ms: read 16-bit samples without conversion, in larger blocks into one
+  buffer, and mix channel by channel (a mean over such a short axis is slower than decoding);
+- mel-spectrogram, 7.2 to 3.3 ms: blocks that fit the cache, no padded copy of the clip, no bins
+  above the highest band, squares in place, and a sparse product, as no bin is in more than two
+  bands;
+- ten PNGs, 2.8 to 1.9 ms: run lengths and Huffman codes only, files 2 % larger;
+- new memory: pages cleared by the system took several ms per clip while the whole clip was held.
 
 Tried without success: MKL's transforms take 0.7 times as long as scipy's, but every worker would
-have to import torch; blocks of 128 frames and more exceed the cache (half as fast again); a dense
-product over the used bins (0.5 ms more); the other strategies and levels of zlib; writing without
-the renaming that makes files atomic (within the noise).
+have to import torch; blocks of 128 frames and more do not fit the cache (slower); a dense product
+over the used bins (0.5 ms more); other strategies and levels of zlib; writing files without
+renaming (within the noise).
 
-A second run took 1.4 s over 10,000 clips at first, and 0.7 s when this was measured: names are
-listed without creating path objects, and no folder is read twice. Since then it checks the end of
-every image, so that an empty or truncated one is made again, and takes 1.0 to 1.3 s. Images are
-also synced before the report lists them, once for many tracks. With that a first run takes 0.96 of
-the time on a disk and 0.97 in memory (300 clips, medians of 9 and 6 pairs of runs; the difference
-is noise).
+A second run over 10,000 clips first took 1.4 s. Now it lists names without creating paths, and
+lists each folder once. It reads the end of each image, to recreate empty and incomplete ones.
+Images are synced before the report lists them, once for many tracks; this takes no measurable
+time (0.96 times on a disk and 0.97 times in memory; 300 clips, medians of 9 and 6 pairs of runs).
 
-To reach 60 % of the limit, the PNGs would have to be written by custom code instead of Pillow. MP3s
-of 320 kbit/s, the most common in FMA, are limited by their decoder; the rest is the same
-spectrogram and ten PNGs. On a disk, creating ten files a clip can take longer than everything else.
+To reach 60 % of the limit, PNGs would have to be written without Pillow. MP3s of 320 kbit/s, the
+most common in FMA, are limited by their decoder; the remaining time is the same spectrogram and
+ten PNGs. On a disk, creating ten files per clip can take longer than everything else.
 """
 
 
 def figure_a_clip(path: Path, output: Path) -> None:
-    """First common method: librosa's STFT drawn by matplotlib."""
+    """First comparison: librosa's STFT drawn by matplotlib."""
     import matplotlib.pyplot as plt
 
     samples, rate = librosa.load(path)
@@ -78,7 +73,7 @@ def figure_a_clip(path: Path, output: Path) -> None:
 
 
 def slice_by_slice(path: Path, output: Path) -> None:
-    """Second common method: a mel-spectrogram and an image of each slice of the samples."""
+    """Second comparison: a mel-spectrogram and an image of each slice of the samples."""
     samples, rate = librosa.load(path, sr=CONFIG.sample_rate)
     length = CONFIG.n_frames * CONFIG.hop_length
     for k in range(len(samples) // length):
@@ -95,14 +90,14 @@ def slice_by_slice(path: Path, output: Path) -> None:
         Image.fromarray(grey[::-1]).save(output / f"{path.stem}_{k}.png")
 
 
-def project(path: Path, output: Path) -> None:
-    """Convert a clip with this project, and write its images."""
+def ours(path: Path, output: Path) -> None:
+    """This project, including writing images."""
     outcome = convert_track(Track(path.stem, "music", path), output, CONFIG, sync=False)
     assert outcome.status == "converted"
 
 
 def decoded(path: Path) -> np.ndarray:
-    """Decode mono samples at the usual rate, the first half of the limit."""
+    """Decode to mono samples at the default rate: half of the limit."""
     samples, rate = soundfile.read(path, dtype="float32")
     if samples.ndim > 1:
         samples = samples[:, 0] + samples[:, 1]
@@ -112,7 +107,7 @@ def decoded(path: Path) -> np.ndarray:
 
 
 def decoded_and_transformed(path: Path) -> None:
-    """The limit: decode, and one real FFT of every frame; no window, mel bands or images."""
+    """The limit: one real FFT of each frame in the clip, without window, mel bands or images."""
     frames = np.lib.stride_tricks.sliding_window_view(decoded(path), CONFIG.n_fft)[
         :: CONFIG.hop_length
     ]
@@ -120,18 +115,18 @@ def decoded_and_transformed(path: Path) -> None:
         rfft(frames[start : start + FRAMES_PER_BLOCK], axis=-1)
 
 
-def each(method: Callable[..., object], paths: list[Path]) -> Callable[[], None]:
-    """Return a function that applies a method to all paths."""
+def each(way: Callable[..., object], paths: list[Path]) -> Callable[[], None]:
+    """Return a function that applies `way` to all paths."""
 
     def run() -> None:
         for path in paths:
-            method(path)
+            way(path)
 
     return run
 
 
 def as_mp3s(paths: list[Path], folder: Path) -> list[Path]:
-    """Write the clips in the most common format of FMA: 44.1 kHz stereo MP3 of 320 kbit/s."""
+    """Write clips in the most common format of FMA: 44.1 kHz stereo MP3 of 320 kbit/s."""
     folder.mkdir()
     for path in paths:
         samples, rate = soundfile.read(path, dtype="float32")
@@ -143,18 +138,18 @@ def as_mp3s(paths: list[Path], folder: Path) -> list[Path]:
 
 
 def one_core_rows(table: Table, waves: list[Path], work: Path) -> None:
-    """Compare with other methods and the limit on one core."""
+    """Compare to other methods and the limit on one core."""
     images = work / "images"
     (images / "music").mkdir(parents=True)
     mp3s = as_mp3s(waves[:MP3_CLIPS], work / "mp3")
     with one_core(), threadpool_limits(1):
         took = in_turn(
             {
-                "project": each(partial(project, output=images), waves),
+                "ours": each(partial(ours, output=images), waves),
                 "limit": each(decoded_and_transformed, waves),
                 "slices": each(partial(slice_by_slice, output=images), waves),
                 "figures": each(partial(figure_a_clip, output=images), waves[:FIGURES]),
-                "project, MP3": each(partial(project, output=images), mp3s),
+                "ours, MP3": each(partial(ours, output=images), mp3s),
                 "decoded MP3": each(decoded, mp3s),
             },
             ROUNDS,
@@ -162,33 +157,33 @@ def one_core_rows(table: Table, waves: list[Path], work: Path) -> None:
     per_clip = [seconds * len(waves) / FIGURES for seconds in took["figures"]]
     table.add_ratio(
         "WAV at 22050 Hz, times as fast as one figure a clip",
-        ratios(per_clip, took["project"]),
+        ratios(per_clip, took["ours"]),
         20,
         "as below",
     )
     table.add_ratio(
         "WAV, times as fast as slice by slice",
-        ratios(took["slices"], took["project"]),
+        ratios(took["slices"], took["ours"]),
         1.7,
         "as below",
     )
     table.add_ratio(
         "WAV, part of the limit (decode and one real FFT)",
-        ratios(took["limit"], took["project"]),
+        ratios(took["limit"], took["ours"]),
         0.6,
-        "the transforms (a third of the time), ten PNGs a clip (another third: zlib, Pillow and "
+        "the transforms (a third of the time), ten PNGs per clip (another third: zlib, Pillow and "
         "the file system), decoding (a tenth), window and mel bands",
     )
     table.add_ratio(
         "MP3 at 44.1 kHz stereo, part of decoding and resampling alone",
-        ratios(took["decoded MP3"], took["project, MP3"]),
+        ratios(took["decoded MP3"], took["ours, MP3"]),
         0.85,
         "libsndfile's MP3 decoder and soxr",
     )
 
 
 def multiplied(waves: list[Path], folder: Path) -> Path:
-    """Make hard links to the clips, MANY in all."""
+    """Create hard links to the clips, MANY in total."""
     for path in waves:
         genre = folder / path.parent.name
         genre.mkdir(parents=True, exist_ok=True)
@@ -252,8 +247,8 @@ def command_rows(table: Table, waves: list[Path], work: Path) -> None:
         "a second run over the finished 10,000, times as fast as the first",
         [seconds[MANY] / s for s in again],
         100,
-        f"{sorted(again)[1]:.2f} s, half of it starting Python; the first run of WAVs is too fast "
-        "for more, that of MP3s takes seven times as long",
+        f"{sorted(again)[1]:.2f} s, half of it starting Python; the first run over WAVs is too "
+        "fast for more, over MP3s it takes seven times as long",
     )
 
 
@@ -261,7 +256,7 @@ def main() -> None:
     """Measure, and print the section."""
     table = Table()
     with work_folder() as work:
-        log_progress("Making music")
+        log_progress("Composing music")
         tracks = demo.find_tracks(work / "music", Selection(tracks_per_genre=COMPOSED // 5))
         waves = [track.path for track in tracks]
         one_core_rows(table, waves[:: COMPOSED // CLIPS], work)

@@ -50,9 +50,9 @@ def in_parallel(
 ) -> Iterator[Result]:
     """Yield results as they complete, in any order.
 
-    If a worker process dies, only the item that killed it is lost. The unfinished items are retried
-    in halves, down to single items, so `function` may run several times for an item. With one job
-    everything runs in this process, and a crash ends it.
+    If a worker process dies, only the item that killed it is lost: unfinished items are retried one
+    by one, so `function` may run several times for an item. With one job everything runs in this
+    process, and a crash ends it.
 
     Args:
         function: importable by name.
@@ -67,13 +67,9 @@ def in_parallel(
         return
     rest = iter(items)
     while unfinished := (yield from _until_death(function, rest, jobs)):
-        if len(unfinished) == 1:
-            if (yield from _until_death(function, unfinished, jobs)):
-                yield on_death(unfinished[0])
-            continue
-        middle = len(unfinished) // 2
-        for half in (unfinished[:middle], unfinished[middle:]):
-            yield from in_parallel(function, half, on_death=on_death, jobs=jobs)
+        for item in unfinished:
+            if (yield from _until_death(function, [item], jobs)):
+                yield on_death(item)
 
 
 def _until_death(
@@ -103,7 +99,7 @@ def _until_death(
                 del running[number]
                 yield result
         except BrokenProcessPool:
-            logger.warning("A worker process died; retrying %d unfinished items", len(running))
+            logger.warning("A worker process died; unfinished items: %d", len(running))
     return list(running.values())
 
 
