@@ -1,10 +1,10 @@
-"""Does the evaluation see what it should? Subjects of known worth, judged; the tables of docs/evaluation.md.
+"""Evaluate sets of known quality; makes the tables of docs/evaluation.md.
 
     python benchmarks/evaluation.py DATASET RUN
 
-DATASET is a folder made by preprocess.py, RUN a training on it with checkpoints kept from its beginning on
-(--keep-checkpoints). Sabotaged sets must be caught, and real music must come out as good as real. All are
-judged by the test tracks, as evaluate does by default.
+DATASET is a folder made by preprocess.py, RUN a training on it with checkpoints kept from its
+beginning on (--keep-checkpoints). Damaged sets must be caught, and real music must come out as
+good as real. All are judged by the test tracks, as evaluate does by default.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLUMNS = (
 
 
 def windows_at_any_offset(dataset: ImageDataset, rng: np.random.Generator) -> ImageSet:
-    """Copies that begin anywhere: the end of an image with the beginning of its track's next one."""
+    """Copies at any offset: the end of an image with the beginning of the next one."""
     pixels = dataset.pixels[dataset.rows]
     follows = (np.diff(dataset.tracks) == 0) & (np.diff(dataset.segments) == 1)
     firsts = rng.choice(np.nonzero(follows)[0], COUNT)
@@ -56,7 +56,7 @@ def windows_at_any_offset(dataset: ImageDataset, rng: np.random.Generator) -> Im
 
 
 def sabotaged(dataset: ImageDataset, training: ImageSet) -> dict[str, ImageSet]:
-    """Sets whose faults are known, made of training images."""
+    """Make sets with known faults from training images."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(training), COUNT)
     clips = np.arange(COUNT)
@@ -135,7 +135,8 @@ def main() -> None:
     for ours, theirs in zip(first, second, strict=True):
         title = METRICS[ours.name].title
         print(
-            f"| {title} | {ours.features} | {format_estimate(ours.value)} | {format_estimate(theirs.value)} |"
+            f"| {title} | {ours.features} | {format_estimate(ours.value)} | "
+            f"{format_estimate(theirs.value)} |"
         )
 
 

@@ -57,13 +57,14 @@ def copies(known, music) -> Path:
 
 @pytest.fixture(scope="session")
 def runs(known, music, command) -> dict[str, Path]:
-    """Run directories of barely trained models: the cgan has seen the training split, the dcgan all."""
+    """Run directories of barely trained models: a cgan of the training split, a dcgan of all."""
     folders = {}
     for gan, split in (("cgan", "training"), ("dcgan", "all")):
         folders[gan] = music / gan
         command(
-            "run.py", "--gan", gan, "--dataset", known, "--split", split, "--epochs", 2, "--width", 4,
-            "--standing-batches", 2, "--device", "cpu", "--output", folders[gan], cwd=music,
+            "run.py", "--gan", gan, "--dataset", known, "--split", split, "--epochs", 2,
+            "--width", 4, "--standing-batches", 2, "--device", "cpu", "--output", folders[gan],
+            cwd=music,
         )  # fmt: skip
     return folders
 

@@ -90,7 +90,7 @@ def test_when_something_happens_does_not_count(learned):
 
 
 def test_it_is_left_ready_for_use(learned):
-    """No dropout, no gradients, and running statistics: an image's answer hangs on no other image."""
+    """No dropout, no gradients, and running statistics, so images are independent."""
     assert not learned.training
     assert not any(parameter.requires_grad for parameter in learned.parameters())
     images = two_classes(6, seed=3).pixels

@@ -63,7 +63,7 @@ def cache(alone, known) -> tuple[Path, bytes]:
 
 @pytest.fixture(scope="module")
 def compared(runs, copies, cache, command, tmp_path_factory):
-    """Both runs and the copies side by side, by the real command: its folder and what it printed."""
+    """Both runs and the copies side by side by the command: its folder and output."""
     folder = tmp_path_factory.mktemp("compared")
     line = ("-m", "musicspectrogan", "evaluate", "--compare", runs["cgan"], runs["dcgan"], copies)
     with hurried():
@@ -171,8 +171,8 @@ def test_few_tracks_are_pooled_and_it_is_said(alone):
 
 
 TOO_FEW = (
-    "The test tracks are 3 with 15 images, too few to judge by: the validation tracks, on which best.pt is "
-    "chosen, were used too."
+    "The test tracks are 3 with 15 images, too few to judge by: the validation tracks, on which "
+    "best.pt is chosen, were used too."
 )
 
 

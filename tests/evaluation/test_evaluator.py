@@ -182,7 +182,8 @@ def test_genres_with_enough_tracks_have_figures_of_their_own(reference, fresh):
     assert value(report, "genre_accuracy") == pytest.approx(np.mean(each))
     for figure in report.figures:
         assert np.isfinite([*astuple(figure.value), *astuple(figure.real)]).all(), figure
-    # Each genre's samples are held against its own tracks: those of another would be many times as far.
+    # Each genre's samples are held against its own tracks: those of another would be many times as
+    # far.
     for genre in GENRES:
         assert max(report.find("frechet", kind, genre).ratio.value for kind in KINDS) < 2.5
     rows = [line.split()[0] for line in genre_table(report).splitlines()]
@@ -191,7 +192,7 @@ def test_genres_with_enough_tracks_have_figures_of_their_own(reference, fresh):
 
 @pytest.mark.usefixtures("few_are_enough")
 def test_a_genre_with_hardly_any_samples_is_pooled(reference, fresh_windows, tmp_path):
-    """As in a folder of one genre, which `generate --genre` makes, with a single image of another."""
+    """As in a folder made by `generate --genre`, with a single image of another genre."""
     shutil.copytree(fresh_windows, tmp_path / "jazz")
     put_images(tmp_path / "blues", np.zeros((1, 64, 64), np.uint8))
     subject = read_folder(tmp_path, reference.dataset, 500, seed=0)
@@ -235,8 +236,9 @@ def test_a_damaged_cache_is_replaced(known, reference, tmp_path, caplog):
 
 @pytest.fixture(scope="module")
 def of_pieces(reference, known, fresh, music) -> dict[str, Report]:
-    """Reports of folders of pieces, by what they are made of: the tracks of the fresh music as they are,
-    their windows in any order, the first window of each again and again, the tracks without their genres."""
+    """Reports of folders of pieces, by what they are made of: the tracks of the fresh music as they
+    are, their windows in any order, the first window of each again and again, the tracks without
+    their genres."""
     tracks = tracks_in(fresh)
     rng = np.random.default_rng(0)
     made = {
@@ -282,8 +284,8 @@ def test_pieces_without_a_thread_and_monotonous_ones_are_told(of_pieces):
             assert value(mixed, name, kind) == pytest.approx(1.0, abs=0.12)
             assert value(loops, name, kind) == 0.0
     assert re.search(
-        r"; they lose their thread: \d+ s apart, two moments of a piece are [01].\d\d times as unlike as "
-        r"two of different pieces \(real music: 0.\d\d\)",
+        r"; they lose their thread: \d+ s apart, two moments of a piece are [01].\d\d times "
+        r"as unlike as two of different pieces \(real music: 0.\d\d\)",
         verdict(mixed),
     )
     assert "; they are monotonous: " in verdict(loops)
@@ -352,6 +354,6 @@ def test_of_pieces_of_one_image_nothing_is_said_of_coherence(reference, fresh, t
         report = Evaluator(subject, reference, 0).report()
     assert {(f.name, f.features) for f in report.figures} == expected_figures(conditional=True)
     assert (
-        "There are no figures of coherence and tempo: they need pieces and real tracks of at least 5.9 s, "
-        "which are two images." in report.remarks
+        "There are no figures of coherence and tempo: they need pieces and real tracks of at least "
+        "5.9 s, which are two images." in report.remarks
     )
