@@ -311,7 +311,7 @@ def quality_by_validation(
     try:
         validation = load_splits(root, "validation").held_out
     except UserError as error:
-        logger.info("Samples are not scored during training: %s", error)
+        logger.info("Samples are not judged while training: %s", error)
         return None
     rng = np.random.default_rng(0)
     fitted, reference = (

@@ -12,6 +12,7 @@ import pytest
 from evaluation_helpers import CPU, compose_music, put_images, windows_of
 
 from musicspectrogan.data.dataset import load_dataset
+from musicspectrogan.evaluation import features
 from musicspectrogan.evaluation.reference import Reference, build_reference, load_splits
 
 
@@ -72,4 +73,6 @@ def runs(known, music, command) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def reference(known) -> Reference:
     """The reference of the known music."""
-    return build_reference(known, load_splits(known), CPU)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "STEPS", 120)
+        return build_reference(known, load_splits(known), CPU)

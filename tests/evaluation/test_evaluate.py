@@ -70,7 +70,6 @@ def compared(runs, copies, cache, command, tmp_path_factory):
         return folder, command(*line, "--samples", SAMPLES, "--device", "cpu", cwd=folder)
 
 
-@pytest.fixture(scope="module")
 def shown(lines: list[str], title: str, features: str) -> list[str]:
     """The cells of a figure's row in the terminal, after its name and features."""
     start = f"{title}  {features}" if features else f"{title}  "
