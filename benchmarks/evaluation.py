@@ -4,7 +4,7 @@
 
 DATASET is a folder made by preprocess.py, RUN a training on it with checkpoints kept from its
 beginning on (--keep-checkpoints). Damaged sets must be caught, and real music must come out as
-good as real. All are judged by the test tracks, as evaluate does by default.
+good as real. All are compared with the test tracks, as evaluate does by default.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def windows_at_any_offset(dataset: ImageDataset, rng: np.random.Generator) -> Im
     return ImageSet(windows, dataset.labels[firsts], np.arange(COUNT))
 
 
-def sabotaged(dataset: ImageDataset, training: ImageSet) -> dict[str, ImageSet]:
+def damaged(dataset: ImageDataset, training: ImageSet) -> dict[str, ImageSet]:
     """Make sets with known faults from training images."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(training), COUNT)
@@ -91,7 +91,7 @@ def row(name: str, report: Report) -> str:
 
 
 def main() -> None:
-    """Evaluator them all, and print two tables."""
+    """Evaluate all sets, and print two tables."""
     root, run = map(Path, sys.argv[1:])
     splits = load_splits(root)
     training = splits.training
@@ -101,17 +101,17 @@ def main() -> None:
         f"{METRICS[n].title}{' ratio' * METRICS[n].is_distance}{f', {f}' if f else ''}"
         for n, f in COLUMNS
     )
-    print(f"| subject | {' | '.join(titles)} |\n|{'---|' * (len(COLUMNS) + 1)}")
+    print(f"| samples | {' | '.join(titles)} |\n|{'---|' * (len(COLUMNS) + 1)}")
 
     for ours, theirs in (("validation", "test"), ("test", "validation")):
-        judged = load_images(load_dataset(root, split=ours), genres, None, rng)
+        samples = load_images(load_dataset(root, split=ours), genres, None, rng)
         by = replace(splits, held_out=load_dataset(root, split=theirs), split=theirs)
         reference = build_reference(root, by, DEVICE)
-        report = Evaluator(Samples(judged, True, {}), reference, 0).report()
+        report = Evaluator(Samples(samples, True, {}), reference, 0).report()
         print(row(f"real: {ours} tracks by {theirs} tracks", report), flush=True)
 
     reference = build_reference(root, splits, DEVICE)
-    for name, images in sabotaged(training, reference.training).items():
+    for name, images in damaged(training, reference.training).items():
         print(row(name, Evaluator(Samples(images, True, {}), reference, 0).report()), flush=True)
 
     folder = run / "checkpoints"
@@ -119,16 +119,14 @@ def main() -> None:
     reports = {}
     for path, seed in ((early, 0), (folder / "best.pt", 0), (folder / "best.pt", 1), (last, 0)):
         checkpoint = load_checkpoint(path)
-        subject = sample_checkpoint(
+        samples = sample_checkpoint(
             checkpoint, path, training, count=COUNT, seed=seed, device=DEVICE
         )
-        reports[path, seed] = report = Evaluator(subject, reference, seed).report()
+        reports[path, seed] = report = Evaluator(samples, reference, seed).report()
         what = {early: "early", last: "last"}.get(path, "best by validation")
         print(row(f"{what}: {checkpoint.images_seen:,} images, seed {seed}", report), flush=True)
-    stand_ins = (reports[last, 0].find(*key) for key in COLUMNS)
-    print(
-        f"| real music in their place | {' | '.join(format_estimate(f.real) for f in stand_ins)} |"
-    )
+    real = (reports[last, 0].find(*key) for key in COLUMNS)
+    print(f"| real music in their place | {' | '.join(format_estimate(f.real) for f in real)} |")
 
     first, second = (reports[folder / "best.pt", seed].figures for seed in (0, 1))
     print("\n| figure | features | seed 0 | seed 1 |\n|---|---|---|---|")

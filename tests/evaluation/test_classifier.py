@@ -376,11 +376,11 @@ def test_classifiers_made_on_a_gpu_are_read_without_one(training, tmp_path, capl
 class Harmful:
     """Unpickled by a careless reader, this makes a folder."""
 
-    def __init__(self, evidence: Path) -> None:
-        self.evidence = evidence
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def __reduce__(self):
-        return (os.mkdir, (str(self.evidence),))
+        return (os.mkdir, (str(self.folder),))
 
 
 def changed_weight(change):

@@ -199,7 +199,7 @@ def test_a_collapsed_sample(spread: float) -> None:
 
 
 @pytest.mark.parametrize(("copied", "expected"), [(0, 0.0), (10, 20 / 60), (30, 1.0)])
-def test_duplicates_are_the_share_with_a_twin(copied: int, expected: float) -> None:
+def test_duplicates_are_the_share_with_a_near_copy(copied: int, expected: float) -> None:
     """Points on a line, one apart in both sets; some of the sample have a close neighbour."""
     points = np.arange(60.0 - copied)
     sample = np.concatenate([points, points[:copied] + 0.01])[:, None]
