@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-
-from musicspectrogan.surroundings import without_variables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,8 +19,12 @@ def load_matplotlib() -> ModuleType:
 
     MPLBACKEND, which commands in a notebook inherit, may name a module that is not installed.
     """
-    with without_variables("MPLBACKEND|MATPLOTLIBRC"):
+    backend = os.environ.pop("MPLBACKEND", None)  # matplotlib has no other way to ignore it
+    try:
         import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
     return matplotlib
 
 

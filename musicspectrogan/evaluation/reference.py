@@ -16,7 +16,7 @@ from sklearn.metrics.pairwise import polynomial_kernel
 
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.data.manifest import MANIFEST_NAME, Manifest, is_foreign
-from musicspectrogan.data.splits import split_folders
+from musicspectrogan.data.splits import find_split_folders
 from musicspectrogan.errors import UserError
 from musicspectrogan.evaluation.features import (
     FeatureSpace,
@@ -86,7 +86,7 @@ def _known_splits(root: Path) -> set[str]:
     manifest = Manifest.read(root)
     if manifest is not None:
         return {track["split"] for track in manifest.tracks}
-    folders = split_folders(root)
+    folders = find_split_folders(root)
     if folders is None:
         what = f"has no {MANIFEST_NAME}" + (" but another tool's" if is_foreign(root) else "")
         raise UserError(

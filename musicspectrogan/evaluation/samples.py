@@ -15,15 +15,13 @@ import torch
 
 from musicspectrogan.audio.images import ImageError, opened_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.data.dataset import ImageDataset
-from musicspectrogan.data.grey import as_grey
-from musicspectrogan.data.listing import list_pictures
+from musicspectrogan.data.dataset import ImageDataset, list_images
+from musicspectrogan.data.pixels import to_grayscale
 from musicspectrogan.errors import UserError
 from musicspectrogan.evaluation.settings import MIN_SAMPLES, MIN_TRACKS
 from musicspectrogan.filesystem import public_name
 from musicspectrogan.generation.pieces import piece
-from musicspectrogan.generation.sampler import Sampler
-from musicspectrogan.generation.takes import Take
+from musicspectrogan.generation.sampler import LatentSpec, Sampler
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.checkpoint import Checkpoint
 
@@ -234,7 +232,7 @@ def _sample_pieces(sampler: Sampler, labels: Ints, seed: int, frames: int, pixel
     """Fill uint8 (N, windows, H, W) with the windows of one piece of each label."""
     with progress_bar(total=len(labels), description="Sampling", unit="piece") as bar:
         for number, label in enumerate(labels):
-            take = Take("", "", start=(number, "evaluation", seed))
+            take = LatentSpec("", "", start=(number, "evaluation", seed))
             genre = sampler.one_hot(sampler.genres[label], 1)[0]
             made = piece(sampler, take, genre, genre, frames, loops=False, truncation=1.0)
             pixels[number] = split_windows(made, pixels.shape[-1])
@@ -352,7 +350,7 @@ def _find_pictures(folder: Path, genres: list[str]) -> list[tuple[Path, str]]:
 
     A folder is a class if the names are equal, or differ only in case and nothing else does so.
     """
-    listing = list_pictures(folder, with_splits=False)
+    listing = list_images(folder, with_splits=False)
     folders = {name.partition("/")[0] for name in listing.names}
     genre_cases = Counter(genre.casefold() for genre in genres)
     folder_cases = Counter(name.casefold() for name in folders)
@@ -372,7 +370,7 @@ def _find_pictures(folder: Path, genres: list[str]) -> list[tuple[Path, str]]:
             len(inside) - len(known),
             ", ".join(unknown),
         )
-    return [*((folder / name, "") for name in listing.beside), *known]
+    return [*((folder / name, "") for name in listing.unclassified), *known]
 
 
 def _read_picture(path: Path, training: ImageDataset, seconds: float | None) -> tuple[Pixels, str]:
@@ -382,7 +380,7 @@ def _read_picture(path: Path, training: ImageDataset, seconds: float | None) -> 
         with opened_image(path) as image:
             _check_size(path, image.size, training, seconds)
             genre = getattr(image, "text", {}).get("genre", "")
-            return split_windows(np.asarray(as_grey(image)), training.image_size)[:windows], genre
+            return split_windows(np.asarray(to_grayscale(image)), training.image_size)[:windows], genre
     except ImageError as error:
         raise UserError(
             f"{path}: cannot be read as an image ({error}); repair it, or move it out of the folder"

@@ -26,8 +26,7 @@ from musicspectrogan.evaluation.samples import (
 )
 from musicspectrogan.evaluation.settings import MIN_SAMPLES
 from musicspectrogan.generation.pieces import piece
-from musicspectrogan.generation.sampler import Sampler
-from musicspectrogan.generation.takes import Take
+from musicspectrogan.generation.sampler import LatentSpec, Sampler
 from musicspectrogan.training.checkpoint import load_checkpoint
 
 pytest_plugins = ["evaluation_fixtures"]
@@ -201,7 +200,7 @@ def test_samples_are_the_windows_of_pieces_as_generate_makes_them(gan, runs, kno
     sampler = Sampler(checkpoint, CPU)
     for number in (0, 10):
         genre = sampler.one_hot(GENRES[labels[number]], 1)[0]
-        take = Take("", "", (number, "evaluation", 3))
+        take = LatentSpec("", "", (number, "evaluation", 3))
         made = piece(sampler, take, genre, genre, 259, loops=False, truncation=1.0)  # 12.03 s
         windows = samples.images.pixels[4 * number : 4 * number + 4]
         np.testing.assert_array_equal(np.concatenate(list(windows), axis=1), made[:, :256])

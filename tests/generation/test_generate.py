@@ -26,8 +26,8 @@ from musicspectrogan.data import composer
 from musicspectrogan.errors import UserError
 from musicspectrogan.generation import generate as generating
 from musicspectrogan.generation import invert as inverting
-from musicspectrogan.generation.genres import Row
 from musicspectrogan.generation.invert import invert_images
+from musicspectrogan.generation.selection import Row
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
 from musicspectrogan.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -312,8 +312,8 @@ BEAT = np.tile(
 def test_the_beat_that_is_found_is_told_and_none_where_there_is_none(
     suffix, made_here, monkeypatch
 ):
-    def drawn(sampler, take, start, end, frames, **_):
-        return BEAT[:, :frames] if take.start == (0,) else np.full((64, frames), 90, np.uint8)
+    def drawn(sampler, spec, start, end, frames, **_):
+        return BEAT[:, :frames] if spec.start == (0,) else np.full((64, frames), 90, np.uint8)
 
     monkeypatch.setattr(generating, "piece", drawn)
     folder = made_here(count=2, seconds=20, sound=SoundConfig(format=suffix))
@@ -349,9 +349,11 @@ def test_a_loops_beats_fill_it_whatever_its_length(made_here, monkeypatch):
 
 def test_real_music_tells_its_beat_too(tmp_path):
     form, config = SoundConfig(), SpectrogramConfig()
-    row = Row("jazz", {"jazz": 1.0}, {"jazz": 1.0})
-    generating._write_real(tmp_path, row, [(Path("jazz/a_000.png"), BEAT[:, :64])], config, form)
-    (path,) = tmp_path.glob("jazz/*.wav")
+    row = Row("jazz", {"jazz": 1.0}, {"jazz": 1.0}, "jazz")
+    (tmp_path / "set" / "jazz").mkdir(parents=True)
+    write_image(tmp_path / "set" / "jazz" / "a_000.png", BEAT[:, :64], config)
+    generating._add_real_music(tmp_path / "set", row, tmp_path / "real", config, form)
+    (path,) = tmp_path.glob("real/jazz/*.wav")
     assert abs(int(str(mutagen.File(path)["TBPM"][0])) - 117) <= 1
     with Image.open(path.with_suffix(".png")) as image:
         assert float(image.text["bpm_found"]) == pytest.approx(117.45, rel=0.01)
@@ -428,7 +430,7 @@ def test_a_model_without_genres(generate, trained, command, tmp_path):
     assert "<h1>1 new sound</h1>" in (folder / "index.html").read_text()
     line = ("generate", "--checkpoint", trained.parent / "dcgan", "--genre", "jazz")
     told = command("-m", "musicspectrogan", *line, cwd=tmp_path, status=2)
-    assert "without genres" in told.stderr
+    assert "has no genres; omit --genre" in told.stderr
 
 
 def test_the_newest_run_and_its_own_folder(trained, command, tmp_path):
@@ -457,14 +459,14 @@ def test_the_newest_run_and_its_own_folder(trained, command, tmp_path):
         (["--checkpoint", "text.pt"], "not a checkpoint"),
         (["--checkpoint", "TRAINED", "--genre", "jaz"], "did you mean 'jazz'?"),
         (["--checkpoint", "TRAINED", "--seeds", "x"], "seeds: 'x'"),
-        (["--checkpoint", "TRAINED", "--seeds", f"0-{10**17}"], "names none, or more than"),
+        (["--checkpoint", "TRAINED", "--seeds", f"0-{10**17}"], "has none, or more than"),
         (["--checkpoint", "TRAINED", "--seeds", "9" * 5000], "write 0-7 or 3,5,9"),
         (["--checkpoint", "TRAINED", "--format", "m4a"], "format: 'm4a'"),
         (["--checkpoint", "TRAINED", "--seconds", "0"], "seconds: 0"),
         (["--checkpoint", "TRAINED", "--loop"], "give --seconds too"),
         (
             ["--checkpoint", "TRAINED", "--bars", "4"],
-            "--bars without --bpm: only both say how long it is; give",
+            "--bars without --bpm: the length needs both; give",
         ),
         (["--checkpoint", "TRAINED", "--bpm", "120"], "give --bars too"),
         (
@@ -479,7 +481,7 @@ def test_the_newest_run_and_its_own_folder(trained, command, tmp_path):
         ),
         (
             ["--checkpoint", "TRAINED", "--seconds", "4", "--bpm", "120", "--bars", "4"],
-            "--bpm with --seconds: --bpm and --bars say how long a piece is; leave --seconds away, or",
+            "--bpm with --seconds: --bpm and --bars set the length of a piece; give either",
         ),
         (["--checkpoint", "TRAINED", "--seconds", "4", "--bars", "4"], "--bars with --seconds: "),
         (
@@ -550,7 +552,7 @@ class TestInvert:
         assert jazz != rock
         line = ("-m", "musicspectrogan", "invert", "set/jazz", "set/rock", "--output", "both")
         refused = command(*line, cwd=tmp_path, status=2)
-        told = "set/jazz/a_000.png and set/rock/a_000.png would both become both/a_000.wav; name the folder"
+        told = "set/jazz/a_000.png and set/rock/a_000.png would both become both/a_000.wav; give the folder"
         assert told in refused.stderr
         assert not (tmp_path / "both").exists()
 
@@ -615,7 +617,7 @@ class TestInvert:
         save(made, composer.compose("chords", 0, seed=0, seconds=1.0), composer.SAMPLE_RATE)
         before = made.read_bytes()
         with pytest.raises(
-            UserError, match=r"jazz\.00000_000\.wav: is there already, and not by this command"
+            UserError, match=r"jazz\.00000_000\.wav: exists and was not written by this command"
         ):
             invert_images([image], tmp_path)
         assert made.read_bytes() == before
@@ -626,7 +628,7 @@ class TestInvert:
             ("photo.png", "is no spectrogram"),
             ("torn.png", "cannot be read as an image"),
             ("nowhere.png", "no such file"),
-            ("empty", "no PNG in it"),
+            ("empty", "contains no PNG"),
         ],
     )
     def test_what_is_no_spectrogram_is_refused(self, path, told, command, tmp_path):
@@ -681,7 +683,7 @@ def test_reconstruct_prints_the_round_trips_error(command, tmp_path):
     beside = command(
         "-m", "musicspectrogan", "reconstruct", "clip.wav", "--output", ".", cwd=tmp_path, status=2
     )
-    assert "clip.wav: is there already, and not by this command" in beside.stderr
+    assert "clip.wav: exists and was not written by this command" in beside.stderr
     assert (tmp_path / "clip.wav").read_bytes() == music
     assert "does not decode" in reconstruct_text(command, tmp_path)
 
@@ -697,7 +699,7 @@ def test_more_segments_than_fit_into_memory_are_refused(tmp_path):
     config = SpectrogramConfig(n_fft=65536, n_mels=1)
     for number in range(2):
         write_image(tmp_path / f"a_00{number}.png", np.ones((1, 4500), np.uint8), config)
-    with pytest.raises(UserError, match=r"a_000\.png and on: 9000 frames are too many"):
+    with pytest.raises(UserError, match=r"a_000\.png and following: 9000 frames are too many"):
         invert_images([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

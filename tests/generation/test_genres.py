@@ -8,7 +8,7 @@ import pytest
 
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import distinct_names
-from musicspectrogan.generation.genres import Row, find_genre, rows_of
+from musicspectrogan.generation.selection import Row, find_genre, select_rows
 
 GENRES = ["blues", "Hip-Hop", "AC-DC", "Música"]
 
@@ -44,7 +44,7 @@ def test_an_exact_name_wins_over_one_that_is_alike(wanted, genre):
 @pytest.mark.parametrize(
     ("wanted", "names", "told"),
     [
-        ("ROCK", ["rock", "Rock"], "'rock' or 'Rock'; write one of these names exactly"),
+        ("ROCK", ["rock", "Rock"], "'rock' or 'Rock'; write the exact name of one"),
         ("hiphop", ["hip-hop", "hip hop"], "'hip-hop' or 'hip hop'"),
         ("C", ["C#", "D"], "'C' is not one of C#, D"),
         ("#", ["C#", "D#"], "'#' is not one of"),
@@ -65,11 +65,11 @@ def test_names_of_digits_win_over_indices(caplog):
     assert find_genre("90", ["80", "90"]) == "90"
     assert not caplog.records
     assert find_genre("1", ["80", "90"]) == "90"
-    assert "no genre has that name; taking it as an index, of '90'" in caplog.text
+    assert "no genre has this name; using it as index of '90'" in caplog.text
 
 
 def names(genre: str | None, genres: list[str], morph: str | None = None) -> list[str]:
-    return [row.name for row in rows_of(genre, morph, genres, conditional=True)]
+    return [row.name for row in select_rows(genre, morph, genres, conditional=True)]
 
 
 def test_a_folder_that_was_renamed_as_a_class_is_found_by_its_own_name():
@@ -87,10 +87,10 @@ def test_several_genres_are_a_row_each():
 
 
 def test_weights_make_one_row_of_a_mixture():
-    (row,) = rows_of("blues=3,hip hop=1", None, GENRES, conditional=True)
+    (row,) = select_rows("blues=3,hip hop=1", None, GENRES, conditional=True)
     mixture = {"blues": 0.75, "Hip-Hop": 0.25}
     assert row == Row("blues=0.75,Hip-Hop=0.25", mixture, mixture, None)
-    assert rows_of("blues=0.2", None, GENRES, conditional=True) == rows_of(
+    assert select_rows("blues=0.2", None, GENRES, conditional=True) == select_rows(
         "0", None, GENRES, conditional=True
     )
 
@@ -98,12 +98,12 @@ def test_weights_make_one_row_of_a_mixture():
 @pytest.mark.parametrize(
     ("genre", "told"),
     [
-        ("blues=1,hiphop", "give every genre a weight, or none"),
+        ("blues=1,hiphop", "give a weight to every genre, or to none"),
         ("blues=1,0=2", "name each genre once"),
-        ("blues=-1,hiphop=2", "'-1' is no weight"),
-        ("blues=nan,hiphop=2", "'nan' is no weight"),
-        ("blues=inf,hiphop=2", "'inf' is no weight"),
-        ("blues=x", "'x' is no weight"),
+        ("blues=-1,hiphop=2", "'-1' is not a weight"),
+        ("blues=nan,hiphop=2", "'nan' is not a weight"),
+        ("blues=inf,hiphop=2", "'inf' is not a weight"),
+        ("blues=x", "'x' is not a weight"),
         ("blues,", "'' is not one of"),
         ("blues,jaz", "'jaz' is not one of"),
     ],
@@ -121,7 +121,7 @@ def test_names_with_commas_signs_and_colons_can_be_named():
     assert names("a=1=0.5,Folk, World=0.5", genres) == ["a=1=0.5,Folk, World=0.5"]
     assert names(None, genres, "AC:DC:Folk, World") == ["AC:DC-to-Folk, World"]
     assert names(None, genres, "a=1:AC:DC") == ["a=1-to-AC:DC"]
-    with pytest.raises(UserError, match=r"--morph a:b:a: may be 'a and b:a' or 'a:b and a'"):
+    with pytest.raises(UserError, match=r"--morph a:b:a: can mean 'a and b:a' or 'a:b and a'"):
         names(None, ["a", "b:a", "a:b"], "a:b:a")
     assert names(None, ["a", "b:a", "a:b"], "2:0") == ["a:b-to-a"]
 
@@ -131,7 +131,7 @@ def test_names_with_commas_signs_and_colons_can_be_named():
     [
         ("blues", "write two genres"),
         ("blues:jaz", "'jaz' is not one of"),
-        ("a:b:c", "are no two of"),
+        ("a:b:c", "are not two of"),
     ],
 )
 def test_a_wrong_morph_blames_its_own_flag(morph, told):
@@ -141,9 +141,7 @@ def test_a_wrong_morph_blames_its_own_flag(morph, told):
 
 
 def test_a_model_without_genres_has_one_row():
-    assert rows_of(None, None, GENRES, conditional=False) == [Row("sample", {}, {})]
+    assert select_rows(None, None, GENRES, conditional=False) == [Row("sample", {}, {})]
     for genre, morph, flag in (("blues", None, "--genre"), (None, "blues:AC-DC", "--morph")):
-        with pytest.raises(
-            UserError, match=f"^{flag}: this checkpoint is of a model without genres"
-        ):
-            rows_of(genre, morph, GENRES, conditional=False)
+        with pytest.raises(UserError, match=f"^{flag}: the model of this checkpoint has no genres"):
+            select_rows(genre, morph, GENRES, conditional=False)

@@ -17,7 +17,7 @@ from PIL import Image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.generation.page import (
     MAGMA,
-    MOST_PRELOADED,
+    MAX_PRELOADED,
     PageItem,
     hertz_marks,
     mel_height,
@@ -569,7 +569,7 @@ def test_the_page_says_how_high_the_images_reach(tmp_path, f_max, reach):
 
 
 def test_a_page_of_many_opens_no_file_before_it_is_played(browser, tmp_path):
-    few = [PageItem("a", f"seed {n}", f"{n}.png", f"{n}.wav") for n in range(MOST_PRELOADED)]
+    few = [PageItem("a", f"seed {n}", f"{n}.png", f"{n}.wav") for n in range(MAX_PRELOADED)]
     assert set(Elements(page_of(tmp_path, few)).all("audio", "preload")) == {"metadata"}
     many = [PageItem("a", f"seed {n}", f"{n}.png", f"{n}.wav") for n in range(1500)]
     path = write_page(tmp_path, "Many", many, CONFIG, {})

@@ -11,13 +11,12 @@ import torch
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.generation import pieces
-from musicspectrogan.generation.generate import _tell_of_pace
-from musicspectrogan.generation.pieces import frames_of_loops, piece
-from musicspectrogan.generation.sampler import Sampler
+from musicspectrogan.generation.generate import _warn_of_pace
+from musicspectrogan.generation.pieces import loop_multiple, piece
+from musicspectrogan.generation.sampler import LatentSpec, Sampler, seed_spec
 from musicspectrogan.generation.sound import loop_settings
-from musicspectrogan.generation.takes import Take, take_of
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.models.anylength import BAR
+from musicspectrogan.models.anylength_cgan import BEATS_PER_BAR as BAR
 from musicspectrogan.training.checkpoint import LiveGenerator
 
 GENRES = ["jazz", "rock"]
@@ -45,14 +44,14 @@ def make(
     sampler: Sampler,
     frames: int,
     *,
-    take: Take | None = None,
+    spec: LatentSpec | None = None,
     loops: bool = False,
     beats: float | None = None,
     **ends: str,
 ) -> np.ndarray:
     start, end = (sampler.one_hot(ends.get(which, "jazz"), 1)[0] for which in ("start", "end"))
     return piece(
-        sampler, take or take_of(3), start, end, frames, loops=loops, truncation=1.0, beats=beats
+        sampler, spec or seed_spec(3), start, end, frames, loops=loops, truncation=1.0, beats=beats
     )
 
 
@@ -83,7 +82,7 @@ def test_a_loop_is_drawn_as_a_circle(sampler, cells, monkeypatch):
         return BAR * (beats_in_cell(style) * cells / BAR).round().clamp(min=1) / cells
 
     monkeypatch.setattr(
-        Sampler, "cell", lambda self, take, number: cell(self, take, number % cells)
+        Sampler, "cell", lambda self, spec, number: cell(self, spec, number % cells)
     )
     monkeypatch.setattr(sampler.generator, "beats_in_cell", whole_bars)
     np.testing.assert_array_equal(make(sampler, 2 * cells * CELL), np.tile(found, 2))
@@ -91,7 +90,7 @@ def test_a_loop_is_drawn_as_a_circle(sampler, cells, monkeypatch):
 
 def test_a_piece_keeps_its_style_and_goes_on_changing(sampler):
     windows = [
-        make(sampler, 640, take=take_of(seed)).reshape(64, 10, 64).swapaxes(0, 1)
+        make(sampler, 640, spec=seed_spec(seed)).reshape(64, 10, 64).swapaxes(0, 1)
         for seed in range(6)
     ]
     levels = np.stack(
@@ -130,9 +129,9 @@ def test_a_morph_begins_with_one_genre_and_ends_with_the_other(sampler):
 
 def test_a_take_between_two_seeds_goes_from_the_one_to_the_other(sampler):
     def at(part: float) -> np.ndarray:
-        return make(sampler, 64, take=Take("", "", (3,), (4,), part)).astype(FLOAT)
+        return make(sampler, 64, spec=LatentSpec("", "", (3,), (4,), part)).astype(FLOAT)
 
-    first, last = (make(sampler, 64, take=take_of(seed)).astype(FLOAT) for seed in (3, 4))
+    first, last = (make(sampler, 64, spec=seed_spec(seed)).astype(FLOAT) for seed in (3, 4))
     np.testing.assert_array_equal(at(0.0), first)
     assert np.abs(at(1.0) - last).max() <= 1
     for end in (first, last):
@@ -159,7 +158,7 @@ def test_a_take_between_two_seeds_goes_from_the_one_to_the_other(sampler):
 )
 def test_a_loop_at_another_pace_says_so(sampler, seconds, told, monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
-    _tell_of_pace(seconds, sampler)
+    _warn_of_pace(seconds, sampler)
     assert [record.getMessage() for record in caplog.records] == told
 
 
@@ -183,7 +182,7 @@ def test_beats_set_the_clock(sampler, monkeypatch):
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 6.1, 8.0, 30.0])
 def test_loops_are_whole_cells_of_nearly_the_usual_hop(sampler, seconds):
-    frames, settings = loop_settings(seconds, sampler.spectrogram, frames_of_loops(sampler))
+    frames, settings = loop_settings(seconds, sampler.spectrogram, loop_multiple(sampler))
     assert frames % CELL == 0
     assert frames * settings.hop_length == pytest.approx(seconds * 22050, abs=frames / 2)
     if seconds > 1:

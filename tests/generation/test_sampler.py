@@ -6,9 +6,8 @@ import torch
 
 from musicspectrogan.errors import UserError
 from musicspectrogan.generation.pieces import piece
-from musicspectrogan.generation.sampler import BATCH, Sampler
+from musicspectrogan.generation.sampler import BATCH, Sampler, seed_spec
 from musicspectrogan.generation.settings import GenerateConfig
-from musicspectrogan.generation.takes import take_of
 from musicspectrogan.training.checkpoint import load_checkpoint
 
 
@@ -69,7 +68,7 @@ class TestPieces:
         self, sampler: Sampler, frames: int, *, loops: bool = False, to: str = "jazz"
     ) -> np.ndarray:
         start, end = sampler.one_hot("jazz", 1)[0], sampler.one_hot(to, 1)[0]
-        return piece(sampler, take_of(3), start, end, frames, loops=loops, truncation=1.0)
+        return piece(sampler, seed_spec(3), start, end, frames, loops=loops, truncation=1.0)
 
     @pytest.mark.parametrize("loops", [False, True])
     @pytest.mark.parametrize("frames", [1, 31, 64, 100, 646])
@@ -93,7 +92,7 @@ class TestPieces:
     def test_a_morph_begins_with_one_genre_and_ends_with_the_other(self, sampler):
         morph, jazz, rock = self.make(sampler, 640, to="rock"), self.make(sampler, 640), None
         start = sampler.one_hot("rock", 1)[0]
-        rock = piece(sampler, take_of(3), start, start, 640, loops=False, truncation=1.0)
+        rock = piece(sampler, seed_spec(3), start, start, 640, loops=False, truncation=1.0)
 
         def distance(a: np.ndarray, b: np.ndarray, part: slice) -> float:
             return np.abs(a[:, part].astype(float) - b[:, part]).mean()
