@@ -127,7 +127,8 @@ class Sampler:
         inputs = (
             part[None].to(self.device, self._precision) for part in (style, sequence, genres, beats)
         )
-        return as_pixels(self._precise_generator.frames(*inputs))[0]
+        pixels: npt.NDArray[np.uint8] = as_pixels(self._precise_generator.frames(*inputs))[0]
+        return pixels
 
     @cached_property
     def _precise_generator(self) -> models.AnyLengthGenerator:
@@ -162,6 +163,6 @@ def slerp(start: Tensor, end: Tensor, fraction: float) -> Tensor:
     if torch.sin(angle) < 1e-4:  # same or opposite directions, as in one dimension
         return (1.0 - fraction) * start + fraction * end
     weights = torch.sin((1.0 - fraction) * angle), torch.sin(fraction * angle)
-    direction = (weights[0] * directions[0] + weights[1] * directions[1]) / torch.sin(angle)
-    length: Tensor = (1.0 - fraction) * lengths[0] + fraction * lengths[1]
-    return direction * length
+    between = (weights[0] * directions[0] + weights[1] * directions[1]) / torch.sin(angle)
+    latent: Tensor = between * ((1.0 - fraction) * lengths[0] + fraction * lengths[1])
+    return latent
