@@ -18,12 +18,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
-from musicspectrogan.evaluation.judge import Judge
-from musicspectrogan.evaluation.report import MEASURES, Report
-from musicspectrogan.evaluation.sets import ImageSet, images_of, load_splits
-from musicspectrogan.evaluation.subjects import Subject, samples_of
-from musicspectrogan.evaluation.tables import written
-from musicspectrogan.evaluation.yardstick import make_yardstick
+from musicspectrogan.evaluation.evaluator import Evaluator
+from musicspectrogan.evaluation.reference import build_reference, load_images, load_splits
+from musicspectrogan.evaluation.report import METRICS, Report, format_estimate
+from musicspectrogan.evaluation.samples import ImageSet, Samples, sample_checkpoint
 from musicspectrogan.training.checkpoint import load_checkpoint
 
 DEVICE = torch.device("cpu")
@@ -88,51 +86,57 @@ def row(name: str, report: Report) -> str:
     cells = [name]
     for key in COLUMNS:
         figure = report.find(*key)
-        cells.append(written((figure.ratio or figure.value) if figure else None))
+        cells.append(format_estimate((figure.ratio or figure.value) if figure else None))
     return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
-    """Judge them all, and print two tables."""
+    """Evaluator them all, and print two tables."""
     root, run = map(Path, sys.argv[1:])
     splits = load_splits(root)
     training = splits.training
     genres, rng = training.genres, np.random.default_rng(0)
     print(f"By {len(splits.held_out)} images of the {splits.split} tracks.", *splits.remarks, "\n")
     titles = (
-        f"{MEASURES[n].title}{' ratio' * MEASURES[n].is_distance}{f', {f}' if f else ''}"
+        f"{METRICS[n].title}{' ratio' * METRICS[n].is_distance}{f', {f}' if f else ''}"
         for n, f in COLUMNS
     )
     print(f"| subject | {' | '.join(titles)} |\n|{'---|' * (len(COLUMNS) + 1)}")
 
     for ours, theirs in (("validation", "test"), ("test", "validation")):
-        judged = images_of(load_dataset(root, split=ours), genres, None, rng)
+        judged = load_images(load_dataset(root, split=ours), genres, None, rng)
         by = replace(splits, held_out=load_dataset(root, split=theirs), split=theirs)
-        yardstick = make_yardstick(root, by, DEVICE)
-        report = Judge(Subject(judged, True, {}), yardstick, 0).report()
+        reference = build_reference(root, by, DEVICE)
+        report = Evaluator(Samples(judged, True, {}), reference, 0).report()
         print(row(f"real: {ours} tracks by {theirs} tracks", report), flush=True)
 
-    yardstick = make_yardstick(root, splits, DEVICE)
-    for name, images in sabotaged(training, yardstick.training).items():
-        print(row(name, Judge(Subject(images, True, {}), yardstick, 0).report()), flush=True)
+    reference = build_reference(root, splits, DEVICE)
+    for name, images in sabotaged(training, reference.training).items():
+        print(row(name, Evaluator(Samples(images, True, {}), reference, 0).report()), flush=True)
 
     folder = run / "checkpoints"
     early, *_, last = sorted(folder.glob("epoch_*.pt"))
     reports = {}
     for path, seed in ((early, 0), (folder / "best.pt", 0), (folder / "best.pt", 1), (last, 0)):
         checkpoint = load_checkpoint(path)
-        subject = samples_of(checkpoint, path, training, count=COUNT, seed=seed, device=DEVICE)
-        reports[path, seed] = report = Judge(subject, yardstick, seed).report()
+        subject = sample_checkpoint(
+            checkpoint, path, training, count=COUNT, seed=seed, device=DEVICE
+        )
+        reports[path, seed] = report = Evaluator(subject, reference, seed).report()
         what = {early: "early", last: "last"}.get(path, "best by validation")
         print(row(f"{what}: {checkpoint.images_seen:,} images, seed {seed}", report), flush=True)
     stand_ins = (reports[last, 0].find(*key) for key in COLUMNS)
-    print(f"| real music in their place | {' | '.join(written(f.real) for f in stand_ins)} |")
+    print(
+        f"| real music in their place | {' | '.join(format_estimate(f.real) for f in stand_ins)} |"
+    )
 
     first, second = (reports[folder / "best.pt", seed].figures for seed in (0, 1))
     print("\n| figure | features | seed 0 | seed 1 |\n|---|---|---|---|")
     for ours, theirs in zip(first, second, strict=True):
-        title = MEASURES[ours.name].title
-        print(f"| {title} | {ours.features} | {written(ours.value)} | {written(theirs.value)} |")
+        title = METRICS[ours.name].title
+        print(
+            f"| {title} | {ours.features} | {format_estimate(ours.value)} | {format_estimate(theirs.value)} |"
+        )
 
 
 if __name__ == "__main__":

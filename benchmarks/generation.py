@@ -12,7 +12,7 @@ import statistics
 
 import numpy as np
 import torch
-from common import Table, in_turn, ratios, run_command, tell, work_folder
+from common import Table, in_turn, log_progress, ratios, run_command, work_folder
 from inversion import librosas
 from torch import nn
 
@@ -77,7 +77,7 @@ def main() -> None:
         sampler.images(sampler.latents(list(range(SAMPLES))), labels)
 
     with work_folder() as work:
-        tell("Making images")
+        log_progress("Making images")
         made = ("--input", work / "music", "--output", work / "images", "--tracks-per-genre", 8)
         run_command("preprocess.py", "--dataset", "demo", *made)
         dataset = load_dataset(work / "images", split="all")

@@ -19,9 +19,8 @@ import librosa
 import numpy as np
 import torch
 
-from musicspectrogan.audio.fidelity import round_trip_error
 from musicspectrogan.audio.files import is_audio, load
-from musicspectrogan.audio.inversion import invert
+from musicspectrogan.audio.inversion import invert, round_trip_error
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode, grey_to_db
 
 RATE = 22050

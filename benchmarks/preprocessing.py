@@ -17,7 +17,7 @@ import librosa
 import numpy as np
 import soundfile
 import soxr
-from common import Table, in_turn, one_core, ratios, run_command, tell, work_folder
+from common import Table, in_turn, log_progress, one_core, ratios, run_command, work_folder
 from PIL import Image
 from scipy.fft import rfft
 from threadpoolctl import threadpool_limits
@@ -93,7 +93,8 @@ def slice_by_slice(path: Path, output: Path) -> None:
 
 def ours(path: Path, output: Path) -> None:
     """This project's way, images written and all."""
-    assert convert_track(Track(path.stem, "music", path), output, CONFIG).status == "converted"
+    outcome = convert_track(Track(path.stem, "music", path), output, CONFIG, sync=False)
+    assert outcome.status == "converted"
 
 
 def decoded(path: Path) -> np.ndarray:
@@ -224,7 +225,7 @@ def command_rows(table: Table, waves: list[Path], work: Path) -> None:
     seconds, memory = {}, {}
     for count in (100, 1000, MANY):
         seconds[count], memory[count] = preprocess(count)
-        tell(f"  {count} clips: {seconds[count]:.1f} s, {memory[count]:.0f} MB")
+        log_progress(f"  {count} clips: {seconds[count]:.1f} s, {memory[count]:.0f} MB")
     each_clip = {count: 1000 * took / count for count, took in seconds.items()}
     linear = each_clip[MANY] / each_clip[1000]
     table.add(
@@ -256,7 +257,7 @@ def main() -> None:
     """Measure, and print the section."""
     table = Table()
     with work_folder() as work:
-        tell("Composing music")
+        log_progress("Composing music")
         tracks = demo.find_tracks(work / "music", Selection(tracks_per_genre=COMPOSED // 5))
         waves = [track.path for track in tracks]
         one_core_rows(table, waves[:: COMPOSED // CLIPS], work)

@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from musicspectrogan.audio.fidelity import round_trip_error
 from musicspectrogan.audio.files import is_audio, load
-from musicspectrogan.audio.inversion import invert
+from musicspectrogan.audio.inversion import invert, round_trip_error
 from musicspectrogan.audio.spectrogram import (
     MINIMUM_POWER,
     SpectrogramConfig,
@@ -29,12 +28,10 @@ from musicspectrogan.audio.spectrogram import (
     encode,
     mel_power,
 )
-from musicspectrogan.evaluation.judge import Judge
-from musicspectrogan.evaluation.report import MEASURES, Report
-from musicspectrogan.evaluation.sets import ImageSet, images_of, load_splits
-from musicspectrogan.evaluation.subjects import Subject, samples_of
-from musicspectrogan.evaluation.tables import written
-from musicspectrogan.evaluation.yardstick import make_yardstick
+from musicspectrogan.evaluation.evaluator import Evaluator
+from musicspectrogan.evaluation.reference import build_reference, load_images, load_splits
+from musicspectrogan.evaluation.report import METRICS, Report, format_estimate
+from musicspectrogan.evaluation.samples import ImageSet, Samples, sample_checkpoint
 from musicspectrogan.training.checkpoint import load_checkpoint
 
 DEVICE = torch.device("cpu")
@@ -82,17 +79,19 @@ def main() -> None:
         print(f"| {size} | {round_trip(arguments.music, size):.2f} |", flush=True)
 
     splits = load_splits(arguments.large)
-    yardstick = make_yardstick(arguments.large, splits, DEVICE)
+    reference = build_reference(arguments.large, splits, DEVICE)
     rng, seen = np.random.default_rng(0), splits.training.spectrogram
     reports: dict[str, Report] = {}
     for root, run in zip((arguments.small, arguments.large), arguments.runs, strict=True):
         real = load_splits(root).training
-        images = images_of(real, splits.training.genres, None, rng)
+        images = load_images(real, splits.training.genres, None, rng)
         path = run / "checkpoints" / "best.pt"
-        samples = samples_of(load_checkpoint(path), path, real, count=COUNT, seed=0, device=DEVICE)
-        for name, subject in (("real", Subject(images, True, {})), ("samples", samples)):
+        samples = sample_checkpoint(
+            load_checkpoint(path), path, real, count=COUNT, seed=0, device=DEVICE
+        )
+        for name, subject in (("real", Samples(images, True, {})), ("samples", samples)):
             sound = replace(subject, images=heard(subject.images, real.spectrogram, seen))
-            reports[f"{name}, {real.image_size} pixels"] = Judge(sound, yardstick, 0).report()
+            reports[f"{name}, {real.image_size} pixels"] = Evaluator(sound, reference, 0).report()
 
     print(f"\nBy {len(splits.held_out)} images of the {splits.split} tracks.", *splits.remarks)
     print(f"\n| figure | features | {' | '.join(reports)} |\n|{'---|' * (len(reports) + 2)}")
@@ -100,8 +99,8 @@ def main() -> None:
     for figure in first.figures:
         if figure.genre is None:
             found = [report.find(figure.name, figure.features) for report in reports.values()]
-            cells = [written((f.ratio or f.value) if f else None) for f in found]
-            title = MEASURES[figure.name].title + ", ratio" * MEASURES[figure.name].is_distance
+            cells = [format_estimate((f.ratio or f.value) if f else None) for f in found]
+            title = METRICS[figure.name].title + ", ratio" * METRICS[figure.name].is_distance
             print(f"| {title} | {figure.features} | {' | '.join(cells)} |")
 
 

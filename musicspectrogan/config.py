@@ -1,83 +1,70 @@
-"""Typed settings from dataclasses, YAML files and flags. Knows no stage of the pipeline.
+"""Typed settings from dataclasses and YAML files. Knows no stage of the pipeline.
 
-A settings class is a frozen dataclass with a docstring line under each field. tyro makes the flags
-from it; a YAML file is read as if its lines were flags, so both are checked by the same rules.
+A settings class is a frozen dataclass with a docstring under each field. Its fields are the keys of
+a YAML file and the flags of a command (`flags.py`); `read_text` reads the values of both.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
 import sys
-from collections.abc import Sequence
-from dataclasses import MISSING, fields, is_dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import tyro
 import yaml
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from musicspectrogan.errors import SettingError, UserError, did_you_mean, flag_of, setting_meant
+from musicspectrogan.errors import SettingError, UserError, did_you_mean, setting_meant
+from musicspectrogan.filesystem import expanded
 
 Settings = TypeVar("Settings")
 
-# A file of settings is some fifty lines of `name: value`. More, deeper or shared is another kind of file, and
-# reading such can take time and memory without end.
+# A settings file has some fifty lines of `name: value`. A larger or deeper one is something else,
+# and could take unlimited time and memory to read.
 LARGEST_YAML_BYTES = 65536
 DEEPEST_YAML = 8
 
-# The recipes: in the package where it is installed, beside it in a checkout.
+# Names that older versions gave to models and recipes, which commands and runs may still use.
+OLD_NAMES = {
+    "gan": {
+        "unconditional": "stable_gan",
+        "projection": "stable_cgan",
+        "anylength": "anylength_cgan",
+        "anylength_unconditional": "anylength_gan",
+    },
+    "config": {
+        "dcgan-best": "unconditional-best",
+        "dcgan-best-128": "unconditional-best-128",
+    },
+}
+
+# The recipes: inside the package when installed, next to it in a checkout.
 RECIPES = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 
-
-def parse_flags(
-    settings_class: type[Settings],
-    arguments: Sequence[str],
-    *,
-    default: Settings | None = None,
-    program: str | None = None,
-) -> Settings:
-    """Settings from command-line flags, kebab-case or with underscores.
-
-    Args:
-        default: what holds where no flag is given; None for the class's own defaults.
-        program: name in the usage line of `--help`, which prints and exits.
-
-    Raises:
-        UserError: an unknown flag or a bad value.
-    """
-    see_help = f"; see {program or Path(sys.argv[0]).name} --help"
-    if not {"-h", "--help"} & set(arguments):
-        _refuse_unknown_flags(settings_class, arguments, see_help)
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                settings_class,
-                args=list(arguments),
-                default=default,
-                prog=program,
-                config=(tyro.conf.OmitArgPrefixes,),
-                registry=_FLAGS,
-            )
-    except SystemExit as exit_:
-        if exit_.code in (0, None):
-            raise
-        raise UserError(_one_line(complaint.getvalue()) + see_help) from None
+_DESCRIPTIONS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    list: "a list",
+    dict: "names and values",
+}
 
 
 def config_file(path: Path) -> Path:
-    """The file of settings that `--config` names: here, in configs/, or a recipe; `.yaml` may be left away.
+    """Find the file named by `--config`: as given, in configs/, or a recipe; `.yaml` is optional.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such file.
     """
     recipes = next(folder for folder in RECIPES if folder.is_dir() or folder == RECIPES[-1])
-    names = (path.name, f"{path.name}.yaml")
+    names = [path.name, f"{path.name}.yaml"]
+    if renamed := OLD_NAMES["config"].get(path.name.removesuffix(".yaml")):
+        names.append(f"{renamed}.yaml")
     folders = [path.parent, "configs" / path.parent]
     if path.parent in (Path(), Path("configs")):
         folders.append(recipes)
@@ -92,272 +79,236 @@ def config_file(path: Path) -> Path:
 
 
 def read_yaml(settings_class: type[Settings], path: Path) -> Settings:
-    """Settings from a YAML file of `name: value` lines; the rest keep their defaults.
+    """Read settings from a YAML file of `name: value` lines; the others keep their defaults.
 
     Raises:
-        UserError: no such file, no such mapping, an unknown key or a bad value; the file is named.
+        UserError: unreadable or no such mapping, an unknown key or a bad value; names the file.
     """
+    try:
+        contents = _load_yaml(path)
+        types = types_of(settings_class)
+        for key in contents:
+            if key not in types:
+                near = setting_meant(str(key), types)
+                hint = f" (did you mean {near!r}?)" if near else "; --help lists the settings"
+                raise UserError(f"unknown key {key!r}{hint}")
+        return settings_class(
+            **{key: _from_yaml(key, value, types[key]) for key, value in contents.items()}
+        )
+    except UserError as error:
+        raise UserError(f"--config {path}: {error}") from None
+
+
+def _load_yaml(path: Path) -> dict[Any, Any]:
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST_YAML_BYTES + 1)
-        text = content.decode("utf-8", "ignore" if len(content) > LARGEST_YAML_BYTES else "strict")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise UserError(f"--config {path}: cannot be read: {reason}") from None
-    if len(content) > LARGEST_YAML_BYTES:
-        raise UserError(f"--config {path}: is too large for a file of settings")
-    try:
-        _refuse_elaborate(text)
+        if len(content) > LARGEST_YAML_BYTES:
+            raise UserError("the file is too large for settings")
+        text = content.decode("utf-8")
+        _check_plain_yaml(text)
         contents = yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError("cannot be read: it is not a text file") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(
-            f"--config {path} is not valid YAML: {' '.join(str(error).split())}"
-        ) from None
-    if contents is None:
-        contents = {}
-    if not isinstance(contents, dict):
-        raise UserError(f"--config {path}: expected lines of the form `name: value`")
-    allowed = [field.name for field in fields(settings_class)]
-    arguments: list[str] = []
-    for key, value in contents.items():
-        if (
-            isinstance(value, int) and abs(value) > sys.maxsize
-        ):  # too long to be written out, perhaps
-            raise UserError(f"--config {path}: {key} is too large a number")
-        if key not in allowed:
-            meant = setting_meant(str(key), allowed)
-            hint = f" (did you mean {meant!r}?)" if meant else "; --help lists the settings"
-            raise UserError(f"--config {path}: unknown key {key!r}{hint}")
-        if isinstance(value, (dict, list)):
-            raise UserError(f"--config {path}: {key} takes a single value")
-        if isinstance(value, str) and not _is_writable(value):
-            raise UserError(f"--config {path}: {key} holds what is no text")
-        arguments += _as_flag(key, value)
+        raise UserError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    if contents is not None and not isinstance(contents, dict):
+        raise UserError("expected lines of the form `name: value`")
+    return contents or {}
+
+
+def _check_plain_yaml(text: str) -> None:
+    """Raise ValueError for aliases, which can expand without limit, tags and deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        is_tagged = getattr(event, "tag", None) is not None
+        if depth > DEEPEST_YAML or is_tagged or isinstance(event, yaml.AliasEvent):
+            raise ValueError(
+                "settings are lines of the form `name: value`, without aliases, tags and nesting"
+            )
+
+
+def _from_yaml(name: str, value: object, annotation: Any) -> Any:
+    if isinstance(value, (dict, list)):
+        raise SettingError(name, "expected a single value")
+    if isinstance(value, int):
+        _check_size(name, value)  # also because a longer number cannot be converted to text
+    if isinstance(value, bool) and annotation is not bool:
+        raise SettingError(name, f"{value} is not {describe_type(annotation)}")
     try:
-        return parse_flags(settings_class, arguments)
-    except UserError as error:
-        message = re.sub(r"^--([\w-]+)", lambda flag: flag[1].replace("-", "_"), str(error))
-        raise UserError(f"--config {path}: {message.partition('; see ')[0]}") from None
+        return read_text(str(value), annotation)
+    except ValueError as error:
+        raise SettingError(name, str(error)) from None
+
+
+def read_text(text: str, annotation: Any) -> Any:
+    """Read the text of a flag or a YAML value as the type of a setting.
+
+    Args:
+        annotation: str, int, float, bool, Path, a Literal of words, a tuple of any length or a
+            union of these, where `None` is written `None`; `Annotated[type, function]` has a
+            function of its own that reads the text.
+
+    Raises:
+        ValueError: the text is not of this type. The message quotes it and says what is expected.
+    """
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return args[1](text)
+    if text == "None" and NoneType in args:
+        return None
+    members = [member for member in args if member not in (NoneType, ...)]
+    if origin is Literal:
+        if text in args:
+            return text
+    elif len(members) == 1:
+        return read_text(text, members[0])
+    else:
+        for kind in members or [annotation]:
+            with suppress(ValueError):
+                return _READERS[kind](text) if kind in _READERS else read_text(text, kind)
+    raise ValueError(f"{text[:80]!r} is not {describe_type(annotation)}")
+
+
+def _read_bool(text: str) -> bool:
+    if text not in ("True", "False"):
+        raise ValueError
+    return text == "True"
+
+
+def _read_str(text: str) -> str:
+    if not _is_encodable(text):
+        raise ValueError
+    return text
+
+
+def _read_path(text: str) -> Path:
+    return expanded(Path(_read_str(text)))
+
+
+_READERS: dict[Any, Callable[[str], Any]] = {
+    bool: _read_bool,
+    int: int,
+    float: float,
+    str: _read_str,
+    Path: _read_path,
+}
+
+
+def describe_type(annotation: Any) -> str:
+    """What a setting of this type accepts, for messages: `a number or auto`."""
+    if get_origin(annotation) is Annotated:
+        return describe_type(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType, Literal):
+        members = [member for member in get_args(annotation) if member is not NoneType]
+        return " or ".join(m if isinstance(m, str) else describe_type(m) for m in members)
+    kind = get_origin(annotation) or annotation
+    return _DESCRIPTIONS.get(kind) or str(getattr(kind, "__name__", kind))
 
 
 def to_plain(settings: Any) -> dict[str, Any]:
-    """The settings by name, as values that YAML, JSON and checkpoints hold: paths become text."""
-    return {
-        field.name: str(value) if isinstance(value, Path) else value
-        for field in fields(settings)
-        for value in [getattr(settings, field.name)]
-    }
-
-
-def from_plain(settings_class: type[Settings], values: object) -> Settings:
-    """A dataclass from such values as JSON and checkpoints hold: the inverse of `to_plain` and `asdict`.
-
-    What comes from a file is checked here once, names and types, and its ranges by the class itself.
-
-    Raises:
-        UserError: a name is unknown or missing, or a value is of another type or out of range.
-    """
-    if not isinstance(values, dict):
-        raise UserError(
-            f"{settings_class.__name__}: {type(values).__name__} in place of names and values"
-        )
-    types = _types_of(settings_class)
-    for name in values:
-        if name not in types:
-            raise UserError(f"{settings_class.__name__}: {str(name)[:40]!r} is unknown")
-    for field in fields(settings_class):
-        if (
-            field.name not in values
-            and field.default is MISSING
-            and field.default_factory is MISSING
-        ):
-            raise UserError(f"{settings_class.__name__}: {field.name} is missing")
-    return settings_class(
-        **{name: _typed(name, value, types[name]) for name, value in values.items()}
-    )
-
-
-@lru_cache(maxsize=32)
-def _types_of(settings_class: type) -> dict[str, Any]:
-    return get_type_hints(settings_class)  # which reads the annotations anew each time
-
-
-def _typed(name: str, value: object, kind: Any) -> Any:
-    """The value as what an annotation names; UserError where it is of another type."""
-    origin, kinds = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        if value is None and type(None) in kinds:
-            return None
-        (kind,) = (one for one in kinds if one is not type(None))
-        return _typed(name, value, kind)
-    if origin is list and isinstance(value, list):
-        return [_typed(name, item, kinds[0]) for item in value]
-    if origin is dict and isinstance(value, dict):
-        return {_typed(name, k, kinds[0]): _typed(name, v, kinds[1]) for k, v in value.items()}
-    return (
-        from_plain(kind, value) if is_dataclass(kind) else _typed_alone(name, value, origin or kind)
-    )
-
-
-def _typed_alone(name: str, value: object, kind: Any) -> Any:
-    if isinstance(value, int) and abs(value) > sys.maxsize:
-        raise UserError(f"{name}: is too large a number")
-    if kind is Any:
-        return value
-    if kind is Path and isinstance(value, str) and _is_writable(value):
-        return Path(value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"{name}: {type(value).__name__} is the wrong type of value")
-    return value
+    """Return the settings by name as values for YAML, JSON and checkpoints: paths become text."""
+    values = {item.name: getattr(settings, item.name) for item in fields(settings)}
+    return {k: str(value) if isinstance(value, Path) else value for k, value in values.items()}
 
 
 def to_yaml(settings: Any) -> str:
-    """The settings as YAML that `read_yaml` takes, one line a field in their order."""
+    """Return the settings as YAML that `read_yaml` reads, one line per field in their order."""
     return yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
 
 
+def from_plain(settings_class: type[Settings], values: object) -> Settings:
+    """Make a dataclass from values of JSON or a checkpoint: the inverse of `to_plain`, `asdict`.
+
+    Checks names and types of what comes from a file; the class itself checks ranges.
+
+    Raises:
+        UserError: a name is unknown or missing, or a value has another type or is out of range.
+    """
+    title = settings_class.__name__
+    if not isinstance(values, dict):
+        raise UserError(f"{title}: expected names and values, not {type(values).__name__}")
+    types = types_of(settings_class)
+    for name in values:
+        if name not in types:
+            raise UserError(f"{title}: {str(name)[:40]!r} is unknown")
+    for item in fields(settings_class):  # type: ignore[arg-type]  # a dataclass, as documented
+        is_required = item.default is MISSING and item.default_factory is MISSING
+        if is_required and item.name not in values:
+            raise UserError(f"{title}: {item.name} is missing")
+    return settings_class(
+        **{name: _checked(name, value, types[name]) for name, value in values.items()}
+    )
+
+
+def _checked(name: str, value: Any, annotation: Any) -> Any:  # noqa: PLR0911  (one per kind)
+    """Return the value as the annotated type. Raise SettingError if it has another type."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    kind = origin or annotation
+    if isinstance(value, int):
+        _check_size(name, value)
+    if origin is Annotated:
+        return _checked(name, value, args[0])
+    if origin in (Union, UnionType):
+        for member in args:
+            with suppress(UserError):
+                return _checked(name, value, member)
+    elif annotation is Any or (origin is Literal and value in args):
+        return value
+    elif isinstance(annotation, type) and is_dataclass(annotation):
+        return from_plain(annotation, value)
+    elif annotation is Path and isinstance(value, str) and _is_encodable(value):
+        return Path(value)
+    elif annotation is float and type(value) is int:
+        return float(value)
+    elif origin is list and isinstance(value, list):
+        return [_checked(name, item, args[0]) for item in value]
+    elif origin is dict and isinstance(value, dict):
+        return {_checked(name, k, args[0]): _checked(name, v, args[1]) for k, v in value.items()}
+    elif (kind is bool) == isinstance(value, bool) and _is_instance(value, kind):
+        return value
+    is_scalar = isinstance(value, (str, bool, int, float, NoneType))
+    found = f"{value!r:.80}" if is_scalar else type(value).__name__
+    raise SettingError(name, f"{found} is not {describe_type(annotation)}")
+
+
+def _is_instance(value: object, kind: object) -> bool:
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
 def check_at_least(settings: Any, **limits: float) -> None:
-    """Raise UserError for a field below its limit; None is passed over."""
+    """Raise SettingError for a field below its limit; None is allowed."""
     for name, limit in limits.items():
         value = getattr(settings, name)
         if value is not None and not value >= limit:
             raise SettingError(name, f"{value} is not allowed; it must be at least {limit}")
 
 
-def _refuse_elaborate(text: str) -> None:
-    """Raise ValueError for aliases, which may stand for any number of values, tags and deep nesting."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
-            event, yaml.CollectionEndEvent
-        )
-        tagged = getattr(event, "tag", None) is not None
-        if depth > DEEPEST_YAML or tagged or isinstance(event, yaml.AliasEvent):
-            raise ValueError(
-                "settings are lines of the form `name: value`, without aliases, tags and nesting"
-            )
-
-
-def _is_writable(text: str) -> bool:
-    """Whether it can be told to the system, as a path for instance: no NUL, no half of a character."""
-    return "\0" not in text and text.encode("utf-8", "ignore").decode("utf-8") == text
-
-
 def check_within(settings: Any, **limits: tuple[float, float]) -> None:
-    """Raise UserError for a field below the first or above the second of its limits."""
+    """Raise SettingError for a field outside its limits, which are allowed; None is allowed."""
     for name, (least, most) in limits.items():
         value = getattr(settings, name)
         if value is not None and not least <= value <= most:
             raise SettingError(name, f"{value} is not allowed; it must be from {least} to {most}")
 
 
-def _as_flag(key: str, value: object) -> list[str]:
-    flag = "--" + key.replace("_", "-")
-    if isinstance(value, bool):
-        return [flag if value else flag.replace("--", "--no-", 1)]
-    return [f"{flag}={value}"]
+def types_of(settings_class: type) -> dict[str, Any]:
+    """Return the type of each field, resolved from its annotation."""
+    return _resolved_types(settings_class, include_extras=True)
 
 
-def _refuse_unknown_flags(settings_class: type, arguments: Sequence[str], see_help: str) -> None:
-    """Raise UserError for a flag that is none, with the one that is meant."""
-    settings = _names_in(settings_class)
-    for argument in arguments:
-        flag = argument.partition("=")[0]
-        name = flag[2:].replace("-", "_")
-        if not flag.startswith("--") or name in (
-            "",
-            "help",
-            *settings,
-            *(f"no_{name}" for name in settings),
-        ):
-            continue
-        meant = setting_meant(name, settings)
-        hint = f" (did you mean {flag_of(meant)}?)" if meant else ""
-        raise UserError(f"unknown flag {flag}{hint}{see_help}")
+_resolved_types = cache(get_type_hints)
 
 
-def _names_in(settings_class: type) -> list[str]:
-    """The names of all settings, also of those in a dataclass that is a field itself."""
-    names: list[str] = []
-    for name, kind in _types_of(settings_class).items():
-        names += _names_in(kind) if is_dataclass(kind) else [name]
-    return names
+def _check_size(name: str, number: int) -> None:
+    if abs(number) > sys.maxsize:
+        raise SettingError(name, "the number is too large")
 
 
-def _one_line(box: str) -> str:
-    """What tyro's boxed complaint says, without the box, its title and the help texts."""
-    rows = [row.strip(" \u2502") for row in box.splitlines() if "\u2502" in row]
-    text = " ".join(row for row in rows if row.strip("\u2500 "))
-    text = re.split(r"Argument helptext:|For full helptext|Perhaps you meant|Got errors:", text)[0]
-    text = re.sub(r"^Error parsing (--[\w-]+)", r"\1", text.strip().rstrip("."))
-    text = re.sub(
-        r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", text
-    )
-    return re.sub(r"could not convert string to float: (.*)", r"\1 is not a number", text)
-
-
-def _expanded(path: str) -> Path:
-    """The path; a `~` at its beginning is the home directory, as it is in a shell."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:  # no such user, or no home: the name of a file, then
-        return Path(path)
-
-
-def _rule_for_path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    if info.type is not Path:
-        return None
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="PATH",
-        instance_from_str=lambda given: _expanded(given[0]),
-        is_instance=lambda value: isinstance(value, Path),
-        str_from_instance=lambda value: [str(value)],
-    )
-
-
-def _rule_for_optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """`X | None` as X is shown; the word None stands for None."""
-    kinds = [kind for kind in get_args(info.type) if kind is not type(None)]
-    if get_origin(info.type) not in (Union, UnionType) or len(kinds) != 1:
-        return None
-    inner = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], info.markers))
-    assert isinstance(inner, PrimitiveConstructorSpec), "settings are of types that tyro knows"
-    return replace(
-        inner,
-        instance_from_str=lambda given: (
-            None if given == ["None"] else inner.instance_from_str(given)
-        ),
-        is_instance=lambda value: value is None or inner.is_instance(value),
-        str_from_instance=lambda value: (
-            ["None"] if value is None else inner.str_from_instance(value)
-        ),
-    )
-
-
-def _rule_for_tuple(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """Any number of values."""
-    if info.type_origin is not tuple or get_args(info.type)[1:] != (...,):
-        return None
-    inner = ConstructorRegistry.get_primitive_spec(
-        PrimitiveTypeInfo.make(get_args(info.type)[0], info.markers)
-    )
-    assert isinstance(inner, PrimitiveConstructorSpec), "settings are of types that tyro knows"
-    return PrimitiveConstructorSpec(
-        nargs="*",
-        metavar=f"{inner.metavar} ...",
-        instance_from_str=lambda given: tuple(inner.instance_from_str([one]) for one in given),
-        is_instance=lambda value: isinstance(value, tuple) and all(map(inner.is_instance, value)),
-        str_from_instance=lambda value: [
-            text for one in value for text in inner.str_from_instance(one)
-        ],
-    )
-
-
-# How values are read from flags, and shown in `--help`, where tyro's own way does not suit.
-_FLAGS = ConstructorRegistry()
-_FLAGS.primitive_rule(_rule_for_path)
-_FLAGS.primitive_rule(_rule_for_tuple)
-_FLAGS.primitive_rule(_rule_for_optional)
+def _is_encodable(text: str) -> bool:
+    """Whether the system takes it, for instance as a path: no NUL, no unpaired surrogates."""
+    return "\0" not in text and text.encode("utf-8", "ignore").decode("utf-8") == text

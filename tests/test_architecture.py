@@ -15,8 +15,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Generic machinery: knows no stage, and everything may use it.
 GENERIC = {
-    "charts", "config", "counts", "device", "errors", "filesystem", "launch", "plugins", "progress",
-    "surroundings", "tensors", "torchfiles",
+    "charts", "config", "console", "counts", "device", "environment", "errors", "filesystem", "flags", "launch", "plugins", "progress",
+    "tensors", "torchfiles",
 }  # fmt: skip
 # What each stage may import beside the generic machinery and itself.
 ALLOWED = {
@@ -38,7 +38,7 @@ ALLOWED = {
         "audio.images",
     },
     "doctor": {"training", "models", "audio"},
-    "information": {"data.listing", "data.manifest", "training.checkpoint", "audio.spectrogram"},
+    "information": {"data.dataset", "data.manifest", "training.checkpoint", "audio.spectrogram"},
 }
 TOP = {"cli", "__main__", "__init__"}
 
@@ -142,12 +142,13 @@ def test_every_folder_of_tests_mirrors_the_package():
     stages = {
         path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"
     }
-    stages.add("torture")  # all of it, maltreated
+    stages |= {"golden", "old", "torture"}  # across all stages
     assert {
         p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and p.name != "__pycache__"
     } <= stages
 
 
+@pytest.mark.slow
 def test_the_benchmarks_still_fit_the_package():
     scripts = sorted((ROOT / "benchmarks").glob("*.py"))
     assert len(scripts) > 4

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import runpy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
 import hypothesis
 import pytest
@@ -12,11 +14,13 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicspectrogan.config import config_file, from_plain, parse_flags, read_yaml, to_yaml
+from musicspectrogan.cli import COMMANDS
+from musicspectrogan.config import config_file, from_plain, read_yaml, to_yaml
 from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.data.sources import Selection
 from musicspectrogan.errors import USUAL_NAMES, SettingError, UserError
 from musicspectrogan.evaluation.settings import EvaluateConfig
+from musicspectrogan.flags import parse_flags
 from musicspectrogan.generation.settings import GenerateConfig
 from musicspectrogan.training.settings import TrainingConfig
 
@@ -88,7 +92,7 @@ def test_a_bad_flag_is_named_in_one_line(arguments, told):
         ("learning_rate: 3", "unknown key 'learning_rate' (did you mean 'lr'?)"),
         ("quux: 3", "unknown key 'quux'; --help lists the settings"),
         ("batch_size: many", "x.yaml: batch_size: 'many' is not a whole number"),
-        ("batch_size: [1, 2]", "batch_size takes a single value"),
+        ("batch_size: [1, 2]", "batch_size: expected a single value"),
         ("- batch_size", "expected lines of the form"),
         ("batch_size: {", "not valid YAML"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
@@ -192,6 +196,34 @@ def test_none_is_still_a_value_of_what_may_be_none():
     )
 
 
+@dataclass(frozen=True)
+class NumberOrAuto:
+    """A setting that is a number or a word, and one that older files hold as None."""
+
+    lr: float | Literal["auto"] = 0.1
+    """Rate."""
+    augment: float | Literal["auto"] | None = 0.0
+    """Probability."""
+
+
+def test_a_setting_is_a_number_or_auto_from_flags_yaml_and_plain_values(tmp_path):
+    expected = NumberOrAuto(lr="auto", augment=2.0)
+    assert parse_flags(NumberOrAuto, ["--lr", "auto", "--augment", "2"]) == expected
+    assert read_yaml(NumberOrAuto, written(tmp_path, "lr: auto\naugment: 2")) == expected
+    assert from_plain(NumberOrAuto, {"lr": "auto", "augment": 2}) == expected
+    assert read_yaml(NumberOrAuto, written(tmp_path, to_yaml(expected))) == expected
+    assert read_yaml(NumberOrAuto, written(tmp_path, "augment: null")).augment is None
+    assert from_plain(NumberOrAuto, {"augment": None}).augment is None
+    for value in ("fast", "None"):
+        with pytest.raises(UserError, match=f"lr: '{value}' is not a number or auto"):
+            parse_flags(NumberOrAuto, ["--lr", value])
+        with pytest.raises(UserError, match=f"lr: '{value}' is not a number or auto"):
+            read_yaml(NumberOrAuto, written(tmp_path, f"lr: {value}"))
+    for value in ("fast", None, True, [1.0]):
+        with pytest.raises(UserError, match=r"^lr: "):
+            from_plain(NumberOrAuto, {"lr": value})
+
+
 def test_a_recipe_is_found_by_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     for name in ("configs/cgan-best.yaml", "configs/cgan-best", "cgan-best", "cgan-best.yaml"):
@@ -278,15 +310,15 @@ def recipe(name):
 def test_the_recipes_differ_in_genres_and_in_what_the_size_of_images_asks_for():
     best = recipe("cgan-best")
     assert (best.gan, best.loss, best.windows, best.augment) == (
-        "anylength",
+        "anylength_cgan",
         "relativistic",
         True,
         None,
     )
-    assert recipe("dcgan-best") == replace(best, gan="anylength_unconditional")
+    assert recipe("unconditional-best") == replace(best, gan="anylength_gan")
     large = replace(best, r1=4 * best.r1, r2=4 * best.r2)
     assert recipe("cgan-best-128") == large
-    assert recipe("dcgan-best-128") == replace(large, gan="anylength_unconditional")
+    assert recipe("unconditional-best-128") == replace(large, gan="anylength_gan")
 
 
 @pytest.mark.parametrize(
@@ -299,15 +331,15 @@ def test_the_recipes_differ_in_genres_and_in_what_the_size_of_images_asks_for():
             "aliases",
         ),
         ("[" * 50_000, "without aliases, tags and nesting"),
-        ("x" * 100_000, "too large for a file of settings"),
-        ("batch_size: 0x" + "f" * 5000, "batch_size is too large a number"),
+        ("x" * 100_000, "too large for settings"),
+        ("batch_size: 0x" + "f" * 5000, "batch_size: the number is too large"),
         ("batch_size: " + "9" * 5000, "not valid YAML"),
         ("!!python/name:os.system", "not valid YAML"),
         ("strict: !!bool maybe", "tags"),
         ("batch_size: !!int ''", "tags"),
-        ('folder: "\\0"', "folder holds what is no text"),
-        ('folder: "\\uD800"', "folder holds what is no text"),
-        ("#" + "é" * 40_000 + "\nbatch_size: 3\n", "too large for a file of settings"),
+        ('folder: "\\0"', "folder: '.*' is not a path"),
+        ('folder: "\\uD800"', "folder: '.*' is not a path"),
+        ("#" + "é" * 40_000 + "\nbatch_size: 3\n", "too large for settings"),
     ],
     ids=[
         "alias",
@@ -381,14 +413,14 @@ def test_a_dataclass_is_made_from_plain_values():
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        (7, "int in place of names and values"), ([], "list in place of"), ({}, "count is missing"),
+        (7, "expected names and values, not int"), ([], "names and values, not list"), ({}, "count is missing"),
         ({"count": 1, "size": 2}, "'size' is unknown"), ({"count": 1, 5: 2}, "'5' is unknown"),
-        ({"count": True}, "count: bool is the wrong type"), ({"count": 1.0}, "count: float"),
-        ({"count": None}, "count: NoneType"), ({"count": 10**30}, "count: is too large"),
-        ({"count": 1, "rate": "1"}, "rate: str"), ({"count": 1, "rate": 10**400}, "rate: is too large"),
-        ({"count": 1, "on": 1}, "on: int"), ({"count": 1, "name": None}, "name: NoneType"),
-        ({"count": 1, "labels": ["a", 1]}, "labels: int"), ({"count": 1, "labels": "ab"}, "labels: str"),
-        ({"count": 1, "folder": 3}, "folder: int"), ({"count": 1, "folder": "a\0b"}, "folder: str"),
+        ({"count": True}, "count: True is not a whole number"), ({"count": 1.0}, "count: 1.0 is not a whole number"),
+        ({"count": None}, "count: None is not a whole number"), ({"count": 10**30}, "count: the number is too large"),
+        ({"count": 1, "rate": "1"}, "rate: '1' is not a number"), ({"count": 1, "rate": 10**400}, "rate: the number is too large"),
+        ({"count": 1, "on": 1}, "on: 1 is not true or false"), ({"count": 1, "name": None}, "name: None is not text"),
+        ({"count": 1, "labels": ["a", 1]}, "labels: 1 is not text"), ({"count": 1, "labels": "ab"}, "labels: 'ab' is not a list"),
+        ({"count": 1, "folder": 3}, "folder: 3 is not a path"), ({"count": 1, "folder": "a\0b"}, "folder: 'a\\x00b' is not a path"),
     ],
 )  # fmt: skip
 def test_plain_values_of_other_names_and_types_are_refused(values, told):
@@ -403,3 +435,10 @@ def test_numbers_that_no_machine_takes_are_refused(change):
     (name,) = change
     with pytest.raises(UserError, match=f"^{name}: "):
         TrainingConfig(**change)
+
+
+def test_the_page_of_flags_is_up_to_date():
+    """`python docs/flags.py` writes it again."""
+    page = runpy.run_path(str(ROOT / "docs" / "flags.py"))
+    assert page["COMMANDS"].keys() == COMMANDS.keys()
+    assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == page["render"]()

@@ -22,7 +22,7 @@ def test_a_count_is_read(text, count):
     "text", ["", "lots", "1.5", "1.2345k", "k", "5 k", "1,000", "9e30", "nan", "inf", "²", "1b"]
 )
 def test_anything_else_is_refused_with_an_example(text):
-    with pytest.raises(ValueError, match="no whole number such as 25000, 100k"):
+    with pytest.raises(ValueError, match="not a whole number such as 25000, 100k"):
         parse_count(text)
 
 

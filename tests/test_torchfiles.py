@@ -189,12 +189,12 @@ def test_lists_nested_in_themselves_take_no_time(tmp_path):
     [
         (lambda weights: None, "other layers"),
         (lambda weights: {"weight": weights["weight"]}, "other layers"),
-        (lambda weights: {**weights, "bias": [0.0, 0.0]}, "bias is of another kind"),
-        (lambda weights: {**weights, "bias": torch.zeros(3)}, "bias is of another kind"),
-        (lambda weights: {**weights, "bias": torch.zeros(2).double()}, "bias is of another kind"),
+        (lambda weights: {**weights, "bias": [0.0, 0.0]}, "bias differs in shape or type"),
+        (lambda weights: {**weights, "bias": torch.zeros(3)}, "bias differs in shape or type"),
+        (lambda weights: {**weights, "bias": torch.zeros(2).double()}, "bias differs in shape or type"),
         (
             lambda weights: {**weights, "bias": torch.tensor([0.0, torch.inf])},
-            "bias holds what are not",
+            "bias holds numbers that are not finite",
         ),
     ],
 )

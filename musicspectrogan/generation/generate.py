@@ -37,7 +37,7 @@ from musicspectrogan.generation.selection import NO_GENRE, Row, latent_specs, se
 from musicspectrogan.generation.settings import MAX_SOUNDS, GenerateConfig, SoundConfig
 from musicspectrogan.generation.sound import loop_settings, sound_of_loop, sounds_of
 from musicspectrogan.progress import progress_bar
-from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint, dataset_at_hand
+from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint, available_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def generate(
     digest = _digest(source.read_bytes())
     output = config.output or _new_folder(source)
     check_folder(output, settings)
-    dataset = dataset_at_hand(checkpoint, source)
+    dataset = available_dataset(checkpoint, source)
     facts = {
         "checkpoint": f"{source.name} ({digest})",
         "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, "

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from musicspectrogan import __version__
-from musicspectrogan.audio.fidelity import round_trip_error
 from musicspectrogan.audio.files import AudioError, check_rate, comment_of, load, save
 from musicspectrogan.audio.finishing import finished, resampled
 from musicspectrogan.audio.images import (
@@ -20,6 +19,7 @@ from musicspectrogan.audio.images import (
     track_of_image,
     write_image,
 )
+from musicspectrogan.audio.inversion import round_trip_error
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode
 from musicspectrogan.audio.tempo import tempo_of
 from musicspectrogan.errors import UserError

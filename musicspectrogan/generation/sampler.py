@@ -65,7 +65,7 @@ class Sampler:
         self.any_length: models.AnyLengthGenerator | None = None
         """The generator, where it draws pieces of any length."""
         if models.is_any_length(checkpoint.gan):
-            self.any_length = cast("models.AnyLengthGenerator", self.generator)
+            self.any_length = cast(models.AnyLengthGenerator, self.generator)
 
     def latents(self, seeds: Sequence[int], *position: object) -> Tensor:
         """Latents (B, Z), one for each seed; `position` distinguishes several draws of a seed."""
@@ -133,7 +133,7 @@ class Sampler:
     @cached_property
     def _precise_generator(self) -> models.AnyLengthGenerator:
         generator: nn.Module = copy.deepcopy(self.generator).to(self._precision)
-        return cast("models.AnyLengthGenerator", generator)
+        return cast(models.AnyLengthGenerator, generator)
 
     @property
     def _precision(self) -> torch.dtype:

@@ -6,8 +6,13 @@ import pytest
 import torch
 
 from musicspectrogan.audio import inversion
-from musicspectrogan.audio.fidelity import round_trip_error
-from musicspectrogan.audio.inversion import griffin_lim, invert, linear_power, mel_power_of
+from musicspectrogan.audio.inversion import (
+    griffin_lim,
+    invert,
+    linear_power,
+    mel_power_of,
+    round_trip_error,
+)
 from musicspectrogan.audio.spectrogram import (
     SpectrogramConfig,
     encode,
@@ -155,8 +160,9 @@ def test_the_round_trip_is_no_worse_than_librosas():
     ours = invert(torch.stack(images), CONFIG).numpy()
     theirs = [
         librosa.feature.inverse.mel_to_audio(
-            librosa.db_to_power(grey_to_db(image.numpy()[::-1], CONFIG)),
-            sr=RATE, n_fft=CONFIG.n_fft, hop_length=CONFIG.hop_length, fmin=CONFIG.f_min, fmax=CONFIG.f_max,
+            librosa.db_to_power(grey_to_db(image.numpy()[::-1], CONFIG)), sr=RATE,
+            n_fft=CONFIG.n_fft, hop_length=CONFIG.hop_length, fmin=CONFIG.f_min,
+            fmax=CONFIG.f_max,
         )
         for image in images
     ]  # fmt: skip

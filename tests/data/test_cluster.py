@@ -13,7 +13,9 @@ from conftest import Command, command_line, environment
 from datasets import dataset_bytes, files_in, lines_in_report, long_music, report
 from processes import Cluster, a_cluster, in_background, wait_until, with_crashing_decoder
 
-cluster_module = pytest.importorskip("musicspectrogan.data.cluster")
+from musicspectrogan.data import parallel
+
+pytest.importorskip("distributed")
 
 LINE = ("preprocess.py", "--dataset", "folder", "--input", "music", "--output")
 # Of each of two genres.
@@ -95,7 +97,7 @@ def test_a_scheduler_that_goes_away_is_told_in_one_line(
     assert told.splitlines()[-1].startswith(
         f"musicspectrogan: the dask scheduler at {cluster.address} went away"
     )
-    assert "give the same command to go on" in told
+    assert "repeat the command to continue" in told
     command(*LINE, "left", cwd=home)
     assert_same_as_local(home, "left")
 
@@ -111,7 +113,7 @@ def test_when_no_worker_is_left_it_says_so_and_waits_for_another(
         told = process.stderr.readline()
         while told and "No dask worker is left" not in told:
             told = process.stderr.readline()
-        assert f"the rest waits until one joins: dask worker {cluster.address}" in told
+        assert f"waiting for one: dask worker {cluster.address}" in told
         cluster.start("worker", cluster.address, "--nthreads", 1, log="another.log")
         told = process.communicate(timeout=120)[1]
     assert process.returncode == 0, told
@@ -187,4 +189,4 @@ def test_without_dask_the_remedy_is_told(home: Path, tmp_path: Path) -> None:
 
 def test_folders_that_the_workers_do_not_see_are_named(tmp_path: Path) -> None:
     seen, unseen = tmp_path, tmp_path / "elsewhere"
-    assert cluster_module._unseen((seen, unseen)) == [unseen]
+    assert parallel._missing_folders((seen, unseen)) == [unseen]

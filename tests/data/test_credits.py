@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicspectrogan.data.credits import Credit, credit_of_file, read_credits, write_credits
+from musicspectrogan.data.credits import Credit, read_credit, read_credits, write_credits
 
 FOOD = Credit("AWOL", 'The "Food", live', "AWOL", "Attribution", "http://fma.example/2")
 
@@ -56,7 +56,7 @@ def test_tags_of_files_are_credits(suffix: str, tmp_path: Path) -> None:
         file.title, file.artist, file.album = "Vibe Ace", "Kevin MacLeod", "Jazz"
         file.comment = "URL: http://fma.example/Vibe_Ace\r\nCurator: "
         file.write(np.zeros(4000))
-    known = credit_of_file(path)
+    known = read_credit(path)
     assert (known.artist, known.title) == ("Kevin MacLeod", "Vibe Ace")
     assert known.url == "http://fma.example/Vibe_Ace"
 
@@ -65,4 +65,4 @@ def test_a_file_without_tags_or_that_cannot_be_read_has_none(tmp_path: Path) -> 
     soundfile.write(tmp_path / "a.wav", np.zeros(4000), 22050)
     (tmp_path / "b.mp3").write_bytes(b"no music")
     for name in ("a.wav", "b.mp3", "missing.wav"):
-        assert credit_of_file(tmp_path / name) == Credit()
+        assert read_credit(tmp_path / name) == Credit()

@@ -17,8 +17,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.data.dataset import ImageDataset, load_dataset
-from musicspectrogan.data.listing import IMAGE_SUFFIXES, list_pictures
+from musicspectrogan.data.dataset import IMAGE_SUFFIXES, ImageDataset, list_images, load_dataset
 from musicspectrogan.errors import UserError
 from musicspectrogan.information import describe
 
@@ -196,9 +195,8 @@ def test_damaged_images_are_left_out_and_named_every_time(
         dataset = load_dataset(root, split="all")
         assert len(dataset) == 30
         assert as_bytes(dataset) == whole[:9] + whole[10:30] + whole[31:]
-        assert (
-            "2 images cannot be read and are left out: jazz/jazz.00000_001.png, rock/rock.00003_000.png"
-        ) in messages.text
+        named = "jazz/jazz.00000_001.png, rock/rock.00003_000.png"
+        assert f"2 images cannot be read and are left out: {named}" in messages.text
 
 
 def test_images_of_no_known_track_are_left_out_and_counted(
@@ -224,7 +222,7 @@ def test_foreign_images_become_grey_and_of_one_size(
     assert [int(image.max()) for image in (red, grey, blue, white)] == [76, 77, 29, 255]
     assert dataset.pixels[0].std() > 50
     assert "has no dataset.json" in messages.text
-    assert "5 of 5 images were made grey or resized to 64x64" in messages.text
+    assert "5 of 5 images were converted to grayscale or resized to 64x64" in messages.text
 
 
 @pytest.mark.parametrize("split", ["training", "validation", "all"])
@@ -259,7 +257,7 @@ def test_two_sizes_have_a_cache_each(foreign: Path) -> None:
 def test_unfinished_preprocessing_is_refused(root: Path) -> None:
     contents = json.loads((root / "dataset.json").read_text())
     (root / "dataset.json").write_text(json.dumps({**contents, "genres": [], "tracks": []}))
-    with pytest.raises(UserError, match="did not finish; give the same preprocess command again"):
+    with pytest.raises(UserError, match="did not finish; repeat the preprocess command"):
         load_dataset(root)
 
 
@@ -303,7 +301,7 @@ def test_an_empty_split_is_refused(root: Path) -> None:
 def test_another_image_size_than_that_of_the_dataset_is_refused(root: Path) -> None:
     assert load_dataset(root, image_size=64).image_size == 64
     with pytest.raises(
-        UserError, match=r"--image-size 128: the images of .* have 64 pixels a side"
+        UserError, match=r"--image-size 128: the images of .* are 64 pixels high and wide"
     ):
         load_dataset(root, image_size=128)
 
@@ -347,10 +345,10 @@ def test_a_damaged_cache_is_made_anew(
     else:
         cache.with_suffix(".json").write_text('{"damaged": [[-1, 5]], "resized": "x"}')
     assert (load_dataset(root).pixels == pixels).all()
-    assert "is damaged and made anew" in messages.text
+    assert "is damaged and is recreated" in messages.text
     messages.clear()
     assert (load_dataset(root).pixels == pixels).all()
-    assert "made anew" not in messages.text
+    assert "recreated" not in messages.text
 
 
 def test_a_number_beyond_any_segment_does_not_stop_the_others(root: Path) -> None:
@@ -440,7 +438,7 @@ def test_a_picture_is_taken_upright_and_of_several_frames_the_first(tmp_path: Pa
     [
         (Image.fromarray(np.full((64, 64), 0.5, np.float32)), "floating-point pixels (mode F)"),
         (Image.fromarray(np.full((64, 64), 500, np.int32)), "32-bit integer pixels (mode I)"),
-        (Image.new("LAB", (64, 64)), "its colours are CIELAB (mode LAB)"),
+        (Image.new("LAB", (64, 64)), "its colors are CIELAB (mode LAB)"),
     ],
     ids=["float", "int32", "lab"],
 )
@@ -449,7 +447,7 @@ def test_pixels_that_could_mean_anything_are_left_out_by_name(
 ) -> None:
     picture.save(foreign / "cats" / "odd.tif")
     assert len(load_dataset(foreign)) == 5
-    assert "1 images cannot be read and are left out: cats/odd.tif; mend them" in messages.text
+    assert "1 images cannot be read and are left out: cats/odd.tif; repair them" in messages.text
     assert reason in messages.text
     assert "delete" not in messages.text
 
@@ -478,14 +476,13 @@ def test_training_finds_what_image_folder_finds(
     (foreign / "cats" / "linked").symlink_to(elsewhere)
     (foreign / "cats" / "linked file.jpg").symlink_to(foreign / "cats" / "colour.jpg")
     expected = ImageFolder(str(foreign))
-    names = list_pictures(foreign).names
+    names = list_images(foreign).names
     assert names == [Path(path).relative_to(foreign).as_posix() for path, _ in expected.samples]
     dataset = load_dataset(foreign)
     assert dataset.genres == expected.classes == ["birds", "cats", "dogs"]
     assert dataset.labels.tolist() == expected.targets
     assert (
-        f"{foreign}: 2 files are no pictures and are passed over: cats/linked/notes.txt"
-        in messages.text
+        f"{foreign}: 2 files are not images and are ignored: cats/linked/notes.txt" in messages.text
     )
 
 
@@ -513,7 +510,7 @@ def test_links_that_lead_nowhere_or_round_in_circles(foreign: Path, messages) ->
 def test_pictures_beside_the_class_folders_are_told(foreign: Path, messages) -> None:
     Image.new("L", (64, 64)).save(foreign / "cover.png")
     assert len(load_dataset(foreign)) == 5
-    assert "1 pictures lie beside the class folders and are passed over: cover.png" in messages.text
+    assert "1 images are not in a class folder and are ignored: cover.png" in messages.text
 
 
 def test_our_images_in_folders_of_their_class_stay_their_tracks(root: Path) -> None:
@@ -556,7 +553,7 @@ def test_split_folders_above_the_classes_are_splits(tmp_path: Path, messages) ->
     assert training.genres == ["jazz", "rock"]
     assert training.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert [image[0] for image in as_bytes(training)] == [1, 2, 3, 4, 5, 6, 7]
-    assert ": taking Train/ for training, val/ for validation, test/ for test;" in messages.text
+    assert ": using Train/ for training, val/ for validation, test/ for test;" in messages.text
     assert [image[0] for image in as_bytes(load_dataset(root, split="validation"))] == [8, 9]
     assert [image[0] for image in as_bytes(load_dataset(root, split="test"))] == [10, 11]
     assert load_dataset(root, split="test").genres == ["jazz", "rock"]
@@ -582,7 +579,7 @@ def test_classes_with_such_names_stay_classes(
     dataset = load_dataset(root)
     assert dataset.genres == sorted({name.partition("/")[0] for name in names})
     assert len(dataset) == sum(names.values())
-    told = "if it is a split, give --dataset" in messages.text
+    told = "if it is a split, use --dataset" in messages.text
     assert told == any(name.lower().startswith("train") for name in names)
 
 
@@ -601,8 +598,7 @@ def test_a_folder_that_may_not_be_read_is_told_and_passed_over(
     monkeypatch.setattr(os, "scandir", scandir)
     assert len(load_dataset(foreign)) == 5
     assert (
-        f"{foreign / 'locked'} cannot be read (Permission denied) and is passed over"
-        in messages.text
+        f"{foreign / 'locked'} cannot be read (Permission denied) and is skipped" in messages.text
     )
 
 
@@ -611,9 +607,7 @@ def test_folders_of_systems_are_passed_over_and_told(foreign: Path, messages) ->
         (foreign / name).mkdir()
         Image.new("L", (64, 64), 5).save(foreign / name / "x.png")
     assert len(load_dataset(foreign)) == 6
-    assert (
-        "4 files are no pictures and are passed over: cats/.ipynb_checkpoints/, " in messages.text
-    )
+    assert "4 files are not images and are ignored: cats/.ipynb_checkpoints/, " in messages.text
     assert "#recycle/" in messages.text
 
 
@@ -636,7 +630,7 @@ def test_commands_say_what_a_folder_is_taken_for(tmp_path: Path, command: Comman
     (root / "dataset.json").write_text('{"labels": null}')
     done = command("run.py", "--dataset", "pictures", "--dry-run", "--device", "cpu", cwd=tmp_path)
     assert (
-        "has a dataset.json of another tool: taking train/ for training, test/ for test;"
+        "has a dataset.json of another tool: using train/ for training, test/ for test;"
         in done.stderr
     )
     assert describe(root).splitlines() == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from musicspectrogan.data.licences import KINDS, kind_of, kinds_asked_for
+from musicspectrogan.data.credits import LICENSES, normalize_license, parse_licenses
 from musicspectrogan.errors import UserError
 
 
@@ -40,12 +40,12 @@ from musicspectrogan.errors import UserError
     ],
 )
 def test_spellings_of_one_kind(licence: str, kind: str) -> None:
-    assert kind_of(licence) == kind
+    assert normalize_license(licence) == kind
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LICENSES)
 def test_every_kind_is_its_own(kind: str) -> None:
-    assert kind_of(kind) == kind_of(f"CC-{kind.upper()}") == kind
+    assert normalize_license(kind) == normalize_license(f"CC-{kind.upper()}") == kind
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_every_kind_is_its_own(kind: str) -> None:
     ],
 )
 def test_what_may_set_another_condition_is_a_kind_of_its_own(licence: str) -> None:
-    assert kind_of(licence) not in KINDS
-    assert kind_of(kind_of(licence)) == kind_of(licence) != ""
+    assert normalize_license(licence) not in LICENSES
+    assert normalize_license(normalize_license(licence)) == normalize_license(licence) != ""
 
 
 def test_several_are_asked_for_in_any_order_and_spelling() -> None:
-    assert kinds_asked_for("CC BY, cc0,by") == kinds_asked_for("zero,attribution") == ("by", "cc0")
+    assert parse_licenses("CC BY, cc0,by") == parse_licenses("zero,attribution") == ("by", "cc0")
     with pytest.raises(
-        UserError, match="--license: no licence is named; give one or several of by, by-sa"
+        UserError, match="--license: no license is named; choose from by, by-sa"
     ):
-        kinds_asked_for(" , ")
+        parse_licenses(" , ")

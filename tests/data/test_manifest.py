@@ -19,9 +19,9 @@ from musicspectrogan.data.manifest import (
     Manifest,
     Outcome,
     Report,
-    assign_splits,
     is_foreign,
 )
+from musicspectrogan.data.splits import assign_splits
 from musicspectrogan.errors import UserError
 
 
@@ -199,8 +199,8 @@ def test_too_few_albums_to_hold_out_are_split_by_track_which_is_said(sizes, capl
     outcomes, groups = albums(*sizes)
     assert assign_splits(outcomes, groups) == assign_splits(outcomes)
     assert caplog.messages == [
-        f"rock: its {sum(sizes)} tracks lie in too few folders to hold out whole ones; they are split one by "
-        "one, and an album may be in training and in test"
+        f"rock: its {sum(sizes)} tracks are in too few folders to hold out whole folders; splitting "
+        "track by track, so an album may be in both training and test"
     ]
 
 

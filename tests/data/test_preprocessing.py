@@ -314,7 +314,7 @@ class TestGoingOn:
         left = {"empty": b"", "start": whole[:8], "half": half, "zeros": bytes(len(whole))}
         damaged.write_bytes(left[damage])
         done = run()
-        assert "1 images are empty or cut short; their tracks are converted again" in done.stderr
+        assert "Converting the tracks of 1 empty or incomplete images again" in done.stderr
         assert "15 of 16 tracks were converted before" in done.stderr
         assert dataset_bytes(output) == before
         assert report(output) == lines
@@ -456,7 +456,7 @@ class TestGoingOn:
             os.utime(clip, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
         caplog.clear()
         preprocess(config)
-        assert "1 files have changed since they were converted" in caplog.text
+        assert "Converting 1 files again that have changed" in caplog.text
         assert "1 of 2 tracks were converted before" in caplog.text
         expected = expected_images(clip, SpectrogramConfig())
         assert len(expected) == (1 if change == "shorter" else 2)
@@ -486,7 +486,7 @@ class TestGoingOn:
         path.write_text(
             path.read_text().replace(f",{line['bytes']},{line['modified_ns']}\n", ",5,7\n")
         )
-        assert "files have changed since" in run().stderr
+        assert "again that have changed" in run().stderr
         assert dataset_bytes(output) == before
 
     def test_what_was_taken_and_is_excluded_now_leaves_the_dataset(
@@ -498,7 +498,7 @@ class TestGoingOn:
         assert images_in(tmp_path / "out") == ["music/loose_000.png"]
         write_music(tmp_path / "music" / "jazz" / "kept.wav")
         told = command(*FOLDER_LINE, cwd=tmp_path).stderr
-        assert "Removed 1 image of 1 track that --input has no longer" in told
+        assert "Removed 1 image of 1 track no longer in the input" in told
         assert images_in(tmp_path / "out") == ["jazz/kept_000.png"]
         assert manifest(tmp_path / "out")["genres"] == ["jazz"]
         line = report(tmp_path / "out")["loose"]
@@ -631,11 +631,11 @@ class TestAnOutputInUse:
         assert report(output)["rock.00000"]["status"] == "converted"
         assert (output / "rock" / "rock.00000_000.png").read_bytes() == ours
         assert report(output)["jazz.00001"]["status"] == "skipped"
-        reason = "jazz.00001_000.png is there and not of preprocess; move it away"
+        reason = "jazz.00001_000.png exists and is not from preprocess; move it away"
         assert report(output)["jazz.00001"]["reason"] == reason and reason in told
         told = run("--limit", 1, "--overwrite").stderr
         assert_all_there()
-        assert "rock: 7 files in it are not of preprocess, and stay" in told
+        assert "rock: keeping 7 files that preprocess did not write" in told
         kept = set(images_in(output)) - set(foreign)
         assert kept == {f"{genre}/{genre}.00000_{k:03d}.png" for genre in GENRES for k in range(2)}
 
@@ -821,7 +821,7 @@ class TestFilesThatCannotBeConverted:
         command(*FOLDER_LINE, "--strict", cwd=tmp_path)
         stray = report(tmp_path / "out")["stray"]
         assert stray["status"] == "excluded"
-        assert stray["reason"] == "lies beside the class folders, not in one"
+        assert stray["reason"] == "not in a class folder"
 
     def test_a_track_may_be_called_like_an_image_of_another(self, tmp_path: Path, caplog) -> None:
         caplog.set_level(logging.INFO, logger="musicspectrogan")
@@ -856,7 +856,7 @@ class TestDatasets:
             (tmp_path / "music" / "folk" / "only").mkdir(parents=True, exist_ok=True)
             shutil.copy(clip, tmp_path / "music" / "folk" / "only" / name)
         told = command(*FOLDER_LINE, cwd=tmp_path).stderr
-        assert "folk: its 3 tracks lie in too few folders" in told and "rock: its" not in told
+        assert "folk: its 3 tracks are in too few folders" in told and "rock: its" not in told
         splits = {track["id"]: track["split"] for track in manifest(tmp_path / "out")["tracks"]}
         for album in ("a", "b", "c-CD1", "c-CD2", "d"):
             assert splits[f"{album}-1"] == splits[f"{album}-2"]
@@ -920,7 +920,7 @@ class TestDatasets:
         } == {
             "000002": ("converted", ""),
             "000005": ("converted", ""),
-            "000010": ("excluded", "licence is CC0 1.0 (--license by)"),
+            "000010": ("excluded", "license is CC0 1.0 (--license by)"),
             "098565": ("skipped", "file is missing; known to be shorter than a clip should be"),
         }
         with Image.open(output / "Hip-Hop" / "000002_000.png") as image:
@@ -1029,7 +1029,7 @@ class TestNamesAndCredits:
 
         def splits() -> dict[tuple[str, str], set[str]]:
             assert (
-                "train/ for training, test/ for test: taken for the splits; tracks for validation"
+                "Using folders as splits: train/ for training, test/ for test; drawing validation"
                 in (command(*FOLDER_LINE, cwd=tmp_path).stderr)
             )
             found: dict[tuple[str, str], set[str]] = {}

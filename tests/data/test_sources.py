@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import random
 import re
@@ -13,7 +12,6 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
-from types import ModuleType
 
 import pandas
 import pytest
@@ -33,16 +31,11 @@ from musicspectrogan.data.sources import (
 )
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import safe_name
-from musicspectrogan.plugins import module_names
 
-SOURCES = module_names(sources)
+SOURCES = sources.names()
 ALL = Selection()
 
 every_source = pytest.mark.parametrize("name", SOURCES)
-
-
-def source(name: str) -> ModuleType:
-    return importlib.import_module(f"{sources.__name__}.{name}")
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -72,7 +65,7 @@ def reasons(tracks: Iterable[Track], root: Path) -> dict[str, str]:
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
-    """Let every folder of this name be one that cannot be listed; permissions mean nothing to root."""
+    """Refuse to list folders of this name; root ignores permissions."""
     for function in ("scandir", "listdir"):
         real = getattr(os, function)
 
@@ -94,7 +87,7 @@ def is_safe(name: str) -> bool:
     )
 
 
-# tracks.csv as pandas writes it: the columns' two levels, then the index's name on a line of its own.
+# tracks.csv as pandas writes it: two lines of column names, then one with the index's name.
 FMA_TABLE = pandas.DataFrame.from_dict(
     {
         2: (
@@ -124,7 +117,7 @@ LARGE = MEDIUM | {"004000", "004001"}
 
 
 def write_tracks_csv(path: Path, table: pandas.DataFrame = FMA_TABLE) -> None:
-    """The table with the columns around it that FMA has, in a shuffled order, and rows not sorted."""
+    """Write the table with more of FMA's columns, shuffled, and unsorted rows."""
     table = table.copy()
     table["album", "title"] = 'Greatest "Hits", Vol. 1'
     table["album", "information"] = "<p>Two lines,\nand a third:\r\n1, 2, 3</p>"
@@ -174,19 +167,14 @@ def test_the_sources_that_the_commands_help_names_are_found() -> None:
 
 @every_source
 def test_a_source_says_which_options_it_understands(name: str) -> None:
-    options = source(name).OPTIONS
+    options = sources.get(name).OPTIONS
     assert set(options) <= {field.name for field in fields(Selection)}
     assert "limit" in options
 
 
-@every_source
-def test_a_source_finds_tracks(name: str) -> None:
-    assert callable(source(name).find_tracks)
-
-
 @pytest.mark.parametrize("name", [name for name in SOURCES if name != "demo"])
 def test_a_missing_input_is_told(name: str, tmp_path: Path) -> None:
-    find_tracks = source(name).find_tracks
+    find_tracks = sources.get(name).find_tracks
     with pytest.raises(UserError, match="--input"):
         find_tracks(None, ALL)
     with pytest.raises(UserError, match=r"--input .*nowhere"):
@@ -204,7 +192,7 @@ def test_ids_and_genres_are_unique_and_safe_as_names(name: str, tmp_path: Path) 
         pytest.skip(f"SAMPLES has no input for {name}")
     selection = Selection(tracks_per_genre=1) if name == "demo" else ALL
     root = SAMPLES[name](tmp_path)
-    tracks = with_unique_ids(source(name).find_tracks(root, selection), root)
+    tracks = with_unique_ids(sources.get(name).find_tracks(root, selection), root)
     assert len(tracks) >= 5
     assert len({track.id.lower() for track in tracks}) == len(tracks)
     assert [track.id for track in tracks if not is_safe(track.id)] == []
@@ -269,7 +257,7 @@ class TestGtzan:
     def test_the_folder_of_pictures_is_refused_with_the_remedy(self, tmp_path: Path) -> None:
         touch(tmp_path / "Data" / "genres_original", *self.NAMES)
         pictures = touch(tmp_path / "Data" / "images_original", "blues/blues00000.png")
-        with pytest.raises(UserError, match=r"holds pictures, not audio; .*genres_original"):
+        with pytest.raises(UserError, match=r"holds images, not audio; .*genres_original"):
             gtzan.find_tracks(pictures, ALL)
 
     def test_two_roots_are_refused_by_name(self, tmp_path: Path) -> None:
@@ -279,7 +267,7 @@ class TestGtzan:
             gtzan.find_tracks(tmp_path, ALL)
 
     def test_a_folder_of_other_music_is_refused_with_the_remedy(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"named like blues or rock .*--dataset folder"):
+        with pytest.raises(UserError, match=r"such as blues or rock .*--dataset folder"):
             gtzan.find_tracks(touch(tmp_path, "techno/a.wav"), ALL)
 
     def test_what_systems_leave_is_excluded_with_the_reason(self, tmp_path: Path) -> None:
@@ -299,7 +287,7 @@ class TestGtzan:
             "blues/._blues.00000.wav": "a file of the system, not audio",
             "rock/.git/rock.00002.wav": "in a folder of the system",
             "__MACOSX/blues/._blues.00000.wav": "a file of the system, not audio",
-            ".jazz/jazz.00001.wav": ".jazz is no genre of GTZAN",
+            ".jazz/jazz.00001.wav": ".jazz is not a genre of GTZAN",
         }
 
     def test_au_files_are_accepted(self, tmp_path: Path) -> None:
@@ -311,8 +299,8 @@ class TestGtzan:
         found = gtzan.find_tracks(tmp_path, ALL)
         assert by_id(taken(found)).keys() == self.IDS
         assert reasons(found, tmp_path) == {
-            "techno/techno.00000.wav": "techno is no genre of GTZAN",
-            "loose.wav": "lies beside the genre folders, not in one",
+            "techno/techno.00000.wav": "techno is not a genre of GTZAN",
+            "loose.wav": "not in a genre folder",
         }
 
     def test_copies_in_split_folders_are_the_splits(self, tmp_path: Path) -> None:
@@ -411,7 +399,9 @@ class TestFma:
         medium = by_id(fma.find_tracks(root, Selection(subset="medium")))
         assert small["000002"].path.is_relative_to(root / "fma_small")
         assert medium["000002"].path.is_relative_to(root / "fma_medium")
-        with pytest.raises(UserError, match=r"no fma_large in it, but .*; choose with --subset"):
+        with pytest.raises(
+            UserError, match=r"no fma_large in it, but .*; choose one with"
+        ):
             fma.find_tracks(root, Selection(subset="large"))
 
     def test_an_unknown_subset_is_refused_with_the_nearest_name(self, tmp_path: Path) -> None:
@@ -464,9 +454,9 @@ class TestFma:
         tracks = by_id(fma.find_tracks(root, Selection(subset="large", license="cc0, Attribution")))
         given = "(--license by,cc0)"
         assert tracks["000002"].excluded == (
-            f"licence is Attribution-NonCommercial-ShareAlike 3.0 International {given}"
+            f"license is Attribution-NonCommercial-ShareAlike 3.0 International {given}"
         )
-        assert tracks["004000"].excluded == f"licence is not stated {given}"
+        assert tracks["004000"].excluded == f"license is not stated {given}"
 
     @pytest.mark.parametrize("asked", ["by-nd", "by,by-sn", "anything"])
     def test_a_licence_that_is_not_there_is_refused_with_what_is(
@@ -510,7 +500,7 @@ class TestFma:
         root = fma_tree(tmp_path)
         (root / "fma_metadata" / "raw_tracks.csv").write_bytes(bytes(range(256)))
         assert by_id(fma.find_tracks(root, ALL)).keys() == SMALL
-        assert "raw_tracks.csv: no addresses in the credits" in caplog.text
+        assert "raw_tracks.csv: no track URLs in the credits" in caplog.text
 
     def test_known_bad_tracks_are_noted(self, tmp_path: Path) -> None:
         tracks = by_id(
@@ -542,7 +532,8 @@ class TestFma:
         write_tracks_csv(tmp_path / "tracks.csv")
         table = fma.read_tracks(tmp_path / "tracks.csv")
         assert sorted(table.columns) == [
-            "album", "artist", "genre", "kind", "license", "split", "subset", "title", "website"
+            "album", "artist", "genre", "license", "license_name", "split", "subset", "title",
+            "website",
         ]  # fmt: skip
         expected = FMA_TABLE.fillna("").sort_index()
         assert list(table.index) == list(expected.index)
@@ -664,7 +655,7 @@ class TestFolder:
     def test_files_beside_class_folders_are_excluded_with_a_reason(self, tmp_path: Path) -> None:
         tracks = self.find(touch(tmp_path, "rock/a.wav", "stray.wav"))
         assert tracks["a"].excluded == ""
-        assert tracks["stray"].excluded == "lies beside the class folders, not in one"
+        assert tracks["stray"].excluded == "not in a class folder"
 
     def test_colliding_ids_get_a_hash(self, tmp_path: Path) -> None:
         tracks = self.find(
@@ -699,19 +690,19 @@ class TestFolder:
         assert self.find(here).keys() == self.find(there).keys()
 
     def test_a_folder_without_audio_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="no audio in it; expected one folder a class"):
+        with pytest.raises(UserError, match="no audio in it; expected one folder per class"):
             folder.find_tracks(touch(tmp_path, "rock/readme.txt"), ALL)
 
 
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        (Path("a.wav"), r"mine\.py: find_tracks must give Track objects, and gave .*a\.wav"),
+        (Path("a.wav"), r"mine\.py: find_tracks must return Track objects, not .*a\.wav"),
         (
             Track("a", "g/h", Path("a.wav")),
-            r"mine\.py: .* the genre 'g/h' is no file name; use safe_name",
+            r"mine\.py: .* the genre 'g/h' is not a file name; use safe_name",
         ),
-        (Track("h/a", "g", Path("a.wav")), r"mine\.py: the id 'h/a' .* is no file name"),
+        (Track("h/a", "g", Path("a.wav")), r"mine\.py: the id 'h/a' .* is not a file name"),
     ],
 )
 def test_what_no_track_may_be_is_refused_by_its_source(found: object, told: str) -> None:
@@ -746,7 +737,8 @@ class TestNames:
         touch(tmp_path, "...And Justice for All/One.mp3", "rock/a.wav")
         self.find(tmp_path)
         assert [record.getMessage() for record in caplog.records] == [
-            "...And Justice for All: becomes the class And Justice for All, a name that every system takes"
+            "...And Justice for All (not a name on every system) becomes the class "
+            "And Justice for All"
         ]
 
     def test_folders_of_fma_are_no_classes(
@@ -754,7 +746,7 @@ class TestNames:
     ) -> None:
         touch(tmp_path, "000/000002.mp3", "098/098012.mp3")
         self.find(tmp_path)
-        assert "give --dataset fma" in caplog.text
+        assert "use --dataset fma" in caplog.text
 
     def test_different_names_are_different_classes(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -765,11 +757,8 @@ class TestNames:
         genres = {track.id: track.genre for track in self.find(tmp_path)}
         assert len({genre.casefold() for genre in genres.values()} | {"credits.csv"}) == 6
         assert (genres["b"], genres["c"]) == ("AC-DC", "Rock")
-        assert (
-            f"AC:DC: becomes the class {genres['a']}, for another name is too much like it"
-            in caplog.text
-        )
-        assert f"rock: becomes the class {genres['d']}" in caplog.text
+        assert f"AC:DC (too similar to another name) becomes the class {genres['a']}" in caplog.text
+        assert f"rock (too similar to another name) becomes the class {genres['d']}" in caplog.text
 
     def test_one_name_in_two_unicode_forms_is_one_class(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -780,7 +769,7 @@ class TestNames:
         )
         assert [track.genre for track in tracks] == ["M\u00fasica"] * 3
         assert len(by_id(with_unique_ids(tracks, tmp_path))) == 3
-        assert caplog.text.count("differ in their Unicode form alone are one class") == 1
+        assert caplog.text.count("differ only in their Unicode form are one class") == 1
 
     def test_ids_that_differ_in_their_unicode_form_alone_get_a_hash(self, tmp_path: Path) -> None:
         touch(tmp_path, "rock/e\u0301.wav", "rock/\u00e9.wav")
@@ -818,7 +807,7 @@ class TestNames:
             ".Trash-1000/files/c.ogg": "in a folder of the system",
             "__MACOSX/rock/._a.wav": "a file of the system, not audio",
             "rock/song.mid": ".mid is not read; convert it to WAV",
-            "d.wav": "lies beside the class folders, not in one",
+            "d.wav": "not in a class folder",
         }
         assert not any(track.unreadable for track in tracks)
 
@@ -852,7 +841,7 @@ class TestNames:
             refuse(monkeypatch, name, errno.EACCES)
             if name != "jazz":
                 with pytest.raises(
-                    UserError, match=r"no audio in it .*cannot be read: Permission denied"
+                    UserError, match=r"no usable audio in it; .*cannot be read: Permission denied"
                 ):
                     self.find(tmp_path / "music")
 
@@ -871,10 +860,10 @@ class TestNames:
     ) -> None:
         root = SAMPLES[name](tmp_path / "input")
         above = root.parent if name == "gtzan" else root
-        expected = taken(source(name).find_tracks(above, ALL))
+        expected = taken(sources.get(name).find_tracks(above, ALL))
         (above / "locked").mkdir()
         refuse(monkeypatch, "locked", errno.EACCES)
-        assert taken(source(name).find_tracks(above, ALL)) == expected
+        assert taken(sources.get(name).find_tracks(above, ALL)) == expected
 
 
 class TestSplitFolders:
@@ -898,18 +887,18 @@ class TestSplitFolders:
             "d": ("rock", "test"),
         }
         assert (
-            "Train/ for training, VAL/ for validation, testing/ for test: taken for the splits"
+            "Using folders as splits: Train/ for training, VAL/ for validation, testing/ for test"
             in caplog.text
         )
 
     @pytest.mark.parametrize(
         ("names", "splits", "told"),
         [
-            (("train", "test"), ["", "test"], "; tracks for validation are drawn"),
-            (("train", "eval"), ["", "test"], "; tracks for validation are drawn"),
-            (("training", "dev"), ["", "validation"], "; tracks for test are drawn"),
+            (("train", "test"), ["", "test"], "; drawing validation from"),
+            (("train", "eval"), ["", "test"], "; drawing validation from"),
+            (("training", "dev"), ["", "validation"], "; drawing test from"),
             (("train", "eval", "test"), ["training", "validation", "test"], ""),
-            (("train",), [""], "; tracks for validation and test are drawn"),
+            (("train",), [""], "; drawing validation and test from the training tracks"),
         ],
     )
     def test_a_missing_one_is_drawn(
@@ -924,7 +913,7 @@ class TestSplitFolders:
         files = [f"{name}/rock/{number}.wav" for number, name in enumerate(names)]
         found = self.splits(tmp_path, *files)
         assert found == {str(number): ("rock", split) for number, split in enumerate(splits)}
-        assert "taken for the splits" in caplog.text and told in caplog.text
+        assert "Using folders as splits" in caplog.text and told in caplog.text
 
     @pytest.mark.parametrize(
         "files",
@@ -942,8 +931,8 @@ class TestSplitFolders:
     def test_files_beside_their_class_folders_are_excluded(self, tmp_path: Path) -> None:
         touch(tmp_path, "train/rock/a.wav", "test/rock/b.wav", "test/c.wav", "d.wav")
         assert reasons(folder.find_tracks(tmp_path, ALL), tmp_path) == {
-            "test/c.wav": "lies beside the class folders, not in one",
-            "d.wav": "lies beside the class folders, not in one",
+            "test/c.wav": "not in a class folder",
+            "d.wav": "not in a class folder",
         }
 
 

@@ -9,21 +9,22 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from sklearn.cluster import KMeans
+from sklearn.metrics.pairwise import polynomial_kernel
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, cut_images, encode
 from musicspectrogan.data import composer
 from musicspectrogan.evaluation import features
-from musicspectrogan.evaluation.bins import bin_figures, fit_bins
-from musicspectrogan.evaluation.comparison import Comparison
-from musicspectrogan.evaluation.distances import (
-    cubic_kernel,
+from musicspectrogan.evaluation.features import DIMENSIONS, FeatureSpace, fit_pca
+from musicspectrogan.evaluation.metrics import (
+    Comparison,
+    Neighbourhoods,
+    bin_figures,
+    fit_bins,
     frechet_distance,
     kernel_distance,
     mean_and_covariance,
 )
-from musicspectrogan.evaluation.features import DIMENSIONS, FeatureSpace, untrained_embedding
-from musicspectrogan.evaluation.neighbours import Neighbourhoods
-from musicspectrogan.evaluation.report import MEASURES
+from musicspectrogan.evaluation.report import METRICS
 
 SIZES = (64, 128)
 CLIPS_PER_STYLE = 6
@@ -68,7 +69,7 @@ def music_of_size() -> dict[int, Music]:
     found = {}
     for size in SIZES:
         training, held_out, more = (composed(of_seed, size) for of_seed in clips)
-        space = FeatureSpace.fit(untrained_embedding(training), training)
+        space = FeatureSpace.fit(fit_pca(training), training)
         found[size] = Music(training, held_out, more, space, fit_bins(space(training)))
     return found
 
@@ -115,7 +116,7 @@ def test_untrained_features(music: Music) -> None:
 
 
 def test_untrained_features_are_the_same_again(music: Music) -> None:
-    again = FeatureSpace.fit(untrained_embedding(music.training), music.training)
+    again = FeatureSpace.fit(fit_pca(music.training), music.training)
     np.testing.assert_array_equal(again(music.held_out), music.space(music.held_out))
 
 
@@ -125,9 +126,9 @@ def test_features_of_an_image_do_not_depend_on_its_company(
     together = small.space(small.held_out)
     np.testing.assert_allclose(small.space(small.held_out[7:8]), together[7:8], atol=1e-4)
     # Nor on how many are taken at a time, at the fitting either.
-    monkeypatch.setattr(features, "IMAGES_AT_ONCE", 32)
+    monkeypatch.setattr(features, "IMAGES_PER_BATCH", 32)
     np.testing.assert_allclose(small.space(small.held_out), together, atol=1e-4)
-    in_blocks = FeatureSpace.fit(untrained_embedding(small.training), small.training)
+    in_blocks = FeatureSpace.fit(fit_pca(small.training), small.training)
     np.testing.assert_allclose(in_blocks(small.held_out), together, atol=1e-3)
 
 
@@ -155,7 +156,7 @@ def test_untrained_features_see_each_single_difference(patterns: tuple[Images, I
     grain = rng.integers(-1, 2, (2, 40, 64, 64))
     groups = (grey + strength * np.array(patterns)[:, None] + grain).astype(np.uint8)
     fitted = np.concatenate(groups[:, :20])
-    space = FeatureSpace.fit(untrained_embedding(fitted), fitted)
+    space = FeatureSpace.fit(fit_pca(fitted), fitted)
     # The direction in which the groups lie apart also parts images that nothing was fitted to; without the
     # description that sees them it would be chance, a half.
     one, other = (space(group[:20]).mean(axis=0) for group in groups)
@@ -212,7 +213,7 @@ def test_untrained_features_take_music_at_another_time_for_music(music: Music) -
 @pytest.mark.parametrize("count", [2, 3, 10])
 def test_very_few_images(count: int, music: Music) -> None:
     few = music.training[:: len(music.training) // count][:count]
-    space = FeatureSpace.fit(untrained_embedding(few), few)
+    space = FeatureSpace.fit(fit_pca(few), few)
     # As many axes as there are differences between the images.
     assert space(music.held_out).shape == (len(music.held_out), count - 1)
     assert np.mean(space(few) ** 2) == pytest.approx(1.0)
@@ -225,7 +226,7 @@ def test_very_few_images(count: int, music: Music) -> None:
 @pytest.mark.parametrize("grey", [0, 77, 255])
 def test_images_of_one_grey_have_finite_features(grey: int, size: int) -> None:
     pixels = np.full((12, size, size), grey, dtype=np.uint8)
-    space = FeatureSpace.fit(untrained_embedding(pixels), pixels)
+    space = FeatureSpace.fit(fit_pca(pixels), pixels)
     np.testing.assert_array_equal(space(pixels), 0.0)
     assert np.isfinite(space(noise(5, size))).all()
 
@@ -296,9 +297,9 @@ def test_comparison_is_its_parts_with_weights() -> None:
     moments = [mean_and_covariance(rows, np.ones(len(rows))) for rows in repeated]
     counts = [np.bincount(bins.predict(rows), minlength=bins.n_clusters) for rows in repeated]
     kernels = (
-        cubic_kernel(sample, sample),
-        cubic_kernel(reference, reference),
-        cubic_kernel(sample, reference),
+        polynomial_kernel(sample, sample),
+        polynomial_kernel(reference, reference),
+        polynomial_kernel(sample, reference),
     )
     expected = {
         "frechet": frechet_distance(*moments[0], *moments[1]),
@@ -307,7 +308,7 @@ def test_comparison_is_its_parts_with_weights() -> None:
         **bin_figures(*counts),
     }
     assert found == pytest.approx(expected)
-    assert set(found) <= set(MEASURES)
+    assert set(found) <= set(METRICS)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["sample", "reference"])

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from musicspectrogan.evaluation.neighbours import DUPLICATE_PART, NEIGHBOURS, Neighbourhoods
+from musicspectrogan.evaluation.metrics import DUPLICATE_PART, NEIGHBOURS, Neighbourhoods
 
 NAMES = ["precision", "recall", "density", "coverage", "diversity", "duplicates"]
 

@@ -9,13 +9,13 @@ import pytest
 
 from musicspectrogan.evaluation.resampling import (
     REPLICATES,
-    SIDES,
+    Z_95,
     Estimate,
     clip_weights,
     estimate,
     mean_figures,
 )
-from musicspectrogan.evaluation.sets import ImageSet
+from musicspectrogan.evaluation.samples import ImageSet
 
 
 def image_set(clips: np.ndarray, labels: np.ndarray | int = 0) -> ImageSet:
@@ -129,8 +129,8 @@ def test_half_width_of_a_mean_over_independent_clips(n: int) -> None:
     rng = np.random.default_rng(4)
     images = rng.normal(0.0, 3.0, (n, 500))
     found = half_widths(estimate(weighted_means(images), image_set(np.arange(n)), rng=rng))
-    assert SIDES == 1.96
-    assert np.mean(found**2) == pytest.approx((SIDES * 3.0) ** 2 / n, rel=0.12)
+    assert Z_95 == 1.96
+    assert np.mean(found**2) == pytest.approx((Z_95 * 3.0) ** 2 / n, rel=0.12)
 
 
 def test_what_genres_differ_by_is_no_part_of_the_half_width() -> None:
@@ -142,7 +142,7 @@ def test_what_genres_differ_by_is_no_part_of_the_half_width() -> None:
         estimate(weighted_means(images), image_set(np.arange(60), labels), rng=rng)
     )
     of_one = half_widths(estimate(weighted_means(images), image_set(np.arange(60)), rng=rng))
-    assert of_genres.mean() == pytest.approx(SIDES * 3.0 / 60**0.5, rel=0.06)
+    assert of_genres.mean() == pytest.approx(Z_95 * 3.0 / 60**0.5, rel=0.06)
     assert of_one.mean() > 5.0 * of_genres.mean()
 
 
@@ -164,8 +164,8 @@ def test_images_of_a_clip_are_not_taken_as_independent() -> None:
     by_image = half_widths(
         estimate(weighted_means(images), image_set(np.arange(len(clips))), rng=rng)
     ).mean()
-    assert by_clip == pytest.approx(SIDES * (9.0 / n_clips + 1.0 / len(clips)) ** 0.5, rel=0.06)
-    assert by_image == pytest.approx(SIDES * (10.0 / len(clips)) ** 0.5, rel=0.06)
+    assert by_clip == pytest.approx(Z_95 * (9.0 / n_clips + 1.0 / len(clips)) ** 0.5, rel=0.06)
+    assert by_image == pytest.approx(Z_95 * (10.0 / len(clips)) ** 0.5, rel=0.06)
     assert by_clip > 2.0 * by_image
 
 
@@ -175,7 +175,7 @@ def test_grouping_independent_images_changes_little() -> None:
     grouped = half_widths(
         estimate(weighted_means(images), image_set(np.repeat(np.arange(60), 5)), rng=rng)
     ).mean()
-    assert grouped == pytest.approx(SIDES / 300**0.5, rel=0.06)
+    assert grouped == pytest.approx(Z_95 / 300**0.5, rel=0.06)
 
 
 def test_both_sets_are_resampled_and_their_spreads_add_up() -> None:
@@ -184,9 +184,7 @@ def test_both_sets_are_resampled_and_their_spreads_add_up() -> None:
     found = estimate(
         weighted_means(a, b), image_set(np.arange(50)), image_set(np.arange(90)), rng=rng
     )
-    assert half_widths(found).mean() == pytest.approx(
-        SIDES * (4.0 / 50 + 9.0 / 90) ** 0.5, rel=0.06
-    )
+    assert half_widths(found).mean() == pytest.approx(Z_95 * (4.0 / 50 + 9.0 / 90) ** 0.5, rel=0.06)
     assert found["0"].value == pytest.approx(a[:, 0].mean() - b[:, 0].mean())
 
 

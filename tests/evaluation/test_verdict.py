@@ -87,7 +87,8 @@ def test_too_few_tracks_for_a_verdict():
 )
 def test_no_figures_no_verdict(report):
     assert (
-        verdict(report) == "No verdict: no Fréchet distance could be taken beside real music's own."
+        verdict(report)
+        == "No verdict: no Fréchet distance has a value for real music to compare with."
     )
     assert comparison_verdict(["a", "b"], [report, report_of()]).startswith("No verdict: ")
 

@@ -16,9 +16,9 @@ import torch
 from conftest import Elements, command_line, environment
 from PIL import Image
 
-from musicspectrogan.config import parse_flags
 from musicspectrogan.data.credits import Credit, read_credits
 from musicspectrogan.errors import Interrupted, UserError
+from musicspectrogan.flags import parse_flags
 from musicspectrogan.generation import generate as generating
 from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig

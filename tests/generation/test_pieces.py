@@ -16,7 +16,7 @@ from musicspectrogan.generation.pieces import loop_multiple, piece
 from musicspectrogan.generation.sampler import LatentSpec, Sampler, seed_spec
 from musicspectrogan.generation.sound import loop_settings
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.models.anylength import BAR
+from musicspectrogan.models.anylength_cgan import BEATS_PER_BAR as BAR
 from musicspectrogan.training.checkpoint import LiveGenerator, load_checkpoint
 
 GENRES = ["jazz", "rock"]

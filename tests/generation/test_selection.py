@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from musicspectrogan.config import parse_flags
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import distinct_names
+from musicspectrogan.flags import parse_flags
 from musicspectrogan.generation.selection import Row, find_genre, select_rows
 from musicspectrogan.generation.settings import MAX_SOUNDS, GenerateConfig
 

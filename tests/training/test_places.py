@@ -14,7 +14,7 @@ from PIL import Image
 
 from musicspectrogan.errors import UserError
 from musicspectrogan.training import runner
-from musicspectrogan.training.checkpoint import best_checkpoint, dataset_at_hand, load_checkpoint
+from musicspectrogan.training.checkpoint import available_dataset, best_checkpoint, load_checkpoint
 from musicspectrogan.training.run_directory import named_run
 from musicspectrogan.training.settings import TrainingConfig
 
@@ -67,14 +67,14 @@ def test_a_run_goes_on_with_its_dataset_in_another_place(home, command):
         in lost
     )
     told = command("run.py", "--resume", RUN, "--dataset", "moved", "--epochs", 2, cwd=home).stderr
-    assert f"{home / 'moved'} holds the images that the run began with: going on with them" in told
+    assert f"{home / 'moved'} holds the images that the run began with: resuming" in told
     assert load_checkpoint(home / RUN).epoch == 2
     assert config_of(home / RUN)["dataset"] == str(home / "moved")
 
 
 def test_other_images_of_the_same_names_are_refused(home):
     change(home / "moved")
-    begun = runner.begun_run(RUN)
+    begun = runner.load_run(RUN)
     wanted = TrainingConfig(**{**vars(begun.config), "dataset": Path("moved"), "epochs": 2})
     with pytest.raises(
         UserError, match="moved are not those that the run began with; start a new run"
@@ -99,7 +99,7 @@ def test_the_newest_run_of_a_dataset_is_found_by_its_images(home):
     )
     with pytest.raises(UserError, match="no run of dcgan on"):
         runner.newest_run_of(TrainingConfig(gan="dcgan", dataset=Path("moved")))
-    assert dataset_at_hand(checkpoint, other / "checkpoints" / "latest.pt") is None
+    assert available_dataset(checkpoint, other / "checkpoints" / "latest.pt") is None
 
 
 def test_an_older_checkpoint_knows_its_dataset_by_the_whole_path(home):
@@ -110,15 +110,15 @@ def test_an_older_checkpoint_knows_its_dataset_by_the_whole_path(home):
     for file in path.parent.iterdir():
         torch.save(contents, file)
     (home / RUN / "config.yaml").unlink()
-    begun = runner.begun_run(RUN)
-    assert begun.config.dataset == home / "moved" == dataset_at_hand(begun.checkpoint, path)
+    begun = runner.load_run(RUN)
+    assert begun.config.dataset == home / "moved" == available_dataset(begun.checkpoint, path)
     wanted = TrainingConfig(**{**vars(begun.config), "epochs": 2})
     assert runner.plan_resumed_run(begun, wanted).start.epoch == 1
 
 
 def test_a_run_without_its_settings_asks_for_the_dataset_by_name(home):
     (home / RUN / "config.yaml").unlink()
-    begun = runner.begun_run(RUN)
+    begun = runner.load_run(RUN)
     wanted = TrainingConfig(**{**vars(begun.config), "epochs": 2})
     with pytest.raises(
         UserError, match=r"trained on, set, are not there any more; .* with --dataset"
@@ -186,7 +186,7 @@ def test_latest_is_the_newest_run_everywhere(home, command, capsys):
         "runs/00001-cgan-gtzan"
         in command("-m", "musicspectrogan", "info", "latest", cwd=home).stdout
     )
-    assert runner.begun_run(Path("latest")).path == Path("runs/00001-cgan-gtzan")
+    assert runner.load_run(Path("latest")).path == Path("runs/00001-cgan-gtzan")
     plan = runner.plan_run(
         TrainingConfig(gan="cgan", width=2, dataset=Path("moved"), init_from=Path("latest"))
     )
@@ -200,7 +200,7 @@ def test_latest_is_the_newest_run_everywhere(home, command, capsys):
     assert named_run(Path("other/latest")) == Path("other/latest")
     shutil.copytree(RUN, "latest")  # a folder of that name is meant
     assert named_run(Path("latest")) == Path("latest")
-    assert runner.begun_run(Path("latest")).path == Path("latest")
+    assert runner.load_run(Path("latest")).path == Path("latest")
 
 
 def test_latest_without_a_run_is_told(command, tmp_path):
@@ -221,7 +221,7 @@ def test_a_run_directory_is_its_best_checkpoint_for_generating_and_the_newest_el
     best, newest = (f"{RUN}/checkpoints/{name}.pt" for name in ("best", "latest"))
     assert taken == [f"Taking {best}, the best by the validation tracks; the newest is {newest}"]
     assert "best.pt" in (home / "out" / "index.html").read_text()
-    assert runner.begun_run(RUN).checkpoint.epoch == 1
+    assert runner.load_run(RUN).checkpoint.epoch == 1
     (folder / "best.pt").write_bytes(b"cut")
     assert best_checkpoint(RUN)[0] == RUN / "checkpoints" / "latest.pt"
     (folder / "best.pt").unlink()

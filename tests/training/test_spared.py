@@ -12,7 +12,7 @@ import pytest
 from torch.utils import tensorboard
 
 from musicspectrogan.errors import UserError
-from musicspectrogan.training import callbacks, runner
+from musicspectrogan.training import metrics, runner, snapshots
 from musicspectrogan.training.checkpoint import load_checkpoint
 from musicspectrogan.training.settings import TrainingConfig
 
@@ -65,8 +65,8 @@ def judged(pixels: object) -> dict[str, float]:
 def test_a_picture_that_fails_costs_that_picture(
     error, reason, config, *, told, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(callbacks, "draw_curves", failing(error))
-    monkeypatch.setattr(callbacks, "save_grid", failing(error))
+    monkeypatch.setattr(metrics, "draw_curves", failing(error))
+    monkeypatch.setattr(snapshots, "save_grid", failing(error))
     monkeypatch.setattr("musicspectrogan.errors._told", set())
     run = runner.train(runner.plan_run(config, tmp_path / "run"), quality_of=judged)
     assert load_checkpoint(run).epoch == 2
@@ -78,7 +78,7 @@ def test_a_picture_that_fails_costs_that_picture(
 
 
 def test_one_grid_that_fails_costs_no_other(config, told, tmp_path, monkeypatch):
-    save, calls = callbacks.save_grid, []
+    save, calls = snapshots.save_grid, []
 
     def sometimes(path: Path, *shown: object) -> object:
         calls.append(path.name)
@@ -86,7 +86,7 @@ def test_one_grid_that_fails_costs_no_other(config, told, tmp_path, monkeypatch)
             raise RuntimeError("once")
         return save(path, *shown)
 
-    monkeypatch.setattr(callbacks, "save_grid", sometimes)
+    monkeypatch.setattr(snapshots, "save_grid", sometimes)
     run = runner.train(runner.plan_run(config, tmp_path / "run"))
     assert calls == ["real.png", "epoch_0000.png", "epoch_0001.png", "epoch_0002.png"]
     assert sorted(p.name for p in (run / "samples").iterdir()) == sorted({*calls} - {calls[1]})
@@ -98,8 +98,8 @@ def test_weights_are_saved_before_anything_is_drawn(config, tmp_path, monkeypatc
     def look(*shown: object) -> None:
         seen.append(len(list(tmp_path.glob("run/checkpoints/epoch_*.pt"))))
 
-    monkeypatch.setattr(callbacks, "draw_curves", look)
-    monkeypatch.setattr(callbacks, "save_grid", look)
+    monkeypatch.setattr(metrics, "draw_curves", look)
+    monkeypatch.setattr(snapshots, "save_grid", look)
     runner.train(runner.plan_run(config, tmp_path / "run"))
     # The real images, the grid at the start, and then two pictures for each checkpoint.
     assert seen == [0, 0, 1, 1, 2, 2]
@@ -120,13 +120,13 @@ def test_a_judgement_that_fails_costs_that_judgement(config, told, tmp_path):
     assert load_checkpoint(run).epoch == 2 and not (run / "checkpoints" / "best.pt").exists()
     assert "kernel_distance" not in (run / "metrics.csv").read_text().splitlines()[0]
     assert warnings_of(told) == [
-        "No judgement of samples (ZeroDivisionError: nothing to divide); everything else goes on"
+        "No evaluation of samples (ZeroDivisionError: nothing to divide); everything else goes on"
     ]
 
 
 def test_a_full_disk_ends_the_run_and_what_it_owes_is_drawn_later(config, tmp_path, monkeypatch):
     whole = runner.train(runner.plan_run(config, tmp_path / "whole"))
-    save = callbacks.save_grid
+    save = snapshots.save_grid
 
     def full(path: Path, *shown: object) -> object:
         if path.name != "real.png" and (tmp_path / "run/checkpoints/epoch_0002.pt").exists():
@@ -134,15 +134,15 @@ def test_a_full_disk_ends_the_run_and_what_it_owes_is_drawn_later(config, tmp_pa
         return save(path, *shown)
 
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks, "save_grid", full)
+        patch.setattr(snapshots, "save_grid", full)
         with pytest.raises(OSError, match="No space left"):
             runner.train(runner.plan_run(config, tmp_path / "run"))
-    begun = runner.begun_run(tmp_path / "run")
+    begun = runner.load_run(tmp_path / "run")
     assert begun.checkpoint.epoch == 2
     (tmp_path / "run" / "loss_curves.png").unlink()
     run = runner.train(runner.plan_resumed_run(begun, begun.config))
     for path in (whole / "samples").iterdir():
         assert (run / "samples" / path.name).read_bytes() == path.read_bytes()
     assert (run / "loss_curves.png").is_file()
-    with pytest.raises(UserError, match=r"has its 32 images \(2 epochs\) already"):
+    with pytest.raises(UserError, match=r"already has its 32 images \(2 epochs\)"):
         runner.plan_resumed_run(begun, replace(begun.config))

@@ -16,9 +16,8 @@ from musicspectrogan.device import arithmetic
 from musicspectrogan.errors import UserError
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training.augment import DRAWS, Augmentation
-from musicspectrogan.training.graph import WARM_UP_STEPS, RecordedStep
 from musicspectrogan.training.losses import LOSSES, Loss
-from musicspectrogan.training.step import VIEWS, AdversarialStep
+from musicspectrogan.training.step import VIEWS, WARM_UP_STEPS, AdversarialStep, RecordedStep
 
 BATCH, LATENT = 6, 5
 ALL_D = ("d_real", "d_fake_before", "d_fake_after")

@@ -22,11 +22,11 @@ from musicspectrogan.errors import Interrupted
 from musicspectrogan.generation.pieces import strips_of
 from musicspectrogan.training import runner
 from musicspectrogan.training.checkpoint import Checkpoint, LiveGenerator, load_checkpoint
-from musicspectrogan.training.pieces import IMAGES_LONG, real_strips
 from musicspectrogan.training.settings import TrainingConfig
+from musicspectrogan.training.snapshots import PIECE_IMAGES, real_strips
 
 GENRES = ["blues", "jazz", "metal", "rock"]
-FRAMES = 64 * IMAGES_LONG
+FRAMES = 64 * PIECE_IMAGES
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_weights_are_saved_before_pieces_are_drawn_and_grids_after(config, tmp_p
     drawn = {name: (run / "samples" / name).read_bytes() for name in pictures(run)}
     for name in ("epoch_0002.png", "pieces_epoch_0002.png", "pieces_real.png"):
         (run / "samples" / name).unlink()
-    begun = runner.begun_run(run)
+    begun = runner.load_run(run)
     runner.train(runner.plan_resumed_run(begun, begun.config), strips_of=look)
     assert {name: (run / "samples" / name).read_bytes() for name in pictures(run)} == drawn
 

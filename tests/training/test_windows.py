@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from musicspectrogan.training.windows import Partners, cut_windows, neighbours, place_windows
+from musicspectrogan.training.batches import Partners, cut_windows, neighbours, place_windows
 
 WIDTH, HEIGHT = 8, 3
 OFFSETS = range(-WIDTH // 2, WIDTH // 2)
