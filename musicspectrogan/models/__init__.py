@@ -101,14 +101,7 @@ class AnyLengthGenerator(Protocol):
     """Beats in a bar."""
 
     def frames(self, style: Tensor, sequence: Tensor, genres: Tensor, beats: Tensor) -> Tensor:
-        """Frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1].
-
-        Args:
-            style: (B, style_dim).
-            sequence: (B, cell_dim, N).
-            genres: mixtures (B, n_genres, N).
-            beats: (B, N + 1), time at the start of each cell and the end of the last.
-        """
+        """Frames (B, 1, H, cell_frames * (N - 2 * context)) of N cells; see `anylength_cgan`."""
 
     def begins_at(self, latents: Tensor) -> Tensor:
         """The frame of its first cell at which the image of latents (..., Z) begins."""
