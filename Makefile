@@ -1,51 +1,74 @@
-# `make demo` and `make test` are all that a fresh machine needs; the README gives the plain commands.
+# `make demo` and `make test` are all that a fresh machine needs; the README has the plain commands.
+# Variables: CPU=1 installs PyTorch's CPU build, LOCKED=1 the versions of requirements.lock.
 
 PYTHON ?= python3
 VENV ?= .venv
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 RUN := $(VENV)/bin/python
+INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check $(if $(CPU),--no-compile)
+LOCK = $(if $(LOCKED),--constraint requirements.lock)
+TORCH = $(if $(LOCKED),$(shell grep -Eo '^torch(vision)?==[^ ]+' requirements.lock),torch torchvision)
+INSTALLED := $(VENV)/installed$(if $(CPU),-cpu)$(if $(LOCKED),-locked)
 
-.PHONY: demo test torture gpu lint bench clean help
+.PHONY: demo install test test-all torture gpu lint bench lock clean help
 
 help:
-	@echo "make demo     install, compose demo music, train a small cGAN on it, make a page of new sounds"
-	@echo "make test     install and run the tests"
-	@echo "make torture  hundreds of kills, a thousand power cuts, thousands of damaged files and every fault that can be staged"
-	@echo "make lint     check style"
-	@echo "make bench    measure how fast it is beside others, a quarter of an hour, into docs/benchmarks.md"
-	@echo "make gpu      run the tests that need a GPU, and measure there, into docs/benchmarks.md"
-	@echo "make clean    remove the environment and what the demo made"
+	@echo "make demo      install, make demo music, train a small GAN, generate a page of new sounds"
+	@echo "make install   install into $(VENV); CPU=1 without CUDA, LOCKED=1 with pinned versions"
+	@echo "make test      install and run the fast tests"
+	@echo "make test-all  run the slow tests: kills, power cuts, several processes, commands of docs/"
+	@echo "make torture   run the fault tests in their long form: thousands of faults, for hours"
+	@echo "make lint      check style, formatting and types"
+	@echo "make bench     measure the speed and write docs/benchmarks.md, a quarter of an hour"
+	@echo "make gpu       run the tests that need a GPU, measure there, write docs/benchmarks.md"
+	@echo "make lock      resolve requirements.lock; UPGRADE=1 takes the newest versions"
+	@echo "make clean     remove the environment and the output of the demo"
 
-# The stamp file tells which requirements the environment holds, so that nothing is installed twice.
-$(VENV)/installed: requirements.txt pyproject.toml
-	@echo "Installing into $(VENV): about two minutes and 5 GB"
+# The stamp file records that the environment satisfies the requirements, so nothing is installed twice.
+$(INSTALLED): requirements.txt pyproject.toml $(if $(LOCKED),requirements.lock)
+	@echo "Installing into $(VENV): about two minutes and $(if $(CPU),1.4,5) GB"
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable .
+	@$(if $(CPU),$(INSTALL) $(TORCH) --index-url $(TORCH_INDEX))
+	@$(INSTALL) $(LOCK) --editable .
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(INSTALLED)-dev: $(INSTALLED) requirements-dev.txt
+	@$(INSTALL) $(LOCK) -r requirements-dev.txt
 	@touch $@
 
-demo: $(VENV)/installed
+install: $(INSTALLED)
+
+demo: $(INSTALLED)
 	@$(RUN) preprocess.py --dataset demo --output demo_images
 	@$(RUN) run.py --config configs/demo.yaml --dataset demo_images
 	@$(RUN) -m musicspectrogan generate --checkpoint latest --count 4
 
-test: $(VENV)/installed-dev
-	@$(RUN) -m pytest
+test: $(INSTALLED)-dev
+	@$(RUN) -m pytest -m "not slow"
 
-torture: $(VENV)/installed-dev
+test-all: $(INSTALLED)-dev
+	@$(RUN) -m pytest -m slow
+
+torture: $(INSTALLED)-dev
 	@$(RUN) -m pytest tests/torture --torture
 
-lint: $(VENV)/installed-dev
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+lint: $(INSTALLED)-dev
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
 
-bench: $(VENV)/installed
+bench: $(INSTALLED)
 	@PYTHONPATH=. $(RUN) benchmarks/report.py
 
-gpu: $(VENV)/installed-dev
+gpu: $(INSTALLED)-dev
 	@$(RUN) -m pytest -m gpu --numprocesses 0
 	@PYTHONPATH=. $(RUN) benchmarks/report.py --gpu
+
+lock: $(INSTALLED)
+	@$(INSTALL) uv
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --annotation-style line \
+		--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
+		requirements-dev.txt --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) demo_music demo_images

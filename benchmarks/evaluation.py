@@ -1,10 +1,10 @@
-"""Does the evaluation see what it should? Subjects of known worth, judged; the tables of docs/evaluation.md.
+"""Evaluate sets of known quality, for the tables of docs/evaluation.md.
 
-    python benchmarks/evaluation.py DATASET RUN
+    PYTHONPATH=. python benchmarks/evaluation.py DATASET RUN
 
-DATASET is a folder made by preprocess.py, RUN a training on it with checkpoints kept from its beginning on
-(--keep-checkpoints). Sabotaged sets must be caught, and real music must come out as good as real. All are
-judged by the test tracks, as evaluate does by default.
+DATASET is a folder made by preprocess.py, RUN a training on it that kept its early checkpoints
+(--keep-checkpoints). The figures must detect manipulated sets, and real music must be as good as
+real. All sets are compared with the test tracks, as evaluate does by default.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
-from musicspectrogan.evaluation.judge import Judge
-from musicspectrogan.evaluation.report import MEASURES, Report
-from musicspectrogan.evaluation.sets import ImageSet, images_of, load_splits
-from musicspectrogan.evaluation.subjects import Subject, samples_of
-from musicspectrogan.evaluation.tables import written
-from musicspectrogan.evaluation.yardstick import make_yardstick
+from musicspectrogan.evaluation.evaluator import Evaluator
+from musicspectrogan.evaluation.reference import build_reference, load_images, load_splits
+from musicspectrogan.evaluation.report import METRICS, Report, format_estimate
+from musicspectrogan.evaluation.samples import ImageSet, Samples, sample_checkpoint
 from musicspectrogan.training.checkpoint import load_checkpoint
 
 DEVICE = torch.device("cpu")
@@ -44,7 +42,7 @@ COLUMNS = (
 
 
 def windows_at_any_offset(dataset: ImageDataset, rng: np.random.Generator) -> ImageSet:
-    """Copies that begin anywhere: the end of an image with the beginning of its track's next one."""
+    """Windows at any offset, from the end of an image and the beginning of the next one."""
     pixels = dataset.pixels[dataset.rows]
     follows = (np.diff(dataset.tracks) == 0) & (np.diff(dataset.segments) == 1)
     firsts = rng.choice(np.nonzero(follows)[0], COUNT)
@@ -57,8 +55,8 @@ def windows_at_any_offset(dataset: ImageDataset, rng: np.random.Generator) -> Im
     return ImageSet(windows, dataset.labels[firsts], np.arange(COUNT))
 
 
-def sabotaged(dataset: ImageDataset, training: ImageSet) -> dict[str, ImageSet]:
-    """Sets whose faults are known, made of training images."""
+def manipulated(dataset: ImageDataset, training: ImageSet) -> dict[str, ImageSet]:
+    """Make sets with known faults from training images."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(training), COUNT)
     clips = np.arange(COUNT)
@@ -84,55 +82,58 @@ def sabotaged(dataset: ImageDataset, training: ImageSet) -> dict[str, ImageSet]:
 
 
 def row(name: str, report: Report) -> str:
-    """A line of the table."""
+    """Format a row of the table."""
     cells = [name]
     for key in COLUMNS:
         figure = report.find(*key)
-        cells.append(written((figure.ratio or figure.value) if figure else None))
+        cells.append(format_estimate((figure.ratio or figure.value) if figure else None))
     return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
-    """Judge them all, and print two tables."""
+    """Evaluate all sets, and print two tables."""
     root, run = map(Path, sys.argv[1:])
     splits = load_splits(root)
     training = splits.training
     genres, rng = training.genres, np.random.default_rng(0)
     print(f"By {len(splits.held_out)} images of the {splits.split} tracks.", *splits.remarks, "\n")
     titles = (
-        f"{MEASURES[n].title}{' ratio' * MEASURES[n].is_distance}{f', {f}' if f else ''}"
+        f"{METRICS[n].title}{' ratio' * METRICS[n].is_distance}{f', {f}' if f else ''}"
         for n, f in COLUMNS
     )
-    print(f"| subject | {' | '.join(titles)} |\n|{'---|' * (len(COLUMNS) + 1)}")
+    print(f"| set | {' | '.join(titles)} |\n|{'---|' * (len(COLUMNS) + 1)}")
 
-    for ours, theirs in (("validation", "test"), ("test", "validation")):
-        judged = images_of(load_dataset(root, split=ours), genres, None, rng)
-        by = replace(splits, held_out=load_dataset(root, split=theirs), split=theirs)
-        yardstick = make_yardstick(root, by, DEVICE)
-        report = Judge(Subject(judged, True, {}), yardstick, 0).report()
-        print(row(f"real: {ours} tracks by {theirs} tracks", report), flush=True)
+    for split, other_split in (("validation", "test"), ("test", "validation")):
+        images = load_images(load_dataset(root, split=split), genres, None, rng)
+        other = replace(splits, held_out=load_dataset(root, split=other_split), split=other_split)
+        reference = build_reference(root, other, DEVICE)
+        report = Evaluator(Samples(images, True, {}), reference, 0).report()
+        print(row(f"real: {split} tracks by {other_split} tracks", report), flush=True)
 
-    yardstick = make_yardstick(root, splits, DEVICE)
-    for name, images in sabotaged(training, yardstick.training).items():
-        print(row(name, Judge(Subject(images, True, {}), yardstick, 0).report()), flush=True)
+    reference = build_reference(root, splits, DEVICE)
+    for name, images in manipulated(training, reference.training).items():
+        print(row(name, Evaluator(Samples(images, True, {}), reference, 0).report()), flush=True)
 
     folder = run / "checkpoints"
     early, *_, last = sorted(folder.glob("epoch_*.pt"))
     reports = {}
     for path, seed in ((early, 0), (folder / "best.pt", 0), (folder / "best.pt", 1), (last, 0)):
         checkpoint = load_checkpoint(path)
-        subject = samples_of(checkpoint, path, training, count=COUNT, seed=seed, device=DEVICE)
-        reports[path, seed] = report = Judge(subject, yardstick, seed).report()
+        samples = sample_checkpoint(
+            checkpoint, path, training, count=COUNT, seed=seed, device=DEVICE
+        )
+        reports[path, seed] = report = Evaluator(samples, reference, seed).report()
         what = {early: "early", last: "last"}.get(path, "best by validation")
         print(row(f"{what}: {checkpoint.images_seen:,} images, seed {seed}", report), flush=True)
-    stand_ins = (reports[last, 0].find(*key) for key in COLUMNS)
-    print(f"| real music in their place | {' | '.join(written(f.real) for f in stand_ins)} |")
+    figures = (reports[last, 0].find(*key) for key in COLUMNS)
+    print(f"| real music | {' | '.join(format_estimate(f.real) for f in figures)} |")
 
     first, second = (reports[folder / "best.pt", seed].figures for seed in (0, 1))
     print("\n| figure | features | seed 0 | seed 1 |\n|---|---|---|---|")
-    for ours, theirs in zip(first, second, strict=True):
-        title = MEASURES[ours.name].title
-        print(f"| {title} | {ours.features} | {written(ours.value)} | {written(theirs.value)} |")
+    for figure, other in zip(first, second, strict=True):
+        title = METRICS[figure.name].title
+        values = f"{format_estimate(figure.value)} | {format_estimate(other.value)}"
+        print(f"| {title} | {figure.features} | {values} |")
 
 
 if __name__ == "__main__":

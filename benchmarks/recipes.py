@@ -1,16 +1,17 @@
-"""Which ingredient of a recipe helps: rows from the classic GAN to the best, trained and judged alike.
+"""Train and evaluate rows from the classic GAN to the best recipe, to see which ingredient helps.
 
     export PYTHONPATH=.
-    python benchmarks/recipes.py measure --dataset DIR --name gtzan --output RUNS --rows classic best
+    python benchmarks/recipes.py measure --dataset DIR --name gtzan --output RUNS --rows best
     python benchmarks/recipes.py table
     python benchmarks/recipes.py picture --runs RUN... --output PNG
     python benchmarks/recipes.py strips --runs before after --output PNG
 
-`measure` trains each row for the same number of images, going on where an earlier call was stopped, judges
-its best checkpoint, and files the figures in docs/recipes.csv and the curve by the validation tracks in
-docs/recipes-curves.csv. `table` prints all of that in Markdown and draws docs/recipes-curves.png; `picture`
-shows samples of several runs at their best side by side, `strips` 30 s of each genre below each other, under
-the names of the runs' folders. Their sound is what `generate --seeds 0 --seconds 30 --format mp3` makes.
+`measure` trains each row for the same number of images, continues where an earlier call stopped,
+evaluates its best checkpoint, and stores the figures in docs/recipes.csv and the curve by the
+validation tracks in docs/recipes-curves.csv. `table` prints them in Markdown and draws
+docs/recipes-curves.png. `picture` shows samples of several runs at their best side by side, and
+`strips` 30 s of each genre one below the other, under the names of the runs' folders. Their sound
+is that of `generate --seeds 0 --seconds 30 --format mp3`.
 """
 
 from __future__ import annotations
@@ -23,17 +24,16 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from common import PROJECT, tell
+from common import PROJECT, log_progress
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
 from musicspectrogan.data.grids import draw_grid
-from musicspectrogan.evaluation.report import MEASURES
+from musicspectrogan.evaluation.report import METRICS
 from musicspectrogan.filesystem import write_text
 from musicspectrogan.generation.pieces import piece
-from musicspectrogan.generation.sampler import Sampler
-from musicspectrogan.generation.takes import take_of
+from musicspectrogan.generation.sampler import Sampler, seed_spec
 from musicspectrogan.training.checkpoint import load_checkpoint
 
 FIGURES = PROJECT / "docs" / "recipes.csv"
@@ -42,18 +42,18 @@ PICTURE = PROJECT / "docs" / "recipes-curves.png"
 
 CLASSIC = "--gan cgan"
 WINDOWS = f"{CLASSIC} --windows"
-PROJECTION = "--gan projection --windows"
+PROJECTION = "--gan stable_cgan --windows"
 CALM = f"{PROJECTION} --beta1 0 --beta2 0.99"
 R1 = f"{CALM} --r1 1"
 RELATIVE = f"{R1} --loss relativistic"
 BOTH = f"{RELATIVE} --r2 1"
 FASTER = f"{BOTH} --lr 0.0005"
 DEVIATION = f"{FASTER} --minibatch-deviation"
-BEST = f"{DEVIATION} --augment None"
-ANY_LENGTH = f"{BEST} --gan anylength --latent-dim 64"
+BEST = f"{DEVIATION} --augment auto"
+ANY_LENGTH = f"{BEST} --gan anylength_cgan --latent-dim 64"
 
 ROWS = {
-    # One ingredient a row, each on top of those above it.
+    # Each row adds one ingredient to those above it.
     "classic": CLASSIC,
     "windows": WINDOWS,
     "projection": PROJECTION,
@@ -64,7 +64,7 @@ ROWS = {
     "lr 5e-4": FASTER,
     "minibatch deviation": DEVIATION,
     "best": BEST,
-    # The same with a generator that is convolutional in time, which is what the recipes are now.
+    # The same with a generator that is convolutional in time, as in the current recipes.
     "any length": ANY_LENGTH,
     "any length, pairs": f"{ANY_LENGTH} --pairs",
     # The best with one thing changed.
@@ -77,7 +77,7 @@ ROWS = {
     "best, lr 1e-3, annealed": f"{BEST} --lr 0.001 --anneal-images {{images}}",
     "best, annealed": f"{BEST} --anneal-images {{images}}",
     "best, resized": f"{BEST} --upsampling resize",
-    # Another school, and the classic with the recipe's learning rate.
+    # Other approaches, and the classic with the learning rate of the recipe.
     "classic, lr 5e-4": f"{CLASSIC} --lr 0.0005",
     "hinge, spectral norm": f"{CALM} --loss hinge --spectral-norm",
     "hinge, spectral norm, augmented": f"{CALM} --loss hinge --spectral-norm --augment 0.3",
@@ -93,14 +93,14 @@ COLUMNS = (
     ("genre_accuracy", ""),
     ("copied", ""),
 )
-# The best checkpoint was chosen by the validation tracks; the test tracks know nothing of it. Older lines of
-# the CSV are by both together (held-out).
+# The validation tracks chose the best checkpoint, so it is evaluated by the test tracks. Older
+# lines of the CSV are by both together (held-out).
 SPLIT = "test"
 TABLES = ["name", "width", "images"]
 
 
 def measure(arguments: argparse.Namespace, row: str) -> None:
-    """Train a row, judge it, and file what was found."""
+    """Train a row, evaluate it, and store the figures."""
     parts = (arguments.name, row, arguments.width, arguments.images, arguments.seed)
     run = arguments.output / "-".join(map(str, parts)).replace(" ", "_").replace(",", "")
     if not (run / "done").is_file():
@@ -114,13 +114,12 @@ def measure(arguments: argparse.Namespace, row: str) -> None:
         (run / "done").touch()
     checkpoint = run / "checkpoints" / "best.pt"
     best = load_checkpoint(checkpoint).images_seen
-    is_of = {key: getattr(arguments, key) for key in ("name", "width", "images", "seed")} | {
-        "row": row
-    }
+    names = ("name", "width", "images", "seed")
+    key = {name: getattr(arguments, name) for name in names} | {"row": row}
     metrics = pd.read_csv(run / "metrics.csv").dropna(subset="kernel_distance")
-    file(CURVES, is_of, metrics[["images_seen", "kernel_distance", "coverage"]])
-    judgement = run / f"evaluation-{SPLIT}.json"
-    by = [
+    store(CURVES, key, metrics[["images_seen", "kernel_distance", "coverage"]])
+    report = run / f"evaluation-{SPLIT}.json"
+    flags = [
         "--dataset",
         arguments.dataset,
         "--split",
@@ -128,20 +127,20 @@ def measure(arguments: argparse.Namespace, row: str) -> None:
         "--samples",
         1000,
         "--output",
-        judgement,
+        report,
     ]
-    command("-m", "musicspectrogan", "evaluate", "--checkpoint", checkpoint, *by)
-    file(FIGURES, is_of | {"split": SPLIT}, pd.DataFrame(figures_of(judgement)).assign(best=best))
+    command("-m", "musicspectrogan", "evaluate", "--checkpoint", checkpoint, *flags)
+    store(FIGURES, key | {"split": SPLIT}, pd.DataFrame(figures_of(report)).assign(best=best))
 
 
 def command(*arguments: object) -> None:
     """Run a command of the project."""
-    tell(" ".join(map(str, arguments)))
+    log_progress(" ".join(map(str, arguments)))
     subprocess.run([sys.executable, *map(str, arguments)], cwd=PROJECT, check=True)
 
 
 def figures_of(path: Path) -> list[dict[str, object]]:
-    """All images' figures in an evaluation.json."""
+    """Return the figures over all genres of an evaluation.json."""
     return [
         {
             "figure": line["name"],
@@ -157,12 +156,12 @@ def figures_of(path: Path) -> list[dict[str, object]]:
     ]
 
 
-def file(path: Path, is_of: dict[str, object], lines: pd.DataFrame) -> None:
-    """Add lines to a table, in place of those of the same run and split."""
-    lines = pd.DataFrame([is_of]).merge(lines, how="cross")
+def store(path: Path, key: dict[str, object], lines: pd.DataFrame) -> None:
+    """Add lines to a table, replacing those of the same run and split."""
+    lines = pd.DataFrame([key]).merge(lines, how="cross")
     if path.is_file():
         before = pd.read_csv(path)
-        same = (before[list(is_of)] == pd.Series(is_of)).all(axis=1)
+        same = (before[list(key)] == pd.Series(key)).all(axis=1)
         lines = pd.concat([before[~same], lines])
     write_text(path, lines.to_csv(index=False, float_format="%.5g"))
 
@@ -172,7 +171,7 @@ def table() -> None:
     figures = pd.read_csv(FIGURES).fillna({"features": ""})
     for (name, width, images), rows in figures[figures.split == SPLIT].groupby(TABLES, sort=False):
         titles = [
-            f"{MEASURES[key].title}{', ratio' * MEASURES[key].is_distance}{f', {of}' if of else ''}"
+            f"{METRICS[key].title}{', ratio' * METRICS[key].is_distance}{f', {of}' if of else ''}"
             for key, of in COLUMNS
         ]
         print(f"\n{name}, width {width}, {images:,} images, {SPLIT} tracks\n")
@@ -185,7 +184,7 @@ def table() -> None:
                 cells = [cell(of_seed.loc[key]) if key in of_seed.index else "" for key in COLUMNS]
                 print(f"| {row} | {seed} | {best} | {' | '.join(cells)} |")
         real = [
-            f"{found.loc[[key]].real.mean():.2f}" * (not MEASURES[key[0]].is_distance)
+            f"{found.loc[[key]].real.mean():.2f}" * (not METRICS[key[0]].is_distance)
             for key in COLUMNS
         ]
         print(f"| real music | | | {' | '.join(r or '1' for r in real)} |")
@@ -193,8 +192,8 @@ def table() -> None:
 
 
 def cell(line: pd.Series) -> str:
-    """A figure with its interval's half-width; of a distance the ratio to its floor."""
-    is_ratio = MEASURES[line.name[0]].is_distance
+    """Format a figure with its half-width; for a distance, the ratio to that of real music."""
+    is_ratio = METRICS[line.name[0]].is_distance
     value, half_width = (
         (line.ratio, line.ratio_half_width) if is_ratio else (line.value, line.half_width)
     )
@@ -205,7 +204,7 @@ def cell(line: pd.Series) -> str:
 
 
 def draw(curves: pd.DataFrame) -> None:
-    """Kernel distance by the validation tracks over images seen, a panel for each dataset."""
+    """Draw the kernel distance by the validation tracks over images seen, one panel a dataset."""
     datasets = list(dict.fromkeys(curves["name"]))
     figure = Figure(figsize=(6 * len(datasets), 5), layout="constrained")
     for panel, dataset in zip(
@@ -227,7 +226,7 @@ def draw(curves: pd.DataFrame) -> None:
 
 
 def picture(runs: list[Path], path: Path) -> None:
-    """Five samples of each genre from each run's best checkpoint."""
+    """Draw five samples of each genre from each run's best checkpoint."""
     sheets = []
     for run in runs:
         sampler = Sampler(load_checkpoint(run / "checkpoints" / "best.pt"))
@@ -243,7 +242,7 @@ def picture(runs: list[Path], path: Path) -> None:
 
 
 def strips(runs: list[Path], path: Path) -> None:
-    """Half a minute of each genre from each run's best checkpoint."""
+    """Draw half a minute of each genre from each run's best checkpoint."""
     samplers = {run.name: Sampler(load_checkpoint(run / "checkpoints" / "best.pt")) for run in runs}
     settings = next(iter(samplers.values())).spectrogram
     seconds = settings.hop_length / settings.sample_rate
@@ -252,24 +251,24 @@ def strips(runs: list[Path], path: Path) -> None:
         for name, sampler in samplers.items():
             ends = [sampler.mixture({genre: 1.0})] * 2
             strip = piece(
-                sampler, take_of(0), *ends, round(30 / seconds), loops=False, truncation=1.0
+                sampler, seed_spec(0), *ends, round(30 / seconds), loops=False, truncation=1.0
             )
             drawn[f"{genre}, {name}"] = strip[None]
     draw_grid(list(drawn.values()), list(drawn), seconds_a_column=seconds).save(path)
 
 
 def main() -> None:
-    """Measure some rows, or show what was measured."""
+    """Measure some rows, or show the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", choices=("measure", "table", "picture", "strips"))
     parser.add_argument("--dataset", type=Path, help="folder made by preprocess.py")
-    parser.add_argument("--name", help="what the table calls it")
+    parser.add_argument("--name", help="name of the dataset in the table")
     parser.add_argument("--output", type=Path, help="folder for the runs, or the picture")
     parser.add_argument("--runs", type=Path, nargs="+", help="trained on one dataset")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW")
-    parser.add_argument("--images", type=int, default=200_000, help="budget of each row")
+    parser.add_argument("--images", type=int, default=200_000, help="length of each run")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

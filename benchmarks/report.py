@@ -1,8 +1,8 @@
-"""The speed benchmarks, one after the other, into docs/benchmarks.md: `make bench`, and `make gpu` for a GPU.
+"""Run the speed benchmarks and write docs/benchmarks.md: `make bench`, and `make gpu` for a GPU.
 
     PYTHONPATH=. python benchmarks/report.py [--gpu]
 
-Each writes its own part of the page and leaves the other one as it is.
+Each replaces its own part of the page and keeps the other one.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import os
 import platform
 import subprocess
 import sys
-from datetime import UTC, datetime
+import textwrap
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from common import PROJECT, tell
+from common import PROJECT, log_progress
 
 from musicspectrogan.filesystem import write_text
 
@@ -31,39 +32,41 @@ SCRIPTS = {
 SCRIPTS_ON_GPU = {"training": ("--device", "cuda"), "generation": ("--device", "cuda")}
 PACKAGES = ("torch", "numpy", "scipy", "librosa", "soundfile", "pillow")
 
-HEAD = """# How fast it is, and what bounds it
+HEAD = """# Speed, and what limits it
 
-Written by `make bench`: this project, what people would use instead, and what the machine allows, in turn
-in the same rounds. Ratios are medians of the rounds' own ratios, with the least and the greatest; they mean
-more than the absolute times, which other work on the machine disturbs. Files lie in memory where the system
-has a place for that.
+Written by `make bench`: this project, what people would use instead, and what the machine allows,
+measured alternately in the same rounds. Ratios are medians of the rounds' own ratios, with the
+smallest and the largest. They mean more than absolute times, which other work on the machine
+disturbs. Files are in memory where the system provides it.
 """
 # Begins the part that `make gpu` writes.
 ON_GPU = "# On a GPU"
-OWED = f"""{ON_GPU}
+NOT_MEASURED = f"""{ON_GPU}
 
-**Every figure on a GPU is owed**: no GPU was at hand. There the step is recorded as one CUDA graph, the
-dataset and all random draws are on the device, and nothing waits for it between logging ticks; `--precision
-tf32` and `bfloat16` are there to be measured. `make gpu` runs the tests that need a GPU and `doctor`, and
-fills this part.
+**Not measured yet.** On a GPU each step is recorded as one CUDA graph, the dataset and all random
+draws are on the device, and nothing waits for it between two lines of the log; `--precision tf32`
+and `bfloat16` are there to be measured. `make gpu` runs the tests that need a GPU and `doctor`, and
+fills in this part.
 """
 
 
 def machine() -> str:
-    """What this was measured on."""
+    """Describe the hardware and the versions of the packages."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA GPU"
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    return (
-        f"Measured on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores ({platform.machine()}), {gpu}; "
-        f"Python {platform.python_version()}, {packages}."
+    cores = f"{os.cpu_count()} cores ({platform.machine()})"
+    return textwrap.fill(
+        f"Measured on {datetime.now(timezone.utc):%Y-%m-%d}: {cores}, {gpu}; "
+        f"Python {platform.python_version()}, {packages}.",
+        width=100,
     )
 
 
 def measured(scripts: dict[str, tuple[str, ...]]) -> list[str]:
-    """What the scripts print, which is told too."""
+    """Run the scripts, and return what they print."""
     sections = []
     for script, flags in scripts.items():
-        tell(f"== {script}")
+        log_progress(f"== {script}")
         done = subprocess.run(
             [sys.executable, PROJECT / "benchmarks" / f"{script}.py", *flags],
             cwd=PROJECT,
@@ -78,7 +81,7 @@ def measured(scripts: dict[str, tuple[str, ...]]) -> list[str]:
 
 
 def doctors_report() -> str:
-    """What `doctor` says of this machine; a figure of a device that computes wrong is worth nothing."""
+    """Return the output of `doctor`: a fast device may compute wrong results."""
     line = [sys.executable, "-m", "musicspectrogan", "doctor"]
     done = subprocess.run(line, cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout, flush=True)
@@ -86,16 +89,16 @@ def doctors_report() -> str:
 
 
 def rewrite(page: Path, sections: list[str], *, on_gpu: bool) -> None:
-    """Put sections in place of one part of the page, and leave the other part as it is."""
+    """Replace one part of the page, for CPU or GPU, and keep the other."""
     before = page.read_text("utf-8") if page.is_file() else ""
     of_cpu, found, of_gpu = before.partition(ON_GPU)
     fresh = "\n".join(section.rstrip() + "\n" for section in sections)
-    kept = of_cpu.rstrip() + "\n" if on_gpu else (found + of_gpu or OWED)
+    kept = of_cpu.rstrip() + "\n" if on_gpu else (found + of_gpu or NOT_MEASURED)
     write_text(page, f"{kept}\n{fresh}" if on_gpu else f"{fresh}\n{kept}")
 
 
 def main() -> None:
-    """Run the scripts, print what they print, and write a part of the page."""
+    """Run the scripts, and write their part of the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gpu", action="store_true", help="measure on a GPU")
     on_gpu = parser.parse_args().gpu

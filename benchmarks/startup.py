@@ -1,8 +1,8 @@
-"""How long it takes until training begins, and until a command's help is there.
+"""Time until training begins, and until a command prints its help.
 
     PYTHONPATH=. python benchmarks/startup.py
 
-Composes demo music, makes 80,000 PNGs of it and prints a section of docs/benchmarks.md.
+Makes demo music and 80,000 PNGs of it, and prints a section of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from common import PROJECT, Table, in_turn, ratios, run_command, tell, work_folder
+from common import PROJECT, Table, in_turn, log_progress, ratios, run_command, work_folder
 from PIL import Image
 
 from musicspectrogan.cli import COMMANDS
@@ -27,14 +27,15 @@ IMAGES = 80_000
 DISTINCT = 200
 
 NOTES = """
-The cache is keyed by the names of all files, the times of their folders, and size and time of up to 4,096
-files spread over them: looking at each of 80,000 files took 0.4 s, more than all the rest. The workers
-write their own rows into the cache's memory map; passing pixels to the main process took a third longer.
+The cache key consists of the names of all files, the times of their folders, and size and time of
+up to 4,096 of the files: checking each of 80,000 files took 0.4 s, more than everything else. The
+workers write their own rows into the cache's memory map; sending pixels to the main process took a
+third longer.
 """
 
 
 def make_images(work: Path) -> Path:
-    """Class folders of IMAGES PNGs: those of DISTINCT clips, and hard links to them."""
+    """Make class folders of IMAGES PNGs: those of DISTINCT clips, and hard links to them."""
     made = (
         "--input",
         work / "music",
@@ -55,7 +56,7 @@ def make_images(work: Path) -> Path:
 
 
 def load(root: Path, *, cached: bool) -> float:
-    """Seconds to open the dataset."""
+    """Return the seconds to open the dataset."""
     if not cached:
         forget(root)
     start = time.perf_counter()
@@ -70,20 +71,20 @@ def forget(root: Path) -> None:
 
 
 def decode(paths: list[Path]) -> None:
-    """The limit's work in one process: Pillow alone."""
+    """Decode images with Pillow alone, for the limit."""
     for path in paths:
         with Image.open(path) as image:
             np.asarray(image)
 
 
 def decode_on_all_cores(paths: list[Path], pool: ProcessPoolExecutor) -> None:
-    """The limit: every core decodes its share and keeps nothing."""
+    """The limit: each core decodes its share and keeps nothing."""
     cores = os.cpu_count() or 1
     list(pool.map(decode, [paths[core::cores] for core in range(cores)]))
 
 
 def first_step(root: Path, work: Path, *, cached: bool) -> float:
-    """Seconds from the command to its first step's line."""
+    """Return the seconds from the command to the log line of the first step."""
     if not cached:
         forget(root)
     flags = (
@@ -111,8 +112,8 @@ def first_step(root: Path, work: Path, *, cached: bool) -> float:
 
 
 def dataset_rows(table: Table, work: Path) -> None:
-    """The dataset the first time, and from the cache."""
-    tell("Making images")
+    """Open the dataset the first time, and from the cache."""
+    log_progress("Making images")
     root = make_images(work)
     paths = sorted(root.glob("*/*.png"))
     with ProcessPoolExecutor() as pool:
@@ -154,19 +155,20 @@ def dataset_rows(table: Table, work: Path) -> None:
 
 
 def help_rows(table: Table) -> None:
-    """`--help` of every command."""
-    ways = {
+    """Run every command with `--help`."""
+    alternatives = {
         name: lambda name=name: run_command("-m", "musicspectrogan", name, "--help")[0]
         for name in COMMANDS
     }
-    took = {name: statistics.median(seconds) for name, seconds in in_turn(ways, ROUNDS).items()}
+    seconds = in_turn(alternatives, ROUNDS)
+    took = {name: statistics.median(of_command) for name, of_command in seconds.items()}
     slowest = max(took, key=took.__getitem__)
     table.add(
         f"`--help`, the slowest of {len(took)} commands ({slowest})",
         f"{took[slowest]:.2f} s",
         "under 0.5 s",
         took[slowest] < 0.5,
-        "importing tyro and numpy",
+        "importing numpy",
     )
 
 

@@ -1,8 +1,8 @@
-"""Speed of training, beside the loop that people copy from PyTorch's DCGAN tutorial and a matrix product.
+"""Speed of training, compared with the loop of PyTorch's DCGAN tutorial and a matrix product.
 
-    PYTHONPATH=. python benchmarks/training.py [--device cuda] [--images 64000 --rounds 5 --tracks 40]
+    PYTHONPATH=. python benchmarks/training.py [--device cuda] [--images 64000 --rounds 5]
 
-Composes demo music, makes images of it and prints a section of docs/benchmarks.md.
+Makes demo music and images of it, and prints a section of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from common import Table, in_turn, ratios, run_command, tell, work_folder
+from common import Table, in_turn, log_progress, ratios, run_command, work_folder
 from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -28,10 +28,9 @@ from musicspectrogan.models import ModelConfig
 from musicspectrogan.training.batches import Batches
 from musicspectrogan.training.building import build_networks, build_step
 from musicspectrogan.training.ema import AveragedGenerator
-from musicspectrogan.training.graph import RecordedStep
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.settings import TrainingConfig
-from musicspectrogan.training.step import VIEWS, AdversarialStep
+from musicspectrogan.training.step import VIEWS, AdversarialStep, RecordedStep
 from musicspectrogan.training.trainer import Trainer
 
 CONFIG = TrainingConfig(standing_batches=1, seed=1)
@@ -41,14 +40,14 @@ WIDTHS = (64, 32, 16)
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured on a device."""
+    """How much to measure on a device."""
 
     images: int
-    """That each way trains on in a round, at width 64."""
+    """That each alternative trains on in a round, at width 64."""
     matrix: int
     """Rows and columns of the large matrix product."""
     precisions: tuple[str, ...]
-    """Of the rows."""
+    """One row each."""
 
 
 SIZES = {
@@ -58,12 +57,12 @@ SIZES = {
 
 NOTES = {
     "cpu": """
-On a CPU nine tenths of a step are convolutions, and at width 64 they already run at nearly the rate of a
-large matrix product. The tutorial's loop reaches four fifths of it, so no loop can be much more than 1.25
-times as fast there. What makes the difference: channels-last layout, one fused Adam, no gradients of the
-discriminator's weights in the generator's turn, no decoding in the loop. Tried and left: `torch.compile` of
-both networks (0.87 times as fast at width 16, the same at width 64, after half a minute of compiling);
-bfloat16, which this CPU only emulates.
+On a CPU nine tenths of a step are convolutions, and at width 64 they already run at nearly the rate
+of a large matrix product. The tutorial's loop reaches four fifths of that rate, so no loop can be
+much more than 1.25 times as fast. The difference comes from: channels-last layout, one fused Adam,
+no gradients of the discriminator's weights in the generator's step, no decoding in the loop. Tried
+without success: `torch.compile` of both networks (0.87 times as fast at width 16, the same at width
+64, after half a minute of compiling); bfloat16, which this CPU only emulates.
 
 """,
     "cuda": "",
@@ -71,12 +70,12 @@ bfloat16, which this CPU only emulates.
 
 
 def wait_for(device: torch.device) -> None:
-    """Until the device has done all that it was given."""
+    """Wait until the device has finished its queue."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
-class Rival:
+class TutorialLoop:
     """The tutorial's loop: ImageFolder, a DataLoader, BCE on sigmoids, three `.item()` a step."""
 
     def __init__(self, root: Path, model: ModelConfig, device: torch.device) -> None:
@@ -94,7 +93,7 @@ class Rival:
         self.criterion = nn.BCELoss()
 
     def train(self, images: int) -> float:
-        """Seconds for so many images, without the start of the loader's processes."""
+        """Train on that many images; return the seconds without starting the loader's processes."""
         steps = images // CONFIG.batch_size
         done, start = 0, 0.0
         while True:
@@ -109,7 +108,7 @@ class Rival:
                     return time.perf_counter() - start
 
     def step(self, reals: torch.Tensor) -> None:
-        """The tutorial's step, in our words."""
+        """Take a training step as the tutorial does."""
         size, device = len(reals), self.device
         unused = torch.zeros(size, dtype=torch.int64, device=device)
         ones, zeros = torch.ones(size, device=device), torch.zeros(size, device=device)
@@ -132,8 +131,8 @@ class Rival:
         self.optimizer_g.step()
 
 
-class Ours:
-    """This project's trainer, with its batches, averaged generator and logging ticks."""
+class ProjectLoop:
+    """This project's trainer, with its batches, averaged generator and log lines."""
 
     def __init__(
         self,
@@ -152,9 +151,9 @@ class Ours:
         self.dataset, self.device = dataset, device
 
     def train(self, images: int) -> None:
-        """Train on so many images."""
+        """Train on that many images."""
         batches = Batches(self.dataset, CONFIG.batch_size, self.device, CONFIG.seed)
-        # One epoch of that many steps, so that no snapshot comes between.
+        # One epoch of that many steps, so that no snapshot is taken.
         batches.steps_per_epoch = images // CONFIG.batch_size
         config = replace(CONFIG, epochs=1)
         Trainer(config, batches, self.step, self.ema, take_step=self.take_step).train()
@@ -163,7 +162,7 @@ class Ours:
 
 @dataclass
 class Product:
-    """A large matrix product: the rate that the device reaches in floating-point operations a second."""
+    """A large matrix product, to measure the floating-point rate that the device reaches."""
 
     device: torch.device
     dtype: torch.dtype
@@ -176,7 +175,7 @@ class Product:
         )
 
     def run(self) -> float:
-        """Seconds for one product."""
+        """Return the seconds for one product."""
         wait_for(self.device)
         start = time.perf_counter()
         for _ in range(20):
@@ -186,7 +185,7 @@ class Product:
 
 
 def operations(model: ModelConfig) -> float:
-    """Floating-point operations of the convolutions, for one image of a step."""
+    """Count the floating-point operations of the convolutions, for one image of a step."""
     step = AdversarialStep(*models.build("dcgan", model), LOSSES["bce"], lr=1e-4, betas=(0.5, 0.9))
     size = CONFIG.image_size or 64
     batch = (
@@ -209,36 +208,41 @@ def rows(
     images: int,
     rounds: int,
 ) -> None:
-    """Compare at one width."""
+    """Add the rows of one width and precision."""
     dataset = load_dataset(root, split="all")
     model = ModelConfig(dataset.image_size, width, CONFIG.latent_dim, len(dataset.genres))
-    rival = Rival(root, model, device)
-    mine = Ours(dataset, model, device, precision, recorded=device.type == "cuda")
+    tutorial = TutorialLoop(root, model, device)
+    project = ProjectLoop(dataset, model, device, precision, recorded=device.type == "cuda")
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     product = Product(device, dtype, SIZES[device.type].matrix)
-    tell(f"Width {width}, {precision}, {device}")
+    log_progress(f"Width {width}, {precision}, {device}")
 
-    def as_it_comes() -> float:
-        """The tutorial as people run it: with cuDNN's TF32, whatever ours computes in."""
+    def train_tutorial() -> float:
+        """Train the tutorial as people run it, with cuDNN's default TF32."""
         with arithmetic("tf32"):
-            return rival.train(images)
+            return tutorial.train(images)
 
     with arithmetic(precision):
-        ways = {"rival": as_it_comes, "ours": lambda: mine.train(images), "product": product.run}
-        took = in_turn(ways, rounds)
-    rate = images / statistics.median(took["ours"])
+        alternatives = {
+            "tutorial": train_tutorial,
+            "project": lambda: project.train(images),
+            "product": product.run,
+        }
+        took = in_turn(alternatives, rounds)
+    rate = images / statistics.median(took["project"])
     name = f"width {width}, {precision}"
     table.add_ratio(
         f"{name}: times as fast as the tutorial's loop",
-        ratios(took["rival"], took["ours"]),
+        ratios(took["tutorial"], took["project"]),
         4 if device.type == "cuda" else 1.2,
         "the convolutions" if device.type == "cpu" else "",
     )
     needed = images * operations(model)
     possible = [needed / (2 * product.size**3 / seconds) for seconds in took["product"]]
     table.add_ratio(
-        f"{name}: part of the rate of a large matrix product, {needed / images / 1e9:.2f} GFLOP an image",
-        ratios(possible, took["ours"]),
+        f"{name}: part of the rate of a large matrix product, "
+        f"{needed / images / 1e9:.2f} GFLOP an image",
+        ratios(possible, took["project"]),
         0.6 if device.type == "cpu" else None,
         "BatchNorm, activations and Adam move memory and count no operations",
     )
@@ -250,11 +254,11 @@ def rows(
 
 
 def memory_row(table: Table, root: Path, device: torch.device) -> None:
-    """What a GPU needs for the classic run: before anything else is there."""
+    """Add the GPU memory of the classic run; call this first, before anything else uses memory."""
     dataset = load_dataset(root, split="all")
     model = ModelConfig(dataset.image_size, 64, CONFIG.latent_dim, len(dataset.genres))
     with arithmetic():
-        Ours(dataset, model, device, "float32", recorded=True).train(20 * CONFIG.batch_size)
+        ProjectLoop(dataset, model, device, "float32", recorded=True).train(20 * CONFIG.batch_size)
     peak = torch.cuda.max_memory_reserved() / 1e9
     table.add(
         "memory of the classic run on the GPU, reserved",
@@ -281,7 +285,7 @@ def main() -> None:
     images = arguments.images or size.images
     table = Table()
     with work_folder() as work:
-        tell("Making images")
+        log_progress("Making images")
         made = (
             "--input",
             work / "music",
@@ -295,7 +299,7 @@ def main() -> None:
             memory_row(table, work / "images", device)
         for precision in size.precisions:
             for width in arguments.widths:
-                # A CPU takes as many times as long as the network is wide.
+                # On a CPU the time is proportional to the width.
                 count = images * (64 // width if device.type == "cpu" else 1)
                 rows(
                     table,

@@ -1,4 +1,4 @@
-"""Charts that look the same wherever they are drawn: nothing that a user has set reaches them."""
+"""Plots as PNG files, independent of matplotlib settings of the user."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def load_matplotlib() -> ModuleType:
-    """matplotlib, with no backend looked up: slow, and only pictures need it.
+    """Import matplotlib, which is slow, only when a plot is drawn, and without loading a backend.
 
-    A notebook's MPLBACKEND, which commands in it inherit, names a module that need not be there: an error.
+    MPLBACKEND, which commands in a notebook inherit, may name a module that is not installed.
     """
     backend = os.environ.pop("MPLBACKEND", None)  # matplotlib has no other way to ignore it
     try:
@@ -30,14 +30,14 @@ def load_matplotlib() -> ModuleType:
 
 @contextmanager
 def chart(
-    width: float, height: float, look: Mapping[str, Any] | None = None, **saving: Any
+    width: float, height: float, style: Mapping[str, Any] | None = None, **save_options: Any
 ) -> Iterator[tuple[Figure, io.BytesIO]]:
-    """A figure to draw on, and the file that holds it as PNG afterwards.
+    """Create a figure, and a file that holds it as PNG when the context ends.
 
     Args:
-        width: in inches, as `height`.
-        look: settings that differ from matplotlib's own.
-        saving: options of `Figure.savefig`.
+        width, height: in inches.
+        style: matplotlib's rcParams that differ from its defaults.
+        save_options: arguments of `Figure.savefig`.
     """
     matplotlib = load_matplotlib()
     from matplotlib.figure import Figure
@@ -45,9 +45,9 @@ def chart(
     file = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(look or {})
-        # A name in a script that the font lacks becomes boxes, here alone: a page's own text has it.
+        matplotlib.rcParams.update(style or {})
+        # Characters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph")
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, file
-        figure.savefig(file, format="png", **saving)
+        figure.savefig(file, format="png", **save_options)

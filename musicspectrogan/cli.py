@@ -19,7 +19,7 @@ from musicspectrogan.errors import Interrupted, UserError, not_one_of, printable
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.flags import POSITIONAL, parse_flags
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
-from musicspectrogan.launch import check_device
+from musicspectrogan.launch import check_device, this_process
 from musicspectrogan.training.settings import TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -62,13 +62,13 @@ def train(arguments: list[str], program: str) -> None:
         TrainCommand, arguments, default=TrainCommand(TrainingConfig()), program=program
     )
     # torch takes seconds to import: report a wrong flag first.
-    from musicspectrogan.evaluation.quick import quality_by_validation
+    from musicspectrogan.evaluation.reference import quality_by_validation
+    from musicspectrogan.generation.pieces import strips_of
     from musicspectrogan.generation.sound import sounds_of
-    from musicspectrogan.generation.strips import strips_of
     from musicspectrogan.training import runner
-    from musicspectrogan.training.world import world_of_this_process
+    from musicspectrogan.training.distributed import Distributed
 
-    world = world_of_this_process()
+    distributed = Distributed(this_process())
 
     settings = command.settings
     has_length = settings.images is not None or settings.epochs is not None
@@ -83,28 +83,29 @@ def train(arguments: list[str], program: str) -> None:
     if command.config is not None:
         settings = with_flags(read_yaml(TrainingConfig, config_file(command.config)))
     if command.resume is None:
-        plan = runner.plan_run(settings, command.output, world)
+        plan = runner.plan_run(settings, command.output, distributed)
     else:
         if command.output is not None or len(command.resume) > 1:
             raise UserError(
                 "--resume takes one run directory or checkpoint, and no --output beside it"
             )
-        begun = runner.begun_run(
+        previous = runner.load_run(
             command.resume[0] if command.resume else runner.newest_run_of(settings)
         )
         if command.config is None:
-            settings = with_flags(begun.config)
-        plan = runner.plan_resumed_run(begun, settings, world)
+            settings = with_flags(previous.config)
+        plan = runner.plan_resumed_run(previous, settings, distributed)
     if command.dry_run:
         described = runner.describe_dry_run(plan)
-        if world.is_main:
+        if distributed.is_main:
             _tell(described)
-    else:
-        unseen = world.is_main and plan.config.eval_every > 0 and plan.config.split == "training"
-        judge = None
-        with spared("judgement of samples"):
-            judge = quality_by_validation(plan.config.dataset, plan.dataset) if unseen else None
-        runner.train(plan, sounds_of, judge, strips_of)
+        return
+    config, score_samples = plan.config, None
+    is_evaluated = distributed.is_main and config.eval_every > 0 and config.split == "training"
+    if is_evaluated and config.dataset is not None:
+        with spared("evaluation of samples"):
+            score_samples = quality_by_validation(config.dataset, plan.dataset)
+    runner.train(plan, sounds_of, score_samples, strips_of)
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def evaluate(arguments: list[str], program: str) -> None:
     # torch takes seconds to import: report a wrong flag first.
     from musicspectrogan.device import choose_device
     from musicspectrogan.evaluation.evaluate import evaluate
-    from musicspectrogan.evaluation.tables import genre_table, table
+    from musicspectrogan.evaluation.report import genre_table, table
     from musicspectrogan.filesystem import public_names
     from musicspectrogan.training import run_directory
     from musicspectrogan.training.checkpoint import has_checkpoint

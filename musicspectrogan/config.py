@@ -27,6 +27,20 @@ Settings = TypeVar("Settings")
 LARGEST_YAML_BYTES = 65536
 DEEPEST_YAML = 8
 
+# Names that older versions gave to models and recipes, which commands and runs may still use.
+OLD_NAMES = {
+    "gan": {
+        "unconditional": "stable_gan",
+        "projection": "stable_cgan",
+        "anylength": "anylength_cgan",
+        "anylength_unconditional": "anylength_gan",
+    },
+    "config": {
+        "dcgan-best": "unconditional-best",
+        "dcgan-best-128": "unconditional-best-128",
+    },
+}
+
 # The recipes: inside the package when installed, next to it in a checkout.
 RECIPES = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 
@@ -48,7 +62,9 @@ def config_file(path: Path) -> Path:
         UserError: there is no such file.
     """
     recipes = next(folder for folder in RECIPES if folder.is_dir() or folder == RECIPES[-1])
-    names = (path.name, f"{path.name}.yaml")
+    names = [path.name, f"{path.name}.yaml"]
+    if renamed := OLD_NAMES["config"].get(path.name.removesuffix(".yaml")):
+        names.append(f"{renamed}.yaml")
     folders = [path.parent, "configs" / path.parent]
     if path.parent in (Path(), Path("configs")):
         folders.append(recipes)

@@ -8,7 +8,7 @@ from typing import Any
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.counts import counted
-from musicspectrogan.data.listing import list_pictures
+from musicspectrogan.data.dataset import list_images
 from musicspectrogan.data.manifest import MANIFEST_NAME, SPLITS, Manifest, is_foreign
 from musicspectrogan.errors import UserError, printable
 
@@ -61,7 +61,7 @@ def _other_rows(path: Path) -> list[tuple[str, str]]:
 
 def _picture_rows(path: Path) -> list[tuple[str, str]]:
     """Rows for class folders of images from elsewhere; empty if there are none."""
-    listing = list_pictures(path)
+    listing = list_images(path)
     if not listing.names:
         return []
     genres = Counter(map(listing.genre_of, listing.names))
@@ -75,7 +75,7 @@ def _picture_rows(path: Path) -> list[tuple[str, str]]:
             "splits",
             ", ".join(f"{name} {splits[name]} images" for name in SPLITS if splits[name]) or "none",
         ),
-        ("passed over", str(len(listing.passed_over) + len(listing.beside))),
+        ("passed over", str(len(listing.ignored) + len(listing.unclassified))),
     ]
 
 

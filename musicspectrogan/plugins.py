@@ -1,4 +1,4 @@
-"""Modules found by name: a new file in a package is a new choice, with nothing to register."""
+"""Models and dataset sources are modules found by name: a new file in their package is enough."""
 
 from __future__ import annotations
 
@@ -14,69 +14,74 @@ from types import ModuleType
 from musicspectrogan.errors import UserError, check_choice
 
 
+class PluginError(UserError):
+    """The code of a model or source fails; the text names the file and line."""
+
+
 def module_names(package: ModuleType, shared: Container[str] = ()) -> list[str]:
-    """Names of the package's modules but those they share, sorted, without importing them."""
+    """Names of the package's modules except `shared`, sorted. Imports none of them."""
     names = (module.name for module in pkgutil.iter_modules(package.__path__))
     return sorted(name for name in names if name not in shared)
 
 
-class PluginError(UserError):
-    """A plugin's own mistake; the text says in which file and line."""
-
-
 def load_module(
-    package: ModuleType, what: str, name: str, defined: Sequence[str], shared: Container[str] = ()
+    package: ModuleType,
+    setting: str,
+    name: str,
+    required: Sequence[str],
+    shared: Container[str] = (),
 ) -> ModuleType:
-    """Import the module of that name.
+    """Import a module of the package.
 
     Args:
-        what: the setting that names it.
-        defined: what the module must define.
+        setting: the flag that names it, for errors.
+        required: names that the module must define.
+        shared: modules of the package that cannot be chosen.
 
     Raises:
-        UserError: there is none; the nearest name is offered.
-        PluginError: it cannot be imported, or lacks a name.
+        UserError: there is no such module; the nearest name is suggested.
+        PluginError: it cannot be imported, or does not define a required name.
     """
-    check_choice(what, name, module_names(package, shared))
-    with blamed_on_plugin(package, f"--{what} {name}"):
+    check_choice(setting, name, module_names(package, shared))
+    with plugin_errors(package, f"--{setting} {name}"):
         module = importlib.import_module(f"{package.__name__}.{name}")
-    missing = [wanted for wanted in defined if not hasattr(module, wanted)]
+    missing = [needed for needed in required if not hasattr(module, needed)]
     if missing:
-        raise PluginError(f"--{what} {name}: {module.__file__} defines no {', no '.join(missing)}")
+        raise PluginError(
+            f"--{setting} {name}: {module.__file__} does not define {', '.join(missing)}"
+        )
     return module
 
 
 @contextmanager
-def blamed_on_plugin(package: ModuleType, what: str) -> Iterator[None]:
-    """Raise PluginError for an error inside, with the file and line of the package that led to it.
+def plugin_errors(package: ModuleType, what: str) -> Iterator[None]:
+    """Raise PluginError for an error in a module of the package, with its file and line.
 
     Args:
-        what: what is being tried, to begin the text with.
+        what: what is being done; the error's text begins with it.
     """
     try:
         yield
     except (UserError, OSError, MemoryError):
         raise
     except Exception as error:
-        if "torch" in sys.modules and _is_of_device(error):
+        if "torch" in sys.modules and _is_device_error(error):
             raise
-        raise PluginError(f"{what}: {type(error).__name__} in {_place(error, package)}") from error
+        where = _location(error, package)
+        raise PluginError(f"{what}: {type(error).__name__} in {where}") from error
 
 
-def _is_of_device(error: Exception) -> bool:
-    from musicspectrogan.device import (
-        told_in_one_line,  # torch: slow, and here only where it is loaded
-    )
+def _is_device_error(error: Exception) -> bool:
+    from musicspectrogan.device import told_in_one_line  # loads torch, which is slow
 
     return told_in_one_line(error) is not None
 
 
-def _place(error: Exception, package: ModuleType) -> str:
-    """`FILE, line N: message`, of the innermost line in one of the package's files."""
-    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+def _location(error: Exception, package: ModuleType) -> str:
+    """`FILE, line N: message` of the innermost line in one of the package's files."""
     if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}: {text}"
+        return f"{error.filename}, line {error.lineno}: {' '.join(error.msg.split())}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if str(Path(frame.filename).parent) in package.__path__]
     frame = (own or frames)[-1]
-    return f"{frame.filename}, line {frame.lineno}: {text}"
+    return f"{frame.filename}, line {frame.lineno}: {' '.join(str(error).split())}"

@@ -1,10 +1,11 @@
-"""Random numbers as a function of a position, and grey levels as the tensors that networks see."""
+"""Random numbers as a function of a position, and conversion of grey levels to tensors and back."""
 
 from __future__ import annotations
 
 import hashlib
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from torch import Tensor
 def generator_at(device: torch.device | str, *position: object) -> torch.Generator:
     """A generator seeded by everything in `position`, for instance (seed, "latents", images seen).
 
-    A run that is resumed at a position draws what it would have drawn without a stop.
+    So a resumed run draws the same numbers as one without a stop.
     """
     digest = hashlib.sha256(repr(position).encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
@@ -23,9 +24,10 @@ def as_images(pixels: Tensor) -> Tensor:
     return pixels.float().mul_(2.0 / 255.0).sub_(1.0)
 
 
-def as_pixels(images: Tensor) -> np.ndarray:
-    """Images (B, K, H, W) in [-1, 1] -> grey levels uint8 (B, H, W) of the first window, on the host."""
+def as_pixels(images: Tensor) -> npt.NDArray[np.uint8]:
+    """Images (B, K, H, W) in [-1, 1] -> grey levels uint8 (B, H, W) of window 0, on the host."""
     grey = images.detach()[:, 0]
     grey = grey.to(torch.promote_types(grey.dtype, torch.float32))
     grey = grey.add(1.0).mul(127.5).round().clamp(0, 255)
-    return grey.to(torch.uint8).cpu().numpy()
+    pixels: npt.NDArray[np.uint8] = grey.to(torch.uint8).cpu().numpy()
+    return pixels

@@ -1,4 +1,4 @@
-"""Torch files: tensors and plain values, written whole, and read without trust onto the CPU."""
+"""Torch files of tensors and plain values: written atomically, read safely onto the CPU."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from torch import Tensor, nn
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import whole_file
 
-# The entries of the zip file that torch needs.
+# Entries of the zip file that torch.load needs.
 _ENTRY = re.compile(r"[^/]+/(data\.pkl|data/\d+|byteorder|version)")
-# What the pickle of such a file names. torch's reader executes nothing, but knows more functions, and with
-# some of them a few bytes become gigabytes.
-_NAMED = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")
+# Globals that the pickle of such a file may name. torch.load(weights_only=True) executes no code,
+# but allows more functions, some of which make gigabytes out of a few bytes.
+_ALLOWED = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")
+_NOT_BY_TORCH = "not as torch.save writes it"
 
 
 class TorchFileError(Exception):
-    """This file is damaged, or holds more than tensors and plain values; the text says what was found."""
+    """The file is damaged, or holds more than tensors and plain values; the text says what."""
 
 
 def write_torch_file(contents: Any, path: Path) -> None:
-    """Write nested dicts and lists of tensors and plain values, whole or not at all.
+    """Write nested dicts and lists of tensors and plain values, atomically.
 
-    Tensors are written as CPU tensors, so that the file names no device.
+    Tensors are copied to the CPU, so that the file does not depend on a device.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
-    # In memory first: on a full disk torch would stumble over its own half a file, and hide the reason.
+    # Into memory first: on a full disk, torch.save raises an error that hides the reason.
     archive = io.BytesIO()
     torch.save(_on_cpu(contents), archive)
     with whole_file(path) as temporary:
@@ -44,14 +45,14 @@ def write_torch_file(contents: Any, path: Path) -> None:
 
 
 def read_torch_file(path: Path) -> Any:
-    """Read what `write_torch_file` wrote, with all tensors on the CPU whatever device they were saved from.
+    """Read what `write_torch_file` wrote, with all tensors on the CPU.
 
-    The file may come from a stranger. It is data: nothing in it is executed, and it takes a few times
-    its own size of memory.
+    The file may be untrusted: no code in it is executed, and reading takes a small multiple of its
+    size in memory.
 
     Raises:
-        OSError: it cannot be opened.
-        TorchFileError: it is damaged, or was written by something else.
+        OSError: the file cannot be opened.
+        TorchFileError: it is damaged, or another program wrote it.
     """
     with open(path, "rb") as file:
         try:
@@ -59,30 +60,30 @@ def read_torch_file(path: Path) -> Any:
             _check_contents(contents)
         except TorchFileError:
             raise
-        except Exception as error:  # damaged bytes lead torch's reader into errors of any kind
-            raise TorchFileError("not as torch.save writes it") from error
+        except Exception as error:  # damaged bytes make torch.load raise errors of any type
+            raise TorchFileError(_NOT_BY_TORCH) from error
     return contents
 
 
 def check_weights(name: str, weights: object, network: nn.Module) -> None:
-    """Check that weights from a file are a state_dict for `network`, which may be on the meta device.
+    """Check that weights from a file are a state_dict of `network`, which may be on device meta.
+
+    Args:
+        name: what the weights belong to, for errors.
 
     Raises:
-        UserError: other layers, shapes or dtypes, or values that are not finite. `name` says whose they are.
+        UserError: layers, shapes or dtypes differ, or a value is not finite.
     """
     expected = network.state_dict()
     if not isinstance(weights, dict) or weights.keys() != expected.keys():
         raise UserError(f"the {name} has other layers than its model")
-    for key, like in expected.items():
-        tensor = weights[key]
-        if (
-            not isinstance(tensor, Tensor)
-            or tensor.shape != like.shape
-            or tensor.dtype != like.dtype
-        ):
-            raise UserError(f"the {name}'s {key} is of another kind than its model's")
-        if not tensor.isfinite().all():
-            raise UserError(f"the {name}'s {key} holds what are not finite numbers")
+    for key, reference in expected.items():
+        found = weights[key]
+        kind = (reference.shape, reference.dtype)
+        if not isinstance(found, Tensor) or (found.shape, found.dtype) != kind:
+            raise UserError(f"the {name}'s {key} differs in shape or type from its model's")
+        if not found.isfinite().all():
+            raise UserError(f"the {name}'s {key} holds numbers that are not finite")
 
 
 def _on_cpu(contents: Any) -> Any:
@@ -96,44 +97,44 @@ def _on_cpu(contents: Any) -> Any:
 
 
 def _checked_copy(file: BinaryIO) -> io.BytesIO:
-    """The archive again in memory, with only the entries that were checked.
+    """A copy of the archive in memory, with nothing but the entries that were checked.
 
-    torch reads zip files in its own way, and may find other entries in the same bytes than Python does.
+    torch has its own zip reader, which may find other entries in the same bytes than Python's.
 
     Raises:
-        TorchFileError: compressed, or with a pickle that names more than tensors.
+        TorchFileError: an entry is compressed, or the pickle names more than tensors.
     """
-    begins_as_zip = file.read(4) == b"PK\3\4"
+    starts_as_zip = file.read(4) == b"PK\3\4"
     size = file.seek(0, os.SEEK_END)
     copy = io.BytesIO()
     with zipfile.ZipFile(file) as archive, zipfile.ZipFile(copy, "w") as checked:
-        entries = {e.filename: e for e in archive.infolist() if _ENTRY.fullmatch(e.filename)}
-        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries.values())
-        if not (
-            begins_as_zip and stored and sum(entry.file_size for entry in entries.values()) <= size
-        ):
-            raise TorchFileError("not as torch.save writes it")
-        for name, entry in entries.items():
+        entries = [entry for entry in archive.infolist() if _ENTRY.fullmatch(entry.filename)]
+        entries = list({entry.filename: entry for entry in entries}.values())  # the last of a name
+        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        if not (starts_as_zip and stored and sum(entry.file_size for entry in entries) <= size):
+            raise TorchFileError(_NOT_BY_TORCH)
+        for entry in entries:
             body = archive.read(entry)
-            if name.endswith("data.pkl"):
+            if entry.filename.endswith("data.pkl"):
                 _check_pickle(body)
-            checked.writestr(name, body)
+            checked.writestr(entry.filename, body)
     copy.seek(0)
     return copy
 
 
 def _check_pickle(pickle: bytes) -> None:
-    for code, argument, _ in pickletools.genops(pickle):
-        if code.name in ("GLOBAL", "INST", "STACK_GLOBAL") and not _NAMED.fullmatch(str(argument)):
-            raise TorchFileError(f"names {str(argument)[:80]}")
+    for opcode, argument, _ in pickletools.genops(pickle):
+        name = str(argument)
+        if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") and not _ALLOWED.fullmatch(name):
+            raise TorchFileError(f"names {name[:80]}")
 
 
 def _check_contents(contents: Any) -> None:
-    """Raise TorchFileError for what is no plain value, and for a tensor of more bytes than the file has."""
-    # A few bytes may nest one list in itself many times: each value is looked at once.
-    waiting, seen = [contents], set()
-    while waiting:
-        value = waiting.pop()
+    """Raise TorchFileError for other than plain values, and tensors larger than their storage."""
+    # A few bytes can nest a list in itself many times, so visit each value once.
+    pending, seen = [contents], set()
+    while pending:
+        value = pending.pop()
         if id(value) in seen:
             continue
         seen.add(id(value))
@@ -141,8 +142,8 @@ def _check_contents(contents: Any) -> None:
             if value.nbytes > value.untyped_storage().nbytes():
                 raise TorchFileError(f"a tensor of {value.nbytes} bytes that are not in the file")
         elif isinstance(value, dict):
-            waiting += [*value, *value.values()]
+            pending += [*value, *value.values()]
         elif isinstance(value, (list, tuple)):
-            waiting += value
+            pending += value
         elif value is not None and not isinstance(value, (str, int, float)):
             raise TorchFileError(f"holds a {type(value).__name__}")

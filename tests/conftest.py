@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 from chromium import Chromium
-from gpus import Stage
+from gpus import FakeCuda
 
 from musicspectrogan import cli
 from musicspectrogan.audio.files import save
@@ -124,9 +124,9 @@ def browser(chromium: Chromium) -> Iterator[Chromium]:
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """CUDA graphs, simulated on the CPU."""
-    return Stage(monkeypatch)
+def stage(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    """CUDA graphs, faked on the CPU."""
+    return FakeCuda(monkeypatch)
 
 
 def _check(done: subprocess.CompletedProcess, status: int) -> subprocess.CompletedProcess:
@@ -205,7 +205,8 @@ def _as_started(argv: list[str], cwd: Path) -> Iterator[tuple[_Captured, _Captur
     """Set up this process as if it had just been started, and restore it afterwards."""
     before = sys.argv, Path.cwd(), dict(os.environ)
     package = logging.getLogger("musicspectrogan")
-    logged, package.handlers = package.handlers, []
+    logging_before = package.handlers, package.propagate, package.level
+    package.handlers = []
     sys.argv = argv
     os.chdir(cwd)
     try:
@@ -217,7 +218,8 @@ def _as_started(argv: list[str], cwd: Path) -> Iterator[tuple[_Captured, _Captur
             patch.setattr(torch.cuda, "is_available", lambda: False)
             yield stdout, stderr
     finally:
-        package.handlers = logged
+        package.handlers, package.propagate, level = logging_before
+        package.setLevel(level)
         sys.argv, folder, variables = before
         os.chdir(folder)
         os.environ.clear()

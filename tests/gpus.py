@@ -1,4 +1,4 @@
-"""GPUs and CUDA graphs acted out on the CPU, so that the path of a GPU runs where there is none."""
+"""Fake GPUs and CUDA graphs on the CPU, to run the code for GPUs without one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from musicspectrogan.training.graph import RecordedStep
+from musicspectrogan.training.step import RecordedStep
 
 
-class Stage:
-    """What stands in for CUDA: streams that are only names, and graphs that take the step again.
+class FakeCuda:
+    """A fake CUDA: streams that are only names, and graphs that take the step again.
 
-    Recording a graph does not run it. Here it does, for it cannot be done otherwise; so the first replay,
-    which comes at once and for the same batch, does nothing.
+    Recording a real graph does not run it. This one does run, so the first replay, which follows at
+    once with the same batch, does nothing.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +68,9 @@ class Stage:
 
 
 class _Capture:
-    """As torch.cuda.graph: where beginning or ending fails, its stream stays the current one."""
+    """As torch.cuda.graph: if starting or ending fails, its stream stays the current one."""
 
-    def __init__(self, stage: Stage, stream: object) -> None:
+    def __init__(self, stage: FakeCuda, stream: object) -> None:
         self.stage, self.stream = stage, stream
 
     def __enter__(self) -> None:
@@ -90,12 +90,12 @@ class _Capture:
         self.stage.current = self.before
 
 
-def act_gpus(
+def fake_gpus(
     monkeypatch: pytest.MonkeyPatch,
     capabilities: list[tuple[int, int]],
     kernels: str = "sm_75 sm_86 sm_120",
 ) -> list[int]:
-    """Let PyTorch see GPUs of these compute capabilities; returns the list of those made current."""
+    """Make PyTorch see GPUs of these compute capabilities; return a list of those made current."""
     chosen: list[int] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
@@ -105,7 +105,7 @@ def act_gpus(
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     for name in ("_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"):
-        # Adam asks the driver whether its step is recorded.
+        # Adam asks the driver whether its step is being recorded.
         monkeypatch.setattr(torch.optim.Optimizer, name, lambda optimizer: None, raising=False)
     return chosen
 

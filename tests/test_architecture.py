@@ -39,7 +39,7 @@ ALLOWED = {
         "audio.images",
     },
     "doctor": {"training", "models", "audio"},
-    "information": {"data.listing", "data.manifest", "training.checkpoint", "audio.spectrogram"},
+    "information": {"data.dataset", "data.manifest", "training.checkpoint", "audio.spectrogram"},
 }
 TOP = {"cli", "__main__", "__init__"}
 

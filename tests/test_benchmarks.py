@@ -1,4 +1,4 @@
-"""The benchmarks run: small, and what they do on a GPU acted out on the CPU."""
+"""The benchmarks run: small, and with CUDA graphs simulated on the CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conftest import ROOT, environment
 
 from musicspectrogan.data.dataset import load_dataset
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.training.graph import WARM_UP_STEPS
+from musicspectrogan.training.step import WARM_UP_STEPS
 
 BENCHMARKS = ROOT / "benchmarks"
 
@@ -45,7 +45,7 @@ def test_training_by_a_recorded_step(stage, images, monkeypatch, precision):
     training = importlib.import_module("training")
     dataset = load_dataset(images, split="all")
     model = ModelConfig(64, 2, training.CONFIG.latent_dim, len(dataset.genres))
-    ours = training.Ours(dataset, model, torch.device("cpu"), precision, recorded=True)
+    ours = training.ProjectLoop(dataset, model, torch.device("cpu"), precision, recorded=True)
     stage.step = ours.take_step
     steps = 12
     ours.train(steps * training.CONFIG.batch_size)
@@ -62,7 +62,7 @@ def report(monkeypatch):
 def test_each_part_of_the_page_is_written_by_itself(report, tmp_path):
     page = tmp_path / "benchmarks.md"
     report.rewrite(page, ["# How fast", "on a CPU"], on_gpu=False)
-    assert page.read_text() == f"# How fast\n\non a CPU\n\n{report.OWED}"
+    assert page.read_text() == f"# How fast\n\non a CPU\n\n{report.NOT_MEASURED}"
     report.rewrite(page, [report.ON_GPU, "40,000"], on_gpu=True)
     assert page.read_text() == "# How fast\n\non a CPU\n\n# On a GPU\n\n40,000\n"
     report.rewrite(page, ["# How fast", "faster"], on_gpu=False)

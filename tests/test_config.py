@@ -188,8 +188,8 @@ def test_a_tilde_is_the_home_directory_in_flags_and_yaml(tmp_path, monkeypatch):
     assert compared == (tmp_path / "a", Path("b"))
 
 
-def test_none_is_a_value_of_optional_settings():
-    assert parse_flags(TrainingConfig, ["--augment", "None"]).augment is None
+def test_none_is_still_a_value_of_what_may_be_none():
+    assert parse_flags(TrainingConfig, ["--augment", "None"]).augment == "auto"
     assert parse_flags(TrainingConfig, ["--augment", "0.5"]).augment == 0.5
     assert (
         parse_flags(Example, ["--folder", "None"], default=Example(folder=Path("x"))).folder is None
@@ -311,15 +311,15 @@ def recipe(name):
 def test_the_recipes_differ_in_model_and_penalties():
     best = recipe("cgan-best")
     assert (best.gan, best.loss, best.windows, best.augment) == (
-        "anylength",
+        "anylength_cgan",
         "relativistic",
         True,
-        None,
+        "auto",
     )
-    assert recipe("dcgan-best") == replace(best, gan="anylength_unconditional")
+    assert recipe("unconditional-best") == replace(best, gan="anylength_gan")
     large = replace(best, r1=4 * best.r1, r2=4 * best.r2)
     assert recipe("cgan-best-128") == large
-    assert recipe("dcgan-best-128") == replace(large, gan="anylength_unconditional")
+    assert recipe("unconditional-best-128") == replace(large, gan="anylength_gan")
 
 
 @pytest.mark.parametrize(

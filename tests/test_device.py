@@ -1,4 +1,4 @@
-"""Which device is taken, how it computes, and what is said when it fails."""
+"""Choice of the device, its arithmetic, and messages for its errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from gpus import act_gpus
+from gpus import fake_gpus
 
 from musicspectrogan import cli
 from musicspectrogan.device import (
@@ -49,7 +49,7 @@ CUDA_13 = "sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
     ],
 )
 def test_a_gpu_is_usable_where_pytorch_has_kernels_for_it(monkeypatch, capability, kernels, runs):
-    act_gpus(monkeypatch, [capability], kernels)
+    fake_gpus(monkeypatch, [capability], kernels)
     trouble = missing_kernels(0)
     assert (trouble is None) == runs
     if not runs:
@@ -61,15 +61,15 @@ def test_a_gpu_is_usable_where_pytorch_has_kernels_for_it(monkeypatch, capabilit
 
 
 def test_a_build_for_rocm_or_without_a_list_is_not_judged(monkeypatch):
-    act_gpus(monkeypatch, [(9, 0)], "")
+    fake_gpus(monkeypatch, [(9, 0)], "")
     assert missing_kernels(0) is None
-    act_gpus(monkeypatch, [(9, 0)], "gfx90a gfx1100")
+    fake_gpus(monkeypatch, [(9, 0)], "gfx90a gfx1100")
     monkeypatch.setattr(torch.version, "cuda", None)
     assert missing_kernels(0) is None
 
 
 def test_an_old_card_is_passed_over_by_auto_and_refused_by_name(monkeypatch, caplog):
-    act_gpus(monkeypatch, [(6, 1)])
+    fake_gpus(monkeypatch, [(6, 1)])
     monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
     assert choose_device("auto") == torch.device("cpu")
     (record,) = caplog.records
@@ -85,7 +85,7 @@ def test_an_old_card_is_passed_over_by_auto_and_refused_by_name(monkeypatch, cap
 
 
 def test_the_first_usable_card_is_taken_and_made_the_current_one(monkeypatch):
-    chosen = act_gpus(monkeypatch, [(6, 1), (8, 6), (12, 0)])
+    chosen = fake_gpus(monkeypatch, [(6, 1), (8, 6), (12, 0)])
     for name, number in (("auto", 1), ("cuda", 1), ("cuda:1", 1), ("cuda:2", 2)):
         assert choose_device(name) == torch.device("cuda", number)
         assert chosen.pop() == number
@@ -96,7 +96,7 @@ def test_the_first_usable_card_is_taken_and_made_the_current_one(monkeypatch):
 
 
 def test_bfloat16_wants_ampere(monkeypatch, images):
-    act_gpus(monkeypatch, [(7, 5), (8, 0)])
+    fake_gpus(monkeypatch, [(7, 5), (8, 0)])
     for precision in ("float32", "tf32"):
         check_precision(precision, torch.device("cuda", 0))
     check_precision("bfloat16", torch.device("cuda", 1))
@@ -157,7 +157,7 @@ def test_training_computes_in_the_precision_that_was_asked_for(
 ):
     seen = []
     monkeypatch.setattr(
-        Trainer, "train", lambda trainer: seen.append((flags(), trainer.step.bfloat16))
+        Trainer, "train", lambda trainer, *_: seen.append((flags(), trainer.step.bfloat16))
     )
     config = runner.TrainingConfig(dataset=images, width=2, device="cpu", precision=precision)
     runner.train(runner.plan_run(config, tmp_path / "run"))
@@ -183,7 +183,7 @@ ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", RuntimeError)  # from 2.8
 OUT_OF_MEMORY = torch.OutOfMemoryError(
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …\nmore"
 )
-FULL = "musicspectrogan: the GPU's memory is full; close other programs that use it, lower --batch-size"
+FULL = "musicspectrogan: the GPU's memory is full; close other programs that use it, lower --batch-"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ FULL = "musicspectrogan: the GPU's memory is full; close other programs that use
         ("musicspectrogan.training.trainer.Trainer._snapshot", "train"),
         ("musicspectrogan.generation.sampler.Sampler.__init__", "generate"),
         ("musicspectrogan.generation.sampler.Sampler.images", "generate"),
-        ("musicspectrogan.evaluation.classifier.train_classifier", "evaluate"),
+        ("musicspectrogan.evaluation.features.train_classifier", "evaluate"),
     ],
 )
 def test_full_memory_is_told_in_one_line_wherever_it_strikes(place, command_name, trained, request):
@@ -211,8 +211,8 @@ def test_full_memory_is_told_in_one_line_wherever_it_strikes(place, command_name
     }[command_name]
     output = folder / ("evaluation.json" if command_name == "evaluate" else "new")
     if command_name == "evaluate":  # the fixture's music is too little to judge by
-        monkeypatch.setattr("musicspectrogan.evaluation.sets.FEWEST_IMAGES", 1)
-        monkeypatch.setattr("musicspectrogan.evaluation.sets.FEWEST_TRACKS", 1)
+        monkeypatch.setattr("musicspectrogan.evaluation.reference.MIN_IMAGES", 1)
+        monkeypatch.setattr("musicspectrogan.evaluation.reference.MIN_TRACKS", 1)
     arguments += ("--device", "cpu", "--output", output)
     status, told = run_in_process(monkeypatch, capsys, command_name, *arguments)
     assert status == 2
@@ -268,15 +268,15 @@ def test_errors_of_devices_are_told_as_what_they_are(error, told):
 
 
 def test_a_gpu_that_fails_is_no_lost_process():
-    from musicspectrogan.training.world import _others_are_there
+    from musicspectrogan.training.distributed import _lost_ranks_explained
 
     for error in (OUT_OF_MEMORY, RuntimeError("CUDA error: unspecified launch failure")):
         assert is_from_device(error)
-        with pytest.raises(type(error), match="CUDA"), _others_are_there():
+        with pytest.raises(type(error), match="CUDA"), _lost_ranks_explained():
             raise error
     with (
         pytest.raises(UserError, match="another process of this run has ended"),
-        _others_are_there(),
+        _lost_ranks_explained(),
     ):
         raise RuntimeError(
             "[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4711"

@@ -1,64 +1,64 @@
-"""The last touches to a sound before it is written: its rate, its loudness and its ends."""
+"""Finishing of a sound before it is saved: sample rate, loudness and fades."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 
-# What EBU R 128 asks for. At -23 LUFS hardly any music of these images has peaks above the ceiling: of 120
-# inverted clips of GTZAN and the demo two had, and nine at -21.
+# The target of EBU R 128. At this level hardly any inverted music has peaks above the ceiling: 2
+# of 120 clips of GTZAN and the demo, against 9 at -21 LUFS.
 LOUDNESS_LUFS = -23.0
 PEAK_DBFS = -1.0
 FADE_SECONDS = 0.005
 
-# Blocks of BS.1770 in seconds, and how far apart they begin. Shorter sounds are repeated, with some to spare
-# for rounding.
+# BS.1770: length of a block in seconds, and the step from one to the next.
 BLOCK_SECONDS, BLOCK_STEP = 0.4, 0.1
-MEASURED_SECONDS = 0.41
-# Seconds that are measured at a time, and those before them in which the filters settle.
+# Shorter sounds are repeated; a block and some samples for rounding.
+MIN_SECONDS = 0.41
+# Seconds measured at a time, and seconds before them in which the filters settle.
 PART_SECONDS, SETTLING_SECONDS = 30, 1
-# Gates of BS.1770: blocks are left out below this loudness, and so far below the mean of the others.
-SILENT_LUFS, QUIET_LU = -70.0, 10.0
+# BS.1770: absolute gate, and relative gate below the mean of the blocks above it.
+ABSOLUTE_GATE_LUFS, RELATIVE_GATE_LU = -70.0, 10.0
+
+Samples = npt.NDArray[np.float32]
 
 
-def resampled(
-    samples: np.ndarray, source_rate: float, sample_rate: float, length: int
-) -> np.ndarray:
-    """Samples (n,) at another rate, cut to (length,) or filled up with silence."""
+def resampled(samples: Samples, source_rate: float, sample_rate: float, length: int) -> Samples:
+    """Resample (n,), then cut or zero-pad to (length,)."""
     return resampled_blocks([samples], source_rate, sample_rate, length)
 
 
 def resampled_blocks(
-    blocks: Iterable[np.ndarray],
+    blocks: Iterable[Samples],
     source_rate: float,
     sample_rate: float,
     length: int,
     *,
     skipped: int = 0,
-) -> np.ndarray:
-    """The same, float32, of samples that come block by block; how they are divided changes nothing.
+) -> Samples:
+    """Same as `resampled`, for samples in blocks; the block sizes do not change the result.
 
     Args:
-        blocks: each float32 (n,).
-        skipped: samples of the result that are left out at its beginning.
+        skipped: samples to drop at the start of the result.
     """
     if source_rate != sample_rate:
-        blocks = _at_another_rate(blocks, source_rate, sample_rate)
+        blocks = _resample(blocks, source_rate, sample_rate)
     samples = np.zeros(length, dtype=np.float32)
-    place = -skipped
+    position = -skipped
     for block in blocks:
-        part = block[max(0, -place) : max(0, length - place)]
-        at = max(0, place)
-        samples[at : at + len(part)] = part
-        place += len(block)
+        part = block[max(0, -position) : max(0, length - position)]
+        start = max(0, position)
+        samples[start : start + len(part)] = part
+        position += len(block)
     return samples
 
 
-def _at_another_rate(
-    blocks: Iterable[np.ndarray], source_rate: float, sample_rate: float
-) -> Iterator[np.ndarray]:
-    import soxr  # here, because training imports this module and resamples nothing
+def _resample(
+    blocks: Iterable[Samples], source_rate: float, sample_rate: float
+) -> Iterator[Samples]:
+    import soxr  # lazy: training imports this module but never resamples
 
     resampler = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32", quality="VHQ")
     for block in blocks:
@@ -66,25 +66,25 @@ def _at_another_rate(
     yield resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
 
 
-def finished(samples: np.ndarray, sample_rate: int, *, loops: bool = False) -> np.ndarray:
-    """A copy of float samples (n,) that is finished as by `finish`."""
-    made = samples.copy()
-    finish(made, sample_rate, loops=loops)
-    return made
+def finished(samples: Samples, sample_rate: int, *, loops: bool = False) -> Samples:
+    """Same as `finish`, on a copy."""
+    copy = samples.copy()
+    finish(copy, sample_rate, loops=loops)
+    return copy
 
 
-def finish(samples: np.ndarray, sample_rate: int, *, loops: bool = False) -> None:
-    """Bring float samples (n,) to -23 LUFS (ITU-R BS.1770), in place, with short fades at both ends.
+def finish(samples: Samples, sample_rate: int, *, loops: bool = False) -> None:
+    """Scale samples (n,) to -23 LUFS in place, and fade both ends.
 
-    No sample exceeds -1 dBFS. A sound whose peaks would is left at that peak and is quieter than the others:
-    nothing is limited or clipped. Silence stays silence.
+    No sample exceeds -1 dBFS: a sound with higher peaks stays quieter, without limiting or
+    clipping. Silence stays silence.
 
     Args:
-        loops: the end goes on at the beginning, so that a fade would be a gap.
+        loops: do not fade, which would leave a gap in a loop.
     """
     peak = float(max(samples.max(initial=0.0), -samples.min(initial=0.0)))
     if peak > 0:
-        # First to the ceiling, for there is a loudness below which BS.1770 does not measure.
+        # First to the ceiling, because BS.1770 does not measure very quiet sounds.
         samples *= 10.0 ** (PEAK_DBFS / 20.0) / peak
         samples *= min(1.0, 10.0 ** ((LOUDNESS_LUFS - loudness(samples, sample_rate)) / 20.0))
     length = min(round(FADE_SECONDS * sample_rate), len(samples) // 2)
@@ -94,25 +94,25 @@ def finish(samples: np.ndarray, sample_rate: int, *, loops: bool = False) -> Non
         samples[-length:] *= ramp[::-1]
 
 
-def loudness(samples: np.ndarray, sample_rate: int) -> float:
-    """Integrated loudness in LUFS by ITU-R BS.1770 of mono samples (n,), n > 0; -inf for silence.
+def loudness(samples: Samples, sample_rate: int) -> float:
+    """Integrated loudness in LUFS of mono samples (n,), n > 0, by ITU-R BS.1770; -inf for silence.
 
-    What is shorter than the 0.4 s that are measured at a time counts as if it were repeated.
+    Sounds shorter than one block of 0.4 s are repeated.
     """
-    least = round(MEASURED_SECONDS * sample_rate)
-    if len(samples) < least:
-        samples = np.resize(samples, least)
-    loudnesses = np.concatenate(list(_loudnesses(samples, sample_rate)))
-    heard = 10.0 ** (loudnesses[loudnesses >= SILENT_LUFS] / 10.0)
-    if not len(heard):
+    min_length = round(MIN_SECONDS * sample_rate)
+    if len(samples) < min_length:
+        samples = np.resize(samples, min_length)
+    blocks = np.concatenate(list(_block_loudness(samples, sample_rate)))
+    power = 10.0 ** (blocks[blocks >= ABSOLUTE_GATE_LUFS] / 10.0)
+    if not len(power):
         return -np.inf
-    loud = heard[heard > heard.mean() / 10.0 ** (QUIET_LU / 10.0)]
-    return float(10.0 * np.log10(loud.mean()))
+    gated = power[power > power.mean() / 10.0 ** (RELATIVE_GATE_LU / 10.0)]
+    return float(10.0 * np.log10(gated.mean()))
 
 
-def _loudnesses(samples: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
-    """Loudness in LUFS of each block of BS.1770, part by part: an hour takes the memory of half a minute."""
-    import pyloudnorm  # brings scipy.signal, which takes a while to import
+def _block_loudness(samples: Samples, sample_rate: int) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield the loudness of each block in LUFS, part by part to bound memory."""
+    import pyloudnorm  # lazy: imports scipy.signal
 
     meter = pyloudnorm.Meter(
         sample_rate, block_size=BLOCK_SECONDS, overlap=1.0 - BLOCK_STEP / BLOCK_SECONDS
@@ -123,5 +123,5 @@ def _loudnesses(samples: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
     for start in range(0, len(samples), part):
         first = max(0, start - settling)
         meter.integrated_loudness(samples[first : start + part + overlap])
-        before = round((start - first) / sample_rate / BLOCK_STEP)
-        yield np.array(meter.blockwise_loudness[before : before + steps])
+        settled = round((start - first) / sample_rate / BLOCK_STEP)
+        yield np.array(meter.blockwise_loudness[settled : settled + steps])

@@ -1,4 +1,4 @@
-"""One spectrogram image as a PNG that says in its own text chunks what it shows."""
+"""Spectrogram images as PNG files, with their settings in text chunks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from musicspectrogan.audio.spectrogram import IMAGE_SIZES, LARGEST, SpectrogramConfig
 from musicspectrogan.config import from_plain
@@ -24,35 +25,35 @@ from musicspectrogan.filesystem import whole_file
 
 logger = logging.getLogger(__name__)
 
-# What is read as an image, whatever the file is called. Pillow knows forty formats more, and starts other
+# Formats read as images, whatever the file's suffix. Pillow knows forty more, and runs other
 # programs for some of them.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 
-# The last chunk of every PNG.
+# Last chunk of every PNG.
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
-# Digits of a segment's number: a track of 10 ** 9 segments would last a century.
-MOST_DIGITS = 9
+# Maximum digits of a segment number.
+SEGMENT_DIGITS = 9
 
-# Frames times Fourier bins of the most that is made into sound at a time, where each takes some 50 bytes:
-# three hours at the usual settings. The PNG of it may be a thousandth of that.
-MOST_BINS = 2**28
+# Maximum frames times Fourier bins to invert, at about 50 bytes each: three hours at the default
+# settings. A highly compressed PNG could hold far more.
+MAX_BINS = 2**28
 
 
 class ImageError(Exception):
-    """This file gives no image; the text is the reason, fit for a report."""
+    """The file cannot be read as an image; the text is the reason."""
 
 
 @contextmanager
 def opened_image(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
-    """Yield an image file of no more pixels than Pillow thinks safe; what it shows is not decoded yet.
+    """Open an image file, without decoding it, and with Pillow's limit on its pixels.
 
     Raises:
-        ImageError: for anything that is wrong with the file, also while the block decodes it.
+        ImageError: anything wrong with the file, also if the `with` block decodes it.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about oddities of a file that is read all the same
+            warnings.simplefilter("ignore")  # of files that are read nevertheless
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=formats) as image:
                 yield image
@@ -60,54 +61,55 @@ def opened_image(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Ima
         raise
     except UnidentifiedImageError:
         raise ImageError("no picture of a known format") from None
-    except Exception as error:  # damaged bytes lead Pillow's readers into errors of any kind
+    except Exception as error:  # Pillow raises errors of any type for damaged files
         raise ImageError(f"{type(error).__name__}: {error}") from None
 
 
 def image_name(track_id: str, segment: int) -> str:
-    """File name of a track's image number `segment`."""
+    """File name of a track's segment."""
     return f"{track_id}_{segment:03d}.png"
 
 
 def track_of_image(name: str) -> str:
-    """The track id in such a file name."""
+    """Track id in a file name from `image_name`."""
     return name.rpartition("_")[0]
 
 
 def segment_of_image(name: str) -> int | None:
-    """The segment's number in such a file name; None for another name."""
+    """Segment number in a file name from `image_name`; None for other names."""
     number = name.rpartition(".")[0].rpartition("_")[2]
-    return (
-        int(number)
-        if number.isascii() and number.isdigit() and len(number) <= MOST_DIGITS
-        else None
-    )
+    is_number = number.isascii() and number.isdigit() and len(number) <= SEGMENT_DIGITS
+    return int(number) if is_number else None
 
 
 def write_image(
-    path: Path, image: np.ndarray, config: SpectrogramConfig, *, rivals: bool = False, **text: str
+    path: Path,
+    image: npt.NDArray[np.uint8],
+    config: SpectrogramConfig,
+    *,
+    rivals: bool = False,
+    **text: str,
 ) -> None:
-    """Write uint8 (n_mels, T) as a grey PNG, whole or not at all.
+    """Write (n_mels, T) as a greyscale PNG, atomically but without syncing it to disk.
 
-    Text chunks: `spectrogram` (the settings as JSON), and each of `text` under its name, such as
-    genre, track and reference_db. For `rivals` see `whole_file`. It is for the caller to sync.
+    Args:
+        rivals: see `whole_file`.
+        text: more text chunks, such as genre, track and reference_db. The chunk `spectrogram` holds
+            the settings as JSON.
     """
     chunks = PngInfo()
-    chunks.add_text("spectrogram", _as_text(config))
+    chunks.add_text("spectrogram", _to_json(config))
     for name, value in text.items():
         chunks.add_itxt(name, printable(value))
     with whole_file(path, flush=False, rivals=rivals) as temporary:
-        # Run lengths and Huffman codes alone: twice as fast as zlib's default, files 2 % larger.
+        # Run-length encoding is twice as fast as zlib's default; files are 2 % larger.
         Image.fromarray(image).save(
             temporary, format="PNG", pnginfo=chunks, compress_type=zlib.Z_RLE
         )
 
 
 def ends_whole(path: str | Path) -> bool:
-    """Whether a file ends as a PNG does. One that is empty or was cut short does not.
-
-    This takes 6 us a file, where decoding it takes 100.
-    """
+    """Whether a file ends as a PNG does: a quick check that it is not empty or truncated."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
@@ -120,17 +122,17 @@ def ends_whole(path: str | Path) -> bool:
 
 
 @lru_cache(maxsize=8)
-def _as_text(config: SpectrogramConfig) -> str:
+def _to_json(config: SpectrogramConfig) -> str:
     return json.dumps(asdict(config))
 
 
 def read_image(
     path: Path, fallback: SpectrogramConfig | None = None
-) -> tuple[np.ndarray, SpectrogramConfig]:
-    """A spectrogram PNG as uint8 (n_mels, T), and the settings that it was made with.
+) -> tuple[npt.NDArray[np.uint8], SpectrogramConfig]:
+    """Read a spectrogram PNG (n_mels, T) and its settings.
 
     Args:
-        fallback: for an image that does not say; None for the defaults at its height.
+        fallback: settings of an image without any; None for the defaults at its height.
 
     Raises:
         UserError: it cannot be read, or is no spectrogram.
@@ -138,11 +140,10 @@ def read_image(
     try:
         with opened_image(path, formats=("PNG",)) as image:
             mode, (width, height) = image.mode, image.size
-            no_spectrogram = (
-                f"{path}: is no spectrogram of this tool, but a {mode} image of {height, width}"
-            )
+            no_spectrogram = f"{path}: is no spectrogram, but a {mode} image of {height, width}"
             if mode != "L" or height > LARGEST["n_mels"]:
                 raise UserError(no_spectrogram)
+            assert isinstance(image, PngImageFile)
             written, pixels = image.text.get("spectrogram"), np.array(image)
     except ImageError:
         raise UserError(f"{path}: cannot be read as an image") from None
@@ -154,21 +155,19 @@ def read_image(
     elif fallback is not None:
         config = fallback
     elif len(pixels) in IMAGE_SIZES:
-        logger.warning("%s does not say how it was made; taking the default settings", path)
+        logger.warning("%s does not say how it was made; using the default settings", path)
         config = SpectrogramConfig.for_image_size(len(pixels))
     else:
         raise UserError(no_spectrogram)
     if len(pixels) != config.n_mels:
         raise UserError(
-            f"{path}: has {len(pixels)} rows, and not the {config.n_mels} mel bands of its settings"
+            f"{path}: has {len(pixels)} rows, not the {config.n_mels} mel bands of its settings"
         )
     check_frames(width, config, path)
     return pixels, config
 
 
 def check_frames(frames: int, config: SpectrogramConfig, what: object) -> None:
-    """Raise UserError where the sound of so many frames would take too much memory."""
-    if frames * (1 + config.n_fft // 2) > MOST_BINS:
-        raise UserError(
-            f"{what}: {frames} frames are too many to be made into sound; cut it into pieces"
-        )
+    """Raise UserError if inverting this many frames would take too much memory."""
+    if frames * (1 + config.n_fft // 2) > MAX_BINS:
+        raise UserError(f"{what}: {frames} frames are too many to invert; cut it into pieces")

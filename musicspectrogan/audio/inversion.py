@@ -1,31 +1,41 @@
-"""From mel-spectrogram images back to sound: mel bands -> Fourier bins -> phase.
+"""Spectrogram images to sound: mel bands -> Fourier bins -> phase.
 
-Everything is batched, runs on any device, and treats each item of a batch as if it were alone.
-docs/inversion.md has the measurements behind the defaults.
+Batched, on any device; each item of a batch gives the same samples as alone. docs/inversion.md has
+the measurements behind the defaults.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from musicspectrogan.audio.spectrogram import SpectrogramConfig, grey_to_db, mel_filterbank
+from musicspectrogan.audio.spectrogram import (
+    MINIMUM_POWER,
+    SpectrogramConfig,
+    grey_to_db,
+    mel_filterbank,
+    mel_power,
+)
 
 POWER_STEPS = 5
 PHASE_ITERATIONS = 8
 MOMENTUM = 0.99
 PHASE_SEED = 0
-# Frames after which the phases that Griffin-Lim starts from come again.
+# Period of the initial random phases, in frames.
 PHASE_FRAMES = 1024
-# Frames times Fourier bins that are inverted at a time; each takes some 50 bytes. At the usual settings these
-# are 24 s.
+# Frames times Fourier bins inverted at a time, about 50 bytes each; 24 s at the default settings.
 BLOCK_BINS = 2**19
 
-# Stands in for a divisor of zero, where the numerator is zero too.
-TINY = 1e-20
+# Avoids dividing 0 by 0.
+EPSILON = 1e-20
+
+# Dynamic range of `round_trip_error`.
+COMPARED_DB = 60.0
 
 
 def invert(
@@ -39,16 +49,22 @@ def invert(
     """Sound of spectrogram images.
 
     Args:
-        images: grey levels (B, n_mels, T) from 0 to 255, uint8 or float, low frequencies at the bottom;
-            T is free.
-        config: how the images were made.
-        loops: the last frame goes on at the first.
+        images: grey levels (B, n_mels, T) from 0 to 255, uint8 or float, low frequencies at the
+            bottom; any T.
+        config: settings of the images.
+        loops: the last frame is followed by the first.
 
     Returns:
-        Samples (B, T * hop_length), float32, at no particular level: the images say nothing of it.
+        Samples (B, T * hop_length), float32, at an arbitrary level.
     """
-    steps = {"power_steps": power_steps, "phase_iterations": phase_iterations}
-    return torch.cat(list(inverted_blocks(images, config, loops=loops, **steps)), dim=1)
+    blocks = inverted_blocks(
+        images,
+        config,
+        loops=loops,
+        power_steps=power_steps,
+        phase_iterations=phase_iterations,
+    )
+    return torch.cat(list(blocks), dim=1)
 
 
 def inverted_blocks(
@@ -60,25 +76,25 @@ def inverted_blocks(
     power_steps: int = POWER_STEPS,
     phase_iterations: int = PHASE_ITERATIONS,
 ) -> Iterator[Tensor]:
-    """The same as `invert`, block by block, so that hours take the memory of a minute.
+    """Same as `invert`, block by block, so that memory does not grow with length.
 
-    A sample depends on the frames within a fixed reach alone, and each block is computed with that many
-    beside it: the blocks join as if they had been one. A loop is inverted in the same way, with its own
-    other end on either side, so that its sound is periodic.
+    A sample depends on a limited context of frames. Each block is computed with that context on
+    both sides, so the blocks join without a seam; a loop takes its context from its other end.
 
     Args:
-        margin: frames of a loop's other end that are inverted too, before its first and behind its last.
+        margin: for a loop: frames of the other end to yield too, before the first and after the
+            last.
 
     Yields:
-        Samples (B, frames * hop_length), one block after another.
+        Samples (B, frames * hop_length) of consecutive blocks.
     """
     frames, hop = images.shape[2], config.hop_length
-    # Each transform there and back mixes neighbours, as far as windows overlap.
-    reach = (phase_iterations + 1) * -(-config.n_fft // hop)
-    block = max(reach, BLOCK_BINS // (1 + config.n_fft // 2))
+    # Each STFT round trip mixes as many neighbours as the windows overlap.
+    context = (phase_iterations + 1) * -(-config.n_fft // hop)
+    block = max(context, BLOCK_BINS // (1 + config.n_fft // 2))
     for start in range(-margin, frames + margin, block):
         stop = min(start + block, frames + margin)
-        first, last = start - reach, stop + reach
+        first, last = start - context, stop + context
         if not loops:
             first, last = max(0, first), min(frames, last)
         columns = torch.arange(first, last) % frames
@@ -89,32 +105,30 @@ def inverted_blocks(
 
 
 def mel_power_of(images: Tensor, config: SpectrogramConfig) -> Tensor:
-    """Grey levels (B, n_mels, T) -> mel power (B, n_mels, T), lowest band first; white is 1, black 0."""
-    relative_db = grey_to_db(images.float().flip(1), config)
-    # Black means "no louder than": at some -80 dB silence is the better guess.
-    return torch.where(images.flip(1) > 0, 10.0 ** (relative_db / 10.0), 0.0)
+    """Convert grey levels (B, n_mels, T) to mel power (B, n_mels, T), lowest band first.
+
+    White is 1. Black is 0, because it means -top_db or anything quieter.
+    """
+    grey = images.float().flip(1)
+    return torch.where(grey > 0, 10.0 ** (grey_to_db(grey, config) / 10.0), 0.0)
 
 
 def linear_power(mel: Tensor, config: SpectrogramConfig, *, steps: int = POWER_STEPS) -> Tensor:
-    """Non-negative Fourier power (B, F, T), F = 1 + n_fft // 2, whose mel power is near `mel`.
+    """Estimate non-negative Fourier power (B, 1 + n_fft // 2, T) from mel power (B, n_mels, T).
 
-    Minimises the generalised Kullback-Leibler divergence by multiplicative updates (D. Lee, S. Seung,
-    Algorithms for non-negative matrix factorization, NeurIPS 2000), which weighs every band by its own
-    power as the ear does; least squares see only the loudest.
-
-    Args:
-        mel: power (B, n_mels, T), lowest band first.
+    Minimises the generalised Kullback-Leibler divergence by multiplicative updates (D. Lee, S.
+    Seung, Algorithms for non-negative matrix factorization, NeurIPS 2000). Unlike least squares,
+    it weighs each band by its own power, as hearing does.
     """
     filters = torch.from_numpy(mel_filterbank(config).copy()).to(mel)
     batch, n_mels, frames = mel.shape
-    # Two dimensions: products of batches round differently with the size of the batch.
+    # Two-dimensional: batched products round differently with the batch size.
     target = mel.transpose(1, 2).reshape(batch * frames, n_mels)
-    coverage = filters.sum(dim=0).clamp_min(TINY)
-    # Start from each band's power spread evenly over its own bins.
-    spread = filters / coverage
-    power = (target / filters.sum(dim=1).clamp_min(TINY)) @ spread
+    # Start from each band's power spread evenly over its bins.
+    spread = filters / filters.sum(dim=0).clamp_min(EPSILON)
+    power = (target / filters.sum(dim=1).clamp_min(EPSILON)) @ spread
     for _ in range(steps):
-        ratio = target / (power @ filters.T).clamp_min(TINY)
+        ratio = target / (power @ filters.T).clamp_min(EPSILON)
         power = power * (ratio @ spread)
     return power.reshape(batch, frames, -1).transpose(1, 2)
 
@@ -126,44 +140,68 @@ def griffin_lim(
     iterations: int = PHASE_ITERATIONS,
     positions: Tensor | None = None,
 ) -> Tensor:
-    """Samples (B, T * hop_length) whose Fourier magnitude is near `magnitude` (B, F, T).
+    """Samples (B, T * hop_length) whose Fourier magnitude is close to `magnitude` (B, F, T).
 
     Fast Griffin-Lim: N. Perraudin, P. Balazs, P. Søndergaard, A fast Griffin-Lim algorithm, WASPAA
-    2013. The random phase that it starts from is the same for every item and every call.
+    2013. The initial random phase is the same for every item and every call.
 
     Args:
-        positions: int64 (T,), where these frames lie in a longer piece; None for 0 to T - 1. A frame's
-            starting phase is that of its position.
+        positions: int64 (T,), the frames' positions in a longer piece, which select their initial
+            phases; None for 0 to T - 1.
     """
     if positions is None:
         positions = torch.arange(magnitude.shape[2])
-    # One frame more, so that T frames give T hops and not T - 1.
-    magnitude = _frame_by_frame(torch.cat([magnitude, magnitude[:, :, -1:]], dim=2))
-    window = torch.hann_window(config.n_fft, device=magnitude.device)
-    transform = {"n_fft": config.n_fft, "hop_length": config.hop_length, "window": window}
+    # One more frame, because istft of T + 1 frames gives T hops.
+    magnitude = _bins_contiguous(torch.cat([magnitude, magnitude[:, :, -1:]], dim=2))
+    n_fft, hop = config.n_fft, config.hop_length
+    window = torch.hann_window(n_fft, device=magnitude.device)
+    stft = partial(torch.stft, n_fft=n_fft, hop_length=hop, window=window, pad_mode="constant")
+    istft = partial(torch.istft, n_fft=n_fft, hop_length=hop, window=window)
     rows = torch.cat([positions, positions[-1:] + 1]) % PHASE_FRAMES
-    turns = _starting_turns(magnitude.shape[1])[rows].T.to(magnitude.device)
-    phase = torch.polar(torch.ones_like(turns), 2.0 * torch.pi * turns)
-    phase = _frame_by_frame(phase.expand(magnitude.shape))
-    before = torch.zeros_like(phase)
+    cycles = _initial_cycles(magnitude.shape[1])[rows].T.to(magnitude.device)
+    phase = torch.polar(torch.ones_like(cycles), 2.0 * torch.pi * cycles)
+    phase = _bins_contiguous(phase.expand(magnitude.shape))
+    previous = torch.zeros_like(phase)
     for _ in range(iterations):
-        samples = torch.istft(magnitude * phase, **transform)
-        now = torch.stft(samples, **transform, pad_mode="constant", return_complex=True)
-        leap = now - (MOMENTUM / (1.0 + MOMENTUM)) * before
-        phase = leap / leap.abs().clamp_min(TINY)
-        before = now
-    return torch.istft(magnitude * phase, **transform)
+        rebuilt = stft(istft(magnitude * phase), return_complex=True)
+        update = rebuilt - (MOMENTUM / (1.0 + MOMENTUM)) * previous
+        phase = update / update.abs().clamp_min(EPSILON)
+        previous = rebuilt
+    return istft(magnitude * phase)
 
 
 @lru_cache(maxsize=2)
-def _starting_turns(bins: int) -> Tensor:
-    """(PHASE_FRAMES, F) from 0 to 1, parts of a circle."""
+def _initial_cycles(bins: int) -> Tensor:
+    """Uniform random phases (PHASE_FRAMES, F) in cycles, from 0 to 1."""
     return torch.rand((PHASE_FRAMES, bins), generator=torch.Generator().manual_seed(PHASE_SEED))
 
 
-def _frame_by_frame(spectra: Tensor) -> Tensor:
-    """The same (B, F, T), each frame's F values side by side in memory, as stft leaves them.
+def _bins_contiguous(spectra: Tensor) -> Tensor:
+    """The same (B, F, T) with each frame's bins contiguous in memory, as stft returns them.
 
-    In another layout some CPUs' inverse transforms round differently with the size of the batch.
+    In another layout, istft on some CPUs rounds differently with the batch size.
     """
     return spectra.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def round_trip_error(
+    original: npt.NDArray[np.floating], restored: npt.NDArray[np.floating], sample_rate: int
+) -> float:
+    """Mean absolute difference in dB of log-mel spectrograms with 128 bands up to Nyquist.
+
+    Each is relative to its own maximum and clipped COMPARED_DB below it, so that neither level nor
+    inaudible detail counts. The longer sound is cut.
+
+    Args:
+        original, restored: mono samples (n,) at `sample_rate`.
+    """
+    length = min(len(original), len(restored))
+    config = SpectrogramConfig(
+        sample_rate=sample_rate, n_fft=2048, hop_length=512, n_mels=128, f_max=sample_rate / 2
+    )
+
+    def log_mel(samples: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        decibels = 10.0 * np.log10(np.maximum(mel_power(samples[:length], config), MINIMUM_POWER))
+        return np.asarray(np.maximum(decibels - decibels.max(), -COMPARED_DB))
+
+    return float(np.abs(log_mel(original) - log_mel(restored)).mean())

@@ -1,8 +1,8 @@
 """Spectrogram settings, and the encoding of a clip as a grey mel-spectrogram.
 
-The numbers are those of `librosa.feature.melspectrogram` followed by `librosa.power_to_db` (a test
-holds the two together). They are computed here because training and preprocessing's worker
-processes would otherwise wait for librosa's imports, and some of them run where it is not installed.
+The values equal `librosa.feature.melspectrogram` followed by `librosa.power_to_db` (tested). They
+are computed here because importing librosa is slow in every worker process, and some workers lack
+it.
 """
 
 from __future__ import annotations
@@ -13,29 +13,31 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from musicspectrogan.errors import SettingError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+    from torch import Tensor
 
 IMAGE_SIZES = (64, 128, 256)
 
-# Beyond these a spectrogram is no use, and takes any amount of memory.
+# Upper limits, to bound memory.
 LARGEST = {"n_fft": 65536, "hop_length": 65536, "n_mels": 512, "n_frames": 4096}
 
-Levels = TypeVar("Levels")
+ArrayT = TypeVar("ArrayT", npt.NDArray[Any], "Tensor")
 
-# Frames transformed at a time: bounds memory for clips of hours, and keeps a block inside the cache.
+# Frames transformed at a time: bounds memory for long clips and fits the CPU cache.
 FRAMES_PER_BLOCK = 64
 
-# The floor that librosa.power_to_db puts under a power before taking its logarithm.
+# Smallest power before the logarithm, as `amin` of librosa.power_to_db.
 MINIMUM_POWER = 1e-10
 
 
 @dataclass(frozen=True)
 class SpectrogramConfig:
-    """How audio becomes an image. Travels with the dataset, every PNG and every checkpoint."""
+    """How audio becomes an image. Stored in the dataset, in every PNG and in every checkpoint."""
 
     sample_rate: int = 22050
     """Hz; audio is mono at this rate."""
@@ -52,19 +54,15 @@ class SpectrogramConfig:
     f_max: float = 8000.0
     """Hz; upper edge of the highest band, at most half the sample rate."""
     top_db: float = 80.0
-    """dB below the clip's loudest bin that are still told from black."""
+    """Dynamic range in dB below the clip's loudest bin; what is quieter is black."""
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames", "top_db"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise SettingError(
-                    name, f"{getattr(self, name)} is not allowed; it must be positive"
-                )
-        for name, most in LARGEST.items():
-            if getattr(self, name) > most:
-                raise SettingError(
-                    name, f"{getattr(self, name)} is not allowed; it is at most {most}"
-                )
+            value, limit = getattr(self, name), LARGEST.get(name, math.inf)
+            if not 0 < value < math.inf:
+                raise SettingError(name, f"{value} is not allowed; it must be positive")
+            if value > limit:
+                raise SettingError(name, f"{value} is not allowed; it is at most {limit}")
         if not 1000 <= self.sample_rate <= 384000:
             raise SettingError(
                 "sample_rate", f"{self.sample_rate} Hz is not allowed; give 1000 to 384000"
@@ -77,28 +75,29 @@ class SpectrogramConfig:
                 f"{self.f_max:g} Hz is not allowed; it must be at least 1 Hz above --f-min, "
                 f"{self.f_min:g} Hz, and at most {self.sample_rate / 2:g} (half the sample rate)",
             )
-        if self.hop_length > self.n_fft * 3 / 4:  # beyond, there is no way back to sound
+        if self.hop_length > self.n_fft * 3 / 4:  # the image could not be inverted
             raise SettingError(
                 "hop_length",
-                f"{self.hop_length} is not allowed: Fourier frames of {self.n_fft} samples must overlap by a "
-                f"quarter at least; give up to {self.n_fft * 3 // 4}, or longer frames",
+                f"{self.hop_length} is not allowed: Fourier frames of {self.n_fft} samples must "
+                f"overlap by at least a quarter; give up to {self.n_fft * 3 // 4}, or a larger "
+                "n_fft",
             )
 
     @classmethod
     def for_image_size(cls, size: int, **changes: Any) -> SpectrogramConfig:
-        """Settings for square images that span the same three seconds at every size.
+        """Settings for square images, which span three seconds at every size.
 
         Args:
-            size: pixels a side, one of IMAGE_SIZES.
-            changes: fields that replace the usual value; None keeps the usual one.
+            size: height and width in pixels, one of IMAGE_SIZES.
+            changes: fields to override; None keeps the default.
         """
         if size not in IMAGE_SIZES:
             raise SettingError(
                 "image_size", f"{size} is not one of {', '.join(map(str, IMAGE_SIZES))}"
             )
-        usual = cls()
-        hop_length = usual.hop_length * usual.n_frames // size
-        scaled = replace(usual, n_mels=size, n_frames=size, hop_length=hop_length)
+        default = cls()
+        hop_length = default.hop_length * default.n_frames // size
+        scaled = replace(default, n_mels=size, n_frames=size, hop_length=hop_length)
         return replace(scaled, **{k: v for k, v in changes.items() if v is not None})
 
     @property
@@ -107,44 +106,40 @@ class SpectrogramConfig:
         return self.n_frames * self.hop_length / self.sample_rate
 
     def frames_in(self, seconds: float) -> int:
-        """Frames that it takes to cover so many seconds of audio."""
+        """Number of frames that cover this many seconds."""
         return math.ceil(seconds * self.sample_rate / self.hop_length)
 
     @property
-    def band_hz(self) -> np.ndarray:
-        """(n_mels,): where each mel filter peaks, in Hz, lowest first."""
+    def band_hz(self) -> npt.NDArray[np.float64]:
+        """Centre frequencies of the mel bands in Hz, (n_mels,), lowest first."""
         return mel_edges(self)[1:-1]
 
 
-# Slaney's mel scale is linear up to a knee, and logarithmic above it: M. Slaney, Auditory Toolbox,
+# The mel scale is linear below a knee and logarithmic above it: M. Slaney, Auditory Toolbox,
 # Interval Research TR 1998-010.
 HZ_PER_MEL = 200.0 / 3.0
 KNEE_HZ = 1000.0
 KNEE_MEL = KNEE_HZ / HZ_PER_MEL
-MELS_PER_LOG = 27.0 / np.log(6.4)
+MELS_PER_LOG = 27.0 / float(np.log(6.4))
 
 
 def hz_to_mel(hz: float) -> float:
-    """Mels of a frequency."""
-    return hz / HZ_PER_MEL if hz < KNEE_HZ else KNEE_MEL + np.log(hz / KNEE_HZ) * MELS_PER_LOG
+    """Convert Hz to mels."""
+    if hz < KNEE_HZ:
+        return hz / HZ_PER_MEL
+    return KNEE_MEL + float(np.log(hz / KNEE_HZ)) * MELS_PER_LOG
 
 
-def mel_to_hz(mels: np.ndarray) -> np.ndarray:
-    """Frequencies in Hz of mels (n,); the inverse."""
+def mel_edges(config: SpectrogramConfig) -> npt.NDArray[np.float64]:
+    """Band edges in Hz, (n_mels + 2,): band k rises from edge k, peaks at k + 1, ends at k + 2."""
+    mels = np.linspace(hz_to_mel(config.f_min), hz_to_mel(config.f_max), config.n_mels + 2)
     logarithmic = KNEE_HZ * np.exp((mels - KNEE_MEL) / MELS_PER_LOG)
-    return np.where(mels < KNEE_MEL, mels * HZ_PER_MEL, logarithmic)
-
-
-def mel_edges(config: SpectrogramConfig) -> np.ndarray:
-    """(n_mels + 2,) in Hz, evenly spaced in mels: band k rises from k, peaks at k + 1, ends at k + 2."""
-    return mel_to_hz(
-        np.linspace(hz_to_mel(config.f_min), hz_to_mel(config.f_max), config.n_mels + 2)
-    )
+    return np.where(mels < KNEE_MEL, mels * HZ_PER_MEL, logarithmic).astype(np.float64)
 
 
 @lru_cache(maxsize=8)
-def mel_filterbank(config: SpectrogramConfig) -> np.ndarray:
-    """Triangular mel filters of unit area, float32 (n_mels, 1 + n_fft // 2)."""
+def mel_filterbank(config: SpectrogramConfig) -> npt.NDArray[np.float32]:
+    """Triangular mel filters of unit area, (n_mels, 1 + n_fft // 2); read-only."""
     edges = mel_edges(config)
     bins = np.fft.rfftfreq(config.n_fft, 1.0 / config.sample_rate)
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
@@ -152,19 +147,21 @@ def mel_filterbank(config: SpectrogramConfig) -> np.ndarray:
     triangles = np.maximum(0.0, np.minimum(rising, falling))
     area = 2.0 / (edges[2:] - edges[:-2])
     filters = (triangles * area[:, None]).astype(np.float32)
-    filters.setflags(write=False)  # one array serves every caller
+    filters.setflags(write=False)  # the cache returns the same array to every caller
     return filters
 
 
-def mel_power(samples: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
-    """Mel power spectrogram, float32 (n_mels, 1 + len(samples) // hop_length).
+def mel_power(
+    samples: npt.NDArray[np.floating], config: SpectrogramConfig
+) -> npt.NDArray[np.float32]:
+    """Mel power spectrogram (n_mels, 1 + len(samples) // hop_length).
 
-    Frames are centred on multiples of the hop; beyond both ends the clip counts as silence.
+    Frames are centred on multiples of the hop; both ends are padded with zeros.
 
     Args:
-        samples: mono float32 (n,) at the config's sample rate.
+        samples: mono (n,) at the config's sample rate.
     """
-    from scipy.fft import rfft  # here, because training needs the settings above and no transform
+    from scipy.fft import rfft  # lazy: training imports this module for the settings alone
 
     filters, window = _sparse_filterbank(config), _window(config)
     samples = np.ascontiguousarray(samples, dtype=np.float32)
@@ -173,10 +170,11 @@ def mel_power(samples: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
     for start in range(0, n_frames, FRAMES_PER_BLOCK):
         stop = min(start + FRAMES_PER_BLOCK, n_frames)
         first = start * hop - config.n_fft // 2
-        stretch = _padded_slice(samples, first, first + (stop - start - 1) * hop + config.n_fft)
-        frames = np.ndarray((stop - start, config.n_fft), np.float32, stretch, strides=(4 * hop, 4))
+        block = _padded_slice(samples, first, first + (stop - start - 1) * hop + config.n_fft)
+        frames = np.lib.stride_tricks.sliding_window_view(block, config.n_fft)[::hop]
         spectrum = np.ascontiguousarray(rfft((frames * window).T, axis=0)[: filters.shape[1]])
-        # Power is real² + imaginary²; squared in place and filtered before they are added, nothing is copied.
+        # Power is real² + imaginary²; squaring in place and adding after the filters copies
+        # nothing.
         squares = spectrum.view(np.float32)
         squares *= squares
         filtered = filters @ squares
@@ -186,7 +184,7 @@ def mel_power(samples: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _sparse_filterbank(config: SpectrogramConfig) -> csr_array:
-    """The filters without the bins above the highest band; no bin is in more than two of them."""
+    """The filters, without the bins above the highest band."""
     from scipy.sparse import csr_array
 
     filters = mel_filterbank(config)
@@ -195,51 +193,59 @@ def _sparse_filterbank(config: SpectrogramConfig) -> csr_array:
 
 
 @lru_cache(maxsize=8)
-def _window(config: SpectrogramConfig) -> np.ndarray:
-    """The periodic Hann window, as for every STFT."""
+def _window(config: SpectrogramConfig) -> npt.NDArray[np.float32]:
+    """Periodic Hann window."""
     phase = np.arange(config.n_fft) * (2.0 * np.pi / config.n_fft)
-    return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+    window: npt.NDArray[np.float32] = (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+    return window
 
 
-def _padded_slice(samples: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """samples[start:stop], with zeros for what lies beyond either end."""
+def _padded_slice(
+    samples: npt.NDArray[np.float32], start: int, stop: int
+) -> npt.NDArray[np.float32]:
+    """samples[start:stop], padded with zeros beyond either end."""
     inside = samples[max(start, 0) : stop]
     before, after = max(-start, 0), max(stop - len(samples), 0)
     return np.pad(inside, (before, after)) if before or after else inside
 
 
-def encode(samples: np.ndarray, config: SpectrogramConfig) -> tuple[np.ndarray, float]:
+def encode(
+    samples: npt.NDArray[np.floating], config: SpectrogramConfig
+) -> tuple[npt.NDArray[np.uint8], float]:
     """Encode a whole clip as grey levels.
 
     Returns:
-        grey: uint8 (n_mels, frames), lowest band first; 255 is the clip's loudest bin, 0 is
-            `top_db` below it or quieter.
-        reference_db: the loudest bin's mel power in dB, which 255 stands for.
+        grey: (n_mels, frames), lowest band first; 255 is the clip's loudest bin, 0 is `top_db`
+            below it or quieter.
+        reference_db: mel power in dB of the loudest bin.
     """
     power_db = 10.0 * np.log10(np.maximum(mel_power(samples, config), MINIMUM_POWER))
     reference_db = float(power_db.max())
     return db_to_grey(power_db - reference_db, config), reference_db
 
 
-def db_to_grey(relative_db: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
-    """dB relative to the clip's maximum (0 and below) -> uint8 grey; the range is clipped."""
+def db_to_grey(
+    relative_db: npt.NDArray[np.floating], config: SpectrogramConfig
+) -> npt.NDArray[np.uint8]:
+    """Convert dB relative to the clip's maximum (at most 0) to grey levels, with clipping."""
     grey = np.rint((relative_db + config.top_db) * (255.0 / config.top_db))
-    return np.clip(grey, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(grey, 0, 255), dtype=np.uint8)
 
 
-def grey_to_db(grey: Levels, config: SpectrogramConfig) -> Levels:
-    """Grey (0 to 255) -> dB relative to the clip's maximum; inverts to half a grey level.
+def grey_to_db(grey: ArrayT, config: SpectrogramConfig) -> ArrayT:
+    """Convert grey levels (0 to 255) to dB relative to the clip's maximum.
 
-    Args:
-        grey: a numpy array, or a float tensor.
+    Inverts `db_to_grey` to within half a grey level.
     """
     return grey * (config.top_db / 255.0) - config.top_db
 
 
-def cut_images(grey: np.ndarray, config: SpectrogramConfig) -> list[np.ndarray]:
-    """Cut (n_mels, frames) into images (n_mels, n_frames) with low frequencies at the bottom.
+def cut_images(
+    grey: npt.NDArray[np.uint8], config: SpectrogramConfig
+) -> list[npt.NDArray[np.uint8]]:
+    """Cut (n_mels, frames) into images (n_mels, n_frames), low frequencies at the bottom.
 
-    Image k holds frames [k * n_frames, (k + 1) * n_frames); a shorter remainder is dropped.
+    Image k holds frames [k * n_frames, (k + 1) * n_frames); the remainder is dropped.
     """
     upright = grey[::-1]
     width = config.n_frames

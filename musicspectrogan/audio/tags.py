@@ -1,6 +1,6 @@
-"""What a sound file says beside its samples: its tempo and its loop, where samplers and players look.
+"""Tempo and loop points in audio files, for samplers and players.
 
-libsndfile can write some of it, but soundfile has no way to ask for it.
+libsndfile can write some of them, but soundfile does not give access to it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 
 from musicspectrogan.audio.tempo import BEATS_PER_BAR, Tempo
 
-# MIDI note at which samplers play a file as it is.
+# MIDI note at which samplers play a file at its own pitch.
 MIDDLE_C = 60
 
-# Flag of an `acid` chunk: it is a loop, to be stretched to the project's tempo; without it a one-shot.
+# Flags of an `acid` chunk: a loop is stretched to the project's tempo, a one-shot is not.
 ACID_LOOP, ACID_ONE_SHOT = 0x04, 0x01
 
-# Frames of ID3 by soundfile's names of the same.
+# ID3 frames by soundfile's tag names.
 ID3_FRAMES = {
     "title": b"TIT2",
     "artist": b"TPE1",
@@ -27,17 +27,17 @@ ID3_FRAMES = {
     "bpm": b"TBPM",
     "comment": b"COMM",
 }
-ID3_HEAD_BYTES = 10
-# It writes its size into four bytes of seven bits each.
-SEVEN_BITS = (21, 14, 7, 0)
+ID3_HEADER_BYTES = 10
+# ID3 stores its size in four bytes of seven bits.
+ID3_SIZE_SHIFTS = (21, 14, 7, 0)
 
-# A tag of soundfile's own, whose name is one letter longer than BPM.
+# A tag that soundfile can write, with a name one letter longer than BPM.
 PLACEHOLDER = "date"
-# Where its comments are in a file that libsndfile has written: near the beginning.
+# libsndfile writes Vorbis comments near the start of a file.
 COMMENTS_BYTES = 2**17
 
 
-def add_to_wav(
+def tag_wav(
     path: Path,
     frames: int,
     sample_rate: int,
@@ -46,26 +46,25 @@ def add_to_wav(
     tempo: Tempo | None,
     tags: Mapping[str, str],
 ) -> None:
-    """Append what samplers and players read to a WAV file of so many frames, where there is something to say.
+    """Append chunks with the tempo and loop points, if any, to a WAV file of this many frames.
 
     Args:
-        tags: for the ID3 tag with the tempo, which many players read alone.
+        tags: repeated in the ID3 tag with the tempo, because many players read only that.
     """
     chunks = {}
     if tempo is not None:
         chunks[b"id3 "] = id3_tag(tags, tempo)
         if tempo.beats is not None:
-            chunks[b"acid"] = _acid_chunk(tempo, loops=loops)
+            chunks[b"acid"] = _acid_chunk(tempo, tempo.beats, loops=loops)
     if loops:
         chunks[b"smpl"] = _loop_points(frames, sample_rate)
     if not chunks:
         return
     with open(path, "r+b") as file:
         for name, contents in chunks.items():
-            end = file.seek(0, os.SEEK_END)
-            # Chunks begin at even places, and 24-bit samples may end at an odd one.
-            file.write(b"\0" * (end % 2))
-            file.write(name + struct.pack("<I", len(contents)) + contents)
+            # Chunks start at even offsets.
+            padding = b"\0" * (file.seek(0, os.SEEK_END) % 2)
+            file.write(padding + name + struct.pack("<I", len(contents)) + contents)
         size = file.seek(0, os.SEEK_END)
         size += file.write(b"\0" * (size % 2))
         file.seek(4)
@@ -73,67 +72,63 @@ def add_to_wav(
 
 
 def _loop_points(frames: int, sample_rate: int) -> bytes:
-    """A `smpl` chunk: one forward loop over all frames, without end.
+    """A `smpl` chunk: one forward loop over all frames, repeated forever.
 
-    Its layout is in Microsoft's "Multimedia Data Standards Update" of 1994.
+    Layout: Microsoft, "Multimedia Data Standards Update", 1994.
     """
     period_ns = round(1e9 / sample_rate)
-    no_one, no_fraction, no_smpte = (0, 0), 0, (0, 0)
-    sampler = struct.pack("<9I", *no_one, period_ns, MIDDLE_C, no_fraction, *no_smpte, 1, 0)
-    loop = struct.pack(
-        "<6I", 0, 0, 0, frames - 1, 0, 0
-    )  # number, forward, first, last, fraction, times
-    return sampler + loop
+    # Manufacturer, product, period, note, its fraction, SMPTE format and offset, loops, extra
+    # bytes.
+    sampler = struct.pack("<9I", 0, 0, period_ns, MIDDLE_C, 0, 0, 0, 1, 0)
+    # Cue point, type forward, first and last frame, fraction, repeats.
+    return sampler + struct.pack("<6I", 0, 0, 0, frames - 1, 0, 0)
 
 
-def _acid_chunk(tempo: Tempo, *, loops: bool) -> bytes:
+def _acid_chunk(tempo: Tempo, beats: int, *, loops: bool) -> bytes:
     """An `acid` chunk: beats, meter and tempo, as Sony's ACID and most samplers and DAWs read it.
 
-    It is nowhere published; this is the layout that libsndfile reads.
+    Not published; this is the layout that libsndfile reads.
     """
-    kind = ACID_LOOP if loops else ACID_ONE_SHOT
+    flags = ACID_LOOP if loops else ACID_ONE_SHOT
     unknown = (0x8000, 0.0)
-    return struct.pack(
-        "<IHHfIHHf", kind, MIDDLE_C, *unknown, tempo.beats, 4, BEATS_PER_BAR, tempo.bpm
-    )
+    return struct.pack("<IHHfIHHf", flags, MIDDLE_C, *unknown, beats, 4, BEATS_PER_BAR, tempo.bpm)
 
 
 def id3_tag(tags: Mapping[str, str], tempo: Tempo) -> bytes:
-    """An ID3v2.3 tag. Its tempo is a whole number, as that standard asks."""
+    """An ID3v2.3 tag, with the tempo as an integer, as the standard requires."""
     contents = b""
     for name, value in {**tags, "bpm": f"{tempo.bpm:.0f}"}.items():
         if name in ID3_FRAMES:
-            text = (
-                b"\1" + (b"eng\xff\xfe\0\0" if name == "comment" else b"") + value.encode("utf-16")
-            )
+            language = b"eng\xff\xfe\0\0" if name == "comment" else b""
+            text = b"\1" + language + value.encode("utf-16")
             contents += ID3_FRAMES[name] + struct.pack(">IH", len(text), 0) + text
-    size = bytes(len(contents) >> shift & 0x7F for shift in SEVEN_BITS)
+    size = bytes(len(contents) >> shift & 0x7F for shift in ID3_SIZE_SHIFTS)
     return b"ID3\3\0\0" + size + contents
 
 
-def add_to_mp3(path: Path, tempo: Tempo, tags: Mapping[str, str]) -> None:
-    """Put an ID3 tag in front of an MP3 file, in place of one that is there."""
+def tag_mp3(path: Path, tempo: Tempo, tags: Mapping[str, str]) -> None:
+    """Put an ID3 tag at the start of an MP3 file, replacing the one there."""
     contents = path.read_bytes()
     if contents[:3] == b"ID3":
-        size = sum(byte << shift for byte, shift in zip(contents[6:10], SEVEN_BITS, strict=True))
-        contents = contents[ID3_HEAD_BYTES + size :]
+        sizes = zip(contents[6:10], ID3_SIZE_SHIFTS, strict=True)
+        contents = contents[ID3_HEADER_BYTES + sum(byte << shift for byte, shift in sizes) :]
     path.write_bytes(id3_tag(tags, tempo) + contents)
 
 
-def placeholder(tempo: Tempo) -> dict[str, str]:
-    """A tag for soundfile to write into a FLAC or OGG file, as long as that of the tempo."""
+def tempo_placeholder(tempo: Tempo) -> dict[str, str]:
+    """A tag for soundfile to write into FLAC or OGG, as long as `BPM=…`."""
     return {PLACEHOLDER: "0" * (len(str(tempo)) - 1)}
 
 
-def name_tempo(path: Path, tempo: Tempo) -> None:
-    """Write `BPM=120` over the placeholder among a FLAC or OGG file's comments."""
+def write_tempo_comment(path: Path, tempo: Tempo) -> None:
+    """Replace the placeholder in a FLAC or OGG file by the comment `BPM=…`."""
     with open(path, "r+b") as file:
         data = file.read(COMMENTS_BYTES)
-        wanted = f"{PLACEHOLDER}={placeholder(tempo)[PLACEHOLDER]}".encode()
-        at = data.lower().find(struct.pack("<I", len(wanted)) + wanted) + 4
-        if at < 4:  # libsndfile has written less than it says
+        placeholder = f"{PLACEHOLDER}={tempo_placeholder(tempo)[PLACEHOLDER]}".encode()
+        at = data.lower().find(struct.pack("<I", len(placeholder)) + placeholder) + 4
+        if at < 4:  # a full disk, which libsndfile does not always report
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        data = data[:at] + f"BPM={tempo}".encode() + data[at + len(wanted) :]
+        data = data[:at] + f"BPM={tempo}".encode() + data[at + len(placeholder) :]
         if data[:4] == b"OggS":
             data = _with_checksum(data, at)
         file.seek(0)
@@ -141,7 +136,7 @@ def name_tempo(path: Path, tempo: Tempo) -> None:
 
 
 def _with_checksum(data: bytes, at: int) -> bytes:
-    """Pages of Ogg, the checksum (RFC 3533, 6) of the one that holds this place made right."""
+    """OGG pages, with the CRC-32 of the page around offset `at` recomputed (RFC 3533, 6)."""
     start = end = 0
     while end <= at:
         start, segments = end, data[end + 26]

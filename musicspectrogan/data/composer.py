@@ -1,6 +1,6 @@
-"""Composes the demo music: five styles that sound and look different, from a seed alone.
+"""Compose the demo music: five styles that sound and look different, from a seed alone.
 
-Every clip draws its own key, scale, tempo, chords and phrasing. Nothing is sampled or downloaded.
+Each clip draws its key, scale, tempo, chords and phrasing. Nothing is sampled or downloaded.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.floating]
 
 SAMPLE_RATE = 22050
 CLIP_SECONDS = 30.0
@@ -26,11 +29,11 @@ PROGRESSIONS = ((0, 4, 5, 3), (0, 5, 3, 4), (0, 3, 4, 3), (5, 3, 0, 4), (0, 2, 3
 
 @dataclass(frozen=True)
 class Score:
-    """What a style is given: its random numbers and the key and pulse drawn for this clip."""
+    """The random numbers, key and tempo of one clip."""
 
     rng: np.random.Generator
     key: int
-    """MIDI number of the tonic, in the octave around 60."""
+    """MIDI number of the tonic, 54 to 65."""
     scale: tuple[int, ...]
     progression: tuple[int, ...]
     beat: float
@@ -38,37 +41,37 @@ class Score:
     seconds: float
 
     def pitch(self, degree: int, octave: int = 0) -> float:
-        """Hertz of a scale degree, which may be outside 0 to 6."""
+        """Return the frequency in Hz of a scale degree, which may be outside 0 to 6."""
         steps, position = divmod(degree, len(self.scale))
         midi = self.key + self.scale[position] + 12 * (steps + octave)
-        return 440.0 * 2.0 ** ((midi - 69) / 12)
+        return float(440.0 * 2.0 ** ((midi - 69) / 12))
 
     def chord(self, bar: int) -> tuple[int, int, int]:
-        """Scale degrees of the triad in a bar."""
+        """Return the scale degrees of the triad in a bar."""
         root = self.progression[bar % len(self.progression)]
         return root, root + 2, root + 4
 
     @property
     def bars(self) -> int:
-        """Bars of four beats that touch the clip."""
+        """Bars of four beats, including a partial last one."""
         return int(np.ceil(self.seconds / (4 * self.beat)))
 
 
 class Tape:
-    """A mono recording that notes are added to; what runs over its end is lost."""
+    """A mono recording to mix notes into; notes are cut at its end."""
 
     def __init__(self, seconds: float) -> None:
         self.samples = np.zeros(round(seconds * SAMPLE_RATE), dtype=np.float32)
 
-    def add(self, start: float, sound: np.ndarray) -> None:
-        """Mix a sound (n,) in at `start` seconds."""
+    def add(self, start: float, sound: Samples) -> None:
+        """Mix in a sound (n,) at `start` seconds."""
         first = max(0, round(start * SAMPLE_RATE))
         sound = sound[: max(0, len(self.samples) - first)]
         self.samples[first : first + len(sound)] += sound
 
 
-def compose(style: str, index: int, *, seed: int, seconds: float = CLIP_SECONDS) -> np.ndarray:
-    """One clip, float32 (seconds * SAMPLE_RATE,) with a peak of 0.9; the same arguments, the same samples."""
+def compose(style: str, index: int, *, seed: int, seconds: float = CLIP_SECONDS) -> Samples:
+    """Compose one clip, float32 (seconds * SAMPLE_RATE,) with a peak of 0.9; deterministic."""
     rng = np.random.default_rng([seed, crc32(style.encode()), index])
     score = Score(
         rng=rng,
@@ -154,7 +157,7 @@ def bass(score: Score, tape: Tape) -> None:
 
 
 def chords(score: Score, tape: Tape) -> None:
-    """Held organ chords with a melody on top: blocks of stacked harmonics that change with the bar."""
+    """Held organ chords and a melody: blocks of stacked harmonics that change with the bar."""
     rng = score.rng
     stabs = rng.choice([1, 2, 4])
     length = 4 * score.beat / stabs
@@ -203,8 +206,8 @@ STYLES: dict[str, Callable[[Score, Tape], None]] = {
 
 def _tone(
     hertz: float, seconds: float, *, partials: int, rolloff: float, vibrato: float = 0.0
-) -> np.ndarray:
-    """A harmonic tone whose partial k has amplitude k ** -rolloff, short of the Nyquist frequency."""
+) -> Samples:
+    """Return a tone whose partial k has amplitude k ** -rolloff, below the Nyquist frequency."""
     time = np.arange(max(1, round(seconds * SAMPLE_RATE)), dtype=np.float32) / SAMPLE_RATE
     phase = 2 * np.pi * hertz * time
     if vibrato:
@@ -220,8 +223,8 @@ def _tone(
     return tone.astype(np.float32)
 
 
-def _decay(length: int, seconds: float, attack: float = 0.004) -> np.ndarray:
-    """An exponential decay with a short linear attack, and an end without a click."""
+def _decay(length: int, seconds: float, attack: float = 0.004) -> Samples:
+    """Return an exponential decay with a short linear attack and release."""
     time = np.arange(length, dtype=np.float32) / SAMPLE_RATE
     envelope = np.exp(-time / max(1e-3, seconds)) * np.minimum(1.0, time / attack)
     release = min(length, 128)
@@ -229,20 +232,20 @@ def _decay(length: int, seconds: float, attack: float = 0.004) -> np.ndarray:
     return envelope
 
 
-def _swell(length: int, hertz: float, rng: np.random.Generator) -> np.ndarray:
+def _swell(length: int, hertz: float, rng: np.random.Generator) -> Samples:
     time = np.arange(length, dtype=np.float32) / SAMPLE_RATE
     return 0.7 + 0.3 * np.sin(2 * np.pi * (hertz * time + rng.random()), dtype=np.float32)
 
 
-def _kick(tune: float) -> np.ndarray:
-    """A sine that falls from 160 to 45 Hz."""
+def _kick(tune: float) -> Samples:
+    """Return a sine that falls from 160 to 45 Hz."""
     time = np.arange(round(0.25 * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
     phase = 2 * np.pi * tune * (45.0 * time - 115.0 * 0.03 * np.exp(-time / 0.03))
     return np.sin(phase) * _decay(len(time), 0.09)
 
 
-def _noise(rng: np.random.Generator, seconds: float, decay: float, *, bright: int) -> np.ndarray:
-    """White noise with a decay; `bright` first differences tilt it upwards by 6 dB an octave each."""
+def _noise(rng: np.random.Generator, seconds: float, decay: float, *, bright: int) -> Samples:
+    """Return decaying white noise; each of `bright` differences tilts it by 6 dB per octave."""
     noise = rng.standard_normal(round(seconds * SAMPLE_RATE)).astype(np.float32)
     for _ in range(bright):
         noise = 0.5 * np.diff(noise, prepend=np.float32(0))

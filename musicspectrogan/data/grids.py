@@ -1,4 +1,4 @@
-"""Sheets of spectrograms that people look at: a row a genre, on one fixed grey scale."""
+"""Grids of spectrogram images for viewing, one row per genre, on a fixed gray scale."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from musicspectrogan.errors import printable
@@ -15,25 +16,26 @@ from musicspectrogan.filesystem import whole_file
 GAP = 4
 FONT_SIZE = 14
 BACKGROUND, TEXT = 40, 230
-# 64-pixel images are doubled: on today's screens a single one is a stamp.
+# Smaller images are enlarged, to be visible on a screen.
 SMALLEST_CELL = 128
-# Of a time axis: its height and that of its ticks, in pixels, and how many ticks there are at most.
+# The height of the time axis and its ticks in pixels, and the maximum number of ticks.
 AXIS, TICK, MOST_TICKS = 24, 6, 10
 
 
 def draw_grid(
-    rows: Sequence[np.ndarray],
+    rows: Sequence[npt.NDArray[np.uint8]],
     names: Sequence[str] | None = None,
     *,
     seconds_a_column: float | None = None,
 ) -> Image.Image:
-    """A grey picture of rows of images.
+    """Draw rows of images as one grayscale image.
 
     Args:
-        rows: uint8 (columns, H, W) each, low frequencies at the bottom; what is shorter or narrower leaves
-            a gap.
-        names: written before the rows; None for no labels.
-        seconds_a_column: of pixels, for a time axis below rows of a single image; None for no axis.
+        rows: uint8 (columns, H, W) each, low frequencies at the bottom. Shorter or narrower rows
+            leave a gap.
+        names: labels of the rows; None for no labels.
+        seconds_a_column: seconds per column of pixels, to draw a time axis below rows of a single
+            image; None for no axis.
     """
     height, width = rows[0].shape[1], max(row.shape[2] for row in rows)
     scale = max(1, SMALLEST_CELL // height)
@@ -64,7 +66,7 @@ def draw_grid(
 def _draw_axis(
     draw: ImageDraw.ImageDraw, corner: tuple[int, int], length: int, seconds_a_pixel: float
 ) -> None:
-    """Ticks from the corner (x, y) to the right, and the seconds below them."""
+    """Draw ticks from the corner (x, y) to the right, labelled in seconds."""
     left, top = corner
     seconds = length * seconds_a_pixel
     power = 10.0 ** math.floor(math.log10(seconds / MOST_TICKS))
@@ -74,18 +76,18 @@ def _draw_axis(
         x = left + number * step / seconds_a_pixel
         draw.line((x, top, x, top + TICK), fill=TEXT)
         text = f"{number * step:g} s"
-        start = min(x, left + length - font.getlength(text))  # the last one is not to be cut off
+        start = min(x, left + length - font.getlength(text))  # do not cut off the last
         draw.text((start, top + TICK + GAP), text, fill=TEXT, font=font, anchor="lt")
 
 
 def save_grid(
     path: Path,
-    rows: Sequence[np.ndarray],
+    rows: Sequence[npt.NDArray[np.uint8]],
     names: Sequence[str] | None = None,
     *,
     seconds_a_column: float | None = None,
 ) -> Image.Image:
-    """Draw a grid and write it as PNG; returns the picture."""
+    """Draw a grid, write it as PNG, and return it."""
     sheet = draw_grid(rows, names, seconds_a_column=seconds_a_column)
     with whole_file(path) as temporary:
         sheet.save(temporary, format="PNG")

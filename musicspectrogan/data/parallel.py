@@ -1,4 +1,4 @@
-"""Work spread over processes, of this machine or of a cluster."""
+"""Parallel work in the processes of this machine (joblib) or on a dask cluster."""
 
 from __future__ import annotations
 
@@ -7,129 +7,230 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import joblib
-from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from musicspectrogan.errors import UserError
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
-# This machine's processes, as joblib calls them.
-LOCAL = "loky"
-# What there is to say about an item that was lost.
-LOST = "its worker process died (out of memory, or a crash in a decoder)"
-# In the place of a result: the worker that had it died, and its pool goes on.
-DIED = object()
+# The reason to report for an item whose worker died.
+WORKER_DIED = "its worker process died (out of memory, or a crash in a decoder)"
 
-# How often a worker looks whether the process that it works for is still there.
-SECONDS_BETWEEN_LOOKS = 0.1
+# How often a worker checks that its parent is alive, and when an idle worker exits.
+PARENT_CHECK_SECONDS = 0.1
+IDLE_SECONDS = 10
+
+# How long to wait for a dask scheduler and its first worker, and how often to count its workers.
+CONNECT_SECONDS = 5
+WORKERS_SECONDS = 20
+CLUSTER_CHECK_SECONDS = 2
 
 
 def in_parallel(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     *,
-    lost: Callable[[Item], Result],
+    on_death: Callable[[Item], Result],
     jobs: int | None = None,
-    backend: Any = LOCAL,
+    cluster: Client | None = None,
 ) -> Iterator[Result]:
-    """Yield results as they are finished, in no fixed order.
+    """Yield results as they complete, in any order.
 
-    The death of a worker process costs the item that killed it, and no other: what was under way is tried
-    again by halves, down to single items. So `function` may be called several times for an item. With one
-    job there is no process beside this one, and a crash ends it.
+    If a worker process dies, only the item that killed it is lost: unfinished items are retried one
+    by one, so `function` may run several times for an item. With one job everything runs in this
+    process, and a crash ends it.
 
     Args:
-        function: importable by name; runs in worker processes, or here when `jobs` is 1.
-        items: pickled one by one as workers become free, so memory does not grow with their number.
-        lost: gives the result of an item whose worker dies whenever it is tried, even alone.
-        jobs: processes, -1 for one a core; None for what the surrounding `joblib.parallel_config`
-            says. Each runs its numeric libraries on one thread. A cluster has as many as it has.
-        backend: LOCAL, or a `cluster.connected`.
+        function: importable by name.
+        items: consumed and pickled as workers become free, so memory does not grow with the count.
+        on_death: returns the result of an item whose worker died when it was tried alone.
+        jobs: processes, -1 for one per core, None for the setting of `joblib.parallel_config`.
+            Numeric libraries use one thread in each.
+        cluster: a client of `connect`, to run on its workers instead.
     """
+    if cluster is not None:
+        yield from _on_cluster(cluster, function, items, on_death)
+        return
     rest = iter(items)
-    while suspects := (yield from _until_a_death(function, rest, jobs, backend)):
-        if len(suspects) > 1:
-            middle = len(suspects) // 2
-            for half in (suspects[:middle], suspects[middle:]):
-                yield from in_parallel(function, half, lost=lost, jobs=jobs, backend=backend)
-        elif (yield from _until_a_death(function, suspects, jobs, backend)):
-            yield lost(suspects[0])
+    while unfinished := (yield from _until_death(function, rest, jobs)):
+        for item in unfinished:
+            if (yield from _until_death(function, [item], jobs)):
+                yield on_death(item)
 
 
-def _until_a_death(
-    function: Callable[[Item], Result], items: Iterable[Item], jobs: int | None, backend: Any
+def _until_death(
+    function: Callable[[Item], Result], items: Iterable[Item], jobs: int | None
 ) -> Generator[Result, None, list[Item]]:
-    """Yield results; return the items that workers held when one died, or an empty list after the last."""
-    under_way: dict[int, Item] = {}
+    """Yield results; return the items that were submitted but not finished when a worker died."""
+    running: dict[int, Item] = {}
 
-    def calls() -> Iterator[tuple]:
+    def calls() -> Iterator[object]:
         for number, item in enumerate(items):
-            under_way[number] = item
+            running[number] = item
             yield joblib.delayed(_numbered)(function, number, item)
 
-    # A cluster's workers keep their numeric libraries to one thread of themselves, and outlive this process.
-    options = {"inner_max_num_threads": 1, "initializer": _end_with, "initargs": (os.getpid(),)}
     with (
         threadpool_limits(1),
-        _silent_tracker(),
-        joblib.parallel_config(backend=backend, **(options if backend == LOCAL else {})),
+        joblib.parallel_config(
+            backend="loky",
+            inner_max_num_threads=1,
+            idle_worker_timeout=IDLE_SECONDS,
+            initializer=_start_worker,
+            initargs=(os.getpid(), str(Path.cwd())),  # idle workers are reused if these are equal
+        ),
     ):
         pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
         try:
             for number, result in pool(calls()):
-                if result is not DIED:
-                    del under_way[number]
-                    yield result
-        except TerminatedWorkerError:
-            pass  # joblib's pool of local processes ends with any of them
-        finally:
-            # Idle workers would stay for minutes, and outlive this process if it is killed.
-            if backend == LOCAL and pool.n_jobs != 1:
-                get_reusable_executor(reuse=True).shutdown()
-    if under_way:
-        logger.warning(
-            "A worker process died; what was under way (%d) is tried again", len(under_way)
-        )
-    return list(under_way.values())
-
-
-@contextmanager
-def _silent_tracker() -> Iterator[None]:
-    """Keep the resource tracker, a process of its own, from complaining of what lost workers leave behind."""
-    before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = ",".join(
-        filter(None, (before, "ignore:resource_tracker:UserWarning"))
-    )
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
-            os.environ["PYTHONWARNINGS"] = before
+                del running[number]
+                yield result
+        except BrokenProcessPool:
+            logger.warning("A worker process died; unfinished items: %d", len(running))
+    return list(running.values())
 
 
 def _numbered(function: Callable[[Item], Result], number: int, item: Item) -> tuple[int, Result]:
-    """What a worker runs."""
     return number, function(item)
 
 
-def _end_with(parent: int) -> None:
-    """Let this process end soon after its parent, which cannot see to that when it is killed.
+def _start_worker(parent: int, folder: str) -> None:
+    """Set the working directory, and exit soon after the parent process even if that is killed.
 
-    By then the same command may have been given again, and its workers write the same files.
+    Otherwise the same command could be started again while workers still write the same files.
     """
+    os.chdir(folder)
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(PARENT_CHECK_SECONDS)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def connect(scheduler: str, *shared: Path) -> Iterator[Client]:
+    """Connect to a dask scheduler, for `in_parallel`.
+
+    Args:
+        scheduler: address, tcp://HOST:PORT.
+        shared: folders that every worker must see under the same names.
+
+    Raises:
+        UserError: distributed is not installed, no scheduler answers, no worker has joined, a
+            worker lacks this package or the folders, or the scheduler went away.
+    """
+    try:
+        from distributed import Client  # an extra, and slow to import
+    except ImportError:
+        raise UserError(
+            "--backend dask needs the package distributed, here and where the workers run: "
+            "pip install 'musicspectrogan[dask]', or pip install distributed"
+        ) from None
+    # Errors of the connection are reported in one line below, not in dask's tracebacks.
+    for name in ("distributed", "distributed.client", "tornado", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    start_workers = f"`dask worker {scheduler} --nworkers auto --nthreads 1`"
+    try:
+        client = Client(scheduler, timeout=CONNECT_SECONDS)  # type: ignore[no-untyped-call]
+    except OSError:
+        raise UserError(
+            f"--scheduler {scheduler}: no scheduler answers there within {CONNECT_SECONDS} s; "
+            f"start one with `dask scheduler`, and workers with {start_workers}"
+        ) from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=WORKERS_SECONDS)
+        except OSError:
+            raise UserError(
+                f"--scheduler {scheduler}: no worker has joined it within {WORKERS_SECONDS} s; "
+                f"start some with {start_workers}"
+            ) from None
+        try:
+            unseen = client.run(_missing_folders, shared)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"the dask workers cannot import {error.name}: install this package where they run"
+            ) from None
+        for worker, folders in unseen.items():
+            if folders:
+                raise UserError(
+                    f"the dask worker {worker} does not see {folders[0]}; all machines must share "
+                    "the file system of --input and --output, under the same names"
+                )
+        try:
+            yield client
+        except CancelledError:
+            raise UserError(
+                f"the dask scheduler at {scheduler} went away; start it and its workers again, "
+                "then repeat the command to continue"
+            ) from None
+
+
+def _missing_folders(folders: tuple[Path, ...]) -> list[Path]:
+    return [folder for folder in folders if not folder.is_dir()]
+
+
+def _on_cluster(
+    client: Client,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    on_death: Callable[[Item], Result],
+) -> Iterator[Result]:
+    """Yield results from the workers of a cluster, with two items per thread submitted ahead.
+
+    dask retries a task whose worker dies, and raises KilledWorker after a few attempts.
+    """
+    import distributed
+
+    rest = iter(items)
+    running: dict[distributed.Future[Result], Item] = {}
+    threads, next_check = 0, 0.0
+    while True:
+        if time.monotonic() >= next_check:
+            before, threads = threads, _count_threads(client, threads)
+            next_check = time.monotonic() + CLUSTER_CHECK_SECONDS
+            if before and not threads:
+                logger.warning(
+                    "No dask worker is left; waiting for one: dask worker %s --nthreads 1",
+                    client.scheduler_info()["address"],
+                )
+        for item in islice(rest, max(0, 2 * max(1, threads) - len(running))):
+            running[client.submit(function, item, pure=False)] = item
+        if not running:
+            return
+        try:
+            done = distributed.wait(  # type: ignore[no-untyped-call]
+                list(running), CLUSTER_CHECK_SECONDS, "FIRST_COMPLETED"
+            ).done
+        except distributed.TimeoutError:
+            continue
+        for future in done:
+            item = running.pop(future)
+            try:
+                result = future.result()
+            except distributed.KilledWorker:
+                result = on_death(item)
+            yield result
+
+
+def _count_threads(client: Client, before: int) -> int:
+    """Return the threads of all workers, or `before` if the scheduler does not answer."""
+    try:
+        return sum(client.nthreads().values())  # type: ignore[no-untyped-call]
+    except OSError:
+        return before

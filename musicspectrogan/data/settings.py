@@ -21,37 +21,37 @@ class PreprocessConfig:
     """Turn music into mel-spectrogram PNGs in class folders."""
 
     dataset: str = ""
-    """Kind of dataset: gtzan, fma, folder (any class folders of audio) or demo (composes its own music)."""
+    """Kind of dataset: gtzan, fma, folder (class folders of audio) or demo (composes music)."""
     input: Path | None = None
-    """Folder that holds the music; for demo the folder it is composed in (default: demo_music)."""
+    """Folder of the music; for demo, the folder to compose it in (default: demo_music)."""
     output: Path = Path("spectrogram_images")
-    """Folder for the images; the same command again continues there."""
+    """Folder for the images; repeat the command to continue there."""
     jobs: int | None = None
-    """Processes; None for one a core. With 1 all is done in this one, which a crash in a decoder ends."""
+    """Worker processes; None for one per core. With 1, a crash in a decoder ends the command."""
     backend: str = LOKY
-    """Where tracks are converted: loky (processes of this machine) or dask (the workers of a scheduler)."""
+    """Where to convert: loky (processes of this machine) or dask (workers of a scheduler)."""
     scheduler: str | None = None
     """dask only: address of the scheduler, tcp://HOST:PORT."""
     image_size: int = 64
-    """Pixels a side: 64, 128 or 256; an image spans about three seconds at each."""
+    """Height and width in pixels: 64, 128 or 256; an image always spans about three seconds."""
     selection: Selection = field(default_factory=Selection)
-    """Which tracks are taken."""
+    """Which tracks to convert."""
     strict: bool = False
-    """Treat any file that has to be skipped as an error."""
+    """Exit with an error if any file is skipped."""
     overwrite: bool = False
-    """Remove what an earlier run with other settings left in the output, and start anew."""
+    """Replace the images of an earlier run with other settings."""
     sample_rate: int | None = None
     """Hz; None for 22050."""
     n_fft: int | None = None
-    """Samples in a Fourier frame; None for 2048."""
+    """Samples per FFT frame; None for 2048."""
     hop_length: int | None = None
-    """Samples from frame to frame; None for 1024 at 64 pixels, 512 at 128, 256 at 256."""
+    """Samples between frames; None for 1024 at 64 pixels, 512 at 128, 256 at 256."""
     f_min: float | None = None
-    """Hz, lowest frequency shown; None for 0."""
+    """Lowest frequency in Hz; None for 0."""
     f_max: float | None = None
-    """Hz, highest frequency shown; None for 8000."""
+    """Highest frequency in Hz; None for 8000."""
     top_db: float | None = None
-    """dB from white to black; None for 80."""
+    """Range in dB from white to black; None for 80."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input", self.input and expanded(self.input))
@@ -60,17 +60,18 @@ class PreprocessConfig:
         check_choice("--backend", self.backend, (LOKY, DASK))
         if self.backend == DASK and not re.fullmatch(r"tcp://.+:\d{1,5}", self.scheduler or ""):
             raise UserError(
-                "--backend dask needs --scheduler tcp://HOST:PORT, the address that `dask scheduler` prints"
+                "--backend dask needs --scheduler tcp://HOST:PORT, "
+                "the address that `dask scheduler` prints"
             )
         if self.backend == DASK and self.jobs is not None:
             raise UserError(
-                "--jobs means nothing with --backend dask, whose workers are as many as were started"
+                "--jobs means nothing with --backend dask, which uses all workers of the cluster"
             )
         if self.backend != DASK and self.scheduler:
             raise UserError("--scheduler means nothing without --backend dask")
 
     def spectrogram(self) -> SpectrogramConfig:
-        """The options that define the images."""
+        """Return the settings of the spectrogram images."""
         return SpectrogramConfig.for_image_size(
             self.image_size,
             sample_rate=self.sample_rate,

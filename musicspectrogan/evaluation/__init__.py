@@ -1,1 +1,1 @@
-"""Checkpoint + dataset -> how good it is: figures with their spread, beside what real music scores."""
+"""Checkpoint + dataset -> figures with confidence intervals, each with the same of real music."""

@@ -1,63 +1,236 @@
-"""What an evaluation found as a page to read: one HTML file with its pictures inside, and no script."""
+"""The page of an evaluation: one HTML file with its plots inside, and without scripts.
+
+Markup and style are the files in templates/; those of the generation's page are shared.
+"""
 
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from collections.abc import Sequence
-from importlib.resources import files
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jinja2 import ChoiceLoader, PackageLoader
+from sklearn.decomposition import PCA
+from sklearn.metrics import confusion_matrix
 
-from musicspectrogan.evaluation import pictures
-from musicspectrogan.evaluation.evidence import Curves, Evidence, Twin
-from musicspectrogan.evaluation.markup import charts, picture, scrolling, section, text
-from musicspectrogan.evaluation.pieces_section import structure_section
-from musicspectrogan.evaluation.report import MEASURES, Figure, Report, keys_of
+from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.evaluation import plots
+from musicspectrogan.evaluation.evaluator import Evaluator
+from musicspectrogan.evaluation.metrics import Profile
+from musicspectrogan.evaluation.plots import Cloud, Ints, Pixels
+from musicspectrogan.evaluation.report import (
+    LAGS,
+    METRICS,
+    OF_PIECES,
+    Figure,
+    Report,
+    coherence_name,
+    figure_keys,
+    format_estimate,
+)
 from musicspectrogan.evaluation.resampling import Estimate
-from musicspectrogan.evaluation.tables import written
+from musicspectrogan.evaluation.samples import ImageSet
 from musicspectrogan.evaluation.verdict import comparison_verdict, verdict
 from musicspectrogan.filesystem import write_text
-from musicspectrogan.generation.page import source
+from musicspectrogan.generation.page import TEMPLATES as GENERATION_TEMPLATES
 
-TABLES_AND_CHARTS = files("musicspectrogan.evaluation") / "templates" / "evaluation.css"
+# Images of the grids, and rows of those without genres.
+GRID_COLUMNS, GRID_ROWS = 8, 4
+NEAREST_PAIRS = 12
+CLOUD_POINTS = 400
+# Half a minute; longer strips are wider than a screen.
+STRIP_IMAGES = 10
 
-# What the kinds of features are, for the people who read of them.
-FEATURES = {
-    "classifier": "what a genre classifier sees that was trained on real images",
-    "untrained": "principal components of the image and of its statistics in each band",
+TEMPLATES = GENERATION_TEMPLATES.overlay(
+    loader=ChoiceLoader(
+        [PackageLoader("musicspectrogan.evaluation"), PackageLoader("musicspectrogan.generation")]
+    )
+)
+TEMPLATES.filters = {
+    **TEMPLATES.filters,
+    "base64": lambda png: b64encode(png).decode("ascii"),
+    "estimate": format_estimate,
 }
 
 
-def write_page(path: Path, title: str, report: Report, evidence: Evidence) -> None:
+class NearestPair(NamedTuple):
+    """A sample and the training frames nearest to it."""
+
+    sample: Pixels
+    """uint8 (H, W)."""
+    nearest: Pixels
+    """uint8 (H, W)."""
+    difference_db: float
+    """RMS difference."""
+    genre: str
+    """Of the sample; empty if it has none."""
+
+
+class Strip(NamedTuple):
+    """A real track and a generated piece, or their beginnings."""
+
+    genre: str
+    """Empty if pieces have none."""
+    real: Pixels
+    """uint8 (H, T)."""
+    generated: Pixels
+
+
+@dataclass(frozen=True)
+class PageData:
+    """What the page shows besides the figures."""
+
+    genres: list[str]
+    conditional: bool
+    """Whether samples have genres."""
+    spectrogram: SpectrogramConfig
+    real_rows: list[Pixels]
+    """uint8 (columns, H, W): held-out images, one row per genre."""
+    sample_rows: list[Pixels]
+    """The same of samples; if they have no genres, as many rows of any."""
+    nearest_pairs: list[NearestPair]
+    """The most likely copies first."""
+    real_profile: Profile
+    sample_profile: Profile
+    confusion: dict[str, Ints] = field(default_factory=dict)
+    """`held_out` and `samples`: counts (n_genres, n_genres); rows are true genres, columns
+    predictions. Empty if samples have no genres."""
+    clouds: list[Cloud] = field(default_factory=list)
+    """One for each feature space."""
+    strips: list[Strip] = field(default_factory=list)
+    """One per genre; empty for single images."""
+
+
+def collect_page_data(evaluator: Evaluator) -> PageData:
+    """Choose what to show from the results of an evaluation."""
+    reference, conditional = evaluator.reference, evaluator.conditional
+    images, held_out = evaluator.images, evaluator.held_out
+
+    def grid_rows(images: ImageSet, by_genre: bool) -> list[Pixels]:
+        rng = np.random.default_rng(evaluator.seed)
+        if by_genre:
+            labels = range(len(reference.genres))
+            return [images.of_genre(n).subsample(GRID_COLUMNS, rng).pixels for n in labels]
+        chosen = images.subsample(GRID_COLUMNS * GRID_ROWS, rng).pixels
+        return np.array_split(chosen, GRID_ROWS)
+
+    def confusion(name: str, images: ImageSet) -> Ints:
+        labels = list(range(len(reference.genres)))
+        matrix: Ints = confusion_matrix(images.labels, evaluator.predictions[name], labels=labels)
+        return matrix
+
+    nearest, queries = evaluator.nearest, evaluator.queries
+    pairs = [
+        NearestPair(
+            queries.pixels[row],
+            nearest.windows[row],
+            float(nearest.nearest_db[row]),
+            reference.genres[queries.labels[row]] if conditional else "",
+        )
+        for row in np.argsort(nearest.relative)[:NEAREST_PAIRS]
+    ]
+    sets = {"held_out": held_out, "samples": images} if conditional else {}
+    return PageData(
+        genres=reference.genres,
+        conditional=conditional,
+        spectrogram=reference.dataset.spectrogram,
+        real_rows=grid_rows(held_out, by_genre=True),
+        sample_rows=grid_rows(images, by_genre=conditional),
+        nearest_pairs=pairs,
+        real_profile=evaluator.spectra["held_out"].profile(np.ones(len(held_out))),
+        sample_profile=evaluator.spectra["samples"].profile(np.ones(len(images))),
+        confusion={name: confusion(name, of) for name, of in sets.items()},
+        clouds=[_cloud(evaluator, name) for name in reference.feature_names],
+        strips=_strips(evaluator),
+    )
+
+
+def _strips(evaluator: Evaluator) -> list[Strip]:
+    if evaluator.structure is None:
+        return []
+    strips = []
+    sides = [evaluator.structure.tracks.clips, evaluator.structure.pieces.clips]
+    for label, genre in enumerate(evaluator.reference.genres if evaluator.conditional else [""]):
+        of_genre = [clips.take(clips.images.labels == label) for clips in sides]
+        runs = [clips.longest_runs() for clips in of_genre]
+        if all(runs):
+            real, generated = (
+                clips.concatenate(max(of_clips, key=len)[:STRIP_IMAGES])
+                for clips, of_clips in zip(of_genre, runs, strict=True)
+            )
+            strips.append(Strip(genre, real, generated))
+    return strips
+
+
+def _cloud(evaluator: Evaluator, name: str) -> Cloud:
+    """Project onto the two principal components of real images."""
+    features = evaluator.features[0][name]
+    plane = PCA(2, random_state=0).fit(
+        np.concatenate([features["other_half"], features["held_out"]])
+    )
+    rng = np.random.default_rng(evaluator.seed)
+    real, samples = (
+        rng.permutation(len(images))[:CLOUD_POINTS]
+        for images in (evaluator.held_out, evaluator.images)
+    )
+    return Cloud(
+        name,
+        plane.transform(features["held_out"][real]),
+        evaluator.held_out.labels[real],
+        plane.transform(features["samples"][samples]),
+        evaluator.images.labels[samples],
+    )
+
+
+def write_page(path: Path, title: str, report: Report, data: PageData) -> None:
     """Write the page of one evaluation.
 
     Args:
         path: the HTML file.
         title: its heading.
     """
-    sections = [
-        _remarks(report.remarks),
-        section(
-            "How far from real music",
-            "Each distance over what real music scores in the samples' place. 1 is as good as real, farther "
-            "right is worse. Bars are 95 % intervals.",
-            _ratios(["samples"], [report]),
-            _table(["samples"], [report]),
-            _features_note(),
-        ),
-        structure_section(["samples"], [report], evidence.strips),
-        _samples(evidence),
-        _twins(evidence.twins, report),
-        _curves(evidence.curves),
-        _confusion(evidence),
-        _clouds(evidence),
-        _genres(report),
-        section("What was judged", "", _facts(report)),
-    ]
-    write_text(path, _page(title, verdict(report), sections), rivals=True)
+    spectra = (data.real_profile, data.sample_profile, data.spectrogram)
+    genre_keys = figure_keys([report], of_genres=True)
+    median = report.find("nearest_training")
+    _write(
+        path,
+        "evaluation.html",
+        title=title,
+        verdict=verdict(report),
+        **_shared(["samples"], [report]),
+        strips=[
+            (strip.genre, plots.draw_strip(strip.real), plots.draw_strip(strip.generated))
+            for strip in data.strips
+        ],
+        spectrogram=data.spectrogram,
+        sheets=_sheets(data),
+        nearest_pairs=[
+            (
+                plots.draw_sheet([np.stack([pair.sample, pair.nearest])]),
+                ", ".join(filter(None, (pair.genre, f"{pair.difference_db:.2f} dB"))),
+            )
+            for pair in data.nearest_pairs
+        ],
+        median=median if median and median.real else None,
+        bands=plots.draw_bands(*spectra),
+        modulation=plots.draw_modulation(*spectra),
+        confusion=_confusion(data),
+        clouds=[
+            (plots.draw_cloud(cloud, data.genres if data.conditional else None), cloud.features)
+            for cloud in data.clouds
+        ],
+        conditional=data.conditional,
+        genre_keys=[(METRICS[name].title, features) for name, features in genre_keys],
+        genre_rows=[
+            (genre, [_cell(report.find(*key, genre), with_real=True) for key in genre_keys])
+            for genre in report.genres
+        ],
+    )
 
 
 def write_comparison(path: Path, names: list[str], reports: list[Report]) -> None:
@@ -67,43 +240,44 @@ def write_comparison(path: Path, names: list[str], reports: list[Report]) -> Non
         path: the HTML file.
         names: of the runs, in the order of their reports.
     """
-    sections = [
-        section(
-            "How far from real music",
-            "Each distance over what real music scores in the samples' place. 1 is as good as real, farther "
-            "right is worse. Bars are 95 % intervals. In the table the best figure of a row is bold, and any "
-            "that cannot be told from it.",
-            _ratios(names, reports),
-            _table(names, reports),
-            _features_note(),
-        ),
-        structure_section(names, reports),
-        section(
-            "What was judged",
-            "",
-            *(
-                f"<details><summary>{text(name)}</summary>{_facts(report)}{_remarks(report.remarks)}</details>"
-                for name, report in zip(names, reports, strict=True)
-            ),
-        ),
-    ]
-    page = _page(f"Comparison of {len(reports)} runs", comparison_verdict(names, reports), sections)
-    write_text(path, page, rivals=True)
-
-
-def _facts(report: Report) -> str:
-    groups = {"Judged": report.subject, "Judged by": report.dataset, "Settings": report.settings}
-    shown = (
-        f"<div><h3>{name}</h3><dl>"
-        + "".join(
-            f"<div><dt>{text(key.replace('_', ' '))}</dt><dd>{text(_fact(value))}</dd></div>"
-            for key, value in group.items()
-        )
-        + "</dl></div>"
-        for name, group in groups.items()
-        if group
+    _write(
+        path,
+        "comparison.html",
+        title=f"Comparison of {len(reports)} runs",
+        verdict=comparison_verdict(names, reports),
+        **_shared(names, reports),
+        strips=[],
     )
-    return f'<div class="facts">{"".join(shown)}</div>'
+
+
+def _write(path: Path, template: str, **context: Any) -> None:
+    write_text(path, TEMPLATES.get_template(template).render(context), rivals=True)
+
+
+def _shared(names: list[str], reports: list[Report]) -> dict[str, Any]:
+    """What both pages show of the reports."""
+    return {
+        "names": names,
+        "reports": [
+            (
+                name,
+                report.remarks,
+                {
+                    "Evaluated": _facts(report.subject),
+                    "Real music": _facts(report.dataset),
+                    "Settings": _facts(report.settings),
+                },
+            )
+            for name, report in zip(names, reports, strict=True)
+        ],
+        "ratios": _ratio_plot(names, reports),
+        "table": _table(reports),
+        "coherence": _coherence_plots(names, reports),
+    }
+
+
+def _facts(facts: dict[str, Any]) -> dict[str, str]:
+    return {key.replace("_", " "): _fact(value) for key, value in facts.items()}
 
 
 def _fact(value: Any) -> str:
@@ -118,70 +292,78 @@ def _fact(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _remarks(remarks: Sequence[str]) -> str:
-    if not remarks:
-        return ""
-    lines = "".join(f"<li>{text(remark)}</li>" for remark in remarks)
-    return f'<section class="panel"><h3>To keep in mind</h3><ul>{lines}</ul></section>'
-
-
-def _ratios(names: Sequence[str], reports: Sequence[Report]) -> str:
-    """The chart of all distances that have a ratio in some report."""
-    rows = {key: [_drawable(report.find(*key)) for report in reports] for key in keys_of(reports)}
-    rows = {key: ratios for key, ratios in rows.items() if any(ratios)}
+def _ratio_plot(names: list[str], reports: list[Report]) -> bytes | None:
+    """Plot the distances with a ratio in any of the reports; None without any."""
+    rows = {}
+    for key in figure_keys(reports):
+        ratios = [figure.ratio if figure else None for figure in (r.find(*key) for r in reports)]
+        drawn = [r if r and math.isfinite(r.value + r.half_width) else None for r in ratios]
+        if any(drawn):
+            title, features = METRICS[key[0]].title, key[1]
+            rows[f"{title}, {features}" if features else title] = drawn
     if not rows:
-        return ""
-    titles = [", ".join(filter(None, (MEASURES[name].title, features))) for name, features in rows]
-    chart = pictures.draw_ratios(titles, names, list(zip(*rows.values(), strict=True)))
-    return charts(picture(chart, "Chart of the ratios in the table"))
+        return None
+    return plots.draw_ratios(list(rows), names, list(zip(*rows.values(), strict=True)))
 
 
-def _drawable(figure: Figure | None) -> Estimate | None:
-    ratio = figure.ratio if figure else None
-    return ratio if ratio and math.isfinite(ratio.value + ratio.half_width) else None
-
-
-def _table(names: Sequence[str], reports: Sequence[Report]) -> str:
-    """All figures of all images: what each report's samples score, and what real music does."""
-    runs = "".join(f"<th>{text(name)}</th>" for name in names)
-    bodies = []
-    for name, keys in groupby(keys_of(reports), key=lambda key: key[0]):
-        title = (
-            f'<th scope="rowgroup" colspan="{len(reports) + 2}">{text(MEASURES[name].title)} '
-            f"<small>{text(MEASURES[name].meaning)}</small></th>"
-        )
-        rows = "".join(f"<tr>{_row(*key, reports)}</tr>" for key in keys)
-        bodies.append(f"<tbody><tr>{title}</tr>{rows}</tbody>")
-    head = f'<th class="left">features</th>{runs}<th>real music</th>'
-    return scrolling(
-        f"<table>\n<thead><tr>{head}</tr></thead>\n{''.join(bodies)}\n</table>", "All figures"
+def _coherence_plots(names: list[str], reports: list[Report]) -> list[tuple[bytes | None, str]]:
+    """Plot coherence over lag in each feature space, with its name."""
+    spaces = dict.fromkeys(
+        features for name, features in figure_keys(reports) if name in OF_PIECES and features
     )
+    drawn = []
+    for space in spaces:
+        found = {lag: [r.find(coherence_name(lag), space) for r in reports] for lag in LAGS}
+        real = {
+            lag: next((figure.real for figure in figures if figure and figure.real), None)
+            for lag, figures in found.items()
+        }
+        lags = {lag: estimate for lag, estimate in real.items() if estimate}
+        of_runs = zip(*([f.value if f else None for f in found[lag]] for lag in lags), strict=True)
+        plot = plots.draw_coherence(list(lags), list(lags.values()), names, list(of_runs))
+        drawn.append((plot, space))
+    return drawn
 
 
-def _row(name: str, features: str, reports: Sequence[Report]) -> str:
-    figures = [report.find(name, features) for report in reports]
-    best = _best([f.value if f else None for f in figures], MEASURES[name].best)
-    real = next((figure.real for figure in figures if figure), None)
-    cells = [_cell(figure, number in best) for number, figure in enumerate(figures)]
-    return f'<td class="left">{text(features)}</td>{"".join(cells)}<td>{written(real)}</td>'
+class Cell(NamedTuple):
+    """A figure in a table, and what is shown below it."""
+
+    value: Estimate | None
+    below: str
+    is_best: bool
 
 
-def _cell(figure: Figure | None, best: bool = False, with_real: bool = False) -> str:
-    """A figure, under it its ratio, or if asked for, where it has none, what real music scores."""
+def _cell(figure: Figure | None, *, is_best: bool = False, with_real: bool = False) -> Cell:
+    """A figure with its ratio, or for `with_real`, if it has none, the value of real music."""
     if figure is None:
-        return "<td></td>"
-    value = f"<strong>{written(figure.value)}</strong>" if best else written(figure.value)
-    under = f"{written(figure.ratio)} × real" if figure.ratio else ""
-    if with_real and figure.real and not under:
-        under = f"real {written(figure.real)}"
-    return f"<td>{value}{f'<small>{under}</small>' if under else ''}</td>"
+        return Cell(None, "", False)
+    if figure.ratio:
+        below = f"{format_estimate(figure.ratio)} × real"
+    else:
+        below = f"real {format_estimate(figure.real)}" if with_real and figure.real else ""
+    return Cell(figure.value, below, is_best)
+
+
+def _table(reports: list[Report]) -> list[dict[str, Any]]:
+    """The figures of all images by metric: a row per feature space, a cell per report."""
+    table = []
+    for name, keys in groupby(figure_keys(reports), key=lambda key: key[0]):
+        rows = []
+        for _, features in keys:
+            figures = [report.find(name, features) for report in reports]
+            best = _best([f.value if f else None for f in figures], METRICS[name].best)
+            real = next((figure.real for figure in figures if figure), None)
+            cells = [_cell(f, is_best=number in best) for number, f in enumerate(figures)]
+            rows.append((features, cells, real))
+        table.append({"metric": METRICS[name], "rows": rows})
+    return table
 
 
 def _best(values: Sequence[Estimate | None], which: str) -> set[int]:
-    """Which of several figures is the best, with those whose difference from it may be chance.
+    """Indices of the best of several figures, and of those not significantly different from it.
 
     Args:
-        which: lowest or highest; empty where neither is better.
+        which: lowest or highest; empty if neither is better.
     """
     found = {n: v for n, v in enumerate(values) if v and math.isfinite(v.value)}
     if len(found) < 2 or not which:
@@ -194,149 +376,32 @@ def _best(values: Sequence[Estimate | None], which: str) -> set[int]:
     }
 
 
-def _features_note() -> str:
-    kinds = "; ".join(f"<b>{name}</b>: {meaning}" for name, meaning in FEATURES.items())
-    return f'<p class="note">Features: {kinds}. To be good by one alone is to have found its weakness.</p>'
-
-
-def _samples(evidence: Evidence) -> str:
-    config = evidence.spectrogram
-    pairs = {"": (evidence.real_rows, evidence.fake_rows)}
-    if evidence.conditional:
-        rows = zip(evidence.genres, evidence.real_rows, evidence.fake_rows, strict=True)
-        pairs = {genre: ([real], [fake]) for genre, real, fake in rows}
-    parts = []
-    for genre, (real, fake) in pairs.items():
-        heading = f"<h3>{text(genre)}</h3>" if genre else ""
-        figures = (
-            picture(
-                pictures.draw_sheet(rows),
-                f"Spectrograms: {', '.join(filter(None, (genre, what)))}",
-                what,
-            )
-            for what, rows in (("real, held out", real), ("samples", fake))
-            if any(len(row) for row in rows)
+def _sheets(data: PageData) -> list[tuple[str, list[tuple[bytes | None, str]]]]:
+    """Grids of real images and samples with their captions, by genre."""
+    grids = [("", data.real_rows, data.sample_rows)]
+    if data.conditional:
+        rows = zip(data.genres, data.real_rows, data.sample_rows, strict=True)
+        grids = [(genre, [real], [samples]) for genre, real, samples in rows]
+    return [
+        (
+            genre,
+            [
+                (plots.draw_sheet(rows), caption)
+                for caption, rows in (("real, held out", real), ("samples", samples))
+                if any(len(row) for row in rows)
+            ],
         )
-        parts.append(f'{heading}<div class="sheets">{"".join(figures)}</div>')
-    return section(
-        "Samples beside real music",
-        f"Each image is {config.image_seconds:.1f} s of {config.f_min:g} to {config.f_max:g} Hz, low notes "
-        f"at the bottom; brighter is louder, black is {config.top_db:g} dB below the loudest.",
-        *parts,
-    )
-
-
-def _twins(twins: Sequence[Twin], report: Report) -> str:
-    figures = "".join(
-        picture(
-            pictures.draw_sheet([np.stack([twin.sample, twin.nearest])]),
-            "A sample beside the training frames nearest to it",
-            ", ".join(filter(None, (twin.label, f"{twin.difference_db:.2f} dB"))),
-        )
-        for twin in twins
-    )
-    note = (
-        "Left a sample, right the training frames nearest to it, with their RMS difference; "
-        "the likeliest copies first."
-    )
-    median = report.find("nearest_training")
-    if median and median.real:
-        note += (
-            f" Half of all samples are nearer than {median.value.value:.2f} dB; "
-            f"half of the held-out real images, nearer than {median.real.value:.2f} dB."
-        )
-    return section("Is it copying?", note, f'<div class="items">{figures}</div>' if twins else "")
-
-
-def _curves(curves: Curves) -> str:
-    return section(
-        "Bands and movement",
-        "Levels: the line is the mean, the band one standard deviation to each side. Movement: how strongly "
-        "levels rise and fall, by how often in a second they do.",
-        charts(
-            picture(
-                pictures.draw_bands(curves), "Chart: level in each band", "level of each mel band"
-            ),
-            picture(
-                pictures.draw_modulation(curves),
-                "Chart: modulation spectrum",
-                "temporal modulation",
-            ),
-        ),
-    )
-
-
-def _confusion(evidence: Evidence) -> str:
-    titles = {"real": "real, held out", "samples": "samples"}
-    figures = []
-    for what, title in titles.items():
-        counts = evidence.confusion.get(what)
-        if counts is not None and counts.sum() and len(evidence.genres) > 1:
-            caption = f"{title}: {100.0 * np.trace(counts) / counts.sum():.0f} % on the diagonal"
-            chart = pictures.draw_confusion(counts, evidence.genres)
-            figures.append(picture(chart, f"Confusion matrix: {caption}", caption))
-    return section(
-        "What the classifier takes them for",
-        "In percent of each true genre. Where real music is confused too, samples may be.",
-        charts(*figures) if figures else "",
-    )
-
-
-def _clouds(evidence: Evidence) -> str:
-    figures = [
-        picture(
-            pictures.draw_cloud(cloud, evidence.genres if evidence.conditional else None),
-            f"Real images and samples as points, by {cloud.features} features",
-            f"{cloud.features} features",
-        )
-        for cloud in evidence.clouds
+        for genre, real, samples in grids
     ]
-    return section(
-        "Where samples lie among real images",
-        "Features in two dimensions. Rings without dots are real music that is not made; dots without rings "
-        f"are samples unlike real music.{' Grey is real music of other genres.' * evidence.conditional}",
-        charts(*figures) if figures else "",
-    )
 
 
-def _genres(report: Report) -> str:
-    """The figures of each genre by itself, folded away; nothing where none were taken."""
-    genres = list(
-        dict.fromkeys(figure.genre for figure in report.figures if figure.genre is not None)
-    )
-    if not genres:
-        return ""
-    keys = keys_of([report], of_genres=True)
-    head = "".join(
-        f"<th>{MEASURES[name].title}<small>{text(features)}</small></th>" for name, features in keys
-    )
-    rows = [
-        f'<tr><th scope="row">{text(genre)}</th>'
-        + "".join(_cell(report.find(*key, genre), with_real=True) for key in keys)
-        + "</tr>"
-        for genre in genres
-    ]
-    table = (
-        f'<table class="genres"><thead><tr><th class="left">genre</th>{head}</tr></thead>\n'
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
-    folded = f"<details><summary>Show the figures of each genre</summary>{scrolling(table, 'By genre')}</details>"
-    return section("Each genre by itself", "", folded)
-
-
-def _page(title: str, said: str, sections: Sequence[str]) -> str:
-    shown = "\n".join(filter(None, sections))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{text(title)}</title>
-<style>
-{source("style.css")}{TABLES_AND_CHARTS.read_text(encoding="utf-8")}</style></head>
-<body>
-<header><h1>{text(title)}</h1>
-<p class="verdict">{text(said)}</p></header>
-<main>
-{shown}
-</main>
-</body></html>
-"""
+def _confusion(data: PageData) -> list[tuple[bytes | None, str]]:
+    """Confusion matrices with their captions; none for a single genre."""
+    drawn = []
+    for name, title in {"held_out": "real, held out", "samples": "samples"}.items():
+        counts = data.confusion.get(name)
+        if counts is not None and counts.sum() and len(data.genres) > 1:
+            accuracy = 100.0 * np.trace(counts) / counts.sum()
+            caption = f"{title}: {accuracy:.0f} % on the diagonal"
+            drawn.append((plots.draw_confusion(counts, data.genres), caption))
+    return drawn

@@ -1,4 +1,4 @@
-"""What an evaluation found: figures, each beside what real music scores in its place, and remarks."""
+"""The result of an evaluation: figures, each with the same of real music, as JSON and as tables."""
 
 from __future__ import annotations
 
@@ -9,76 +9,81 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from musicspectrogan.evaluation.coherence import LAGS, coherence_name
 from musicspectrogan.evaluation.resampling import Estimate
 from musicspectrogan.filesystem import write_text
 
 FORMAT_VERSION = 1
+# Lags of the coherence of pieces, in seconds between the starts of two windows.
+LAGS = (3, 6, 12, 24)
+MAX_DECIMALS = 3
+# Figures of each genre in the terminal; the page and the JSON file have all.
+GENRE_TABLE = ("frechet", "coverage", "genre_accuracy", "copied")
+
+
+def coherence_name(seconds: int) -> str:
+    """Name of the coherence at a lag."""
+    return f"coherence_{seconds}s"
 
 
 @dataclass(frozen=True)
-class Measure:
-    """What a figure is, for the people who read it."""
+class Metric:
+    """Description of a figure."""
 
     title: str
     meaning: str
-    """One line: what it is, in what unit, and which way is good."""
+    """One line: definition, unit, and which way is good."""
     best: str = ""
-    """lowest or highest; empty where it is to be like real music's."""
+    """lowest or highest; empty if the aim is the value of real music."""
     is_distance: bool = False
-    """From 0 up; shown as a ratio to its floor too."""
+    """Not negative, and shown as a ratio to its floor too."""
     may_vanish: bool = False
-    """Whether two sets of one kind may have a distance of about 0, by which nothing can be divided."""
+    """Whether the distance of two sets of one distribution may be 0, which is no divisor."""
 
 
-def _distance(title: str, meaning: str, *, may_vanish: bool = False) -> Measure:
-    return Measure(title, meaning, "lowest", is_distance=True, may_vanish=may_vanish)
+def _distance(title: str, meaning: str, *, may_vanish: bool = False) -> Metric:
+    return Metric(title, meaning, "lowest", is_distance=True, may_vanish=may_vanish)
 
 
-def _coherence(seconds: int) -> Measure:
-    return Measure(
+def _coherence(seconds: int) -> Metric:
+    return Metric(
         f"coherence, {seconds} s",
-        f"distance of windows of a piece {seconds} s apart over that of different pieces; real is the aim",
+        f"distance of windows of a piece {seconds} s apart, over that of other pieces; like real",
     )
 
 
-MEASURES = {
-    "frechet": _distance("Fréchet distance", "of two Gaussians fitted to the features; 0 is best"),
+METRICS = {
+    "frechet": _distance("Fréchet distance", "of Gaussians fitted to the features; 0 is best"),
     "kernel": _distance(
-        "kernel distance",
-        "cubic MMD², unbiased: about 0 for the same distribution",
-        may_vanish=True,
+        "kernel distance", "cubic MMD², unbiased: about 0 for equal distributions", may_vanish=True
     ),
-    "precision": Measure("precision", "share of samples among real images; 1 is best", "highest"),
-    "recall": Measure("recall", "share of real images among samples; 1 is best", "highest"),
-    "density": Measure(
-        "density", "how deep among real images the samples lie; about 1, more is safer"
+    "precision": Metric("precision", "share of samples among real images; 1 is best", "highest"),
+    "recall": Metric("recall", "share of real images among samples; 1 is best", "highest"),
+    "density": Metric(
+        "density", "real neighbourhoods around a sample, normalised; about 1 or more"
     ),
-    "coverage": Measure(
-        "coverage", "share of real images with a sample beside them; 1 is best", "highest"
+    "coverage": Metric(
+        "coverage", "share of real images with a sample nearby; 1 is best", "highest"
     ),
-    "ndb": Measure(
-        "NDB/K", "share of kinds of images met too often or too seldom; 0 is best", "lowest"
+    "ndb": Metric(
+        "NDB/K", "share of bins with significantly different proportions; 0 is best", "lowest"
     ),
     "js_divergence": _distance(
-        "JS divergence", "of how often each kind is met, in bits; 0 is best", may_vanish=True
+        "JS divergence", "of the bins' proportions, in bits; 0 is best", may_vanish=True
     ),
-    "diversity": Measure(
+    "diversity": Metric(
         "diversity", "mean distance of two samples over that of two real images; about 1"
     ),
-    "duplicates": Measure("near-duplicates", "share of samples with a fellow much alike", "lowest"),
-    "genre_accuracy": Measure(
-        "genre accuracy", "share of samples recognised as their genre", "highest"
+    "duplicates": Metric("near-duplicates", "share of samples with a near copy", "lowest"),
+    "genre_accuracy": Metric(
+        "genre accuracy", "share of samples classified as their genre", "highest"
     ),
-    "gan_train": Measure(
+    "gan_train": Metric(
         "GAN-train", "accuracy on real images after training on samples", "highest"
     ),
-    "nearest_training": Measure(
+    "nearest_training": Metric(
         "nearest training image", "RMS difference in dB, median; far below real is copying"
     ),
-    "copied": Measure(
-        "copied", "share of samples that are like one training track alone", "lowest"
-    ),
+    "copied": Metric("copied", "share of samples that resemble only one training track", "lowest"),
     "band_means": _distance(
         "band means", "mean absolute difference of the bands' levels, dB; 0 is best"
     ),
@@ -88,47 +93,47 @@ MEASURES = {
     "modulation": _distance(
         "temporal modulation", "difference of log modulation spectra, dB; 0 is best"
     ),
-    "onset_rate": Measure("onset rate", "onsets a second; real is the aim"),
+    "onset_rate": Metric("onset rate", "onsets per second; like real"),
     **{coherence_name(seconds): _coherence(seconds) for seconds in LAGS},
-    "tempo_stability": Measure(
-        "tempo stability", "share of pieces with the same beat in both halves; real is the aim"
+    "tempo_stability": Metric(
+        "tempo stability", "share of pieces with the same beat in both halves; like real"
     ),
-    "shared_tempo": Measure(
-        "shared tempo", "share of pairs of different pieces with the same beat; real is the aim"
+    "shared_tempo": Metric(
+        "shared tempo", "share of pairs of different pieces with the same beat; like real"
     ),
 }
-# Of pieces alone: how the windows of one hang together.
+# Figures of pieces only.
 OF_PIECES = {*map(coherence_name, LAGS), "tempo_stability", "shared_tempo"}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure, of one kind of features, of all images or of a genre."""
+    """One metric, in one feature space, of all images or of a genre."""
 
     name: str
-    """A key of MEASURES."""
+    """A key of METRICS."""
     features: str
-    """classifier or untrained; empty for figures that need no features."""
+    """classifier or untrained; empty for metrics that use no features."""
     genre: str | None
     """None for all images together."""
     value: Estimate
     real: Estimate | None
-    """What real images score in the place of the generated ones: floor of a distance, else a ceiling."""
+    """The same with real images in the place of samples."""
 
     @property
     def floor(self) -> float | None:
-        """What a distance cannot be below but by chance: the one that real music has in its place.
+        """The distance that real music has; None if this is not a distance.
 
-        Where that may be about 0, at least the half-width of its interval: less cannot be told from 0.
+        If it may be about 0, at least the half-width of its interval, which 0 cannot be told from.
         """
-        measure = MEASURES[self.name]
-        if self.real is None or not measure.is_distance:
+        metric = METRICS[self.name]
+        if self.real is None or not metric.is_distance:
             return None
-        return max(self.real.value, self.real.half_width) if measure.may_vanish else self.real.value
+        return max(self.real.value, self.real.half_width) if metric.may_vanish else self.real.value
 
     @property
     def ratio(self) -> Estimate | None:
-        """A distance over its floor: 1 is as good as real; its interval is that of the distance alone."""
+        """A distance over its floor; its interval is that of the distance only."""
         floor = self.floor
         if floor is None or not 0.0 < floor < math.inf:
             return None
@@ -140,51 +145,53 @@ class Report:
     """The contents of evaluation.json."""
 
     subject: dict[str, Any]
-    """What was judged: a checkpoint with its training, or a folder of images."""
+    """What was evaluated: a checkpoint and its training, or a folder of images."""
     dataset: dict[str, Any]
-    """By what: the folder, its genres, and how many images and tracks each part has."""
+    """The real music: folder, genres, and number of images and tracks of each split."""
     settings: dict[str, Any]
     figures: list[Figure]
     remarks: list[str] = field(default_factory=list)
-    """What to keep in mind when reading the figures."""
+    """Caveats."""
 
     def find(self, name: str, features: str = "", genre: str | None = None) -> Figure | None:
-        """A figure, or None where it was not taken."""
-        wanted = (name, features, genre)
-        return next((f for f in self.figures if (f.name, f.features, f.genre) == wanted), None)
+        """Return a figure, or None if it was not computed."""
+        key = (name, features, genre)
+        return next((f for f in self.figures if (f.name, f.features, f.genre) == key), None)
 
-    def plain(self) -> dict[str, Any]:
-        """As JSON holds it; what is not finite becomes None."""
+    @property
+    def genres(self) -> list[str]:
+        """Genres with figures."""
+        return list(dict.fromkeys(f.genre for f in self.figures if f.genre is not None))
+
+    def to_plain(self) -> dict[str, Any]:
+        """Convert to JSON types, with None for infinity and NaN."""
         contents = asdict(self)
         for line, figure in zip(contents["figures"], self.figures, strict=True):
             line["ratio"] = asdict(figure.ratio) if figure.ratio else None
-        return _finite(contents)
+        return {key: _finite(value) for key, value in contents.items()}
 
 
-def write_report(path: Path, report: Report) -> None:
-    """Write a report as JSON."""
-    write_text(
-        path,
-        json.dumps({"format_version": FORMAT_VERSION, **report.plain()}, indent=1) + "\n",
-        rivals=True,
-    )
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_reports(path: Path, reports: Mapping[str, Report]) -> None:
-    """Write several reports as JSON, each under its name."""
-    named = {name: report.plain() for name, report in reports.items()}
-    write_text(
-        path,
-        json.dumps({"format_version": FORMAT_VERSION, "reports": named}, indent=1) + "\n",
-        rivals=True,
-    )
+def write_json(path: Path, reports: Mapping[str, Report]) -> None:
+    """Write one report as JSON, or several under their names."""
+    plain = {name: report.to_plain() for name, report in reports.items()}
+    contents = {"reports": plain} if len(plain) > 1 else next(iter(plain.values()))
+    text = json.dumps({"format_version": FORMAT_VERSION, **contents}, indent=1) + "\n"
+    write_text(path, text, rivals=True)
 
 
-def keys_of(reports: Sequence[Report], *, of_genres: bool = False) -> list[tuple[str, str]]:
-    """The name and the features of each figure in some report, those of one name together.
+def figure_keys(reports: Sequence[Report], *, of_genres: bool = False) -> list[tuple[str, str]]:
+    """List name and features of the figures in any of the reports, grouped by name.
 
     Args:
-        of_genres: of single genres, and not of all images together.
+        of_genres: the figures of single genres, instead of those of all images.
     """
     figures = [
         f for report in reports for f in report.figures if of_genres == (f.genre is not None)
@@ -195,10 +202,52 @@ def keys_of(reports: Sequence[Report], *, of_genres: bool = False) -> list[tuple
     )
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def format_estimate(estimate: Estimate | None) -> str:
+    """`0.51 ± 0.03`: two digits of the half-width, and as many decimals of the value."""
+    if estimate is None or not math.isfinite(estimate.value + estimate.half_width):
+        return ""
+    size = max(estimate.half_width, 10.0**-MAX_DECIMALS)
+    decimals = min(max(0, 1 - math.floor(math.log10(size))), MAX_DECIMALS)
+    value = round(estimate.value, decimals) + 0.0  # turns -0.0 into 0.0
+    return f"{value:.{decimals}f} ± {estimate.half_width:.{decimals}f}"
+
+
+def table(names: Sequence[str], reports: Sequence[Report]) -> str:
+    """Format the figures of all images as text, with several reports side by side.
+
+    Args:
+        names: of the reports, as column headings.
+    """
+    headings = [cell for name in names for cell in (name, "ratio")]
+    rows = [["figure", "features", *headings, "real music"]]
+    for key in figure_keys(reports):
+        found = [report.find(*key) for report in reports]
+        real = next((figure.real for figure in found if figure), None)
+        estimates = [e for f in found for e in ((f.value, f.ratio) if f else (None, None))]
+        cells = map(format_estimate, [*estimates, real])
+        rows.append([METRICS[key[0]].title, key[1], *cells])
+    return _aligned(rows, left=2)
+
+
+def genre_table(report: Report) -> str:
+    """Format some figures of each genre as text, distances as ratios; empty without genres."""
+    if not report.genres:
+        return ""
+    keys = [key for key in figure_keys([report], of_genres=True) if key[0] in GENRE_TABLE]
+    titles = [METRICS[name].title + " ratio" * METRICS[name].is_distance for name, _ in keys]
+    rows = [["genre", *titles], ["", *(features for _, features in keys)]]
+    for genre in report.genres:
+        found = [report.find(*key, genre) for key in keys]
+        rows.append([genre, *(format_estimate((f.ratio or f.value) if f else None) for f in found)])
+    return _aligned(rows, left=1)
+
+
+def _aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """Align the first `left` columns on the left, and the others on the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        padded = [c.ljust(w) if n < left else c.rjust(w) for n, (c, w) in enumerate(cells)]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)

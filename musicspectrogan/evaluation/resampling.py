@@ -1,4 +1,4 @@
-"""How far a figure could be off: clips drawn again and again, with replacement."""
+"""Confidence intervals: bootstrap over clips."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
-from musicspectrogan.evaluation.sets import ImageSet
+from musicspectrogan.evaluation.samples import ImageSet
 
-Array = NDArray[np.floating]
 Figures = Mapping[str, float]
 
 REPLICATES = 100
-# Standard errors to each side that hold the truth in 95 of 100 cases, for a normal distribution.
-SIDES = 1.96
+# Half-width of a 95 % interval in standard errors.
+Z_95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -26,49 +25,49 @@ class Estimate:
     half_width: float
 
 
-def clip_weights(images: ImageSet, rng: np.random.Generator) -> Array:
-    """How often each image counts, (N,), when clips are drawn anew.
+def clip_weights(images: ImageSet, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Draw a bootstrap replicate: weights (N,) that say how often each image counts.
 
-    Whole clips are drawn, since segments of one are not independent (B. Efron, Annals of Statistics 7
-    (1979), 1-26), and within each genre, since every draw of tracks is split by genre alike. From n clips
-    n - 1 are drawn and each counts n / (n - 1) times, which keeps the variance right for small n
-    (J. Rao, C. Wu, Journal of the American Statistical Association 83 (1988), 231-241). Clips that are
-    alone in their genre are drawn from together.
+    Whole clips are drawn, because segments of a clip are not independent (B. Efron, Annals of
+    Statistics 7 (1979), 1-26), and within each genre, because datasets are split by genre. From n
+    clips n - 1 are drawn, and each counts n / (n - 1) times, which keeps the variance unbiased for
+    small n (J. Rao, C. Wu, Journal of the American Statistical Association 83 (1988), 231-241).
+    Genres with one clip are pooled.
     """
     clips, first, members = np.unique(images.clips, return_index=True, return_inverse=True)
     genres, sizes = np.unique(images.labels[first], return_counts=True)
-    alone = genres[sizes == 1]
-    strata = np.where(np.isin(images.labels[first], alone), -1, images.labels[first])
+    single = genres[sizes == 1]
+    strata = np.where(np.isin(images.labels[first], single), -1, images.labels[first])
     weights = np.ones(len(clips))
     for stratum in np.unique(strata):
         (inside,) = np.nonzero(strata == stratum)
         n = len(inside)
         if n > 1:
             weights[inside] = rng.multinomial(n - 1, np.full(n, 1.0 / n)) * (n / (n - 1))
-    return weights[members]
+    return np.asarray(weights[members])
 
 
 def estimate(
     figures: Callable[..., Figures], *sets: ImageSet, rng: np.random.Generator
 ) -> dict[str, Estimate]:
-    """Each figure with all images counted once, and its spread over resampled clips.
+    """Compute figures with every image counted once, and their intervals over resampled clips.
 
-    The interval is symmetric, from the replicates' standard deviation, because the replicates of a
-    distance lie off its value: sets with repetitions are smaller sets.
+    Intervals are symmetric, from the standard deviation of the replicates: the replicates of a
+    distance are biased, because sets with repetitions are smaller sets.
 
     Args:
-        figures: takes the weights (N,) of each set's images.
+        figures: a function of the weights (N,) of each set's images.
     """
     values = figures(*(np.ones(len(images)) for images in sets))
     replicates = [
         figures(*(clip_weights(images, rng) for images in sets)) for _ in range(REPLICATES)
     ]
     return {
-        name: Estimate(value, SIDES * float(np.std([r[name] for r in replicates], ddof=1)))
+        name: Estimate(value, Z_95 * float(np.std([r[name] for r in replicates], ddof=1)))
         for name, value in values.items()
     }
 
 
-def mean_figures(blocks: Sequence[Figures]) -> dict[str, float]:
-    """The mean of each figure over several measurements."""
-    return {name: float(np.mean([block[name] for block in blocks])) for name in blocks[0]}
+def mean_figures(several: Sequence[Figures]) -> dict[str, float]:
+    """Mean of each figure over several computations."""
+    return {name: float(np.mean([each[name] for each in several])) for name in several[0]}

@@ -11,35 +11,39 @@ from musicspectrogan.generation.settings import LONGEST_SECONDS, SHORTEST_SECOND
 from musicspectrogan.launch import check_device
 
 HELD_OUT_SPLITS = ("test", "validation", "held-out")
-# Fewer samples than this cannot be compared with anything.
-FEWEST_SAMPLES = 50
-# 100,000 take some 5 GB of memory with their features.
-MOST_SAMPLES = 100_000
+MIN_SAMPLES = 50
+# 100,000 samples and their features take about 5 GB of memory.
+MAX_SAMPLES = 100_000
+# Real tracks and images that an evaluation needs at least: precision and recall look at the five
+# nearest neighbours of an image, and intervals come from resampling tracks.
+MIN_TRACKS = 4
+MIN_IMAGES = 20
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Say how good generated images are, beside what real music scores."""
+    """Measure the quality of generated images, with the scores of real music for comparison."""
 
     checkpoint: Path | None = None
     """Run directory, checkpoint file, or `latest` for the newest run."""
     images: Path | None = None
-    """In place of a checkpoint: a folder of PNGs, flat or in class folders, made by whatever model."""
+    """Instead of a checkpoint: a folder of PNGs from any model, flat or in class folders."""
     compare: tuple[Path, ...] = ()
-    """Several runs, checkpoint files or folders of PNGs, to be shown side by side."""
+    """Several runs, checkpoint files or folders of PNGs to compare side by side."""
     dataset: Path | None = None
-    """Folder made by preprocess.py; None for the one that the checkpoint was trained on."""
+    """Folder made by preprocess.py; None for the dataset that the checkpoint was trained on."""
     split: str | None = None
-    """Real tracks to judge by: test, validation, or held-out, which is both; None for test, since best.pt is
-    chosen by the validation tracks, or for held-out where the test tracks are too few."""
+    """Real tracks to compare with: test, validation, or held-out (both). None for test, because
+    best.pt is chosen on the validation tracks, or for held-out if there are too few test tracks."""
     samples: int = 2000
-    """Images to generate, or at most to take from a folder; with `seconds`, windows of pieces."""
+    """Images to generate, or the most to read from a folder; with `seconds`, windows of pieces."""
     seconds: float | None = None
-    """Judge pieces of this length in place of single images: their windows, and how these hang together."""
+    """Evaluate pieces of this length instead of single images, and their structure."""
     seed: int = 0
-    """Which samples, and how clips are resampled."""
+    """Seed of the samples and of the resampled clips."""
     output: Path | None = None
-    """JSON file, with the page of the same name beside it; None for evaluation.json in the run directory."""
+    """JSON file; a page of the same name is written next to it. None for evaluation.json in the run
+    directory."""
     device: str = "auto"
     """auto, cuda, cuda:N, mps or cpu."""
 
@@ -48,13 +52,13 @@ class EvaluateConfig:
         check_at_least(self, seed=0)
         if self.split is not None:
             check_choice("split", self.split, HELD_OUT_SPLITS)
-        if self.samples < FEWEST_SAMPLES:
+        if self.samples < MIN_SAMPLES:
             raise SettingError(
-                "samples", f"{self.samples} are too few; at least {FEWEST_SAMPLES} are needed"
+                "samples", f"{self.samples} are too few; at least {MIN_SAMPLES} are needed"
             )
-        if self.samples > MOST_SAMPLES:
+        if self.samples > MAX_SAMPLES:
             raise SettingError(
-                "samples", f"{self.samples} are too many; at most {MOST_SAMPLES} are allowed"
+                "samples", f"{self.samples} are too many; at most {MAX_SAMPLES} are allowed"
             )
         if self.seconds is not None and not SHORTEST_SECONDS <= self.seconds <= LONGEST_SECONDS:
             raise SettingError(
@@ -69,8 +73,10 @@ class EvaluateConfig:
             )
         if self.output is not None and self.output.suffix == ".html":
             raise SettingError(
-                "output", f"{self.output} would be the page; name a .json, beside which it lies"
+                "output",
+                f"{self.output} is the name of a page; name a .json file, next to which "
+                "the page is written",
             )
-        subjects = (self.checkpoint is not None) + (self.images is not None) + bool(self.compare)
-        if subjects > 1:
+        sources = (self.checkpoint is not None) + (self.images is not None) + bool(self.compare)
+        if sources > 1:
             raise UserError("give one of --checkpoint, --images and --compare")

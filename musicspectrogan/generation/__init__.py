@@ -1,1 +1,1 @@
-"""From a checkpoint to images, sound and a page to play."""
+"""From a checkpoint to images, sound and a web page."""

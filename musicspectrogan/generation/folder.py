@@ -1,7 +1,7 @@
-"""A folder of generated sounds: each a PNG, which says in its own text what it is, beside its audio file.
+"""A folder of generated sounds: each is a PNG, whose text chunks describe it, and an audio file.
 
-The PNGs are the only record. So the page lists what earlier commands left there too, and what somebody has
-removed is off the page.
+The PNGs are the only record. So the page also lists what earlier commands left in the folder, and
+leaves out what was deleted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from musicspectrogan.audio.files import save
 from musicspectrogan.audio.images import ImageError, opened_image, write_image
@@ -27,55 +28,69 @@ from musicspectrogan.generation.settings import FORMATS, SoundConfig
 
 REAL_FOLDER = "real"
 PAGE_NAME = "index.html"
-# What every page of this tool has had.
-MARK_OF_PAGE = b'<filter id="magma"'
+# Every page that this package has ever written contains it.
+PAGE_MARKER = b'<filter id="magma"'
 
-BY = ", checkpoint "
-# Texts of a PNG: the tempo in the sound's tags, and that of the beat that was found.
+# Text chunks: the tempo in the tags of the sound, and that of the beat detected in the image.
 BPM, BPM_FOUND = "bpm", "bpm_found"
+# In comments, before the checkpoint's digest. Only generated sounds have it.
+BY_CHECKPOINT = ", checkpoint "
 # The last word of a loop's caption.
 LOOP = "loop"
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound on its way to the disk."""
+    """A sound to write."""
 
     row: str
-    """Its row on the page: a genre, for instance."""
+    """Row of the page: a genre, for instance."""
     caption: str
-    image: np.ndarray
-    """uint8 (n_mels, T)."""
-    samples: np.ndarray
-    """Finished, float (n,)."""
+    image: npt.NDArray[np.uint8]
+    """(n_mels, T)."""
+    samples: npt.NDArray[np.float32]
+    """Finished, (n,)."""
     settings: SpectrogramConfig
-    checkpoint: str = ""
-    """Digest of the checkpoint that it was made with; empty for real music."""
     loops: bool = False
-    found: Tempo | None = None
-    """The tempo of the image, where it has a steady beat."""
+    detected: Tempo | None = None
+    """Tempo of the image, if it has a steady beat."""
     tempo: Tempo | None = None
-    """The tempo in the file's tags."""
+    """Tempo for the tags of the audio file."""
 
 
-def write_sound(folder: Path, stem: str, sound: Sound, form: SoundConfig, request: str) -> str:
-    """Write a sound's two files into a folder that exists, and return their name without a suffix.
+def write_sound(
+    folder: Path,
+    stem: str,
+    sound: Sound,
+    form: SoundConfig,
+    *,
+    request: str,
+    checkpoint: str = "",
+) -> str:
+    """Write image and audio file into an existing folder; returns their name without suffix.
 
     Args:
-        stem: the name, but where another sound or a file of somebody else has it: then a number follows.
-        request: a digest of all that determines the sound. By it the same command finds its own files again.
+        stem: the name; a number is added where another sound or a foreign file has it already.
+        request: digest of all that determines the sound, by which the same command finds its own
+            files again.
+        checkpoint: digest of the checkpoint; empty for real music.
     """
     name = _free_name(folder, stem, request)
-    about = f"{sound.caption}{BY}{sound.checkpoint}" if sound.checkpoint else sound.caption
-    tags = {"genre": sound.row, "comment": about}
-    # The image comes first: by what it says, a sound that a kill has kept from the disk is made in its place.
-    tempi = {BPM: sound.tempo, BPM_FOUND: sound.found}
-    texts = tags | {key: str(tempo) for key, tempo in tempi.items() if tempo is not None}
-    write_image(folder / f"{name}.png", sound.image, sound.settings, request=request, **texts)
-    rate = form.sample_rate or sound.settings.sample_rate
-    path = folder / f"{name}.{form.format}"
+    comment = sound.caption + (BY_CHECKPOINT + checkpoint if checkpoint else "")
+    tags = {"genre": sound.row, "comment": comment}
+    tempi = {BPM: sound.tempo, BPM_FOUND: sound.detected}
+    text = tags | {key: str(tempo) for key, tempo in tempi.items() if tempo is not None}
+    # The image comes first: after a kill between the two, the same command replaces it.
+    image = folder / f"{name}.png"
+    write_image(image, sound.image, sound.settings, rivals=False, request=request, **text)
     save(
-        path, sound.samples, rate, bit_depth=form.bits, loops=sound.loops, tempo=sound.tempo, **tags
+        folder / f"{name}.{form.format}",
+        sound.samples,
+        form.rate_for(sound.settings.sample_rate),
+        bit_depth=form.bits,
+        loops=sound.loops,
+        tempo=sound.tempo,
+        **tags,
     )
     return name
 
@@ -83,120 +98,118 @@ def write_sound(folder: Path, stem: str, sound: Sound, form: SoundConfig, reques
 def _free_name(folder: Path, stem: str, request: str) -> str:
     for number in itertools.count(1):
         name = stem if number == 1 else f"{stem}-{number}"
-        text = text_of(folder / f"{name}.png")
-        if text is not None and text.get("request") == request:
+        if (text_of(folder / f"{name}.png") or {}).get("request") == request:
             return name
-        taken = [
-            f"{name}.{suffix}"
-            for suffix in ("png", *FORMATS)
-            if (folder / f"{name}.{suffix}").exists()
-        ]
-        if not taken:
+        if not any((folder / f"{name}.{suffix}").exists() for suffix in ("png", *FORMATS)):
             return name
-    raise AssertionError("the numbers do not end")
+    raise AssertionError("unreachable")
 
 
-def is_there(folder: Path, stem: str, request: str) -> bool:
-    """Whether a sound that was asked for like this is there already, in whatever format."""
+def has_sound(folder: Path, stem: str, request: str) -> bool:
+    """Whether the sound of this request exists already, in any format."""
     image = folder / f"{stem}.png"
     return (text_of(image) or {}).get("request") == request and _format_of(image) is not None
 
 
 def check_folder(folder: Path, settings: SpectrogramConfig) -> None:
-    """Make the folder, and see that a page of sounds with these settings may be written there.
+    """Make the folder, and check that sounds with these settings and a page can be added to it.
 
     Raises:
-        UserError: it cannot be made, its page is somebody else's, or it holds sounds of other settings.
+        UserError: the folder cannot be made, has a foreign index.html, or sounds of other settings.
     """
     make_folder(folder)
     page = folder / PAGE_NAME
-    if page.exists() and not (page.is_file() and MARK_OF_PAGE in page.read_bytes()):
+    if page.exists() and not (page.is_file() and PAGE_MARKER in page.read_bytes()):
         raise UserError(
-            f"{page}: is no page of this tool and would be overwritten; give another --output"
+            f"{page}: not a page of this program, and would be overwritten; give another --output"
         )
-    for path, found in _sounds_in(folder):
+    for path, found in _find_sounds(folder):
         if replace(found, hop_length=settings.hop_length) != settings:
             raise UserError(
-                f"{path}: was made with other spectrogram settings, which one page cannot show; give another "
-                "--output"
+                f"{path}: was made with other spectrogram settings, and a page cannot mix them; "
+                "give another --output"
             )
 
 
-def items_in(folder: Path, made: Sequence[str]) -> list[PageItem]:
-    """All sounds in a folder, for its page: those just made in their order, and then the others by name.
+def list_items(folder: Path, new: Sequence[str]) -> list[PageItem]:
+    """All sounds of a folder for its page: the new ones in their order, then the others by name.
 
     Args:
-        made: names without suffixes.
+        new: names without suffixes.
     """
-    order = {name: number for number, name in enumerate(made)}
-    items, checkpoints = {}, {}
-    for path, _ in _sounds_in(folder):
+    order = {name: number for number, name in enumerate(new)}
+    items: dict[str, PageItem] = {}
+    checkpoints: dict[str, str] = {}
+    for path, _ in _find_sounds(folder):
         name = path.relative_to(folder).as_posix().removesuffix(".png")
-        items[name], checkpoints[name] = _item(folder, name)
+        items[name], checkpoints[name] = _read_item(folder, name)
     if len(set(checkpoints.values()) - {""}) > 1:
         for name, checkpoint in checkpoints.items():
             if checkpoint:
-                items[name] = replace(
-                    items[name], caption=f"{items[name].caption}{BY}{checkpoint[:6]}"
-                )
-    return [
-        items[name]
-        for name in sorted(items, key=lambda name: (order.get(name, len(order)), _natural(name)))
-    ]
+                caption = f"{items[name].caption}{BY_CHECKPOINT}{checkpoint[:6]}"
+                items[name] = replace(items[name], caption=caption)
+    names = sorted(items, key=lambda name: (order.get(name, len(order)), _natural_key(name)))
+    return [items[name] for name in names]
 
 
-def _item(folder: Path, name: str) -> tuple[PageItem, str]:
-    """What the page shows of a sound, and the digest of its checkpoint."""
-    with opened_image(folder / f"{name}.png", formats=("PNG",)) as image:
+def _read_item(folder: Path, name: str) -> tuple[PageItem, str]:
+    """A sound as the page shows it, and the digest of its checkpoint."""
+    path = folder / f"{name}.png"
+    with opened_image(path, formats=("PNG",)) as image:
         text, columns = image.info, image.size[0]
     real = "/" in name
-    caption, _, checkpoint = ("", "", "") if real else text["comment"].rpartition(BY)
-    shown = name.rpartition("/")[2] if real else caption
-    audio = f"{name}.{_format_of(folder / f'{name}.png')}"
-    loops = caption.endswith(f", {LOOP}")
-    found = text.get(BPM_FOUND, "")
-    item = PageItem(text["genre"], shown, f"{name}.png", audio, real, columns, loops, found)
+    if real:
+        caption, checkpoint = name.rpartition("/")[2], ""
+    else:
+        caption, _, checkpoint = text["comment"].rpartition(BY_CHECKPOINT)
+    item = PageItem(
+        genre=text["genre"],
+        caption=caption,
+        image=f"{name}.png",
+        audio=f"{name}.{_format_of(path)}",
+        real=real,
+        columns=columns,
+        loops=not real and caption.endswith(f", {LOOP}"),
+        bpm=text.get(BPM_FOUND, ""),
+    )
     return item, checkpoint
 
 
-def _sounds_in(folder: Path) -> Iterator[tuple[Path, SpectrogramConfig]]:
-    """The images of this tool's sounds, and how they were made; whatever else lies there is passed over."""
+def _find_sounds(folder: Path) -> Iterator[tuple[Path, SpectrogramConfig]]:
+    """The images of sounds that this program wrote, with their settings."""
     real = folder / REAL_FOLDER
-    for place in (folder, *(visible_folders(real) if real.is_dir() else ())):
-        for path in sorted(place.glob("*.png")):
-            text = text_of(path)
-            is_ours = (
-                text is not None
-                and "genre" in text
-                and (place != folder or BY in text.get("comment", ""))
-            )
-            if is_ours and _format_of(path):
-                try:
-                    yield (
-                        path,
-                        from_plain(SpectrogramConfig, json.loads(text.get("spectrogram", ""))),
-                    )
-                except (ValueError, RecursionError, UserError):
-                    continue
+    for parent in (folder, *(visible_folders(real) if real.is_dir() else ())):
+        for path in sorted(parent.glob("*.png")):
+            text = text_of(path) or {}
+            is_generated = BY_CHECKPOINT in text.get("comment", "")
+            if "genre" not in text or (parent == folder and not is_generated):
+                continue
+            if _format_of(path) is None:
+                continue
+            try:
+                settings = from_plain(SpectrogramConfig, json.loads(text.get("spectrogram", "")))
+            except (ValueError, RecursionError, UserError):
+                continue
+            yield path, settings
 
 
 def text_of(path: Path) -> dict[str, str] | None:
-    """The text chunks of a PNG; None where it is none, or there is none."""
+    """The text chunks of a PNG; None where the file is missing or not a PNG."""
     try:
         with opened_image(path, formats=("PNG",)) as image:
-            return {name: text for name, text in image.info.items() if isinstance(text, str)}
+            chunks = image.info.items()
+            return {str(name): text for name, text in chunks if isinstance(text, str)}
     except ImageError:
         return None
 
 
 def _format_of(image: Path) -> str | None:
-    """The format of the sound beside an image; None where there is no sound."""
-    name = image.name.removesuffix(".png")
-    return next(
-        (suffix for suffix in FORMATS if image.with_name(f"{name}.{suffix}").is_file()), None
-    )
+    """Format of the audio file of an image; None where there is none."""
+    stem = image.name.removesuffix(".png")
+    paths = (image.with_name(f"{stem}.{suffix}") for suffix in FORMATS)
+    return next((path.suffix[1:] for path in paths if path.is_file()), None)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts `seed2` before `seed10`."""
+def _natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts `seed2` before `seed10`."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]

@@ -1,23 +1,22 @@
-"""Checkpoint -> images, audio files and a page, in one folder."""
+"""The command `generate`: from a checkpoint to images, audio files and a page in one folder."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from musicspectrogan import __version__
 from musicspectrogan.audio.files import check_rate
 from musicspectrogan.audio.images import check_frames, read_image, track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.audio.tempo import Tempo, tempo_of
+from musicspectrogan.audio.tempo import tempo_of
 from musicspectrogan.counts import counted
 from musicspectrogan.data.credits import CREDITS_NAME, read_credits, write_credits
 from musicspectrogan.errors import Interrupted, UserError, spared
@@ -27,99 +26,114 @@ from musicspectrogan.generation.folder import (
     REAL_FOLDER,
     Sound,
     check_folder,
-    is_there,
-    items_in,
+    has_sound,
+    list_items,
     write_sound,
 )
-from musicspectrogan.generation.genres import NO_GENRE, Row, rows_of
 from musicspectrogan.generation.page import PageItem, write_page
-from musicspectrogan.generation.pieces import frames_of_loops, piece
-from musicspectrogan.generation.sampler import BATCH, Sampler
-from musicspectrogan.generation.settings import MOST_SOUNDS, GenerateConfig, SoundConfig
+from musicspectrogan.generation.pieces import loop_multiple, piece
+from musicspectrogan.generation.sampler import BATCH, LatentSpec, Sampler
+from musicspectrogan.generation.selection import NO_GENRE, Row, latent_specs, select_rows
+from musicspectrogan.generation.settings import MAX_SOUNDS, GenerateConfig, SoundConfig
 from musicspectrogan.generation.sound import loop_settings, sound_of_loop, sounds_of
-from musicspectrogan.generation.takes import Take, takes_of
 from musicspectrogan.progress import progress_bar
-from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint, dataset_at_hand
+from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint, available_dataset
 
 logger = logging.getLogger(__name__)
 
+# Images of real music of each genre.
 REAL_SAMPLES = 4
-# From this part on a loop's pace is told to be another than that of the music learned from.
-NOTICEABLE = 0.1
+# Warn where a loop changes the pace of music by more than this fraction.
+MAX_PACE_CHANGE = 0.1
 
 
 def generate(
     config: GenerateConfig, checkpoint: Checkpoint, source: Path, device: torch.device
 ) -> Path:
-    """Generate what `config` asks for, and return the page, or where that fails the folder.
+    """Generate what `config` asks for; returns the page, or the folder where the page failed.
 
-    Files appear as they are made, and memory is bounded by a batch. The page lists all sounds of the folder;
-    when it ends early, those that were made.
+    Files appear as they are made, and memory is bounded by a batch. The page lists all sounds of
+    the folder, and is written after Ctrl-C or an error too.
 
     Args:
-        source: the checkpoint's file, for its hash and the page.
+        source: file of the checkpoint, for its digest and the page.
 
     Raises:
-        UserError: an unknown genre, or one for a model without genres; a rate that the format has not; more
-            sounds than one page can show.
+        UserError: an unknown genre, or any for an unconditional model; a rate that the format does
+            not support; too many sounds for one page.
         Interrupted: by Ctrl-C.
     """
     sampler = Sampler(checkpoint, device)
-    rows = rows_of(config.genre, config.morph, sampler.genres, conditional=sampler.conditional)
-    check_rate(config.sound.format, config.sound.sample_rate or sampler.spectrogram.sample_rate)
-    takes = takes_of(config)
-    total = len(rows) * len(takes)
-    if total > MOST_SOUNDS:
+    settings = sampler.spectrogram
+    rows = select_rows(config.genre, config.morph, sampler.genres, conditional=sampler.conditional)
+    specs = latent_specs(config)
+    check_rate(config.sound.format, config.sound.rate_for(settings.sample_rate))
+    total = len(rows) * len(specs)
+    if total > MAX_SOUNDS:
         raise UserError(
-            f"{len(takes)} sounds of each of {len(rows)} genres are more than {MOST_SOUNDS}; give a lower "
-            "--count, fewer --seeds, or one --genre at a time"
+            f"{len(specs)} sounds of each of {len(rows)} genres are more than {MAX_SOUNDS}; give a "
+            "lower --count, fewer --seeds, or one --genre at a time"
         )
-    if config.loop:
-        _tell_of_pace(config.length, sampler)
+    if config.loop and config.length is not None:
+        _warn_of_pace(config.length, sampler)
     digest = _digest(source.read_bytes())
-    form = config.sound.describe(sampler.spectrogram.sample_rate, sampler.spectrogram.f_max)
     output = config.output or _new_folder(source)
-    check_folder(output, sampler.spectrogram)
-    dataset = dataset_at_hand(checkpoint, source)
-    made: list[str] = []
-
-    def page() -> Path:
-        items = items_in(output, made)
-        facts = _facts(checkpoint, f"{source.name} ({digest})", form)
-        generated = [item for item in items if not item.real]
-        if len(generated) > len(made):  # what earlier commands left there may be otherwise
-            facts = {f"newest: {name}": fact for name, fact in facts.items()}
-        if (output / REAL_FOLDER / CREDITS_NAME).is_file():
-            facts["credits of the real music"] = f"{REAL_FOLDER}/{CREDITS_NAME}"
-        with spared(f"page in {output}"):
-            return write_page(output, _title(generated), items, sampler.spectrogram, facts)
-        return output
-
+    check_folder(output, settings)
+    dataset = available_dataset(checkpoint, source)
+    facts = {
+        "checkpoint": f"{source.name} ({digest})",
+        "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, "
+        f"{counted(checkpoint.epoch, 'epoch')}, {counted(checkpoint.images_seen, 'image')}",
+        "audio": config.sound.describe(settings.sample_rate, settings.f_max),
+        "made with": f"musicspectrogan {__version__}",
+    }
+    new: list[str] = []
     try:
         with progress_bar(total=total, description="Generating", unit="sound") as bar:
             for row in rows:
-                for take, sound in _sounds(config, sampler, row, takes, digest):
-                    stem = _stem(row, take, config)
-                    request = _request(config, row, take, digest, form)
-                    made.append(write_sound(output, stem, sound, config.sound, request))
+                for spec, sound in _make_sounds(config, sampler, row, specs):
+                    stem = _stem(row, spec, config)
+                    request = _request(config, row, spec, digest, facts["audio"])
+                    name = write_sound(
+                        output, stem, sound, config.sound, request=request, checkpoint=digest
+                    )
+                    new.append(name)
                     bar.update()
-                real = _real_images(dataset, row, sampler.spectrogram)
-                _write_real(output / REAL_FOLDER, row, real, sampler.spectrogram, config.sound)
+                if dataset is not None:
+                    _add_real_music(dataset, row, output / REAL_FOLDER, settings, config.sound)
             if dataset is not None:
                 _copy_credits(dataset, output / REAL_FOLDER)
     except KeyboardInterrupt:
-        told = f"; {page()} lists the {len(made)} that were made" if made else ""
-        raise Interrupted(f"interrupted after {len(made)} of {total} sounds{told}") from None
+        message = f"interrupted after {len(new)} of {total} sounds"
+        if new:
+            message += f"; {_write_page(output, new, settings, facts)} lists them"
+        raise Interrupted(message) from None
     except BaseException:
-        with suppress(Exception):  # what ended it is what matters
-            if made:
-                page()
+        with suppress(Exception):  # the first error matters
+            if new:
+                _write_page(output, new, settings, facts)
         raise
-    return page()
+    return _write_page(output, new, settings, facts)
+
+
+def _warn_of_pace(seconds: float, sampler: Sampler) -> None:
+    """Warn where rounding a loop to whole cells makes its music much slower or faster."""
+    settings, multiple = sampler.spectrogram, loop_multiple(sampler)
+    frames, looped = loop_settings(seconds, settings, multiple)
+    pace = settings.hop_length / looped.hop_length
+    if multiple > 1 and abs(pace - 1.0) > MAX_PACE_CHANGE:
+        logger.warning(
+            "A loop of %g s is %s of %.3g s, so music is %.0f %% %s; longer loops are closer",
+            seconds,
+            counted(frames // multiple, "cell"),
+            multiple * settings.hop_length / settings.sample_rate,
+            100 * abs(pace - 1.0),
+            "faster" if pace > 1 else "slower",
+        )
 
 
 def _new_folder(checkpoint: Path) -> Path:
-    """Make a new folder, by the time of day, for what is made from a checkpoint: in its run, else here."""
+    """Make a new folder named by the time, in the checkpoint's run or the working directory."""
     parent = checkpoint.resolve().parent
     run = parent.parent if parent.name == CHECKPOINTS_FOLDER else Path()
     make_folder(run / "generated")
@@ -128,21 +142,25 @@ def _new_folder(checkpoint: Path) -> Path:
     while True:
         try:
             folder.mkdir()
-        except FileExistsError:  # that of another command in the same second
+        except FileExistsError:  # of another command in the same second
             number += 1
             folder = folder.with_name(f"{now}-{number}")
         else:
             return folder
 
 
-def _facts(checkpoint: Checkpoint, source: str, form: str) -> dict[str, str]:
-    return {
-        "checkpoint": source,
-        "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, "
-        f"{counted(checkpoint.epoch, 'epoch')}, {counted(checkpoint.images_seen, 'image')}",
-        "audio": form,
-        "made with": f"musicspectrogan {__version__}",
-    }
+def _write_page(
+    output: Path, new: Sequence[str], settings: SpectrogramConfig, facts: dict[str, str]
+) -> Path:
+    items = list_items(output, new)
+    generated = [item for item in items if not item.real]
+    if len(generated) > len(new):  # the facts may not hold for sounds of earlier commands
+        facts = {f"newest: {name}": fact for name, fact in facts.items()}
+    if (output / REAL_FOLDER / CREDITS_NAME).is_file():
+        facts = facts | {"credits of the real music": f"{REAL_FOLDER}/{CREDITS_NAME}"}
+    with spared(f"page in {output}"):
+        return write_page(output, _title(generated), items, settings, facts)
+    return output
 
 
 def _title(generated: Sequence[PageItem]) -> str:
@@ -153,9 +171,9 @@ def _title(generated: Sequence[PageItem]) -> str:
     return f"{title} of {rows[0] if len(rows) == 1 else f'{len(rows)} genres'}"
 
 
-def _stem(row: Row, take: Take, config: GenerateConfig) -> str:
-    """Name of a sound's files: what a user varies from one command to the next is in it."""
-    parts = [distinct_name(row.name), take.name]
+def _stem(row: Row, spec: LatentSpec, config: GenerateConfig) -> str:
+    """File name without suffix; contains what users vary from one command to the next."""
+    parts = [distinct_name(row.name), spec.name]
     if config.truncation != 1:
         parts.append(f"t{config.truncation:g}")
     if config.seconds is not None:
@@ -171,159 +189,122 @@ def _stem(row: Row, take: Take, config: GenerateConfig) -> str:
     return "_".join(parts)
 
 
-def _request(config: GenerateConfig, row: Row, take: Take, checkpoint: str, form: str) -> str:
-    """A digest of all that a sound's bytes depend on."""
-    place = (take.start, take.end, take.part, config.truncation, config.seconds, config.loop)
+def _caption(spec: LatentSpec, config: GenerateConfig) -> str:
+    parts = [spec.caption]
+    if config.truncation != 1:
+        parts.append(f"truncation {config.truncation:g}")
+    if config.sound.sample_rate is not None:
+        parts.append(f"{config.sound.sample_rate:,} Hz")
+    if config.sound.bit_depth is not None:
+        parts.append(f"{config.sound.bit_depth} bit")
+    if config.bars is not None:
+        parts.append(f"{config.bpm:g} BPM, {counted(config.bars, 'bar')}")
+    if config.loop:
+        parts.append(LOOP)
+    return ", ".join(parts)
+
+
+def _request(
+    config: GenerateConfig, row: Row, spec: LatentSpec, checkpoint: str, audio: str
+) -> str:
+    """Digest of all that the bytes of a sound depend on. Stored in PNGs: `Row` is part of it."""
+    place: tuple[object, ...] = (spec.start, spec.end, spec.fraction)
+    place += (config.truncation, config.seconds, config.loop)
     if config.bars is not None:
         place += (config.bpm, config.bars)
-    return _digest(repr((checkpoint, row, place, form)).encode("utf-8", "backslashreplace"))
+    return _digest(repr((checkpoint, row, place, audio)).encode("utf-8", "backslashreplace"))
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _sounds(
-    config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[Take], checkpoint: str
-) -> Iterator[tuple[Take, Sound]]:
-    """The takes of a row, made as they are asked for: a batch of images, or one piece, at a time."""
-    form = config.sound
-    extra = [f"truncation {config.truncation:g}"] * (config.truncation != 1)
-    extra += [f"{form.sample_rate:,} Hz"] if form.sample_rate is not None else []
-    extra += [f"{form.bit_depth} bit"] if form.bit_depth is not None else []
-    if config.bars is not None:
-        extra.append(f"{config.bpm:g} BPM, {counted(config.bars, 'bar')}")
-    extra += [LOOP] * config.loop
-    make = _images if config.length is None else _pieces
-    for take, image, samples, settings in make(config, sampler, row, takes):
-        caption = ", ".join([take.caption, *extra])
-        found = _found_tempo(config, image, settings)
-        sound = Sound(row.name, caption, image, samples, settings, checkpoint, config.loop)
-        yield take, replace(sound, found=found, tempo=config.tempo or found)
-
-
-def _found_tempo(
-    config: GenerateConfig, image: np.ndarray, settings: SpectrogramConfig
-) -> Tempo | None:
-    found = tempo_of(image, settings, loops=config.loop)
-    if found is not None and found.beats is not None:
-        # The sound is cut to the length asked, which that of its image only comes near to.
-        return replace(found, bpm=60 * found.beats / config.length)
-    return found
-
-
-Made = Iterator[tuple[Take, np.ndarray, np.ndarray, SpectrogramConfig]]
-
-
-def _images(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[Take]) -> Made:
-    settings, rate = sampler.spectrogram, config.sound.sample_rate
-    for start in range(0, len(takes), BATCH):
-        batch = takes[start : start + BATCH]
-        latents = torch.stack([sampler.latent(take) for take in batch]) * config.truncation
-        images = sampler.images(latents, sampler.mixture(row.start).expand(len(batch), -1))
-        sounds = sounds_of(images, settings, sample_rate=rate)
-        for take, image, samples in zip(batch, images, sounds, strict=True):
-            yield take, image, samples, settings
-
-
-def _tell_of_pace(seconds: float, sampler: Sampler) -> None:
-    """Warn where whole cells come so far from the length of a loop that music is much slower or faster."""
-    usual = sampler.spectrogram
-    step = frames_of_loops(sampler)
-    frames, settings = loop_settings(seconds, usual, step)
-    pace = usual.hop_length / settings.hop_length
-    if step > 1 and abs(pace - 1.0) > NOTICEABLE:
-        cell = step * usual.hop_length / usual.sample_rate
-        logger.warning(
-            "A loop of %g s is %s of %.3g s, so music is %.0f %% %s; longer loops are closer",
-            seconds,
-            counted(frames // step, "cell"),
-            cell,
-            100 * abs(pace - 1.0),
-            "faster" if pace > 1 else "slower",
-        )
-
-
-def _pieces(config: GenerateConfig, sampler: Sampler, row: Row, takes: Sequence[Take]) -> Made:
+def _make_sounds(
+    config: GenerateConfig, sampler: Sampler, row: Row, specs: Sequence[LatentSpec]
+) -> Iterator[tuple[LatentSpec, Sound]]:
+    """The sounds of a row, made lazily: a batch of images, or one piece, at a time."""
     settings, seconds, rate = sampler.spectrogram, config.length, config.sound.sample_rate
-    ends = sampler.mixture(row.start), sampler.mixture(row.end)
-    frames = settings.frames_in(seconds)
-    if config.loop:
-        frames, settings = loop_settings(seconds, settings, frames_of_loops(sampler))
-    asked = f"--seconds {seconds:g}" if config.bars is None else f"--bars {config.bars}"
-    check_frames(frames, settings, asked)
-    beats = config.tempo.beats if config.tempo else None
-    for take in takes:
-        image = piece(
-            sampler,
-            take,
-            *ends,
-            frames,
-            loops=config.loop,
-            truncation=config.truncation,
-            beats=beats,
-        )
+    start, end = sampler.mixture(row.start), sampler.mixture(row.end)
+    frames = settings.n_frames
+    if seconds:
+        frames = settings.frames_in(seconds)
         if config.loop:
-            samples = sound_of_loop(image, settings, seconds, sample_rate=rate)
+            frames, settings = loop_settings(seconds, settings, loop_multiple(sampler))
+        flag = f"--seconds {seconds:g}" if config.bars is None else f"--bars {config.bars}"
+        check_frames(frames, settings, flag)
+    batch_size = 1 if seconds else BATCH
+    for first in range(0, len(specs), batch_size):
+        batch = specs[first : first + batch_size]
+        if seconds:
+            image = piece(
+                sampler,
+                batch[0],
+                start,
+                end,
+                frames,
+                loops=config.loop,
+                truncation=config.truncation,
+                beats=config.tempo.beats if config.tempo else None,
+            )
+            images = image[None]
         else:
-            (samples,) = sounds_of(image[None], settings, sample_rate=rate, seconds=seconds)
-        yield take, image, samples, settings
+            latents = torch.stack([sampler.latent(spec) for spec in batch]) * config.truncation
+            images = sampler.images(latents, start.expand(len(batch), -1))
+        if config.loop and seconds:
+            sounds = [sound_of_loop(images[0], settings, seconds, sample_rate=rate)]
+        else:
+            sounds = sounds_of(images, settings, sample_rate=rate, seconds=seconds)
+        for spec, image, samples in zip(batch, images, sounds, strict=True):
+            detected = tempo_of(image, settings, loops=config.loop)
+            if detected is not None and detected.beats is not None and seconds:
+                # The sound has exactly the length requested, its image nearly.
+                detected = replace(detected, bpm=60 * detected.beats / seconds)
+            caption, tempo = _caption(spec, config), config.tempo or detected
+            sound = Sound(row.name, caption, image, samples, settings, config.loop, detected, tempo)
+            yield spec, sound
 
 
-def _real_images(
-    dataset: Path | None, row: Row, settings: SpectrogramConfig
-) -> Iterator[tuple[Path, np.ndarray]]:
-    """Some images of a row's genre from what the model was trained on, where that is at hand."""
-    if dataset is None:
-        return
-    wanted = (
-        {row.genre} if row.start else None
-    )  # a model without genres has learned from all of them
-    try:
-        folders = [f for f in visible_folders(dataset) if wanted is None or f.name in wanted]
-        paths = [path for folder in folders for path in sorted(folder.glob("*.png"))]
-    except OSError:  # gone, or another user's
-        return
-    for path in [
-        paths[k * len(paths) // REAL_SAMPLES] for k in range(min(REAL_SAMPLES, len(paths)))
-    ]:
+def _add_real_music(
+    dataset: Path, row: Row, folder: Path, settings: SpectrogramConfig, form: SoundConfig
+) -> None:
+    """Write some training images of a row's genre and their sound; of any genre if it has none."""
+    for path in _choose_real_images(dataset, row):
         try:
             image, found = read_image(path, settings)
         except UserError as error:
             logger.warning("%s", error)
             continue
-        if found == settings:
-            yield path, image
-        else:
-            logger.warning(
-                "%s: was made with other settings than the checkpoint's; leaving it out", path
-            )
-
-
-def _write_real(
-    folder: Path,
-    row: Row,
-    images: Iterable[tuple[Path, np.ndarray]],
-    settings: SpectrogramConfig,
-    form: SoundConfig,
-) -> None:
-    for path, image in images:
-        # A folder a genre, for other genres may have files of this name.
-        place = folder / distinct_name(path.parent.name)
-        request = _digest(image.tobytes())
-        if is_there(place, path.stem, request):  # in whatever format an earlier command wrote it
+        if found != settings:
+            logger.warning("%s: skipped; has other settings than the checkpoint", path)
             continue
-        make_folder(place)
+        # One folder per genre, because genres may have files of the same name.
+        target = folder / distinct_name(path.parent.name)
+        request = _digest(image.tobytes())
+        if has_sound(target, path.stem, request):
+            continue
+        make_folder(target)
         (samples,) = sounds_of(image[None], settings, sample_rate=form.sample_rate)
-        found = tempo_of(image, settings)
-        sound = Sound(row.name, path.stem, image, samples, settings, found=found, tempo=found)
-        write_sound(place, path.stem, sound, form, request)
+        tempo = tempo_of(image, settings)
+        sound = Sound(row.name, path.stem, image, samples, settings, detected=tempo, tempo=tempo)
+        write_sound(target, path.stem, sound, form, request=request)
+
+
+def _choose_real_images(dataset: Path, row: Row) -> list[Path]:
+    """Up to REAL_SAMPLES images of a row's genre, spread over its tracks; none of a mixture."""
+    unconditional = not row.start
+    try:
+        folders = [f for f in visible_folders(dataset) if unconditional or f.name == row.genre]
+        paths = [path for folder in folders for path in sorted(folder.glob("*.png"))]
+    except OSError:  # missing, or not readable
+        return []
+    count = min(REAL_SAMPLES, len(paths))
+    return [paths[k * len(paths) // REAL_SAMPLES] for k in range(count)]
 
 
 def _copy_credits(dataset: Path, folder: Path) -> None:
-    """Put the credits of the real tracks in a folder beside them, where the dataset has credits."""
-    # Those that are there already may be another dataset's, from an earlier command.
-    known = {**(read_credits(folder) or {}), **(read_credits(dataset) or {})}
+    """Write the credits of the real tracks in a folder, if the dataset has credits."""
+    # The folder may already have credits of another dataset, from an earlier command.
+    credits = {**(read_credits(folder) or {}), **(read_credits(dataset) or {})}
     tracks = {track_of_image(path.name) for path in folder.glob("*/*.png")}
-    if shown := {track: credit for track, credit in known.items() if track in tracks}:
-        write_credits(folder, shown)
+    if used := {track: credit for track, credit in credits.items() if track in tracks}:
+        write_credits(folder, used)

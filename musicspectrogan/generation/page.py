@@ -1,8 +1,8 @@
-"""A page to look at and play what was generated: one HTML file beside its images and sounds.
+"""The page of generated sounds: one HTML file next to its images and audio files.
 
-It opens from disk, needs no server and no network, and without scripts it is a plain list of players. Markup,
-style and script are the files in templates/. The PNG files stay grey, because a grey level is a loudness; an
-SVG filter in the page gives them matplotlib's magma colours.
+It opens from disk, needs neither server nor network, and without scripts it is a plain list of
+players. Markup, style and script are files in templates/. The PNGs stay grey, because a grey level
+is a loudness; an SVG filter of the page shows them in matplotlib's magma colours.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,66 +21,67 @@ from markupsafe import Markup
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, hz_to_mel
 from musicspectrogan.filesystem import write_text
 
-# matplotlib's magma at 17 equal steps; straight lines between them stay within 3 of 255 levels of it.
+# matplotlib's magma at 17 equal steps; linear interpolation is within 3 of 255 levels of it.
 MAGMA = (
     "000004 0a0822 1d1147 36106b 51127c 6a1c81 832681 9c2e7f b73779 "
     "d0416f e75263 f56b5c fc8961 fea772 fec488 fde2a3 fcfdbf"
 ).split()
 
-# Octaves through 1000 Hz. From the top down, marks end before two are closer than this part of the height.
+# Axis labels: octaves of 1000 Hz, at least this fraction of the height apart.
 MARKED_HZ = [1000.0 * 2.0**octave for octave in range(-3, 8)]
-CLOSEST_MARKS = 0.07
+MIN_MARK_DISTANCE = 0.07
 
-# CSS pixels. A piece longer than one image fills the page, but no second is narrower than this; a very
-# long one is narrower all the same, for browsers colour no picture of any size.
-IMAGE_WIDTH, SECOND_WIDTH, WIDEST_PIECE, MARK_WIDTH = 240, 32, 8000, 60
+# CSS pixels. Pieces longer than one image fill the page and scroll where a second would be narrower
+# than SECOND_WIDTH. Browsers do not apply filters to pictures of any width.
+IMAGE_WIDTH, SECOND_WIDTH, MAX_PIECE_WIDTH, MARK_WIDTH = 240, 32, 8000, 60
 
-# Players that show their length before they are played; with more, the browser would open every file at once.
-MOST_PRELOADED = 200
+# With more players, the browser does not load their durations: it would open all files at once.
+MAX_PRELOADED = 200
 
 
-def _unicode(value: Any) -> Any:
-    """What is no Unicode, as in file names of any bytes, becomes `?`."""
+def _replace_surrogates(value: object) -> object:
+    """Replace what is not Unicode, as in file names of arbitrary bytes, by `?`."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return value.encode("utf-8", "replace").decode("utf-8")
     return value
 
 
+_LOADER = PackageLoader("musicspectrogan.generation")
 TEMPLATES = Environment(
-    loader=PackageLoader("musicspectrogan.generation"),
+    loader=_LOADER,
     autoescape=True,
     undefined=StrictUndefined,
-    finalize=_unicode,
+    finalize=_replace_surrogates,
     trim_blocks=True,
     lstrip_blocks=True,
 )
 
 
 def source(name: str) -> Markup:
-    """A file of templates/ as it is, for style and script, in which nothing is to be escaped."""
-    return Markup(TEMPLATES.loader.get_source(TEMPLATES, name)[0])
+    """A stylesheet or script of templates/, to insert without escaping."""
+    return Markup(_LOADER.get_source(TEMPLATES, name)[0])
 
 
 @dataclass(frozen=True)
 class PageItem:
-    """A spectrogram and its sound. The two file names are relative to the page's folder, with `/`."""
+    """A spectrogram and its sound. File names are relative to the page's folder, with `/`."""
 
     genre: str
-    """The row it belongs to; empty for the single row of a GAN without genres."""
+    """Row of the page; may be empty if there is only one."""
     caption: str
-    """What tells it from its neighbours: "seed 3", or a real track's id."""
+    """Distinguishes it within its row: "seed 3", or the id of a real track."""
     image: str
     """File name of the grey PNG, low frequencies at the bottom."""
     audio: str
     """File name of the sound."""
     real: bool = False
-    """A real sample of the genre, for comparison."""
+    """Real music, for comparison."""
     columns: int = 0
     """Image width in frames; 0 for the settings' n_frames (continuous pieces are wider)."""
     loops: bool = False
-    """Made to end where it begins: its player loops from the start."""
+    """A seamless loop: its player loops by default."""
     bpm: str = ""
-    """Beats per minute of the beat that was found in it; empty where there is none."""
+    """Beats per minute of the detected beat; empty if there is none."""
 
 
 def write_page(
@@ -96,10 +96,10 @@ def write_page(
     Args:
         folder: where the items' files are, or will be.
         title: the page's heading.
-        items: shown in this order within their genre, the real ones after the generated ones; genres in
-            the order of their first item.
-        config: how the images were made; gives the axes, and how high the sounds reach.
-        facts: shown at the top, in this order: settings, checkpoint and the like.
+        items: shown in this order within their genre, real ones after generated ones; genres in the
+            order of their first item.
+        config: settings of the images, for the axes.
+        facts: shown at the top in this order: settings, checkpoint and so on.
     """
     rows: dict[str, list[PageItem]] = {}
     for item in items:
@@ -114,7 +114,7 @@ def write_page(
         highest=f"{config.f_max / 1000:g}",
         facts=facts,
         loops=any(item.loops for item in items),
-        preload="metadata" if len(items) <= MOST_PRELOADED else "none",
+        preload="metadata" if len(items) <= MAX_PRELOADED else "none",
         hertz=[(f"{hz:g}", f"{at:.2%}") for hz, at in hertz_marks(config)],
         height=config.n_mels,
         rows=[
@@ -132,10 +132,10 @@ def write_page(
 
 
 def mel_height(hz: float, config: SpectrogramConfig) -> float:
-    """Where a frequency lies in an image, as a part of its height: 0 is the bottom edge, 1 the top.
+    """Height of a frequency in an image: 0 is the bottom edge, 1 the top.
 
-    The middle of a pixel row is the centre of its mel band, so the outer edges of the lowest and the
-    highest band, f_min and f_max, lie half a row outside.
+    The middle of a pixel row is the centre of its mel band. So f_min and f_max, the outer edges of
+    the lowest and the highest band, lie half a row outside.
     """
     low, high = hz_to_mel(config.f_min), hz_to_mel(config.f_max)
     band = (hz_to_mel(hz) - low) / (high - low) * (config.n_mels + 1) - 1.0
@@ -143,27 +143,27 @@ def mel_height(hz: float, config: SpectrogramConfig) -> float:
 
 
 def hertz_marks(config: SpectrogramConfig) -> list[tuple[float, float]]:
-    """(Hz, part of the height) of the frequencies to write beside an image, from high to low."""
+    """(Hz, height as in `mel_height`) of the labels of the frequency axis, from high to low."""
     inside = [hz for hz in MARKED_HZ if config.f_min <= hz <= config.f_max]
     if len(inside) < 2:  # a band of less than two octaves
         inside = [config.f_min, config.f_max]
     marks: list[tuple[float, float]] = []
     for hz in reversed(inside):
         height = min(max(mel_height(hz, config), 0.0), 1.0)
-        if marks and marks[-1][1] - height < CLOSEST_MARKS:
+        if marks and marks[-1][1] - height < MIN_MARK_DISTANCE:
             break
         marks.append((hz, height))
     return marks
 
 
 def second_marks(columns: int, config: SpectrogramConfig) -> list[tuple[float, float]]:
-    """(seconds, part of the width) of the times to write under an image of that many frames."""
+    """(seconds, fraction of the width) of the labels of the time axis of `columns` frames."""
     seconds = _seconds(columns, config)
-    width = _least_width(seconds) if columns > config.n_frames else IMAGE_WIDTH
+    width = _min_width(seconds) if columns > config.n_frames else IMAGE_WIDTH
     most = max(1.0, width / MARK_WIDTH)
     steps = (factor * 10.0**power for power in range(-3, 9) for factor in (1, 2, 5))
     step = next(step for step in steps if seconds / step <= most)
-    # Rounded, because 3 * 0.1 would be written 0.30000000000000004.
+    # Rounded, because 3 * 0.1 is 0.30000000000000004.
     times = [round(k * step, 3) for k in range(math.floor(seconds / step) + 1)]
     return [(time, time / seconds) for time in times]
 
@@ -172,30 +172,30 @@ def _seconds(columns: int, config: SpectrogramConfig) -> float:
     return columns * config.hop_length / config.sample_rate
 
 
-def _least_width(seconds: float) -> int:
-    return round(min(max(seconds * SECOND_WIDTH, IMAGE_WIDTH), WIDEST_PIECE))
+def _min_width(seconds: float) -> int:
+    return round(min(max(seconds * SECOND_WIDTH, IMAGE_WIDTH), MAX_PIECE_WIDTH))
 
 
 def _link(name: str) -> str:
-    """A file name as a relative address. `./` keeps `//name` and `name:x` from meaning another place."""
+    """Relative URL of a file. `./` keeps `//name` and `name:x` from naming a host or a scheme."""
     return "./" + quote(os.fsencode(name))
 
 
 def _magma_channels() -> list[str]:
-    """The stops of red, green and blue, as an SVG filter takes them."""
+    """The table values of red, green and blue for an SVG filter."""
     stops = [bytes.fromhex(color) for color in MAGMA]
     return [" ".join(f"{stop[channel] / 255:.4f}" for stop in stops) for channel in range(3)]
 
 
-def _figure(item: PageItem, config: SpectrogramConfig, folder: Path) -> dict[str, Any]:
-    """What the template says of one item."""
+def _figure(item: PageItem, config: SpectrogramConfig, folder: Path) -> dict[str, object]:
+    """The variables of one item in the template."""
     columns = item.columns or config.n_frames
     seconds = _seconds(columns, config)
     what = ", ".join(filter(None, ("real" if item.real else "generated", item.genre, item.caption)))
     marks = second_marks(columns, config)
     times = [f"{time:g}" for time, _ in marks]
     times[-1] += " s"
-    files = ((item.audio, _kind(item.audio, "Sound")), (item.image, _kind(item.image, "Image")))
+    files = ((item.audio, "Sound"), (item.image, "Image"))
     return {
         "identity": _identity(folder, item),
         "what": what,
@@ -206,29 +206,28 @@ def _figure(item: PageItem, config: SpectrogramConfig, folder: Path) -> dict[str
         "bpm": item.bpm,
         "image": _link(item.image),
         "audio": _link(item.audio),
-        "downloads": [(_link(name), kind) for name, kind in files],
+        "downloads": [(_link(name), _file_type(name, otherwise)) for name, otherwise in files],
         "columns": columns,
         "times": [(time, f"{at:.2%}") for time, (_, at) in zip(times, marks, strict=True)],
-        # A piece takes the page's width, but is drawn no larger than one image would be, and no smaller
-        # than is legible: then it scrolls.
+        # A piece fills the width of the page, but not at a larger scale than single images, and
+        # scrolls where it would be too narrow to read.
         "wide": columns > config.n_frames,
-        "natural_width": max(_least_width(seconds), round(columns / config.n_frames * IMAGE_WIDTH)),
-        "least_width": _least_width(seconds),
+        "max_width": max(_min_width(seconds), round(columns / config.n_frames * IMAGE_WIDTH)),
+        "min_width": _min_width(seconds),
     }
 
 
 def _identity(folder: Path, item: PageItem) -> str:
-    """By what a favourite is known again: never the mark of one sound for another that has its name later."""
+    """Key of a favourite; includes the image, because a file name may get another sound later."""
     try:
         contents = (folder / item.image).read_bytes()
-    except (OSError, ValueError):  # not there yet, or no name that a file can have
+    except (OSError, ValueError):  # missing, or not a possible file name
         contents = b""
     return hashlib.sha256(os.fsencode(item.audio) + contents).hexdigest()[:16]
 
 
-def _kind(name: str, otherwise: str) -> str:
-    """`WAV` for `x.wav`; `otherwise` where the name ends in nothing like a suffix."""
+def _file_type(name: str, otherwise: str) -> str:
+    """`WAV` for `x.wav`; `otherwise` for a name without a usual suffix."""
     suffix = PurePosixPath(name).suffix[1:]
-    return (
-        suffix.upper() if suffix.isascii() and suffix.isalnum() and len(suffix) <= 4 else otherwise
-    )
+    is_usual = suffix.isascii() and suffix.isalnum() and len(suffix) <= 4
+    return suffix.upper() if is_usual else otherwise

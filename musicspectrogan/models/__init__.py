@@ -1,52 +1,38 @@
-"""The GANs, found by name: one module each, and what they share.
+"""The GANs, found by name: one module each.
 
-A model module defines `CONDITIONAL: bool`, `OPTIONS` (the names of the switches of `ModelConfig` that it
-knows), and the classes `Generator` and `Discriminator`, each built from a `ModelConfig`:
+The module `NAME.py` is `--gan NAME`. It defines `CONDITIONAL`, `OPTIONS`, `Generator` and
+`Discriminator`, see `Model`:
 
     generator(latents (B, Z) float, labels (B,) int64) -> images (B, K, H, W) in [-1, 1]
     discriminator(images (B, K, H, W), labels (B,) int64) -> logits (K * B,)
 
-K is 1, and with `pairs` 2: two windows of one track or piece, of which the first is shown, and two verdicts
-on them, all B of a kind together. Z is `ModelConfig.latent_dim`, or what a generator has as its own attribute
-`latent_dim`.
-
-A generator that is made for any length also draws pieces from a style and a sequence of cells:
-
-    generator.frames(
-        style (B, style_dim), sequence (B, cell_dim, N), genres (B, n_genres, N), beats (B, N + 1)
-    ) -> frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1]
-
-on a clock that counts `beats` up to the edge of each cell. It has these numbers, and `image_size`, as
-attributes, and methods for the tempo of a style (`beats_in_cell`, `at_tempo`). Latents are standard normal
-and begin with the style.
-
-Generators also take mixtures of genres, labels (B, n_genres) float with rows that sum to 1; an unconditional
-model ignores labels of either kind. `training.building.check_networks` sees to it before a model trains.
+Z is `ModelConfig.latent_dim`, or the generator's attribute `latent_dim` if it defines one. K is 1,
+and 2 with `pairs`: two windows of one track or piece, with B logits for the first window, then B
+for the pair. Generators also take mixtures of genres in place of labels, float (B, n_genres) with
+rows that sum to 1. Unconditional models ignore labels. `contract.check_networks` checks this before
+training. A generator for pieces of any length also implements `AnyLengthGenerator`.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
-from musicspectrogan.config import check_within
+from musicspectrogan.config import OLD_NAMES, check_within
 from musicspectrogan.errors import SettingError, UserError, check_choice
-from musicspectrogan.plugins import blamed_on_plugin, load_module, module_names
+from musicspectrogan.plugins import load_module, module_names, plugin_errors
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
+FOLDER = Path(__file__).parent
+# Modules in the folder that are not models.
+SHARED = ("contract", "layers")
 SMALLEST_IMAGE, LARGEST_IMAGE = 16, 1024
 LARGEST_WIDTH, LONGEST_LATENT, MOST_GENRES = 1024, 65536, 65536
-# What a model's module defines.
-DEFINED = ("CONDITIONAL", "OPTIONS", "Generator", "Discriminator")
-# Where they lie.
-FOLDER = Path(__file__).parent
-# Modules that are no models.
-SHARED = ("blocks", "layers")
 UPSAMPLINGS = ("transposed", "resize")
 
 
@@ -55,7 +41,7 @@ class ModelConfig:
     """All that a model is built from; stored in every checkpoint."""
 
     image_size: int
-    """Pixels a side, a power of two."""
+    """Height and width in pixels, a power of two."""
     width: int
     """Channels of the layer next to the image."""
     latent_dim: int
@@ -63,13 +49,13 @@ class ModelConfig:
     n_genres: int
     """Classes; labels are 0 to n_genres - 1."""
     upsampling: str = "transposed"
-    """How the generator doubles height and width: transposed convolutions, or resize and convolve."""
+    """Upsampling in the generator: `transposed` convolutions, or `resize` and convolve."""
     minibatch_deviation: bool = False
-    """The discriminator sees how much the images of a group differ."""
+    """Show the discriminator the standard deviation within groups of images."""
     spectral_norm: bool = False
-    """The discriminator's weights are divided by their largest singular values."""
+    """Divide the discriminator's weights by their largest singular values."""
     pairs: bool = False
-    """The discriminator sees two windows of a piece."""
+    """Show the discriminator two windows of a piece."""
 
     @property
     def n_windows(self) -> int:
@@ -77,60 +63,126 @@ class ModelConfig:
         return 2 if self.pairs else 1
 
     def __post_init__(self) -> None:
-        if not SMALLEST_IMAGE <= self.image_size <= LARGEST_IMAGE or self.image_size & (
-            self.image_size - 1
-        ):
+        size = self.image_size
+        if not SMALLEST_IMAGE <= size <= LARGEST_IMAGE or size & (size - 1):
             allowed = f"a power of two from {SMALLEST_IMAGE} to {LARGEST_IMAGE}"
-            raise SettingError("image_size", f"{self.image_size} is not {allowed}")
+            raise SettingError("image_size", f"{size} is not {allowed}")
         check_within(self, width=(1, LARGEST_WIDTH), latent_dim=(1, LONGEST_LATENT))
         check_within(self, n_genres=(1, MOST_GENRES))
         check_choice("upsampling", self.upsampling, UPSAMPLINGS)
 
 
+class Model(Protocol):
+    """What the module of a model defines."""
+
+    CONDITIONAL: bool
+    """Whether images depend on labels."""
+    OPTIONS: tuple[str, ...]
+    """The optional fields of `ModelConfig` that it supports."""
+    Generator: Callable[[ModelConfig], nn.Module]
+    Discriminator: Callable[[ModelConfig], nn.Module]
+
+
+class AnyLengthGenerator(Protocol):
+    """What a generator for pieces of any length has in addition.
+
+    A piece is drawn from a style, a sequence of cells and a clock that counts beats. Latents are
+    standard normal and begin with the style.
+    """
+
+    image_size: int
+    style_dim: int
+    cell_dim: int
+    cell_frames: int
+    """Frames drawn for each cell."""
+    context: int
+    """Cells at each end of a sequence for which no frames are drawn."""
+    bar: int
+    """Beats in a bar."""
+
+    def frames(self, style: Tensor, sequence: Tensor, genres: Tensor, beats: Tensor) -> Tensor:
+        """Frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1].
+
+        Args:
+            style: (B, style_dim).
+            sequence: (B, cell_dim, N).
+            genres: mixtures (B, n_genres, N).
+            beats: (B, N + 1), time at the start of each cell and the end of the last.
+        """
+
+    def begins_at(self, latents: Tensor) -> Tensor:
+        """The frame of its first cell at which the image of latents (..., Z) begins."""
+
+    def phase(self, latents: Tensor) -> Tensor:
+        """Beats since a bar began at the start of the sequence in latents (..., Z)."""
+
+    def beats_in_cell(self, style: Tensor) -> Tensor:
+        """The tempo (B, 1) of a style (B, style_dim)."""
+
+    def at_tempo(self, style: Tensor, beats_in_cell: float) -> Tensor:
+        """The style (B, style_dim) at another tempo."""
+
+
 def names() -> list[str]:
-    """What `--gan` may be; imports no model."""
+    """The values of `--gan`. Imports no model."""
     return module_names(sys.modules[__name__], SHARED)
 
 
-def build(gan: str, config: ModelConfig) -> tuple[nn.Module, nn.Module]:
-    """A freshly initialised (generator, discriminator).
+def current_name(gan: str) -> str:
+    """The name of the model that older versions called `gan`; other names are unchanged."""
+    return gan if gan in names() else OLD_NAMES["gan"].get(gan, gan)
+
+
+def get(gan: str) -> Model:
+    """The model of that name.
 
     Raises:
-        UserError: no model has that name, or it does not know one of the switches.
-        PluginError: the model's file has a mistake.
+        UserError: there is none; the text suggests the nearest name.
+        PluginError: its module cannot be imported, or does not define a model.
+    """
+    package, required = (
+        sys.modules[__name__],
+        ("CONDITIONAL", "OPTIONS", "Generator", "Discriminator"),
+    )
+    return cast(Model, load_module(package, "gan", current_name(gan), required, SHARED))
+
+
+def build(gan: str, config: ModelConfig) -> tuple[nn.Module, nn.Module]:
+    """Build a freshly initialised (generator, discriminator).
+
+    Raises:
+        UserError: there is no such model, or it does not support one of the options.
+        PluginError: the model's code fails.
     """
     check_options(gan, config)
-    module = _module(gan)
-    with blamed_on_plugin(sys.modules[__name__], f"--gan {gan}"):
-        generator, discriminator = module.Generator(config), module.Discriminator(config)
+    model = get(gan)
+    with plugin_errors(sys.modules[__name__], f"--gan {gan}"):
+        generator, discriminator = model.Generator(config), model.Discriminator(config)
     if not hasattr(generator, "latent_dim"):
-        generator.latent_dim = config.latent_dim
+        # torch types all attributes of modules as tensors or modules.
+        generator.latent_dim = config.latent_dim  # type: ignore[assignment]
     return generator, discriminator
 
 
 def check_options(gan: str, config: ModelConfig) -> None:
-    """Raise UserError for a switch that the model does not know."""
+    """Raise UserError for an option that the model does not support."""
     for field in fields(config):
         changed = field.default is not MISSING and getattr(config, field.name) != field.default
         if changed and field.name not in options_of(gan):
             flag = field.name.replace("_", "-")
-            raise UserError(f"--{flag} means nothing for --gan {gan}; leave it away")
+            raise UserError(f"--{flag} has no effect with --gan {gan}; omit it")
 
 
 def options_of(gan: str) -> tuple[str, ...]:
-    """The switches of `ModelConfig` that the model knows."""
-    return tuple(_module(gan).OPTIONS)
+    """The optional fields of `ModelConfig` that the model supports."""
+    return tuple(get(gan).OPTIONS)
 
 
 def is_conditional(gan: str) -> bool:
     """Whether the model's images depend on the labels."""
-    return _module(gan).CONDITIONAL
+    return get(gan).CONDITIONAL
 
 
 def is_any_length(gan: str) -> bool:
-    """Whether its generator draws any number of frames at once."""
-    return hasattr(_module(gan).Generator, "frames")
-
-
-def _module(gan: str) -> ModuleType:
-    return load_module(sys.modules[__name__], "gan", gan, DEFINED, SHARED)
+    """Whether the model's generator is an `AnyLengthGenerator`."""
+    return hasattr(get(gan).Generator, "frames")

@@ -1,7 +1,7 @@
 """The DCGAN conditioned on genre by concatenation: M. Mirza, S. Osindero, arXiv:1411.1784.
 
-The generator's latent vector is extended by the one-hot label; the discriminator's image by one
-plane a genre, filled with ones for the image's own genre and with zeros elsewhere.
+The one-hot label extends the generator's latent vector. The discriminator's image has one more
+channel for each genre: ones for the image's own genre, zeros for the others.
 """
 
 from __future__ import annotations
@@ -11,30 +11,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.models.blocks import DownsamplingStack, UpsamplingStack
+from musicspectrogan.models.layers import dcgan_discriminator, dcgan_generator, genre_mixture
 
 CONDITIONAL = True
 OPTIONS = ()
 
 
 class Generator(nn.Module):
-    """latents (B, Z), labels (B,) -> images (B, 1, H, W) in [-1, 1].
-
-    Labels may also be mixtures of genres, float (B, n_genres) with rows that sum to 1.
-    """
+    """latents (B, Z), labels (B,) or mixtures (B, n_genres) -> images (B, 1, H, W) in [-1, 1]."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_genres = config.n_genres
-        self.layers = UpsamplingStack(
+        self.layers = dcgan_generator(
             config.latent_dim + config.n_genres, config.width, config.image_size
         )
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Images (B, 1, H, W) in [-1, 1]."""
-        one_hot = labels if labels.is_floating_point() else F.one_hot(labels, self.n_genres)
-        one_hot = one_hot.to(latents.dtype)
-        return self.layers(torch.cat([latents, one_hot], dim=1)[:, :, None, None])
+        genres = genre_mixture(labels, self.n_genres).to(latents.dtype)
+        images: Tensor = self.layers(torch.cat([latents, genres], dim=1)[:, :, None, None])
+        return images
 
 
 class Discriminator(nn.Module):
@@ -43,10 +40,11 @@ class Discriminator(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_genres = config.n_genres
-        self.layers = DownsamplingStack(1 + config.n_genres, config.width, config.image_size)
+        self.layers = dcgan_discriminator(1 + config.n_genres, config.width, config.image_size)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Logits (B,)."""
         one_hot = F.one_hot(labels, self.n_genres).to(images.dtype)
         planes = one_hot[:, :, None, None].expand(-1, -1, *images.shape[2:])
-        return self.layers(torch.cat([images, planes], dim=1))
+        logits: Tensor = self.layers(torch.cat([images, planes], dim=1))
+        return logits

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.models.blocks import DownsamplingStack, UpsamplingStack
+from musicspectrogan.models.layers import dcgan_discriminator, dcgan_generator
 
 CONDITIONAL = False
 OPTIONS = ()
@@ -16,11 +16,12 @@ class Generator(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.layers = UpsamplingStack(config.latent_dim, config.width, config.image_size)
+        self.layers = dcgan_generator(config.latent_dim, config.width, config.image_size)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Images (B, 1, H, W) in [-1, 1]."""
-        return self.layers(latents[:, :, None, None])
+        images: Tensor = self.layers(latents[:, :, None, None])
+        return images
 
 
 class Discriminator(nn.Module):
@@ -28,8 +29,9 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.layers = DownsamplingStack(1, config.width, config.image_size)
+        self.layers = dcgan_discriminator(1, config.width, config.image_size)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Logits (B,)."""
-        return self.layers(images)
+        logits: Tensor = self.layers(images)
+        return logits

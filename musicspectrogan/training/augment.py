@@ -1,10 +1,10 @@
-"""Differentiable augmentation: what the discriminator sees of images, real and fake alike.
+"""Differentiable augmentation of all images that the discriminator sees, real and fake.
 
-With few images a discriminator soon knows them by heart; seen through changes that keep a spectrogram a
-spectrogram, it cannot (S. Zhao et al., Differentiable augmentation for data-efficient GAN training, NeurIPS
-2020, arXiv:2006.10738; T. Karras et al., arXiv:2006.06676, on why each must be left out now and then). Flips,
-rotations and rescaling are no such changes: time and frequency have a direction and a scale. The masks are
-those of D. Park et al., SpecAugment, Interspeech 2019, arXiv:1904.08779.
+With few images a discriminator soon memorises them; augmentation prevents it, if each change still
+gives a plausible spectrogram (S. Zhao et al., Differentiable augmentation for data-efficient GAN
+training, NeurIPS 2020, arXiv:2006.10738) and is left out now and then (T. Karras et al.,
+arXiv:2006.06676). Flips, rotations and rescaling are not used: time and frequency have a direction
+and a scale. The masks are those of D. Park et al., SpecAugment, Interspeech 2019, arXiv:1904.08779.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import math
 import torch
 from torch import Tensor
 
-# The largest changes: parts of the image's side for shift and masks, and of the grey range from -1 to 1 for
-# loudness, where 0.15 is 6 dB of 80.
+# Largest changes: fractions of the image's side for shift and masks; for loudness, units of the
+# range from -1 to 1, where 0.15 is 6 dB of 80.
 LARGEST_SHIFT = 1 / 8
 LARGEST_MASK = 1 / 8
 LARGEST_GAIN = 0.15
 LARGEST_TILT = 0.15
 
-# The probability that is taken for few training images, and how many are few, and too many for any.
+# The automatic probability for FEW training images or less; none from MANY on.
 MOST = 0.3
 FEW = 1_000
 MANY = 100_000
 
-# Uniform numbers that an image's augmentation takes: whether each of five changes is made, and how.
+# Uniform numbers for each image: whether each of five changes is made, and how.
 CHANGES = 5
 DRAWS = CHANGES + 7
 
 
 def probability_for(images: int) -> float:
-    """What probability suits so many training images: the fewer, the more.
+    """The probability of augmentation for so many training images.
 
-    MOST up to FEW images, and from there down along the logarithm to none at MANY. That fewer images want
-    more is from Karras et al.; the three numbers are a choice and no measurement (docs/recipes.md).
+    MOST up to FEW images, then linear in their logarithm down to 0 at MANY. That fewer images need
+    more is from Karras et al.; the three numbers are chosen, not measured (docs/recipes.md).
     """
     fullness = math.log(max(images, FEW) / FEW) / math.log(MANY / FEW)
     return MOST * max(0.0, 1.0 - fullness)
@@ -45,7 +45,7 @@ class Augmentation:
     """Changes images at random, each change with the same probability.
 
     Args:
-        probability: of each change; 0 leaves the images as they are.
+        probability: of each change; 0 for none.
     """
 
     def __init__(self, probability: float) -> None:
@@ -57,7 +57,7 @@ class Augmentation:
 
         Args:
             images: (B, K, H, W) in [-1, 1].
-            draws: uniform in [0, 1), (B, self.draws); equal draws, equal changes.
+            draws: uniform in [0, 1), (B, self.draws); the same draws give the same changes.
         """
         if not self.probability:
             return images
@@ -76,7 +76,7 @@ class Augmentation:
 
 
 def shifted(images: Tensor, frames: Tensor) -> Tensor:
-    """Images (B, K, H, W) moved by whole frames (B,), mirrored at the edges."""
+    """Images (B, K, H, W) shifted by whole frames (B,), mirrored at the edges."""
     width = images.shape[3]
     columns = torch.arange(width, device=images.device) + frames.round().long()[:, None]
     mirrored = (width - 1) - ((width - 1) - columns.abs()).abs()
@@ -84,10 +84,8 @@ def shifted(images: Tensor, frames: Tensor) -> Tensor:
 
 
 def louder(images: Tensor, gain: Tensor, tilt: Tensor) -> Tensor:
-    """Images (B, K, H, W) made brighter by `gain` (B,), and by `tilt` (B,) at the top and darker below."""
-    ramp = torch.linspace(
-        1.0, -1.0, images.shape[2], device=images.device
-    )  # the top row is the highest band
+    """Images (B, K, H, W) plus `gain` (B,), and plus `tilt` (B,) at the top to -tilt below."""
+    ramp = torch.linspace(1.0, -1.0, images.shape[2], device=images.device)
     change = gain[:, None] + tilt[:, None] * ramp
     return (images + change[:, None, :, None]).clamp(-1.0, 1.0)
 
@@ -96,9 +94,9 @@ def _around_zero(draws: Tensor) -> Tensor:
     return 2.0 * draws - 1.0
 
 
-def _stripe(size: int, extent: Tensor, place: Tensor) -> Tensor:
-    """True (B, size) in a stripe that takes `extent` (B,) of the largest mask, somewhere inside."""
+def _stripe(size: int, extent: Tensor, position: Tensor) -> Tensor:
+    """A mask (B, size) of `extent` (B,) times the largest length, at a relative `position` (B,)."""
     length = (extent * LARGEST_MASK * size).round()
-    start = (place * (size - length + 1)).floor()
-    position = torch.arange(size, device=extent.device)
-    return (position >= start[:, None]) & (position < (start + length)[:, None])
+    start = (position * (size - length + 1)).floor()
+    index = torch.arange(size, device=extent.device)
+    return (index >= start[:, None]) & (index < (start + length)[:, None])

@@ -47,8 +47,8 @@ class Checkpoint:
     gan: str
     model: ModelConfig
     training: dict[str, Any]
-    """The run's settings, by name, as plain values; of a path only its last part, for the file may be given
-    away. Older checkpoints hold whole paths."""
+    """The run's settings by name, as plain values. Paths are reduced to their last part, because
+    the file may be shared; older checkpoints hold whole paths."""
     genres: list[str]
     """Label k is genres[k]."""
     spectrogram: SpectrogramConfig
@@ -65,11 +65,14 @@ class Checkpoint:
     """Steps taken."""
     images_seen: int
     dataset_fingerprint: str
-    """Tells whether the dataset is still the one that the run began with, by the names of its images."""
+    """A hash of the names of the images, to recognise the dataset."""
     quality: dict[str, float] = field(default_factory=dict)
-    """What samples were judged to be worth; empty where they were not."""
+    """Metrics of samples; empty if they were not evaluated."""
     dataset_contents: str = ""
-    """The same by what is in some of the images; empty in older checkpoints."""
+    """A hash of some of the images' pixels; empty in older checkpoints."""
+
+    def __post_init__(self) -> None:
+        self.gan = models.current_name(self.gan)
 
     def build_ema_generator(self) -> nn.Module:
         """The generator to sample from, in eval mode on the CPU."""
@@ -78,7 +81,7 @@ class Checkpoint:
         return generator.eval().requires_grad_(False)
 
     def is_trained_on(self, dataset: ImageDataset) -> bool:
-        """Whether these are the images that it was trained on, wherever they lie now."""
+        """Whether these are the images that it was trained on, in any folder."""
         return (
             self.dataset_fingerprint == dataset.fingerprint
             and self.dataset_contents in ("", dataset.contents)
@@ -88,26 +91,26 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class LiveGenerator:
-    """An averaged generator in memory, with what a checkpoint says of it: to draw from during training."""
+    """An averaged generator in memory, to sample from during training like from a checkpoint."""
 
     module: nn.Module
-    """In eval mode, ready to sample from; for reading only."""
+    """In eval mode, ready to sample from; not to be changed."""
     gan: str
     model: ModelConfig
     genres: list[str]
     spectrogram: SpectrogramConfig
 
     def build_ema_generator(self) -> nn.Module:
-        """The module itself, where a checkpoint builds one."""
+        """The module itself; a checkpoint builds one."""
         return self.module
 
 
 class DamagedError(UserError):
-    """This file cannot be read, whoever reads it; an older one may be sound."""
+    """The file is damaged; an older checkpoint may be intact."""
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint, whole or not at all."""
+    """Write a checkpoint atomically."""
     contents = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
     contents["model"] = asdict(checkpoint.model)
     contents["spectrogram"] = asdict(checkpoint.spectrogram)
@@ -115,13 +118,13 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU. It is data: nothing in it is executed.
+    """Read a checkpoint onto the CPU. Nothing in it is executed.
 
     Args:
-        path: a checkpoint file, or a run directory, whose newest sound checkpoint is then taken.
+        path: a checkpoint file, or a run directory for its newest intact checkpoint.
 
     Raises:
-        UserError: nothing there, damaged, or not a checkpoint of this format.
+        UserError: there is none, or it is damaged or not of this format.
     """
     if path.is_dir():
         return newest_checkpoint(path)[1]
@@ -134,38 +137,39 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if checkpoint and checkpoint.gan in models.names():
             _check(checkpoint)
             return checkpoint
-    except (OSError, PluginError):  # no permission, or a model's own mistake: not the file's fault
+    except (OSError, PluginError):  # no permission or a faulty model: the file is not damaged
         raise
-    except Exception as error:  # whatever a stranger's file may hold
+    except Exception as error:  # the file may hold anything
         why = f" ({error})" if isinstance(error, (TorchFileError, UserError)) else ""
         raise DamagedError(
-            f"{path} is damaged or not a checkpoint of this tool{why}; take an older one from its folder"
+            f"{path} is damaged or not a checkpoint of this tool{why}; use an older one from its "
+            "folder"
         ) from None
     if checkpoint is None:
         raise UserError(f"{path} has format {version}; this version reads format {FORMAT_VERSION}")
     raise UserError(
-        f"{path} is of a GAN that is not here: {not_one_of(checkpoint.gan[:40], models.names())}; "
-        f"put its file into {models.FOLDER}"
+        f"{path} is of an unknown GAN: {not_one_of(checkpoint.gan[:40], models.names())}; put its "
+        f"file into {models.FOLDER}"
     )
 
 
 def _check(checkpoint: Checkpoint) -> None:
-    """Raise UserError where the parts do not belong together. Nothing is built before its size is known."""
+    """Raise UserError for parts that do not fit together. No network is built in memory."""
     model, genres = checkpoint.model, checkpoint.genres
     if min(checkpoint.epoch, checkpoint.step, checkpoint.images_seen) < 0:
         raise UserError("a negative position")
     if len(set(genres)) != model.n_genres or len(genres) != model.n_genres:
         raise UserError(f"{len(genres)} genres for a model of {model.n_genres}")
     if not all(0 < len(genre) <= LONGEST_GENRE for genre in genres):
-        raise UserError("a genre without a name, or with an endless one")
+        raise UserError("a genre whose name is empty or too long")
     if checkpoint.spectrogram.n_mels != model.image_size:
         raise UserError(
             f"{checkpoint.spectrogram.n_mels} mel bands in images of {model.image_size} rows"
         )
     training = from_plain(TrainingConfig, checkpoint.training)
     if training.dataset is None:
-        raise UserError("it does not say what it was trained on")
-    checkpoint.training = to_plain(training)  # with what an older version had no name for
+        raise UserError("no dataset in its settings")
+    checkpoint.training = to_plain(training)  # adds settings that older versions lacked
     with torch.device("meta"):  # shapes without memory
         generator, discriminator = models.build(checkpoint.gan, model)
     check_weights("generator", checkpoint.generator, generator)
@@ -174,25 +178,25 @@ def _check(checkpoint: Checkpoint) -> None:
 
 
 def newest_checkpoint(run: Path) -> tuple[Path, Checkpoint]:
-    """The newest sound checkpoint of a run directory; those that are damaged are passed over with a warning.
+    """The newest intact checkpoint of a run directory; damaged ones are skipped with a warning.
 
     Raises:
         UserError: it has none, or one that cannot be read for another reason than damage.
     """
-    return _first_sound(run, _newest_first(run))
+    return _first_intact(run, _newest_first(run))
 
 
 def best_checkpoint(run: Path) -> tuple[Path, Checkpoint]:
-    """The best by the validation tracks, or the newest where none was judged or that one is damaged.
+    """The best by the validation tracks; the newest if none was evaluated, or it is damaged.
 
     Raises:
         UserError: as `newest_checkpoint`.
     """
     best = run / CHECKPOINTS_FOLDER / BEST_NAME
-    return _first_sound(run, [*([best] if best.is_file() else []), *_newest_first(run)])
+    return _first_intact(run, [*([best] if best.is_file() else []), *_newest_first(run)])
 
 
-def _first_sound(run: Path, paths: list[Path]) -> tuple[Path, Checkpoint]:
+def _first_intact(run: Path, paths: list[Path]) -> tuple[Path, Checkpoint]:
     damaged: list[Path] = []
     for path in paths:
         try:
@@ -202,7 +206,7 @@ def _first_sound(run: Path, paths: list[Path]) -> tuple[Path, Checkpoint]:
             continue
         if damaged:
             logger.warning(
-                "%s cannot be read; taking %s of epoch %d instead",
+                "%s cannot be read; using %s of epoch %d instead",
                 ", ".join(map(str, damaged)),
                 path,
                 checkpoint.epoch,
@@ -215,8 +219,8 @@ def _first_sound(run: Path, paths: list[Path]) -> tuple[Path, Checkpoint]:
     raise UserError(f"{run}: no checkpoint in it; name a run directory or a checkpoint file")
 
 
-def settings_beside(checkpoint: Path) -> TrainingConfig | None:
-    """The settings of the run that a checkpoint file lies in; None where it lies elsewhere."""
+def run_settings(checkpoint: Path) -> TrainingConfig | None:
+    """The settings of the run that a checkpoint file is in; None if it is elsewhere."""
     parent = checkpoint.resolve().parent
     path = parent.parent / CONFIG_NAME
     if parent.name != CHECKPOINTS_FOLDER or not path.is_file():
@@ -229,35 +233,36 @@ def settings_beside(checkpoint: Path) -> TrainingConfig | None:
 
 
 def dataset_of(checkpoint: Checkpoint, path: Path) -> Path | None:
-    """The folder that a checkpoint was trained on, by its run's settings; None where nothing says it.
+    """The folder that a checkpoint was trained on, by its run's settings; None if unknown.
 
-    There may be no such folder any more, or another dataset in it.
+    It may be gone, or contain another dataset.
 
     Args:
         path: the checkpoint's file.
     """
-    settings = settings_beside(path)
+    settings = run_settings(path)
     named = settings.dataset if settings else Path(checkpoint.training["dataset"])
     return named if named and named.is_absolute() else None
 
 
-def dataset_at_hand(checkpoint: Checkpoint, path: Path) -> Path | None:
-    """The folder that it was trained on; None where it is gone, or holds other images now."""
+def available_dataset(checkpoint: Checkpoint, path: Path) -> Path | None:
+    """The folder that it was trained on; None if it is gone, or contains other images now."""
     dataset = dataset_of(checkpoint, path)
+    if dataset is None:
+        return None
     try:
-        # First by the folders' names, which cost nothing: a stranger's checkpoint may name any folder.
-        if dataset is None or not {folder.name for folder in visible_folders(dataset)} >= {
-            *checkpoint.genres
-        }:
+        # Folder names first, which is cheap: somebody else's checkpoint may name any folder.
+        folders = {folder.name for folder in visible_folders(dataset)}
+        if not folders.issuperset(checkpoint.genres):
             return None
         images = images_in(dataset, checkpoint.training["split"], checkpoint.training["image_size"])
-    except OSError:  # gone, or another user's
+    except OSError:  # gone, or not readable
         return None
     return dataset if images and checkpoint.is_trained_on(images) else None
 
 
 def images_in(dataset: Path, split: str, image_size: int | None) -> ImageDataset | None:
-    """A folder's images; None where there are none of that split."""
+    """A folder's images; None if there are none of that split."""
     try:
         return load_dataset(dataset, split=split, image_size=image_size)
     except UserError:
@@ -265,7 +270,7 @@ def images_in(dataset: Path, split: str, image_size: int | None) -> ImageDataset
 
 
 def has_checkpoint(run: Path) -> bool:
-    """Whether there is a checkpoint in a run directory, sound or not."""
+    """Whether there is a checkpoint in a run directory, intact or not."""
     return bool(_newest_first(run))
 
 
@@ -273,7 +278,7 @@ def _newest_first(run: Path) -> list[Path]:
     folder = run / CHECKPOINTS_FOLDER
     if not folder.is_dir():
         return []
-    # A kill may come when the first of a number is there and latest.pt is not.
+    # A kill may leave a numbered checkpoint without latest.pt.
     paths = [folder / LATEST_NAME, *reversed(_saved(folder)), folder / BEST_NAME]
     return [path for path in paths if path.is_file()]
 
@@ -281,10 +286,10 @@ def _newest_first(run: Path) -> list[Path]:
 def keep_checkpoint(
     checkpoint: Checkpoint, run: Path, *, keep: int, best: bool = False, name: str | None = None
 ) -> Path:
-    """Save as `name`.pt, by default epoch_NNNN.pt, and drop all but the newest `keep` of these.
+    """Save as `name`.pt, by default epoch_NNNN.pt, and delete all but the newest `keep` of these.
 
-    latest.pt is the same file under another name, and where it is the `best` so far, best.pt too. All of them
-    are on the disk before an older one goes.
+    latest.pt is the same file under another name, and so is best.pt if it is the `best` so far.
+    All of them are on the disk before an older one is deleted.
     """
     folder = run / CHECKPOINTS_FOLDER
     name = name or f"epoch_{checkpoint.epoch:04d}"
@@ -297,7 +302,7 @@ def keep_checkpoint(
             except OSError:  # a file system without hard links
                 shutil.copyfile(path, temporary)
     saved = _saved(folder)
-    # Later ones are there when a run went back to an older checkpoint: another future now.
+    # A run that went back to an older checkpoint has later ones, which are obsolete.
     newest = saved[: saved.index(path) + 1][-keep:]
     for other in saved:
         if other not in newest:
@@ -306,7 +311,7 @@ def keep_checkpoint(
 
 
 def _saved(folder: Path) -> list[Path]:
-    """The numbered checkpoints in a folder, oldest first: those of epochs' ends, and within epochs."""
+    """The numbered checkpoints in a folder, oldest first, of ends of epochs and within them."""
     found = [
         (re.fullmatch(r"epoch_(\d{4,})(?:_images_(\d{8,}))?\.pt", p.name), p)
         for p in folder.iterdir()

@@ -1,20 +1,21 @@
-"""The averaged generator, which is the one that samples are drawn from."""
+"""The averaged generator, which samples are drawn from."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-# The average reaches back at most this fraction of the run so far, or early samples would show the
+# The half-life is at most this fraction of the run so far: otherwise early samples would show the
 # initial weights (T. Karras et al., arXiv:2006.06676, appendix B).
 RAMP_UP = 0.05
 
 
 class AveragedGenerator:
-    """An exponential moving average of a generator's weights; reads the generator, never changes it.
+    """An exponential moving average of a generator's weights; the generator is only read.
 
     Args:
         generator: the one being trained.
@@ -24,8 +25,13 @@ class AveragedGenerator:
     def __init__(self, generator: nn.Module, half_life_images: float) -> None:
         self.module = copy.deepcopy(generator).eval().requires_grad_(False)
         self.half_life_images = half_life_images
-        self._averages = list(self.module.parameters())
-        self._sources = list(generator.parameters())
+        self._averages: list[Tensor] = list(self.module.parameters())
+        self._sources: list[Tensor] = list(generator.parameters())
+
+    @property
+    def latent_dim(self) -> int:
+        """Length Z of a latent vector."""
+        return cast(int, self.module.latent_dim)
 
     @torch.no_grad()
     def update(self, batch_size: int, images_seen: int) -> None:
@@ -36,9 +42,9 @@ class AveragedGenerator:
 
     @torch.no_grad()
     def refresh_statistics(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Standing statistics: BatchNorm's mean and variance under the averaged weights themselves.
+        """Standing statistics: BatchNorm's mean and variance, computed with the averaged weights.
 
-        Statistics copied or averaged from the generator belong to other weights, and show
+        Statistics copied or averaged from the generator belong to other weights, which is visible
         (A. Brock, J. Donahue, K. Simonyan, arXiv:1809.11096, appendix B).
 
         Args:

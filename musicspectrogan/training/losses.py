@@ -12,14 +12,14 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Loss:
-    """Both players' objectives, to be minimised. Real and fake logits at the same place share a genre."""
+    """Both players' objectives, to be minimised. Real and fake logits at an index share a genre."""
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     """(real logits (B,), fake logits (B,)) -> scalar."""
     generator: Callable[[Tensor, Tensor | None], Tensor]
     """(fake logits (B,), real logits (B,)) -> scalar."""
     is_relative: bool = False
-    """Whether the generator's objective looks at real logits; otherwise they are None."""
+    """Whether the generator's objective needs real logits; otherwise they are None."""
 
 
 def bce_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -50,30 +50,30 @@ def hinge_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> T
 
 
 def relativistic_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-E log sigmoid(D(x) - D(G(z))): each fake is judged beside a real image of its genre.
+    """-E log sigmoid(D(x) - D(G(z))): each fake is compared with a real image of its genre.
 
-    A. Jolicoeur-Martineau, The relativistic discriminator, ICLR 2019, arXiv:1807.00734; with zero-centred
-    penalties on both kinds of images, N. Huang et al., The GAN is dead; long live the GAN!, NeurIPS 2024,
-    arXiv:2501.05441.
+    A. Jolicoeur-Martineau, The relativistic discriminator, ICLR 2019, arXiv:1807.00734. With
+    zero-centred penalties on both kinds of images: N. Huang et al., The GAN is dead; long live the
+    GAN!, NeurIPS 2024, arXiv:2501.05441.
     """
     return F.softplus(fake_logits - real_logits).mean()
 
 
 def relativistic_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-    """-E log sigmoid(D(G(z)) - D(x)): the same with the parts exchanged."""
+    """-E log sigmoid(D(G(z)) - D(x)): the same with real and fake exchanged."""
     assert real_logits is not None
     return F.softplus(real_logits - fake_logits).mean()
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """E |grad of the logits with respect to the images|², zero-centred: R1 on real images, R2 on fakes.
+    """E |grad of the logits with respect to the images|²: R1 on real images, R2 on fakes.
 
-    L. Mescheder, A. Geiger, S. Nowozin, Which training methods for GANs do actually converge?, ICML 2018,
-    arXiv:1801.04406, equation 9; without its factor gamma / 2.
+    L. Mescheder, A. Geiger, S. Nowozin, Which training methods for GANs do actually converge?,
+    ICML 2018, arXiv:1801.04406, equation 9; without its factor gamma / 2.
 
     Args:
-        logits: (B,) or a multiple, each of the image at the same place of its B.
-        images: (B, ...), which require gradients; the logits were computed from them.
+        logits: (B,) or a multiple of B, computed from the images.
+        images: (B, ...), which require gradients.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().flatten(1).sum(dim=1).mean()

@@ -1,4 +1,4 @@
-"""Run directories: numbered names, the settings they were made with, and which is the newest."""
+"""Run directories: their numbers, settings and logs, and which is the newest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import platform
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache, partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,11 +27,11 @@ from musicspectrogan.training.checkpoint import (
 from musicspectrogan.training.settings import TrainingConfig
 
 RUNS = Path("runs")
-# Stands for the newest run where a run or a checkpoint is named.
+# Names the newest run in place of a path.
 LATEST = Path("latest")
 LOG_NAME = "log.txt"
 SAMPLES_FOLDER = "samples"
-# What a run draws there; other pictures are the user's.
+# Pictures that a run draws there; others belong to the user.
 _GRID_NAME = re.compile(r"(pieces_)?(real|epoch_\d+(_images_\d+)?)\.png")
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def next_run(gan: str, dataset_name: str, runs: Path = RUNS) -> Path:
 
 
 def named_run(path: Path) -> Path:
-    """What an argument names: `latest` is the newest run of all, unless a file or folder is called so.
+    """The path that an argument names: `latest` is the newest run, unless such a path exists.
 
     Raises:
         UserError: there is no run yet.
@@ -59,32 +59,32 @@ def newest_run(config: TrainingConfig, runs: Path = RUNS) -> Path:
     Raises:
         UserError: there is none.
     """
-    begun = (run for run in sorted(_numbered(runs), reverse=True) if has_checkpoint(run))
-    found = (
-        next(begun, None)
-        if config.dataset is None
-        else _newest_of(begun, config.gan, config.dataset)
-    )
+    candidates = (run for run in sorted(_numbered(runs), reverse=True) if has_checkpoint(run))
+    if config.dataset is None:
+        found = next(candidates, None)
+    else:
+        found = _first_of(candidates, config.gan, config.dataset)
     if found:
         return found
     which = f" of {config.gan} on {config.dataset}" if config.dataset else ""
     raise UserError(
-        f"no run{which} with a checkpoint in {runs}; name a run directory or a checkpoint file, or train anew"
+        f"no run{which} with a checkpoint in {runs}; name a run directory or a checkpoint file, or "
+        "start a new run"
     )
 
 
-def _newest_of(begun: Iterable[Path], gan: str, dataset: Path) -> Path | None:
-    """The first of the runs that was trained on the images in a folder, wherever they lay then.
+def _first_of(runs: Iterable[Path], gan: str, dataset: Path) -> Path | None:
+    """The first of the runs that was trained on the images that are now in a folder.
 
-    Where none was, the first that names the same folder: what is wrong is told when it is resumed.
+    If there is none, the first trained on the same folder: resuming it tells what is wrong.
     """
-    images = lru_cache(partial(images_in, dataset))
+    images = cache(partial(images_in, dataset))
     same_folder = None
-    for run in begun:
+    for run in runs:
         try:
             path, checkpoint = newest_checkpoint(run)
         except UserError as error:
-            logger.warning("%s is passed over: %s", run, error)
+            logger.warning("%s is skipped: %s", run, error)
             continue
         if checkpoint.gan != gan:
             continue
@@ -97,47 +97,45 @@ def _newest_of(begun: Iterable[Path], gan: str, dataset: Path) -> Path | None:
 
 
 def is_unstarted(run: Path) -> bool:
-    """Whether this is a run that something ended before its first checkpoint, by its settings."""
+    """Whether this is a run that ended before its first checkpoint, by its settings."""
     if has_checkpoint(run) or not (run / CONFIG_NAME).is_file():
         return False
     try:
         return read_yaml(TrainingConfig, run / CONFIG_NAME).dataset is not None
     except UserError:
-        return False  # somebody else's file of that name
+        return False  # another file of that name
 
 
 def run_of_checkpoint(path: Path) -> Path:
-    """The run directory that a checkpoint file lies in.
+    """The run directory that a checkpoint file is in.
 
     Raises:
-        UserError: it lies elsewhere, so that there is no run to go on with.
+        UserError: it is elsewhere, so that there is no run to resume.
     """
     run = path.resolve().parent.parent
     if path.resolve().parent.name != CHECKPOINTS_FOLDER or not (run / CONFIG_NAME).is_file():
         raise UserError(
-            f"--resume {path}: lies in no run directory; start a new run with --init-from {path}"
+            f"--resume {path}: not in a run directory; start a new run with --init-from {path}"
         )
     return run
 
 
 def lacks_grid(run: Path, position: str) -> bool:
-    """Whether something ended the run between the checkpoint of a position and its grid of samples.
+    """Whether the run ended between saving the checkpoint of a position and drawing its grid.
 
     Args:
-        position: as `Schedule.position_name` has it.
+        position: of `Schedule.position_name`.
     """
-    saved, drawn = (
-        run / CHECKPOINTS_FOLDER / f"{position}.pt",
-        run / SAMPLES_FOLDER / f"{position}.png",
-    )
+    saved = run / CHECKPOINTS_FOLDER / f"{position}.pt"
+    drawn = run / SAMPLES_FOLDER / f"{position}.png"
     return saved.exists() and not drawn.exists()
 
 
 def evaluation_file(sources: Sequence[Path], seconds: float | None = None) -> Path:
-    """Where the evaluation of checkpoint files or folders of images goes: in the run, else right here.
+    """The file for the evaluation of checkpoints or image folders: in the run, or else here.
 
     Args:
-        seconds: length of the pieces that are judged; None for single images, whose figures are others.
+        seconds: length of the pieces that are evaluated; None for single images.
     """
     of_pieces = "" if seconds is None else f"-{seconds:g}s"
     if len(sources) > 1:
@@ -150,18 +148,18 @@ def evaluation_file(sources: Sequence[Path], seconds: float | None = None) -> Pa
 
 
 def claim_next(run: Path) -> Path:
-    """Make the directory `next_run` has named, or that of a later number if others were quicker.
+    """Make the directory named by `next_run`, or one with a later number if it is taken by now.
 
-    A number is one run's, whatever follows it in the name: it is held, by a folder of its own, while that
-    is made sure. This needs no locks, which not all file systems have.
+    A number belongs to one run, whatever follows it in the name. A temporary folder reserves it,
+    because not all file systems have locks.
     """
     make_folder(run.parent)
     number, rest = int(run.name[:5]), run.name[5:]
     while True:
-        held = run.with_name(f".{number:05d}")
+        reservation = run.with_name(f".{number:05d}")
         try:
-            held.mkdir()
-        except FileExistsError:  # somebody is at it, or was killed: the number stays unused
+            reservation.mkdir()
+        except FileExistsError:  # of another process, or of one that was killed
             number += 1
             continue
         try:
@@ -170,26 +168,26 @@ def claim_next(run: Path) -> Path:
                 make_folder(claimed)
                 return claimed
         finally:
-            held.rmdir()
+            reservation.rmdir()
         number += 1
 
 
 def claim(run: Path) -> None:
-    """Make a new run's directory; it may be there if it is empty, or that of an unstarted run.
+    """Make a new run's directory; it may exist if it is empty or of an unstarted run.
 
     Raises:
-        UserError: something else is in it.
+        UserError: it contains something else.
     """
     make_folder(run)
     taken = any(not path.name.startswith(".") for path in run.iterdir())
     if taken and not is_unstarted(run):
-        hint = f"go on with that run by --resume {run}, or " if has_checkpoint(run) else ""
+        hint = f"continue that run with --resume {run}, or " if has_checkpoint(run) else ""
         raise UserError(f"--output {run} is not empty; {hint}give another folder")
 
 
 def create_run(run: Path, config: TrainingConfig) -> None:
-    """Write the settings of a new run and make its folders, in a directory that is claimed and locked."""
-    # First, because they tell an unstarted run from somebody's folder.
+    """Write a new run's settings and make its folders, in a directory that is locked."""
+    # First, because they tell an unstarted run from another folder.
     write_settings(run, config)
     for name in (CHECKPOINTS_FOLDER, SAMPLES_FOLDER):
         make_folder(run / name)
@@ -199,13 +197,13 @@ def create_run(run: Path, config: TrainingConfig) -> None:
 
 
 def clear_unfinished_files(run: Path) -> None:
-    """Remove what a kill or a power cut left of checkpoints and samples that were being written."""
+    """Remove unfinished checkpoints and pictures that a kill or a power cut left."""
     clear_unfinished(run / CHECKPOINTS_FOLDER, "*.pt")
     clear_unfinished(run / SAMPLES_FOLDER, "*.png")
 
 
 def write_settings(run: Path, config: TrainingConfig) -> None:
-    """Write config.yaml: complete, and valid as --config. The versions are comments."""
+    """Write config.yaml: complete, valid as --config, and with library versions as comments."""
     versions = {"musicspectrogan": __version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in ("torch", "torchvision", "numpy")}
     comments = "".join(f"# {name} {number}\n" for name, number in versions.items())
@@ -213,7 +211,7 @@ def write_settings(run: Path, config: TrainingConfig) -> None:
 
 
 def log_to(run: Path) -> logging.Handler:
-    """Append the package's log, but no bar, to the run's log.txt from now on, with the time of day."""
+    """Append the package's log, without progress bars, to the run's log.txt."""
     handler = _LogFile(run / LOG_NAME, encoding="utf-8")
     handler.setFormatter(OneLineFormatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     handler.addFilter(is_lasting)
@@ -222,7 +220,7 @@ def log_to(run: Path) -> logging.Handler:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that cannot be written ends the run, as any other file of it does; logging would go on."""
+    """Raises an error if the log cannot be written, which logging itself ignores."""
 
     def flush(self) -> None:
         with named_in_errors(Path(self.baseFilename)):

@@ -1,4 +1,4 @@
-"""A whole training run: from settings to a run directory."""
+"""Sets up a training run: from settings, or from a previous run, to a run directory."""
 
 from __future__ import annotations
 
@@ -22,40 +22,31 @@ from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.layers import deviation_group
 from musicspectrogan.training import run_directory
 from musicspectrogan.training.augment import probability_for
-from musicspectrogan.training.batches import Batches, steps_per_epoch
-from musicspectrogan.training.batchnorm import synchronise_batchnorm
-from musicspectrogan.training.building import build_networks, build_step
-from musicspectrogan.training.callbacks import (
-    Checkpoints,
-    Curves,
-    Metrics,
-    Samples,
-    SoundsOf,
-    TensorBoard,
+from musicspectrogan.training.batches import steps_per_epoch
+from musicspectrogan.training.building import (
+    build_networks,
+    build_trainer,
+    learning_rate,
+    measure_speed,
 )
 from musicspectrogan.training.checkpoint import (
+    CONFIG_NAME,
     Checkpoint,
     dataset_of,
     load_checkpoint,
     newest_checkpoint,
-    settings_beside,
+    run_settings,
 )
-from musicspectrogan.training.ema import AveragedGenerator
-from musicspectrogan.training.graph import RecordedStep
+from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed
 from musicspectrogan.training.losses import LOSSES
-from musicspectrogan.training.pieces import Pieces, StripsOf
-from musicspectrogan.training.progress_log import ProgressLog
-from musicspectrogan.training.quality import Quality, QualityOf
+from musicspectrogan.training.metrics import MetricsLogger
 from musicspectrogan.training.schedule import ROUGH_BELOW, Schedule, with_length
 from musicspectrogan.training.settings import PATHS, TrainingConfig
-from musicspectrogan.training.speed import measured_speed
-from musicspectrogan.training.trainer import Callback, Trainer
-from musicspectrogan.training.watch import Watch
-from musicspectrogan.training.world import ALONE, World
+from musicspectrogan.training.snapshots import QualityOf, Snapshots, SoundsOf, StripsOf
 
 logger = logging.getLogger(__name__)
 
-# What may differ when a run is resumed: where it trains and for how long, and what touches no weight.
+# Settings that a resumed run may change: where and how long it trains, and what touches no weight.
 CHANGEABLE = (
     "images",
     "epochs",
@@ -68,14 +59,15 @@ CHANGEABLE = (
     "eval_every",
     "keep_checkpoints",
 )
-
-# Widest network that does not try the patience of somebody without a GPU.
+# Settings that follow from others where they are `auto`.
+AUTOMATIC = ("augment", "lr")
+# The widest network that trains in reasonable time without a GPU.
 WIDTH_FOR_CPU = 32
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that is about to start, in one process or several: everything but the weights."""
+    """A run that is about to start: everything but the weights."""
 
     config: TrainingConfig
     run: Path
@@ -83,37 +75,34 @@ class Plan:
     model: ModelConfig
     device: torch.device
     start: Checkpoint | None = None
-    """Where the weights come from; None for fresh ones."""
+    """Checkpoint whose weights it starts from; None for newly initialised ones."""
     resumed: bool = False
     numbered: bool = False
-    """Whether `run` may become another number, if that is taken by the time that the run starts."""
-    world: World = ALONE
+    """Whether `run` may get another number if it is taken by the time the run starts."""
+    distributed: Distributed = SINGLE_PROCESS
 
     @property
     def augment(self) -> float:
-        """The probability of augmentation, which may be left to the number of images."""
-        return (
-            probability_for(len(self.dataset))
-            if self.config.augment is None
-            else self.config.augment
-        )
+        """The probability of augmentation."""
+        if isinstance(self.config.augment, (int, float)):
+            return self.config.augment
+        return probability_for(len(self.dataset))
 
     @property
     def schedule(self) -> Schedule:
-        """When it ends."""
+        """The length and the snapshots."""
         return Schedule(self.config, steps_per_epoch(len(self.dataset), self.config.batch_size))
 
     @property
     def steps_taken(self) -> int:
-        """Where it begins."""
+        """Where it starts."""
         return self.start.step if self.start and self.resumed else 0
 
     @property
-    def images_in_words(self) -> str:
-        """What it learns from."""
-        return (
-            f"{counted(len(self.dataset), 'image')} of {counted(len(self.dataset.genres), 'genre')}"
-        )
+    def contents(self) -> str:
+        """The size of the dataset in words."""
+        images, genres = len(self.dataset), len(self.dataset.genres)
+        return f"{counted(images, 'image')} of {counted(genres, 'genre')}"
 
     @property
     def remarks(self) -> list[str]:
@@ -121,55 +110,61 @@ class Plan:
         images, config = self.schedule.images, self.config
         remarks = []
         if images < ROUGH_BELOW:
-            ends = f"the run ends after {counted(images, 'image')}"
             remarks.append(
-                f"Samples will be rough: {ends}; give --images 100k or more for better ones"
+                f"Samples will be rough: the run ends after {counted(images, 'image')}; give "
+                "--images 100k or more for better ones"
             )
         if 0 < config.eval_every < config.snapshot_every:
             remarks.append(
-                f"Samples are judged only with checkpoints, every {counted(config.snapshot_every, 'image')}; "
-                f"to judge more often give --snapshot-every {config.eval_every} too"
+                "Samples are evaluated only with checkpoints, every "
+                f"{counted(config.snapshot_every, 'image')}; to evaluate more often give "
+                f"--snapshot-every {config.eval_every} too"
             )
         return remarks
 
     def describe(self, images_per_second: float) -> str:
-        """The settings, the models' sizes, the length at that speed and the run directory, as text."""
+        """The settings, the models' sizes, the length at that speed and the run directory."""
         generator, discriminator = build_networks(self.config, self.model)
         schedule = self.schedule
         seconds = (schedule.images - self.steps_taken * self.config.batch_size) / images_per_second
         return "\n".join(
             [
                 to_yaml(self.config).rstrip(),
-                f"# dataset: {self.images_in_words} ({', '.join(self.dataset.genres)})",
-                f"# generator: {_parameters(generator):,} weights",
-                f"# discriminator: {_parameters(discriminator):,} weights",
+                f"# dataset: {self.contents} ({', '.join(self.dataset.genres)})",
+                f"# generator: {_count_weights(generator):,} weights",
+                f"# discriminator: {_count_weights(discriminator):,} weights",
                 f"# device: {self.device}",
-                f"# processes: {self.world.size}",
+                f"# processes: {self.distributed.world_size}",
                 f"# probability of augmentation: {self.augment:.2g}",
                 f"# steps an epoch: {schedule.steps_per_epoch}",
-                f"# length: {schedule.in_words(self.steps_taken, seconds, images_per_second)}",
+                f"# length: {schedule.describe(self.steps_taken, seconds, images_per_second)}",
                 *(f"# {line}" for line in self.remarks),
                 f"# run directory: {self.run}",
             ]
         )
 
 
-def plan_run(config: TrainingConfig, output: Path | None = None, world: World = ALONE) -> Plan:
+def plan_run(
+    config: TrainingConfig,
+    output: Path | None = None,
+    distributed: Distributed = SINGLE_PROCESS,
+) -> Plan:
     """Plan a new run.
 
     Args:
         output: the run directory; None for the next number below runs/.
-        world: the processes that are to train together.
+        distributed: the processes that train together.
 
     Raises:
-        UserError: no dataset named, or it cannot be trained on.
+        UserError: no dataset is given, or it cannot be trained on.
     """
     if config.dataset is None:
         raise UserError("--dataset is missing: name the folder that preprocess.py made")
     check_choice("loss", config.loss, LOSSES)
-    _check_shares(config, world.size)
-    config = with_resolved_paths(config)
-    device = world.device(config.device)
+    _check_shards(config, distributed.world_size)
+    config = with_resolved_paths(replace(config, lr=learning_rate(config)))
+    assert config.dataset is not None
+    device = distributed.device(config.device)
     check_precision(config.precision, device)
     dataset = load_dataset(config.dataset, split=config.split, image_size=config.image_size)
     config = with_length(config, steps_per_epoch(len(dataset), config.batch_size))
@@ -194,88 +189,104 @@ def plan_run(config: TrainingConfig, output: Path | None = None, world: World = 
         )
     if device.type == "cpu" and config.width > WIDTH_FOR_CPU:
         logger.info("Training on the CPU, where this width is slow; --width 16 suits it better")
-    return Plan(config, run, dataset, model, device, start, numbered=output is None, world=world)
+    return Plan(
+        config,
+        run,
+        dataset,
+        model,
+        device,
+        start,
+        numbered=output is None,
+        distributed=distributed,
+    )
 
 
 @dataclass(frozen=True)
-class BegunRun:
-    """A run to go on with."""
+class PreviousRun:
+    """A run to resume."""
 
     path: Path
-    """The run directory, or the checkpoint in it to go on from."""
+    """The run directory, or the checkpoint in it to resume from."""
     config: TrainingConfig
-    """What it was begun with."""
+    """The settings it was started with."""
     checkpoint: Checkpoint | None
-    """None where something ended it before its first one."""
+    """None if it ended before its first one."""
 
 
-def begun_run(path: Path) -> BegunRun:
-    """What a run directory, a checkpoint in one, or `latest` goes on from.
+def load_run(path: Path) -> PreviousRun:
+    """Load a run directory, a checkpoint in one, or `latest`, to resume from.
 
     Raises:
         UserError: it is none of these, or cannot be read.
     """
     path = run_directory.named_run(path)
     if run_directory.is_unstarted(path):
-        return BegunRun(path, read_yaml(TrainingConfig, path / run_directory.CONFIG_NAME), None)
+        return PreviousRun(path, read_yaml(TrainingConfig, path / CONFIG_NAME), None)
     file, checkpoint = newest_checkpoint(path) if path.is_dir() else (path, load_checkpoint(path))
-    settings = from_plain(TrainingConfig, checkpoint.training)
-    beside = settings_beside(file)
-    places = {name: getattr(beside, name) for name in PATHS} if beside else {"init_from": None}
-    dataset = dataset_of(checkpoint, file)
-    return BegunRun(path, replace(settings, **{**places, "dataset": dataset}), checkpoint)
+    config = from_plain(TrainingConfig, checkpoint.training)
+    settings = run_settings(file)  # with whole paths, of which the checkpoint has the last part
+    return PreviousRun(
+        path,
+        replace(
+            config,
+            dataset=dataset_of(checkpoint, file),
+            init_from=settings.init_from if settings else None,
+        ),
+        checkpoint,
+    )
 
 
-def plan_resumed_run(begun: BegunRun, config: TrainingConfig, world: World = ALONE) -> Plan:
-    """Plan to go on with a run; one without a checkpoint begins again.
+def plan_resumed_run(
+    previous: PreviousRun, config: TrainingConfig, distributed: Distributed = SINGLE_PROCESS
+) -> Plan:
+    """Plan to resume a run; one without a checkpoint starts again.
 
     Args:
         config: the settings wanted now.
-        world: the processes that are to train together, which need not be as many as before.
+        distributed: the processes that train together, which may be more or fewer than before.
 
     Raises:
         UserError: a setting differs that may not, or the dataset is another one now.
     """
-    path, checkpoint = begun.path, begun.checkpoint
+    path, checkpoint = previous.path, previous.checkpoint
     if checkpoint is None:
-        return plan_run(config, path, world)
+        return plan_run(config, path, distributed)
     run = path if path.is_dir() else run_directory.run_of_checkpoint(path)
-    config, before = with_resolved_paths(config), to_plain(begun.config)
+    for name in AUTOMATIC:
+        if getattr(config, name) == "auto":
+            config = replace(config, **{name: getattr(previous.config, name)})
+    config, before = with_resolved_paths(config), to_plain(previous.config)
     for name, value in to_plain(config).items():
-        # Where the images lie is no matter: the checkpoint knows them.
+        # The dataset may have moved: the checkpoint identifies its images.
         if name not in (*CHANGEABLE, "dataset") and value != before[name]:
             raise UserError(
-                f"--resume: {flag_of(name)} was {before[name]} and is now {value}; a resumed run may only "
-                f"change {', '.join(map(flag_of, CHANGEABLE))}, and the place of --dataset; start a new run, "
-                "perhaps with --init-from"
+                f"--resume: {flag_of(name)} was {before[name]} and is now {value}; a resumed run "
+                f"may only change {', '.join(map(flag_of, CHANGEABLE))}, and the folder of "
+                "--dataset; start a new run, for instance with --init-from"
             )
-    if config.dataset is None or (
-        config.dataset == begun.config.dataset and not config.dataset.exists()
-    ):
+    is_same = config.dataset == previous.config.dataset
+    if config.dataset is None or (is_same and not config.dataset.exists()):
         known = config.dataset or checkpoint.training["dataset"]
         raise UserError(
             f"--resume {path}: the images that it was trained on, {known}, are not there any more; "
             "name the folder that they are in now with --dataset"
         )
-    plan = plan_run(replace(config, init_from=None), run, world)
+    plan = plan_run(replace(config, init_from=None), run, distributed)
     if not checkpoint.is_trained_on(plan.dataset) or plan.model != checkpoint.model:
         raise UserError(
-            f"--resume {path}: the images of {config.dataset} are not those that the run began with; "
-            f"start a new run with --init-from {path}"
+            f"--resume {path}: the images of {config.dataset} are not those that the run began "
+            f"with; start a new run with --init-from {path}"
         )
+    position = plan.schedule.position_name(checkpoint.step)
     is_complete = plan.schedule.steps <= checkpoint.step
-    if is_complete and not run_directory.lacks_grid(
-        run, plan.schedule.position_name(checkpoint.step)
-    ):
+    if is_complete and not run_directory.lacks_grid(run, position):
         raise UserError(
-            f"--resume {path}: has its {counted(checkpoint.images_seen, 'image')} "
-            f"({counted(checkpoint.epoch, 'epoch')}) already; ask for more with --images or --epochs"
+            f"--resume {path}: already has its {counted(checkpoint.images_seen, 'image')} "
+            f"({counted(checkpoint.epoch, 'epoch')}); ask for more with --images or --epochs"
         )
-    if config.dataset != begun.config.dataset:
-        logger.info(
-            "%s holds the images that the run began with: going on with them", config.dataset
-        )
-    config = replace(plan.config, init_from=begun.config.init_from)
+    if not is_same:
+        logger.info("%s holds the images that the run began with: resuming", config.dataset)
+    config = replace(plan.config, init_from=previous.config.init_from)
     return replace(plan, config=config, start=checkpoint, resumed=True)
 
 
@@ -292,9 +303,9 @@ def with_resolved_paths(config: TrainingConfig) -> TrainingConfig:
 
 
 def describe_dry_run(plan: Plan) -> str:
-    """What the run would be, with its speed on the device; nothing is written, and no weights are kept."""
-    with arithmetic(plan.config.precision), plan.world.joined(plan.device):
-        images_per_second = measured_speed(_set_up(plan))
+    """What the run would be, with its measured speed. Nothing is written."""
+    with arithmetic(plan.config.precision), plan.distributed.init(plan.device):
+        images_per_second = measure_speed(build_trainer(plan))
     return plan.describe(images_per_second)
 
 
@@ -307,29 +318,47 @@ def train(
     """Train, and return the run directory.
 
     Args:
-        sounds_of: turns images into sound for TensorBoard; None for no sound.
-        quality_of: judges samples by the validation tracks; None for no judgement.
-        strips_of: draws long pieces, of a GAN that is made for any length; None for no pieces.
+        sounds_of, quality_of, strips_of: of `Snapshots`; None for no sounds in TensorBoard, no
+            evaluation of samples and no pictures of pieces.
 
     Raises:
         UserError: the run directory is taken, weights do not fit, or training diverged.
         Interrupted: a signal arrived, and the run was saved.
     """
-    with arithmetic(plan.config.precision), plan.world.joined(plan.device):
-        trainer = _set_up(plan)
-        plan.world.check_alike(
-            settings={
-                n: v for n, v in to_plain(plan.config).items() if n not in ("device", *PATHS)
-            },
+    config, distributed = plan.config, plan.distributed
+    with arithmetic(config.precision), distributed.init(plan.device):
+        trainer = build_trainer(plan)
+        own = ("device", *PATHS)  # each machine may have its own
+        distributed.check_equal(
+            settings={name: v for name, v in to_plain(config).items() if name not in own},
             images=plan.dataset.fingerprint,
             steps=trainer.steps_taken,
         )
-        if not plan.world.is_main:
+        if not distributed.is_main:
             trainer.train()
             return plan.run
-        with _run_directory(plan) as run:
-            trainer.callbacks = _callbacks(replace(plan, run=run), sounds_of, quality_of, strips_of)
-            trainer.train()
+        with _open_run_directory(plan) as run:
+            metrics = MetricsLogger(
+                run,
+                trainer.schedule,
+                trainer.budget,
+                steps_taken=trainer.steps_taken,
+                on_gpu=plan.device.type != "cpu",
+            )
+            snapshots = Snapshots(
+                run,
+                plan.model,
+                plan.dataset,
+                metrics,
+                quality_of=quality_of,
+                strips_of=strips_of,
+                sounds_of=sounds_of,
+            )
+            try:
+                trainer.train(metrics, snapshots)
+            finally:
+                snapshots.close()
+                metrics.close()
             images = counted(trainer.images_seen, "image")
             epochs = counted(trainer.steps_taken / trainer.schedule.steps_per_epoch, "epoch")
             logger.info("Done after %s (%s): %s", images, epochs, run)
@@ -337,8 +366,8 @@ def train(
 
 
 @contextmanager
-def _run_directory(plan: Plan) -> Iterator[Path]:
-    """The run directory with its settings and its log, held against other runs."""
+def _open_run_directory(plan: Plan) -> Iterator[Path]:
+    """The run directory with its settings and its log, locked against other runs."""
     run = run_directory.claim_next(plan.run) if plan.numbered else plan.run
     if not plan.resumed:
         run_directory.claim(run)
@@ -352,7 +381,7 @@ def _run_directory(plan: Plan) -> Iterator[Path]:
             logger.info(
                 "Training %s on %s; everything goes to %s",
                 plan.config.gan,
-                plan.images_in_words,
+                plan.contents,
                 run,
             )
             for line in plan.remarks:
@@ -363,14 +392,14 @@ def _run_directory(plan: Plan) -> Iterator[Path]:
             handler.close()
 
 
-def _check_shares(config: TrainingConfig, processes: int) -> None:
-    """Raise UserError for a batch that so many processes cannot share evenly."""
-    share, left = divmod(config.batch_size, processes)
-    if left:
-        fitting = [n * processes for n in (share, share + 1) if n * processes > 1]
+def _check_shards(config: TrainingConfig, world_size: int) -> None:
+    """Raise UserError for a batch that so many processes cannot divide evenly."""
+    share, remainder = divmod(config.batch_size, world_size)
+    if remainder:
+        fitting = [n * world_size for n in (share, share + 1) if n * world_size > 1]
         raise SettingError(
             "batch_size",
-            f"{config.batch_size} cannot be shared evenly by {processes} processes; "
+            f"{config.batch_size} cannot be shared evenly by {world_size} processes; "
             f"give {' or '.join(map(str, fitting))}",
         )
     group = deviation_group(config.batch_size)
@@ -378,91 +407,9 @@ def _check_shares(config: TrainingConfig, processes: int) -> None:
         raise SettingError(
             "batch_size",
             f"with {config.batch_size} images the groups of {group} for --minibatch-deviation "
-            f"cannot be shared by {processes} processes; give a multiple of {group * processes}",
+            f"cannot be shared by {world_size} processes; give a multiple of {group * world_size}",
         )
 
 
-def _set_up(plan: Plan) -> Trainer:
-    config, device = plan.config, plan.device
-    generator, discriminator = build_networks(config, plan.model, device)
-    start = plan.start
-    if start is not None:
-        _load_weights(generator, start.generator, config)
-        _load_weights(discriminator, start.discriminator, config)
-    # Whether the messages of several processes can be recorded has not been tried.
-    recorded = config.cuda_graph and device.type == "cuda" and plan.world.size == 1
-    step = build_step(
-        config,
-        (generator, discriminator),
-        device,
-        augment=plan.augment,
-        recorded=recorded,
-        world=plan.world,
-    )
-    generator, discriminator = step.generator, step.discriminator
-    ema = AveragedGenerator(generator, config.ema_images)
-    if config.sync_batchnorm:  # not of the average, which one process samples from
-        synchronise_batchnorm(generator, plan.world)
-        synchronise_batchnorm(discriminator, plan.world)
-    if start is not None:
-        _load_weights(ema.module, start.ema, config)
-    if start is not None and plan.resumed:
-        step.load_optimizers(start.optimizer_d, start.optimizer_g)
-    batches = Batches(
-        plan.dataset,
-        config.batch_size,
-        device,
-        config.seed,
-        windows=config.windows,
-        pairs=config.pairs,
-        world=plan.world,
-    )
-    return Trainer(
-        config,
-        batches,
-        step,
-        ema,
-        take_step=RecordedStep(step) if recorded else step,
-        steps_taken=plan.steps_taken,
-        world=plan.world,
-    )
-
-
-def _callbacks(
-    plan: Plan, sounds_of: SoundsOf | None, quality_of: QualityOf | None, strips_of: StripsOf | None
-) -> list[Callback]:
-    """What the first process does beside training, in this order."""
-    gan = plan.config.gan
-    samples = Samples(plan.run, gan, plan.dataset, plan.config.seed)
-    pieces = None
-    if strips_of and models.is_any_length(gan):
-        pieces = Pieces(plan.run, gan, plan.model, plan.dataset, strips_of)
-    return [
-        ProgressLog(),
-        Watch(),
-        *([Quality(quality_of, plan.config.seed)] if quality_of else []),
-        Metrics(plan.run),
-        Checkpoints(plan.run, plan.model, plan.dataset),
-        # Weights are saved before anything is drawn, whatever happens then; a resumed run draws what is owed.
-        # By the grid a resumed run knows that all of it was drawn, so that comes last.
-        Curves(plan.run),
-        *([pieces] if pieces else []),
-        samples,
-        TensorBoard(plan.run, samples, sounds_of, pieces),
-    ]
-
-
-def _load_weights(
-    network: nn.Module, weights: dict[str, torch.Tensor], config: TrainingConfig
-) -> None:
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError:
-        raise UserError(
-            f"the weights do not fit a {config.gan} of width {config.width} on this dataset; "
-            "the same --gan, --width, --latent-dim, image size and number of genres are needed"
-        ) from None
-
-
-def _parameters(network: nn.Module) -> int:
+def _count_weights(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from musicspectrogan import models
 from musicspectrogan.config import check_at_least, check_within, to_plain
@@ -23,8 +23,8 @@ class TrainingConfig:
     """Train a GAN on a folder of spectrogram images."""
 
     gan: str = "dcgan"
-    """Model: dcgan, or cgan, which is conditioned on genre; unconditional and projection, their likes for
-    stable training; anylength_unconditional and anylength, which also draw pieces of any length."""
+    """Model: dcgan, or cgan, which is conditioned on genre; stable_gan and stable_cgan, which train
+    more stably; anylength_gan and anylength_cgan, which also generate pieces of any length."""
     dataset: Path | None = None
     """Folder made by preprocess.py, or any folder of class folders of images."""
     split: str = "training"
@@ -32,8 +32,8 @@ class TrainingConfig:
     image_size: int | None = None
     """Pixels a side for images that preprocess.py did not make; None for their own, or 64."""
     images: CountOrNone = None
-    """Length of the run: images shown, 100k or 1.5m for instance. None for that of `epochs`; where both are
-    None, 50 epochs, and at least 25,000 images."""
+    """Length of the run: images shown, for instance 100k or 1.5m. None for that of `epochs`; if
+    both are None, 50 epochs, and at least 25,000 images."""
     epochs: int | None = None
     """Length of the run in passes over the dataset, in place of `images`."""
     batch_size: int = 64
@@ -41,68 +41,73 @@ class TrainingConfig:
     width: int = 64
     """Channels of the layers next to the image; 64 is the classic, 16 to 32 suit a CPU."""
     latent_dim: int = 100
-    """Length of the latent vector; of anylength, of the style, which is the same for a whole piece."""
+    """Length of the latent vector; for anylength_gan and anylength_cgan, of a piece's style."""
     upsampling: str = "transposed"
-    """How generators that are not classic grow their images: transposed convolutions, or resize and
-    convolve."""
+    """Upsampling in non-classic generators: transposed convolutions, or resize and convolve."""
     minibatch_deviation: bool = False
-    """Let a discriminator that is not classic see how much the images of a batch differ."""
+    """Show a non-classic discriminator how much the images of a batch differ."""
     spectral_norm: bool = False
-    """Divide the weights of a discriminator that is not classic by their spectral norms."""
+    """Divide the weights of a non-classic discriminator by their spectral norms."""
     loss: str = "bce"
     """Adversarial loss: bce, hinge or relativistic."""
     r1: float = 0.0
     """Weight of the gradient penalty on real images; 0 for none."""
     r2: float = 0.0
     """Weight of the gradient penalty on fake images; 0 for none."""
-    augment: float | None = 0.0
-    """Probability of each change to what the discriminator sees, real and fake; 0 for none, None for one that
-    suits the number of training images."""
+    augment: float | Literal["auto"] | None = 0.0
+    """Probability of each augmentation of what the discriminator sees, real and fake; 0 for none,
+    auto for one that suits the number of training images (older files: null)."""
     windows: bool = False
-    """Train on windows at any offset in the tracks instead of the images as they were cut."""
+    """Train on windows at any offset in the tracks instead of on the images as they were cut."""
     pairs: bool = False
-    """Let the discriminator of anylength compare two windows of a track, so that the generator learns how
-    much of a piece stays the same."""
-    lr: float = 0.0002
-    """Learning rate of both Adam optimizers."""
+    """Let the discriminator of anylength_gan or anylength_cgan compare two windows of a track, so
+    that the generator learns how much of a piece stays the same."""
+    lr: float | Literal["auto"] = 0.0002
+    """Learning rate of both Adam optimizers; auto for the one of the recommended recipes at this
+    width."""
     beta1: float = 0.5
     """Adam's decay of the mean of gradients."""
     beta2: float = 0.999
     """Adam's decay of the mean of squared gradients."""
     anneal_images: Count = 0
-    """Images over which the learning rate and the weights of the penalties fall to a tenth; 0 for never."""
+    """Images over which the learning rate and the penalties' weights fall to a tenth; 0: never."""
     ema_images: Count = 10000
-    """Images after which a weight counts half in the averaged generator that is sampled from."""
+    """Half-life in images of the averaged weights of the generator that is sampled from."""
     standing_batches: int = 100
-    """Batches over which BatchNorm's statistics are taken for the averaged generator."""
+    """Batches from which BatchNorm's statistics of the averaged generator are computed."""
     seed: int = 0
-    """All random numbers follow from it."""
+    """Seed of all random numbers."""
     device: str = "auto"
-    """auto, cuda, cuda:N, mps or cpu; auto takes the first of CUDA, MPS and the CPU that can be used."""
+    """auto, cuda, cuda:N, mps or cpu; auto takes the first of CUDA, MPS and CPU that works."""
     precision: str = "float32"
-    """float32; tf32, which rounds what convolutions multiply to 10 bits; or bfloat16 for the networks' passes
-    without a gradient penalty. The last two are for NVIDIA GPUs from Ampere on; bfloat16 slows most CPUs."""
+    """float32; tf32, which rounds the factors of convolutions to 10 bits; or bfloat16 for the
+    networks' passes without a gradient penalty. The last two are for NVIDIA GPUs from Ampere on;
+    bfloat16 slows most CPUs."""
     cuda_graph: bool = True
-    """On an NVIDIA GPU record the training step once as a CUDA graph and replay it, which is faster."""
+    """On an NVIDIA GPU record the training step as a CUDA graph and replay it, which is faster."""
     sync_batchnorm: bool = False
-    """With several processes, let BatchNorm see all of a batch and not only each one's share."""
+    """With several processes, let BatchNorm see the whole batch instead of each process's part."""
     log_every: int = 50
     """Steps between two lines of the log and of metrics.csv."""
     snapshot_every: Count = 10000
-    """Images between two sample grids and checkpoints, which come at ends of epochs and of the run; from the
-    tenth on, a tenth of the images seen so far."""
+    """Images between two sample grids and checkpoints, which come at ends of epochs and of the run;
+    from the tenth on, a tenth of the images seen so far."""
     snapshot_share: float | None = None
-    """Largest part of the time that snapshots may take; one that is due waits for the end of a later epoch.
-    None for a tenth on a GPU, and no limit on a CPU, where the same command leaves the same checkpoints."""
+    """Largest share of the time for snapshots; one that is due waits for the end of a later epoch.
+    None for a tenth on a GPU, and for no limit on a CPU, where the same command always leaves the
+    same checkpoints."""
     eval_every: Count = 10000
-    """Images between two judgements of samples by the validation tracks, in the same way; they come with
-    snapshots; 0 for none."""
+    """Images between two evaluations of samples against the validation tracks, spaced like
+    snapshots and made with them; 0 for none."""
     keep_checkpoints: int = 3
-    """Newest checkpoints that stay on the disk."""
+    """Number of newest checkpoints to keep."""
     init_from: Path | None = None
-    """Checkpoint whose weights a new run starts from; None for fresh ones."""
+    """Checkpoint whose weights a new run starts from; None for newly initialised ones."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "gan", models.current_name(self.gan))
+        if self.augment is None:  # older files and commands; the one place that knows
+            object.__setattr__(self, "augment", "auto")
         check_choice("gan", self.gan, models.names())
         check_device(self.device)
         check_choice("precision", self.precision, PRECISIONS)
@@ -130,13 +135,13 @@ class TrainingConfig:
                 "snapshot_share",
                 f"{self.snapshot_share} is not allowed; give more than 0, at most 1",
             )
-        if self.augment is not None and not 0 <= self.augment <= 1:
+        if isinstance(self.augment, (int, float)) and not 0 <= self.augment <= 1:
             raise SettingError(
-                "augment", f"{self.augment} is not allowed; it is a probability, 0 to 1"
+                "augment", f"{self.augment} is not allowed; it is a probability, 0 to 1, or auto"
             )
-        if not 0 < self.lr < float("inf"):
+        if isinstance(self.lr, (int, float)) and not 0 < self.lr < float("inf"):
             raise SettingError(
-                "lr", f"{self.lr} is not allowed; it must be positive, for instance 0.0002"
+                "lr", f"{self.lr} is not allowed; it must be positive, for instance 0.0002, or auto"
             )
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
@@ -150,6 +155,6 @@ PATHS = tuple(field.name for field in fields(TrainingConfig) if "Path" in str(fi
 
 
 def to_portable(config: TrainingConfig) -> dict[str, Any]:
-    """The settings as plain values that may be given away: of a path only its last part."""
+    """The settings as plain values for files that are shared: of a path only its last part."""
     names = {n: os.fsencode(path.name) for n in PATHS if (path := getattr(config, n))}
     return {**to_plain(config), **{n: name.decode("utf-8", "replace") for n, name in names.items()}}

@@ -1,79 +1,33 @@
-"""The training loop. It knows batches, a step and callbacks; what they do is their own business."""
+"""The training loop."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 
 import torch
 from torch import Tensor
 
 from musicspectrogan.counts import rounded_time
-from musicspectrogan.errors import Interrupted, UserError, spared
+from musicspectrogan.errors import Interrupted, UserError
 from musicspectrogan.tensors import generator_at
 from musicspectrogan.training.batches import Batches
-from musicspectrogan.training.budget import SnapshotBudget
+from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed
 from musicspectrogan.training.ema import AveragedGenerator
-from musicspectrogan.training.schedule import Schedule
+from musicspectrogan.training.metrics import MetricsLogger, Tick
+from musicspectrogan.training.schedule import Schedule, SnapshotBudget
 from musicspectrogan.training.settings import TrainingConfig
+from musicspectrogan.training.snapshots import Snapshots
 from musicspectrogan.training.step import VIEWS, AdversarialStep
-from musicspectrogan.training.world import ALONE, World
 
 logger = logging.getLogger(__name__)
 
-# A preview's statistics are taken over no more batches than this: it is looked at and not kept.
+# Standing statistics of a preview take at most this many batches: it is only looked at.
 PREVIEW_BATCHES = 10
-
-
-@dataclass(frozen=True)
-class Tick:
-    """What is known at a logging tick: a row of metrics.csv."""
-
-    epoch: int
-    """From 1."""
-    batch: int
-    """Within the epoch, from 1."""
-    step: int
-    """Steps taken in the whole run."""
-    images_seen: int
-    images_per_second: float
-    means: dict[str, float]
-    """Named values of the step, averaged since the last tick."""
-
-
-class Callback:
-    """Something that happens beside training. Every method may be left as it is."""
-
-    spares = ""
-    """What is lost where a method fails, and training goes on; empty where training ends."""
-    fails_for_good = False
-    """Whether it is left out from then on."""
-
-    def on_start(self, trainer: Trainer) -> None:
-        """Before the first step of this process."""
-
-    def on_tick(self, trainer: Trainer, tick: Tick) -> None:
-        """Every `log_every` steps and before every snapshot and preview."""
-
-    def on_preview(self, trainer: Trainer) -> None:
-        """Before the first step and early on; the averaged generator is good enough to show."""
-
-    def on_snapshot(self, trainer: Trainer) -> None:
-        """At the run's end, and that of an epoch due for it; the averaged generator is ready to sample."""
-
-    def on_quality(self, trainer: Trainer, quality: dict[str, float]) -> None:
-        """When samples have been judged, within a snapshot; figures by name."""
-
-    def on_interrupt(self, trainer: Trainer) -> None:
-        """Ctrl-C or SIGTERM, between two steps; the averaged generator is ready to sample."""
-
-    def on_end(self, trainer: Trainer) -> None:
-        """When training stops, for whatever reason."""
 
 
 class Trainer:
@@ -82,13 +36,12 @@ class Trainer:
     Args:
         config: the run's settings.
         batches: full batches on the device.
-        step: has the networks and the optimizers, updates them on a batch and returns named scalars on the
-            device.
+        step: holds the networks and the optimizers, updates them on a batch, and returns named
+            scalars on the device.
         ema: follows the generator.
-        callbacks: called in this order.
-        take_step: does what `step` does, perhaps by replaying it; None for `step` itself.
-        steps_taken: where a resumed run goes on.
-        world: the processes that train together; all but the first have no callbacks.
+        take_step: does what `step` does, for instance by replaying it; None for `step` itself.
+        steps_taken: where a resumed run continues.
+        distributed: the processes that train together.
     """
 
     def __init__(
@@ -97,25 +50,25 @@ class Trainer:
         batches: Batches,
         step: AdversarialStep,
         ema: AveragedGenerator,
-        callbacks: Sequence[Callback] = (),
         *,
-        take_step: Callable[..., dict[str, Tensor]] | None = None,
+        take_step: Callable[[Tensor, Tensor, Tensor, Tensor], dict[str, Tensor]] | None = None,
         steps_taken: int = 0,
-        world: World = ALONE,
+        distributed: Distributed = SINGLE_PROCESS,
     ) -> None:
         self.config = config
         self.batches = batches
         self.step = step
         self.take_step = take_step or step
         self.ema = ema
-        self.callbacks = callbacks
         self.steps_taken = steps_taken
-        self.world = world
+        self.distributed = distributed
         self.schedule = Schedule(config, batches.steps_per_epoch)
         self.budget = SnapshotBudget(config.snapshot_share, batches.device)
+        self.metrics: MetricsLogger | None = None
+        self.snapshots: Snapshots | None = None
         self.last_snapshot = self.schedule.last_snapshot(steps_taken)
-        self._owes_snapshot = False
-        self._untold: list[dict[str, Tensor]] = []
+        self._snapshot_pending = False
+        self._values: list[dict[str, Tensor]] = []  # of the steps since the last tick
         self._last_tick = time.perf_counter()
         self._stop_requested = False
 
@@ -131,174 +84,176 @@ class Trainer:
 
     @property
     def position_name(self) -> str:
-        """Names the files that belong to it."""
+        """Name of the files that belong to this position."""
         return self.schedule.position_name(self.steps_taken)
 
-    def train(self) -> None:
-        """Train to the run's end, which need not be an epoch's.
+    def train(
+        self, metrics: MetricsLogger | None = None, snapshots: Snapshots | None = None
+    ) -> None:
+        """Train to the end of the run, which need not be the end of an epoch.
+
+        Args:
+            metrics, snapshots: of rank 0; None writes nothing.
 
         Raises:
             UserError: a loss or a weight is no longer finite.
-            Interrupted: a signal arrived; `on_interrupt` has saved the work.
+            Interrupted: a signal arrived, and the work was saved.
         """
-        with self._signals_noted():
-            self.tell("on_start")
+        self.metrics, self.snapshots = metrics, snapshots
+        with self._stop_on_signals():
+            if snapshots:
+                snapshots.start(self)
             self._last_tick = time.perf_counter()
             self.budget.start()
-            try:
-                self._preview_if_due()
-                for epoch in range(self.epochs_done, self.schedule.epochs):
-                    before = epoch * self.batches.steps_per_epoch
-                    span = (self.steps_taken - before, self.schedule.steps - before)
-                    for images, labels in self.batches.epoch(epoch, *span):
-                        self._untold.append(self.advance(images, labels))
-                        if self.steps_taken % self.config.log_every == 0:
-                            self._tick()
-                        self._preview_if_due()
-                        if self.world.agreed_to_stop(self._stop_requested):
-                            self._interrupt()
-                    self._owes_snapshot |= self.schedule.snapshot_due(self.steps_taken)
-                    if self._owes_snapshot and self._affords_snapshot():
-                        self._snapshot("on_snapshot")
-            finally:
-                self.tell("on_end")
+            self._preview_if_due()
+            for epoch in range(self.epochs_done, self.schedule.epochs):
+                first = epoch * self.batches.steps_per_epoch
+                span = self.steps_taken - first, self.schedule.steps - first
+                for images, labels in self.batches.epoch(epoch, *span):
+                    self._values.append(self.advance(images, labels))
+                    if self.steps_taken % self.config.log_every == 0:
+                        self._log()
+                    self._preview_if_due()
+                    if self.distributed.any_rank(self._stop_requested):
+                        self._save_and_stop()
+                self._snapshot_pending |= self.schedule.snapshot_due(self.steps_taken)
+                if self._snapshot_pending and self._snapshot_allowed():
+                    self._snapshot()
 
     def advance(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Take the next step, on this process's share of a batch; returns named scalars on the device."""
-        latents = self.world.share(self.latents_at("training", self.images_seen))
-        draws = self.world.share(self._draws_at(self.images_seen), dim=1)
+        """Take the next step on this process's shard of a batch; returns scalars on the device."""
+        latents = self.distributed.shard(self._latents("training", self.images_seen))
+        draws = self.distributed.shard(self._augmentation_draws(), dim=1)
         self.step.anneal(self.schedule.annealing(self.images_seen))
         values = self.take_step(images, labels, latents, draws)
         self.steps_taken += 1
         self.ema.update(self.config.batch_size, self.images_seen)
         return values
 
-    def latents_at(self, *position: object) -> Tensor:
-        """A whole batch of latents (B, Z) on the device, a function of the seed and the position."""
+    def _latents(self, *position: object) -> Tensor:
+        """A whole batch of latents (B, Z) on the device, from the seed and the position."""
         generator = generator_at(self.batches.device, self.config.seed, "latents", *position)
-        shape = (self.config.batch_size, self.step.generator.latent_dim)
+        shape = (self.config.batch_size, self.ema.latent_dim)
         return torch.randn(shape, generator=generator, device=self.batches.device)
 
-    def _draws_at(self, images_seen: int) -> Tensor:
-        """Uniform numbers (VIEWS, B, …) for a step's augmentation, likewise."""
-        generator = generator_at(self.batches.device, self.config.seed, "augmentation", images_seen)
+    def _augmentation_draws(self) -> Tensor:
+        """Uniform numbers (VIEWS, B, …) for the next step's augmentation, likewise."""
+        device, seed = self.batches.device, self.config.seed
+        generator = generator_at(device, seed, "augmentation", self.images_seen)
         shape = (VIEWS, self.config.batch_size, self.step.augmentation.draws)
-        return torch.rand(shape, generator=generator, device=self.batches.device)
+        return torch.rand(shape, generator=generator, device=device)
 
-    def tell(self, event: str, *arguments: object) -> None:
-        """Call that method of every callback, in their order."""
-        for callback in self.callbacks:
-            if not callback.spares:
-                getattr(callback, event)(self, *arguments)
-                continue
-            failed = True
-            with spared(callback.spares):
-                getattr(callback, event)(self, *arguments)
-                failed = False
-            if failed and callback.fails_for_good:
-                self.callbacks = [other for other in self.callbacks if other is not callback]
-
-    def _tick(self) -> None:
-        """Tell the callbacks what the steps since the last tick gave."""
-        if not self._untold:
+    def _log(self) -> None:
+        """Log the mean values of the steps since the last tick."""
+        if not self._values:
             return
-        names = list(self._untold[0])
-        # CPU-GPU sync point: between snapshots, the one place where the host waits for the device.
-        values = torch.stack([torch.stack(list(row.values())) for row in self._untold])
-        self.world.average([values])
+        names = list(self._values[0])
+        # CPU-GPU sync point: between snapshots, the only place where the host waits for the device.
+        values = torch.stack([torch.stack(list(row.values())) for row in self._values])
+        self.distributed.average_([values])
         values = values.cpu()
+        self._values.clear()
         first = self.steps_taken - len(values)
-        self._untold.clear()
         for offset, name in (~values.isfinite()).nonzero().tolist():
             raise UserError(
-                f"{names[name]} is not finite at step {first + offset + 1}; training stopped and the last "
-                "checkpoint is kept; a lower --lr usually helps"
+                f"{names[name]} is not finite at step {first + offset + 1}; training stopped and "
+                "the last checkpoint is kept; a lower --lr usually helps"
             )
-        now = time.perf_counter()
-        tick = Tick(
-            epoch=(self.steps_taken - 1) // self.batches.steps_per_epoch + 1,
-            batch=(self.steps_taken - 1) % self.batches.steps_per_epoch + 1,
-            step=self.steps_taken,
-            images_seen=self.images_seen,
-            images_per_second=len(values) * self.config.batch_size / (now - self._last_tick),
-            means=dict(zip(names, values.double().mean(dim=0).tolist(), strict=True)),
-        )
-        self.tell("on_tick", tick)
+        seconds = time.perf_counter() - self._last_tick
+        if self.metrics:
+            self.metrics.log(
+                Tick(
+                    epoch=(self.steps_taken - 1) // self.batches.steps_per_epoch + 1,
+                    batch=(self.steps_taken - 1) % self.batches.steps_per_epoch + 1,
+                    step=self.steps_taken,
+                    images_seen=self.images_seen,
+                    images_per_second=len(values) * self.config.batch_size / seconds,
+                    means=dict(zip(names, values.double().mean(dim=0).tolist(), strict=True)),
+                )
+            )
         self._last_tick = time.perf_counter()
-
-    def _affords_snapshot(self) -> bool:
-        """Whether the time for one is left; for the last one always."""
-        at_end = self.steps_taken == self.schedule.steps
-        return at_end or self.world.told_by_main(self.budget.affords_one())
-
-    def _snapshot(self, event: str) -> None:
-        """Let the callbacks show or save a state that is sound, and ready to sample from."""
-        self._tick()  # which waits for the steps so far: no part of what a snapshot takes
-        with self.budget.spent():
-            self._show(event, self.config.standing_batches)
-        if event == "on_snapshot":
-            self.last_snapshot, self._owes_snapshot = self.steps_taken, False
-        self._last_tick = time.perf_counter()  # not training, so no part of its speed
 
     def _preview_if_due(self) -> None:
         if not self.schedule.preview_due(self.steps_taken):
             return
-        self._tick()
+        self._log()
         with self.budget.paused():
-            self._show("on_preview", min(PREVIEW_BATCHES, self.config.standing_batches))
+            self._check_weights()
+            if self.snapshots:
+                self._refresh_statistics(min(PREVIEW_BATCHES, self.config.standing_batches))
+                self.snapshots.preview(self)
         self._last_tick = time.perf_counter()
 
-    def _show(self, event: str, standing_batches: int) -> None:
-        weights = [*self.step.generator.parameters(), *self.step.discriminator.parameters()]
+    def _snapshot(self, *, within_epoch: bool = False) -> None:
+        self._log()  # waits for the steps so far, which are no part of the snapshot's time
+        with self.budget.snapshot():
+            self._check_weights()
+            if self.snapshots:  # other ranks wait for rank 0 at their next step
+                self._refresh_statistics(self.config.standing_batches)
+                if within_epoch:
+                    self.snapshots.save_latest(self)
+                else:
+                    self.snapshots.snapshot(self)
+        self.last_snapshot, self._snapshot_pending = self.steps_taken, False
+        self._last_tick = time.perf_counter()  # a snapshot does not count as training time
+
+    def _snapshot_allowed(self) -> bool:
+        """Whether the budget has time for one; the last one always comes."""
+        at_end = self.steps_taken == self.schedule.steps
+        return at_end or self.distributed.from_main(self.budget.allows_snapshot())
+
+    def _save_and_stop(self) -> None:
+        ends_epoch = self.steps_taken % self.batches.steps_per_epoch == 0
+        is_due = self.schedule.snapshot_due(self.steps_taken)
+        self._snapshot(within_epoch=not (is_due or (self._snapshot_pending and ends_epoch)))
+        raise Interrupted(
+            f"interrupted and saved after step {self.steps_taken}; --resume continues from there"
+        )
+
+    def _check_weights(self) -> None:
+        """Raise UserError for weights that are not finite, before they are saved."""
+        networks = self.step.generator, self.step.discriminator
+        weights: list[Tensor] = [weight for network in networks for weight in network.parameters()]
         if not torch.stack(torch._foreach_norm(weights)).isfinite().all():
             raise UserError(
-                f"a weight is not finite after step {self.steps_taken}; training stopped and the last "
-                "checkpoint is kept; a lower --lr usually helps"
+                f"a weight is not finite after step {self.steps_taken}; training stopped and the "
+                "last checkpoint is kept; a lower --lr usually helps"
             )
-        if not self.callbacks:
-            return  # of several processes the first has them, and the next step waits for it
+
+    def _refresh_statistics(self, batches: int) -> None:
+        """Make the averaged generator ready to sample from."""
         begun = time.perf_counter()
         self.ema.refresh_statistics(
             (
-                self.latents_at("standing", self.images_seen, number),
+                self._latents("standing", self.images_seen, number),
                 self.batches.labels_at(self.images_seen, number),
             )
-            for number in range(standing_batches)
+            for number in range(batches)
         )
-        seconds_a_batch = (time.perf_counter() - begun) / standing_batches
-        self.budget.expect(seconds_a_batch * self.config.standing_batches)
-        self.tell(event)
-
-    def _interrupt(self) -> None:
-        ends_epoch = self.steps_taken % self.batches.steps_per_epoch == 0
-        is_due = self.schedule.snapshot_due(self.steps_taken) or (
-            self._owes_snapshot and ends_epoch
-        )
-        self._snapshot("on_snapshot" if is_due else "on_interrupt")
-        raise Interrupted(
-            f"interrupted and saved after step {self.steps_taken}; --resume goes on from there"
-        )
+        seconds_per_batch = (time.perf_counter() - begun) / batches
+        self.budget.estimate(seconds_per_batch * self.config.standing_batches)
 
     @contextmanager
-    def _signals_noted(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends training after the current step; the second at once."""
+    def _stop_on_signals(self) -> Iterator[None]:
+        """End training after the current step on Ctrl-C or SIGTERM, or at once on a second one."""
 
-        def note(number: int, frame: FrameType | None) -> None:
+        def request_stop(number: int, frame: FrameType | None) -> None:
             if self._stop_requested:
                 raise KeyboardInterrupt
             self._stop_requested = True
-            seconds = self.budget.seconds_of_one
+            seconds = self.budget.seconds_per_snapshot
             logger.info(
-                "Stopping after this step, and saving a grid and a checkpoint%s; Ctrl-C again stops at once",
+                "Stopping after this step and saving a grid and a checkpoint%s; Ctrl-C again stops "
+                "at once",
                 f", about {rounded_time(seconds)}" if seconds else "",
             )
 
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {n: signal.signal(n, request_stop) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         except UserError:
-            if self._stop_requested and not self.world.is_main:
-                raise KeyboardInterrupt from None  # torchrun ends it, for the first process has failed
+            if self._stop_requested and not self.distributed.is_main:
+                raise KeyboardInterrupt from None  # torchrun ended it, because rank 0 has failed
             raise
         finally:
             for number, handler in before.items():

@@ -15,7 +15,7 @@ import pytest
 import scipy.io.wavfile
 import soundfile
 
-from musicspectrogan.audio import intake
+from musicspectrogan.audio import decoding
 from musicspectrogan.audio.files import AudioError, is_audio, load, save
 from musicspectrogan.audio.tempo import Tempo
 from musicspectrogan.data import composer
@@ -23,7 +23,7 @@ from musicspectrogan.errors import UserError
 
 RATE = composer.SAMPLE_RATE
 
-# What a decoder may leave of the correlation with the original: lossy formats change the waveform a little.
+# Format, and least correlation with the original: lossy formats change the waveform a little.
 FORMATS = {
     "wav": ("WAV", 0.9999),
     "flac": ("FLAC", 0.9999),
@@ -181,7 +181,7 @@ def test_samples_that_are_no_numbers_are_refused(
         load(path, RATE)
 
 
-# Stands in for ffmpeg: announces AAC of four seconds, and gives what follows the first line of the file.
+# A fake ffmpeg: announces four seconds of AAC, and outputs what follows the file's first line.
 FFMPEG = """#!{python}
 import sys
 if "-version" in sys.argv:
@@ -192,7 +192,8 @@ if ":" in name.split("/")[0]:
 with open(name, "rb") as file:
     if not file.readline().rstrip().endswith(b"AAC"):
         sys.exit("x: Invalid data found when processing input")
-    sys.stderr.write("  Duration: 00:00:04.00, start: 0.0\\n  Stream #0: Audio: aac, 22050 Hz, mono, x\\n")
+    sys.stderr.write("  Duration: 00:00:04.00, start: 0.0\\n")
+    sys.stderr.write("  Stream #0: Audio: aac, 22050 Hz, mono, x\\n")
     sys.stderr.flush()
     sys.stdout.buffer.write(file.read())
 """
@@ -226,8 +227,10 @@ def test_what_libsndfile_refuses_goes_to_ffmpeg_whatever_its_suffix(
         plain = "" if name == "x.m4a" else "decoded by ffmpeg, because libsndfile does not: "
         assert audio.warning.startswith(plain) and bool(audio.warning) is bool(plain)
     else:
-        told = r"^does not decode: .+; ffmpeg, which reads more formats, is not installed here: install it, or "
-        with pytest.raises(AudioError, match=told):
+        message = (
+            r"^does not decode: .+; ffmpeg, which reads more formats, is not installed here: ins"
+        )
+        with pytest.raises(AudioError, match=message):
             load(path, RATE)
 
 
@@ -388,8 +391,8 @@ def test_saving_and_loading_gives_the_samples_back(music: np.ndarray, tmp_path: 
     assert [p.name for p in tmp_path.iterdir()] == ["saved.wav"]
 
 
-def tempo_told(path: Path) -> str | None:
-    """What another library reads."""
+def tempo_tag(path: Path) -> str | None:
+    """The tempo that mutagen reads."""
     tags = mutagen.File(path).tags or {}
     found = tags.get("BPM") or tags.get("TBPM")
     return None if found is None else str(found[0])
@@ -407,8 +410,8 @@ def test_other_programs_read_the_tempo(
     tags = {"genre": "jäzz", "comment": comment} if comment else {}
     save(tagged, music[:-1], RATE, bit_depth=24, tempo=Tempo(bpm), **tags)
     save(plain, music[:-1], RATE, bit_depth=24, **tags)
-    assert tempo_told(tagged) == (f"{bpm:.0f}" if suffix in ("wav", "mp3") else f"{bpm:g}")
-    assert tempo_told(plain) is None
+    assert tempo_tag(tagged) == (f"{bpm:.0f}" if suffix in ("wav", "mp3") else f"{bpm:g}")
+    assert tempo_tag(plain) is None
     np.testing.assert_array_equal(soundfile.read(tagged)[0], soundfile.read(plain)[0])
     assert load(tagged, RATE).warning == ""
     with soundfile.SoundFile(tagged) as file:
@@ -436,14 +439,14 @@ def test_a_wav_of_whole_beats_tells_samplers_how_many(
         told = " ".join(file.extra_info.split())  # libsndfile's notes on the chunks
     assert "Beats : 6 Meter : 4/4 Tempo : 118.500000" in told
     assert f"({kind}," in told
-    assert tempo_told(path) == "118"  # to the even one
+    assert tempo_tag(path) == "118"  # to the even one
     names = [name for name, _ in chunks(path.read_bytes())]
     assert names == [b"fmt ", b"LIST", b"data", b"id3 ", b"acid", *[b"smpl"] * loops]
 
 
 @pytest.mark.parametrize("suffix", ["ogg", "flac"])
 def test_minutes_are_saved_in_every_format(suffix: str, tmp_path: Path) -> None:
-    """libvorbis takes what it is given at a time from the stack, which a minute and a half would overflow."""
+    """libvorbis overflows the stack if it gets a minute and a half at once."""
     tone = 0.3 * np.sin(2 * np.pi * 440.0 / RATE * np.arange(150 * RATE, dtype=np.float32))
     save(tmp_path / f"x.{suffix}", tone, RATE)
     read, _ = soundfile.read(tmp_path / f"x.{suffix}", dtype="float32")
@@ -463,8 +466,10 @@ def test_a_rate_that_a_format_has_not_is_refused_with_those_it_has(
     music: np.ndarray, tmp_path: Path, suffix: str
 ) -> None:
     wrong, right, rates = RATES[suffix]
-    told = f"--format {suffix}: has no sample rate of {wrong} Hz, {rates}; give --format wav, or one of "
-    with pytest.raises(UserError, match=re.escape(told)):
+    message = (
+        f"--format {suffix}: has no sample rate of {wrong} Hz, {rates}; give --format wav, or "
+    )
+    with pytest.raises(UserError, match=re.escape(message)):
         save(tmp_path / f"x.{suffix}", music, wrong)
     assert not list(tmp_path.iterdir())
     save(tmp_path / f"x.{suffix}", music, right)
@@ -498,25 +503,10 @@ def test_a_looping_wav_has_loop_points(
     once, loop = ((tmp_path / name).read_bytes() for name in ("once.wav", "loop.wav"))
     *others, (name, points) = chunks(loop)
     assert others == chunks(once) and name == b"smpl"
-    # Maker, product, period in ns, note, its fraction, SMPTE format and offset, loops, more data;
-    # of the loop: cue, type forward, first and last frame, fraction, times or 0 for ever.
-    assert struct.unpack("<15I", points) == (
-        0,
-        0,
-        45351,
-        60,
-        0,
-        0,
-        0,
-        1,
-        0,
-        0,
-        0,
-        0,
-        frames - 1,
-        0,
-        0,
-    )
+    # Maker, product, period in ns, note, its fraction, SMPTE format and offset, loops, more data.
+    assert struct.unpack("<9I", points[:36]) == (0, 0, 45351, 60, 0, 0, 0, 1, 0)
+    # Cue, type forward, first and last frame, fraction, repeats or 0 for ever.
+    assert struct.unpack("<6I", points[36:]) == (0, 0, 0, frames - 1, 0, 0)
     read = scipy.io.wavfile.read(tmp_path / "loop.wav")
     assert read[0] == RATE
     np.testing.assert_array_equal(read[1], soundfile.read(tmp_path / "once.wav", dtype="int16")[0])
@@ -528,7 +518,7 @@ def test_a_looping_wav_has_loop_points(
 
 @pytest.mark.parametrize("frames", [65536, 132096, 37 * 1024, 12345])
 def test_a_loop_is_seamless_in_flac_and_ogg(frames: int, tmp_path: Path) -> None:
-    """As many samples as were written, and the error of coding no larger at the ends than elsewhere."""
+    """As many samples as were written, and a coding error no larger at the ends than elsewhere."""
     time = np.arange(frames)
     turns = [round(frames * hertz / RATE) for hertz in (110, 220, 331, 997, 3000)]
     clip = sum(0.15 * np.sin(2 * np.pi * count * time / frames + count) for count in turns)
@@ -553,8 +543,8 @@ def header(rate: int, channels: int) -> bytes:
 @pytest.mark.parametrize(
     ("rate", "channels", "told"),
     [
-        (1, 1, "its sample rate of 1 Hz is none of music"),
-        (2**31 - 1, 1, "its sample rate of 2147483647 Hz"),
+        (1, 1, "its sample rate of 1 Hz is implausible"),
+        (2**31 - 1, 1, "its sample rate of 2147483647 Hz is implausible"),
         (22050, 500, "500 channels are too many"),
     ],
 )
@@ -568,7 +558,7 @@ def test_rates_and_channels_that_music_has_not_are_refused(tmp_path, rate, chann
 def test_more_hours_than_fit_into_memory_are_refused(music, tmp_path, monkeypatch):
     path = tmp_path / "x.flac"
     save(path, music, RATE)
-    monkeypatch.setattr(intake, "LONGEST_HOURS", 1 / 3600)
+    monkeypatch.setattr(decoding, "MAX_HOURS", 1 / 3600)
     with pytest.raises(AudioError, match=r"longer than .* hours; cut it into pieces"):
         load(path, RATE)
 

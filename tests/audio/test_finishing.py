@@ -75,7 +75,7 @@ def test_silence_stays_silence(length):
 
 
 def test_hours_are_measured_in_parts_to_the_same_loudness():
-    """Loud for a fifth of the time: the standard's gate leaves out what is quiet beside all of it."""
+    """Loud for a fifth of the time: the standard's relative gate excludes the quiet rest."""
     samples = composer.compose("chords", 0, seed=0, seconds=100.4)
     samples[: 80 * RATE] *= 0.05
     measured = loudness(samples, RATE)

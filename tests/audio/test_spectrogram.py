@@ -15,6 +15,7 @@ from musicspectrogan.audio.spectrogram import (
     db_to_grey,
     encode,
     grey_to_db,
+    hz_to_mel,
     mel_filterbank,
     mel_power,
 )
@@ -112,6 +113,27 @@ def test_mel_power_equals_librosa(music: np.ndarray, config: SpectrogramConfig) 
     np.testing.assert_allclose(
         mel_power(music, config), expected, rtol=1e-3, atol=1e-6 * expected.max()
     )
+
+
+def test_any_layout_and_float_type_of_the_samples_is_taken(music: np.ndarray) -> None:
+    config = SpectrogramConfig()
+    expected = mel_power(music, config)
+    interleaved = np.stack([music, music], axis=1).astype(np.float64)[:, 0]
+    np.testing.assert_array_equal(mel_power(interleaved, config), expected)
+    assert expected.dtype == np.float32
+
+
+def test_the_filters_that_all_callers_share_are_read_only() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        mel_filterbank(SpectrogramConfig())[0, 0] = 1.0
+
+
+@settings
+def test_mels_equal_librosas(config: SpectrogramConfig) -> None:
+    expected = librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=config.f_max)
+    np.testing.assert_allclose(config.band_hz, expected[1:-1], rtol=1e-6)
+    for hertz in (0.0, 1.5, 500.0, 999.0, 1000.0, 1001.0, 4000.0, 11025.0):
+        assert hz_to_mel(hertz) == pytest.approx(librosa.hz_to_mel(hertz))
 
 
 @pytest.mark.parametrize("top_db", [60.0, 80.0, 100.5])
@@ -213,34 +235,80 @@ def test_changes_replace_the_usual_values_and_none_keeps_them() -> None:
     )
 
 
+def f_max_range(f_min: str = "0", half_the_rate: str = "11025") -> str:
+    return (
+        f"it must be at least 1 Hz above --f-min, {f_min} Hz, and at most {half_the_rate} "
+        "(half the sample rate)"
+    )
+
+
+OVERLAP = "must overlap by at least a quarter; give up to"
+WRONG = [
+    ({"sample_rate": 0}, "sample_rate: 0 is not allowed; it must be positive"),
+    ({"n_fft": -2048}, "n_fft: -2048 is not allowed; it must be positive"),
+    ({"hop_length": 0}, "hop_length: 0 is not allowed; it must be positive"),
+    ({"n_mels": 0}, "n_mels: 0 is not allowed; it must be positive"),
+    ({"n_frames": 0}, "n_frames: 0 is not allowed; it must be positive"),
+    ({"top_db": 0.0}, "top_db: 0.0 is not allowed; it must be positive"),
+    ({"top_db": math.nan}, "top_db: nan is not allowed; it must be positive"),
+    ({"top_db": math.inf}, "top_db: inf is not allowed; it must be positive"),
+    ({"n_fft": 65537}, "n_fft: 65537 is not allowed; it is at most 65536"),
+    ({"hop_length": 65537}, "hop_length: 65537 is not allowed; it is at most 65536"),
+    ({"n_mels": 513}, "n_mels: 513 is not allowed; it is at most 512"),
+    ({"n_frames": 4097}, "n_frames: 4097 is not allowed; it is at most 4096"),
+    ({"sample_rate": 999}, "sample_rate: 999 Hz is not allowed; give 1000 to 384000"),
+    ({"sample_rate": 384001}, "sample_rate: 384001 Hz is not allowed; give 1000 to 384000"),
+    ({"f_min": -1.0}, "f_min: -1 Hz is not allowed; it must be at least 0"),
+    ({"f_min": 8000.0}, f"f_max: 8000 Hz is not allowed; {f_max_range('8000')}"),
+    ({"f_max": 11026.0}, f"f_max: 11026 Hz is not allowed; {f_max_range()}"),
+    ({"f_max": math.nan}, f"f_max: nan Hz is not allowed; {f_max_range()}"),
+    (
+        {"sample_rate": 8000},
+        f"f_max: 8000 Hz is not allowed; {f_max_range(half_the_rate='4000')}",
+    ),
+    ({"f_max": 0.5}, f"f_max: 0.5 Hz is not allowed; {f_max_range()}"),
+    (
+        {"hop_length": 1537},
+        f"hop_length: 1537 is not allowed: Fourier frames of 2048 samples {OVERLAP} 1536, "
+        "or a larger n_fft",
+    ),
+    (
+        {"n_fft": 1024},
+        f"hop_length: 1024 is not allowed: Fourier frames of 1024 samples {OVERLAP} 768, "
+        "or a larger n_fft",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), WRONG, ids=str)
+def test_wrong_settings_are_refused_by_name(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        SpectrogramConfig(**wrong)
+    assert str(refusal.value) == message
+
+
 @pytest.mark.parametrize(
-    ("wrong", "named"),
+    "limits",
     [
-        ({"sample_rate": 0}, "sample_rate"),
-        ({"n_fft": -2048}, "n_fft"),
-        ({"hop_length": 0}, "hop_length"),
-        ({"n_mels": 0}, "n_mels"),
-        ({"n_frames": 0}, "n_frames"),
-        ({"top_db": 0.0}, "top_db"),
-        ({"top_db": math.nan}, "top_db"),
-        ({"top_db": math.inf}, "top_db"),
-        ({"f_min": -1.0}, "f_min"),
-        ({"f_min": 8000.0}, "at least 1 Hz above --f-min"),
-        ({"f_max": 11026.0}, "f_max"),
-        ({"f_max": math.nan}, "f_max"),
-        ({"sample_rate": 8000}, "f_max"),
-        ({"f_max": 0.5}, "at least 1 Hz above"),
-        ({"hop_length": 1537}, "give up to 1536"),
-        ({"n_fft": 1024}, "give up to 768"),
+        {"n_fft": 65536, "hop_length": 49152, "n_mels": 512, "n_frames": 4096},
+        {"n_fft": 1, "hop_length": 0.75, "n_mels": 1, "n_frames": 1, "top_db": 0.5},
+        {"sample_rate": 1000, "f_max": 500.0},
+        {"sample_rate": 384000, "f_max": 192000.0},
+        {"f_min": 0.5, "f_max": 1.5},
+        {"hop_length": 1536},
     ],
     ids=str,
 )
-def test_wrong_settings_are_refused_by_name(wrong: dict[str, float], named: str) -> None:
-    with pytest.raises(UserError, match=named):
-        SpectrogramConfig(**wrong)
+def test_settings_at_their_limits_are_allowed(limits: dict[str, float]) -> None:
+    SpectrogramConfig(**limits)
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(0.0, 0), (0.001, 1), (2.97, 64), (2.98, 65)])
+def test_frames_cover_seconds(seconds: float, frames: int) -> None:
+    assert SpectrogramConfig().frames_in(seconds) == frames
 
 
 @pytest.mark.parametrize("size", [0, 65, 100, 512])
 def test_other_image_sizes_are_refused(size: int) -> None:
-    with pytest.raises(UserError, match=f"image_size: {size} is not one of 64, 128, 256"):
+    with pytest.raises(UserError, match=f"^image_size: {size} is not one of 64, 128, 256$"):
         SpectrogramConfig.for_image_size(size)

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Command
 from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.data.dataset import ImageDataset, load_dataset
-from musicspectrogan.data.listing import IMAGE_SUFFIXES, list_pictures
+from musicspectrogan.data.dataset import IMAGE_SUFFIXES, ImageDataset, list_images, load_dataset
 from musicspectrogan.errors import UserError
 from musicspectrogan.information import describe
 
@@ -196,9 +194,8 @@ def test_damaged_images_are_left_out_and_named_every_time(
         dataset = load_dataset(root, split="all")
         assert len(dataset) == 30
         assert as_bytes(dataset) == whole[:9] + whole[10:30] + whole[31:]
-        assert (
-            "2 images cannot be read and are left out: jazz/jazz.00000_001.png, rock/rock.00003_000.png"
-        ) in messages.text
+        named = "jazz/jazz.00000_001.png, rock/rock.00003_000.png"
+        assert f"2 images cannot be read and are left out: {named}" in messages.text
 
 
 def test_images_of_no_known_track_are_left_out_and_counted(
@@ -224,7 +221,7 @@ def test_foreign_images_become_grey_and_of_one_size(
     assert [int(image.max()) for image in (red, grey, blue, white)] == [76, 77, 29, 255]
     assert dataset.pixels[0].std() > 50
     assert "has no dataset.json" in messages.text
-    assert "5 of 5 images were made grey or resized to 64x64" in messages.text
+    assert "5 of 5 images were converted to grayscale or resized to 64x64" in messages.text
 
 
 @pytest.mark.parametrize("split", ["training", "validation", "all"])
@@ -259,7 +256,7 @@ def test_two_sizes_have_a_cache_each(foreign: Path) -> None:
 def test_unfinished_preprocessing_is_refused(root: Path) -> None:
     contents = json.loads((root / "dataset.json").read_text())
     (root / "dataset.json").write_text(json.dumps({**contents, "genres": [], "tracks": []}))
-    with pytest.raises(UserError, match="did not finish; give the same preprocess command again"):
+    with pytest.raises(UserError, match="did not finish; repeat the preprocess command"):
         load_dataset(root)
 
 
@@ -303,7 +300,7 @@ def test_an_empty_split_is_refused(root: Path) -> None:
 def test_another_image_size_than_that_of_the_dataset_is_refused(root: Path) -> None:
     assert load_dataset(root, image_size=64).image_size == 64
     with pytest.raises(
-        UserError, match=r"--image-size 128: the images of .* have 64 pixels a side"
+        UserError, match=r"--image-size 128: the images of .* are 64 pixels high and wide"
     ):
         load_dataset(root, image_size=128)
 
@@ -347,10 +344,10 @@ def test_a_damaged_cache_is_made_anew(
     else:
         cache.with_suffix(".json").write_text('{"damaged": [[-1, 5]], "resized": "x"}')
     assert (load_dataset(root).pixels == pixels).all()
-    assert "is damaged and made anew" in messages.text
+    assert "is damaged and is recreated" in messages.text
     messages.clear()
     assert (load_dataset(root).pixels == pixels).all()
-    assert "made anew" not in messages.text
+    assert "recreated" not in messages.text
 
 
 def test_a_number_beyond_any_segment_does_not_stop_the_others(root: Path) -> None:
@@ -360,87 +357,12 @@ def test_a_number_beyond_any_segment_does_not_stop_the_others(root: Path) -> Non
     assert len(load_dataset(root)) == count
 
 
-# Grey levels of every kind, as a picture that a mode is made from.
-RAMP = (np.arange(64 * 64, dtype=np.uint32).reshape(64, 64) * 16).astype(np.uint16)
-RAMP8 = np.rint(RAMP / 257.0).astype(np.uint8)
-GREY = Image.fromarray(RAMP8)
-
-
-def shown(path: Path, picture: Image.Image, **options: object) -> np.ndarray:
-    """The pixels that training sees of a picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, **options)
-    (pixels,) = load_dataset(path.parent.parent).pixels
-    return np.asarray(pixels).astype(int)
-
-
-@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
-def test_16_bits_are_scaled_and_not_clipped(tmp_path: Path, suffix: str) -> None:
-    picture = Image.fromarray(RAMP)
-    assert picture.mode == "I;16"
-    if suffix == "pgm":
-        picture = picture.convert("I")
-    np.testing.assert_array_equal(shown(tmp_path / "a" / f"x.{suffix}", picture), RAMP8)
-
-
-def test_a_tiff_of_16_bits_whose_zero_is_white(tmp_path: Path) -> None:
-    white_is_zero = shown(tmp_path / "w" / "a" / "x.tif", Image.fromarray(RAMP), tiffinfo={262: 0})
-    np.testing.assert_array_equal(white_is_zero, 255 - RAMP8.astype(int))
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"])
-@pytest.mark.parametrize("level", [0, 255])
-def test_black_and_white_are_that_in_every_mode(tmp_path: Path, mode: str, level: int) -> None:
-    picture = Image.new("L", (64, 64), level)
-    picture = (
-        picture.convert("P").convert("PA") if mode == "PA" else picture.convert("RGB").convert(mode)
-    )
-    seen = shown(
-        tmp_path / "a" / ("x.tif" if mode in ("PA", "CMYK", "YCbCr") else "x.png"), picture
-    )
-    assert (seen.min(), seen.max()) == (level, level)
-
-
-@pytest.mark.parametrize("bits", [1, 2, 4])
-def test_few_bits_reach_from_black_to_white(tmp_path: Path, bits: int) -> None:
-    levels = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64) % 2**bits
-    picture = Image.fromarray(levels).convert("P")
-    picture.putpalette([round(k * 255 / (2**bits - 1)) for k in range(2**bits) for _ in range(3)])
-    seen = shown(tmp_path / "a" / "x.png", picture, bits=bits)
-    np.testing.assert_array_equal(seen, np.rint(levels * (255 / (2**bits - 1))))
-
-
-@pytest.mark.parametrize(("alpha", "expected"), [(0, 0), (128, 100), (255, 200)])
-def test_what_is_transparent_lies_on_black(tmp_path: Path, alpha: int, expected: int) -> None:
-    assert (
-        shown(tmp_path / "a" / "x.png", Image.new("RGBA", (64, 64), (200, 200, 200, alpha)))
-        == expected
-    ).all()
-
-
-def test_a_transparent_colour_of_a_palette_is_black(tmp_path: Path) -> None:
-    picture = GREY.convert("P")
-    seen = shown(tmp_path / "a" / "x.png", picture, transparency=200)
-    np.testing.assert_array_equal(seen, np.where(RAMP8 == 200, 0, RAMP8))
-
-
-def test_a_picture_is_taken_upright_and_of_several_frames_the_first(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
-    np.testing.assert_array_equal(
-        shown(tmp_path / "t" / "a" / "x.png", GREY, exif=exif), np.rot90(RAMP8, -1)
-    )
-    frames = [Image.new("L", (64, 64), level) for level in (50, 200)]
-    seen = shown(tmp_path / "f" / "a" / "x.png", frames[0], save_all=True, append_images=frames[1:])
-    assert (seen == 50).all()
-
-
 @pytest.mark.parametrize(
     ("picture", "reason"),
     [
         (Image.fromarray(np.full((64, 64), 0.5, np.float32)), "floating-point pixels (mode F)"),
         (Image.fromarray(np.full((64, 64), 500, np.int32)), "32-bit integer pixels (mode I)"),
-        (Image.new("LAB", (64, 64)), "its colours are CIELAB (mode LAB)"),
+        (Image.new("LAB", (64, 64)), "its colors are CIELAB (mode LAB)"),
     ],
     ids=["float", "int32", "lab"],
 )
@@ -449,7 +371,7 @@ def test_pixels_that_could_mean_anything_are_left_out_by_name(
 ) -> None:
     picture.save(foreign / "cats" / "odd.tif")
     assert len(load_dataset(foreign)) == 5
-    assert "1 images cannot be read and are left out: cats/odd.tif; mend them" in messages.text
+    assert "1 images cannot be read and are left out: cats/odd.tif; repair them" in messages.text
     assert reason in messages.text
     assert "delete" not in messages.text
 
@@ -478,14 +400,13 @@ def test_training_finds_what_image_folder_finds(
     (foreign / "cats" / "linked").symlink_to(elsewhere)
     (foreign / "cats" / "linked file.jpg").symlink_to(foreign / "cats" / "colour.jpg")
     expected = ImageFolder(str(foreign))
-    names = list_pictures(foreign).names
+    names = list_images(foreign).names
     assert names == [Path(path).relative_to(foreign).as_posix() for path, _ in expected.samples]
     dataset = load_dataset(foreign)
     assert dataset.genres == expected.classes == ["birds", "cats", "dogs"]
     assert dataset.labels.tolist() == expected.targets
     assert (
-        f"{foreign}: 2 files are no pictures and are passed over: cats/linked/notes.txt"
-        in messages.text
+        f"{foreign}: 2 files are not images and are ignored: cats/linked/notes.txt" in messages.text
     )
 
 
@@ -513,7 +434,7 @@ def test_links_that_lead_nowhere_or_round_in_circles(foreign: Path, messages) ->
 def test_pictures_beside_the_class_folders_are_told(foreign: Path, messages) -> None:
     Image.new("L", (64, 64)).save(foreign / "cover.png")
     assert len(load_dataset(foreign)) == 5
-    assert "1 pictures lie beside the class folders and are passed over: cover.png" in messages.text
+    assert "1 images are not in a class folder and are ignored: cover.png" in messages.text
 
 
 def test_our_images_in_folders_of_their_class_stay_their_tracks(root: Path) -> None:
@@ -556,7 +477,7 @@ def test_split_folders_above_the_classes_are_splits(tmp_path: Path, messages) ->
     assert training.genres == ["jazz", "rock"]
     assert training.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert [image[0] for image in as_bytes(training)] == [1, 2, 3, 4, 5, 6, 7]
-    assert ": taking Train/ for training, val/ for validation, test/ for test;" in messages.text
+    assert ": using Train/ for training, val/ for validation, test/ for test;" in messages.text
     assert [image[0] for image in as_bytes(load_dataset(root, split="validation"))] == [8, 9]
     assert [image[0] for image in as_bytes(load_dataset(root, split="test"))] == [10, 11]
     assert load_dataset(root, split="test").genres == ["jazz", "rock"]
@@ -582,7 +503,7 @@ def test_classes_with_such_names_stay_classes(
     dataset = load_dataset(root)
     assert dataset.genres == sorted({name.partition("/")[0] for name in names})
     assert len(dataset) == sum(names.values())
-    told = "if it is a split, give --dataset" in messages.text
+    told = "if it is a split, use --dataset" in messages.text
     assert told == any(name.lower().startswith("train") for name in names)
 
 
@@ -601,8 +522,7 @@ def test_a_folder_that_may_not_be_read_is_told_and_passed_over(
     monkeypatch.setattr(os, "scandir", scandir)
     assert len(load_dataset(foreign)) == 5
     assert (
-        f"{foreign / 'locked'} cannot be read (Permission denied) and is passed over"
-        in messages.text
+        f"{foreign / 'locked'} cannot be read (Permission denied) and is skipped" in messages.text
     )
 
 
@@ -611,9 +531,7 @@ def test_folders_of_systems_are_passed_over_and_told(foreign: Path, messages) ->
         (foreign / name).mkdir()
         Image.new("L", (64, 64), 5).save(foreign / name / "x.png")
     assert len(load_dataset(foreign)) == 6
-    assert (
-        "4 files are no pictures and are passed over: cats/.ipynb_checkpoints/, " in messages.text
-    )
+    assert "4 files are not images and are ignored: cats/.ipynb_checkpoints/, " in messages.text
     assert "#recycle/" in messages.text
 
 
@@ -629,16 +547,14 @@ def test_caches_alone_are_cleared(foreign: Path) -> None:
     assert (foreign / "..cache-64-x.npy").read_text() == "mine"
 
 
-def test_commands_say_what_a_folder_is_taken_for(tmp_path: Path, command: Command) -> None:
+def test_it_says_how_a_folder_is_used(tmp_path: Path, messages) -> None:
     root = splits_of_pictures(
         tmp_path / "pictures", {"train/jazz": 2, "train/rock": 2, "test/rock": 1}
     )
     (root / "dataset.json").write_text('{"labels": null}')
-    done = command("run.py", "--dataset", "pictures", "--dry-run", "--device", "cpu", cwd=tmp_path)
-    assert (
-        "has a dataset.json of another tool: taking train/ for training, test/ for test;"
-        in done.stderr
-    )
+    load_dataset(root)
+    used = "using train/ for training, test/ for test;"
+    assert f"has a dataset.json of another tool: {used}" in messages.text
     assert describe(root).splitlines() == [
         f"dataset      {root} (class folders of pictures, with another tool's dataset.json)",
         "images       5",

@@ -13,15 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from musicspectrogan.evaluation import classifier
-from musicspectrogan.evaluation.classifier import (
+from musicspectrogan.evaluation import features
+from musicspectrogan.evaluation.features import (
+    DIMENSIONS,
     GenreClassifier,
-    augmented,
+    augment,
     cached_classifiers,
     train_classifier,
 )
-from musicspectrogan.evaluation.features import DIMENSIONS
-from musicspectrogan.evaluation.sets import ImageSet
+from musicspectrogan.evaluation.samples import ImageSet
 from musicspectrogan.tensors import as_images
 
 CPU = torch.device("cpu")
@@ -54,14 +54,14 @@ def weights_of(network: GenreClassifier) -> list[np.ndarray]:
 @pytest.fixture
 def steps(monkeypatch):
     """`steps(n)`: how long training takes from now on."""
-    return lambda count: monkeypatch.setattr(classifier, "STEPS", count)
+    return lambda count: monkeypatch.setattr(features, "STEPS", count)
 
 
 @pytest.fixture(scope="module")
 def learned() -> GenreClassifier:
     """A classifier of the two classes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classifier, "STEPS", 40)
+        patch.setattr(features, "STEPS", 40)
         return taught(two_classes(60, seed=0))
 
 
@@ -79,18 +79,18 @@ def test_it_learns_what_differs(learned):
 def test_when_something_happens_does_not_count(learned):
     """A shift by what the network steps over gives the same features but for the edges."""
     unseen = two_classes(20, seed=2)
-    features = learned.embed(unseen.pixels)
+    embedded = learned.embed(unseen.pixels)
     shifted = learned.embed(np.roll(unseen.pixels, 16, axis=2))
-    assert features.shape == (20, DIMENSIONS)
-    distance = np.linalg.norm(features - shifted, axis=1).mean()
+    assert embedded.shape == (20, DIMENSIONS)
+    distance = np.linalg.norm(embedded - shifted, axis=1).mean()
     between = np.linalg.norm(
-        features[unseen.labels == 0] - features[unseen.labels == 1], axis=1
+        embedded[unseen.labels == 0] - embedded[unseen.labels == 1], axis=1
     ).mean()
     assert distance < 0.25 * between
 
 
 def test_it_is_left_ready_for_use(learned):
-    """No dropout, no gradients, and running statistics: an image's answer hangs on no other image."""
+    """No dropout, no gradients, and running statistics, so images are independent."""
     assert not learned.training
     assert not any(parameter.requires_grad for parameter in learned.parameters())
     images = two_classes(6, seed=3).pixels
@@ -101,7 +101,7 @@ def test_it_is_left_ready_for_use(learned):
 def test_images_are_taken_some_at_a_time(learned, monkeypatch):
     images = two_classes(11, seed=4).pixels
     whole = learned.probabilities(images)
-    monkeypatch.setattr(classifier, "IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr(features, "IMAGES_PER_BATCH", 4)
     np.testing.assert_allclose(learned.probabilities(images), whole, atol=1e-5)
 
 
@@ -109,13 +109,13 @@ def test_images_are_taken_some_at_a_time(learned, monkeypatch):
 def lessons(monkeypatch) -> list[list[int]]:
     """The labels of each batch that is learned from."""
     seen: list[list[int]] = []
-    loss = classifier.F.cross_entropy
+    loss = features.F.cross_entropy
 
     def watched(logits: Tensor, labels: Tensor, **settings: float) -> Tensor:
         seen.append(labels.tolist())
         return loss(logits, labels, **settings)
 
-    monkeypatch.setattr(classifier.F, "cross_entropy", watched)
+    monkeypatch.setattr(features.F, "cross_entropy", watched)
     return seen
 
 
@@ -188,11 +188,9 @@ def only(monkeypatch):
 
     def leave(kind: str) -> None:
         for name in {"GAIN", "TILT"} - {kind.upper()}:
-            monkeypatch.setattr(classifier, name, 0.0)
+            monkeypatch.setattr(features, name, 0.0)
         if kind != "mask":
-            monkeypatch.setattr(
-                classifier, "WIDEST_MASK", 1 / SIDE
-            )  # of no width, but always drawn
+            monkeypatch.setattr(features, "MAX_MASK", 1 / SIDE)  # of no width, but always drawn
 
     return leave
 
@@ -200,7 +198,7 @@ def only(monkeypatch):
 def test_augmented_images_keep_their_shape_and_range():
     images = batch()
     before = images.clone()
-    changed = augmented(images, generator())
+    changed = augment(images, generator())
     assert changed.shape == images.shape
     assert changed.dtype == torch.float32
     assert changed.min() >= -1.0 and changed.max() <= 1.0
@@ -209,18 +207,18 @@ def test_augmented_images_keep_their_shape_and_range():
 
 def test_each_image_is_changed_in_its_own_way():
     same = batch(1).expand(12, 1, SIDE, SIDE)
-    changed = augmented(same, generator()).flatten(1)
+    changed = augment(same, generator()).flatten(1)
     distances = torch.cdist(changed, changed) + 100.0 * torch.eye(12)
     assert distances.min() > 1.0
-    assert torch.equal(augmented(same, generator()).flatten(1), changed)
-    assert not torch.equal(augmented(same, generator(1)).flatten(1), changed)
+    assert torch.equal(augment(same, generator()).flatten(1), changed)
+    assert not torch.equal(augment(same, generator(1)).flatten(1), changed)
 
 
 def test_images_are_shifted_around_in_time(only):
     only("shift")
     images = batch(30)
     shifts = []
-    for image, changed in zip(images, augmented(images, generator()), strict=True):
+    for image, changed in zip(images, augment(images, generator()), strict=True):
         matching = [s for s in range(SIDE) if torch.equal(torch.roll(image, -s, dims=2), changed)]
         assert len(matching) == 1
         shifts += matching
@@ -235,26 +233,26 @@ def flat_batch(count: int) -> Tensor:
 
 def test_gain_is_the_same_everywhere_in_an_image(only):
     only("gain")
-    changed = augmented(flat_batch(400), generator()).flatten(1)
+    changed = augment(flat_batch(400), generator()).flatten(1)
     assert torch.equal(changed.min(dim=1).values, changed.max(dim=1).values)
-    assert changed[:, 0].std() == pytest.approx(classifier.GAIN, rel=0.1)
+    assert changed[:, 0].std() == pytest.approx(features.GAIN, rel=0.1)
     assert changed[:, 0].mean() == pytest.approx(0.0, abs=0.02)
 
 
 def test_tilt_is_linear_over_bands_and_none_in_the_middle(only):
     only("tilt")
-    changed = augmented(flat_batch(400), generator())
+    changed = augment(flat_batch(400), generator())
     assert torch.equal(changed.amin(dim=3), changed.amax(dim=3))
     bands = changed[:, 0, :, 0]
     assert torch.diff(bands, n=2, dim=1).abs().max() < 1e-5
     torch.testing.assert_close(bands[:, 0], -bands[:, -1])
-    assert bands[:, 0].std() == pytest.approx(classifier.TILT, rel=0.1)
+    assert bands[:, 0].std() == pytest.approx(features.TILT, rel=0.1)
 
 
 def test_masks_are_one_stretch_of_time_and_one_of_bands(only):
     only("mask")
-    masked = augmented(flat_batch(300), generator())[:, 0] == -1.0
-    widest = int(classifier.WIDEST_MASK * SIDE) - 1
+    masked = augment(flat_batch(300), generator())[:, 0] == -1.0
+    widest = int(features.MAX_MASK * SIDE) - 1
     # A frame masked in all bands is masked in time; the other way round for a band.
     for in_all in (masked.all(dim=1), masked.all(dim=2)):
         widths = in_all.sum(dim=1)
@@ -275,15 +273,15 @@ def halves() -> list[ImageSet]:
 @pytest.fixture
 def training(monkeypatch) -> list[str]:
     """What was trained, by the descriptions; two steps each."""
-    monkeypatch.setattr(classifier, "STEPS", 2)
+    monkeypatch.setattr(features, "STEPS", 2)
     begun: list[str] = []
-    train = classifier.train_classifier
+    train = features.train_classifier
 
     def watched(*args: object, **kwargs: object) -> GenreClassifier:
         begun.append(str(kwargs["description"]))
         return train(*args, **kwargs)
 
-    monkeypatch.setattr(classifier, "train_classifier", watched)
+    monkeypatch.setattr(features, "train_classifier", watched)
     return begun
 
 
@@ -356,7 +354,7 @@ def test_a_damaged_cache_is_said_and_mended(spoil, training, tmp_path, caplog):
     whole = path.read_bytes()
     path.write_bytes(spoil(whole))
     again = cached_classifiers(tmp_path, halves(), 2, CPU)
-    assert caplog.messages == [f"{path} is damaged; its classifiers are trained anew"]
+    assert caplog.messages == [f"{path} is damaged; training new classifiers"]
     assert len(training) == 4
     assert caches(tmp_path) == [path]
     np.testing.assert_array_equal(answers(first), answers(again))
@@ -378,11 +376,11 @@ def test_classifiers_made_on_a_gpu_are_read_without_one(training, tmp_path, capl
 class Harmful:
     """Unpickled by a careless reader, this makes a folder."""
 
-    def __init__(self, evidence: Path) -> None:
-        self.evidence = evidence
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def __reduce__(self):
-        return (os.mkdir, (str(self.evidence),))
+        return (os.mkdir, (str(self.folder),))
 
 
 def changed_weight(change):
@@ -438,7 +436,7 @@ def test_classifiers_of_a_stranger_are_trained_anew(spoil, training, tmp_path, c
     (path,) = caches(tmp_path)
     spoil(path)
     again = cached_classifiers(tmp_path, halves(), 2, CPU)
-    assert caplog.messages == [f"{path} is damaged; its classifiers are trained anew"]
+    assert caplog.messages == [f"{path} is damaged; training new classifiers"]
     assert len(training) == 4 and caches(tmp_path) == [path]
     np.testing.assert_array_equal(answers(first), answers(again))
 
@@ -450,4 +448,4 @@ def test_a_folder_that_takes_no_file_is_said_and_no_obstacle(training, tmp_path,
     found = cached_classifiers(root, halves(), 2, CPU)
     assert len(found) == len(training) == 2
     (message,) = caplog.messages
-    assert message.startswith(f"{root} cannot keep the classifiers (") and "each time" in message
+    assert message.startswith(f"Cannot cache the classifiers in {root} (") and "again" in message

@@ -1,13 +1,19 @@
-"""The two distances between sets, held against closed forms and naive loops."""
+"""Distances of two sets against closed forms and naive loops, and bins against hand-made counts."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 import scipy.linalg
+from scipy.stats import norm
+from sklearn.metrics.pairwise import polynomial_kernel
 
-from musicspectrogan.evaluation.distances import (
-    cubic_kernel,
+from musicspectrogan.evaluation.metrics import (
+    SIGNIFICANCE,
+    bin_figures,
+    fit_bins,
     frechet_distance,
     kernel_distance,
     mean_and_covariance,
@@ -120,7 +126,7 @@ def test_frechet_distance_of_samples_approaches_that_of_their_gaussians() -> Non
 
 
 def test_frechet_distance_of_one_gaussian_twice_falls_with_the_number_of_images() -> None:
-    """It is biased: above zero for two finite samples of one kind, which is why it needs a floor."""
+    """It is biased: above zero for two finite samples of one distribution."""
     rng = np.random.default_rng(5)
 
     def distance(n: int) -> float:
@@ -148,12 +154,17 @@ def test_weights_of_moments_repeat_rows() -> None:
     np.testing.assert_allclose(covariance, np.cov(repeated.T))
 
 
+def cubic_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a @ b.T / a.shape[1] + 1.0) ** 3
+
+
 def test_kernel_by_hand() -> None:
+    """scikit-learn's polynomial kernel with its defaults, which the metrics use."""
     a, b = np.array([[1.0, 2.0], [0.0, -4.0]]), np.array([[3.0, 1.0], [0.0, 0.0], [2.0, 2.0]])
     # x·y / 2 + 1 is 3.5, 1, 4 and -1, 1, -3.
-    np.testing.assert_allclose(
-        cubic_kernel(a, b), np.array([[3.5, 1.0, 4.0], [-1.0, 1.0, -3.0]]) ** 3
-    )
+    expected = np.array([[3.5, 1.0, 4.0], [-1.0, 1.0, -3.0]]) ** 3
+    np.testing.assert_allclose(polynomial_kernel(a, b), expected)
+    np.testing.assert_allclose(cubic_kernel(a, b), expected)
 
 
 def distance_between(a: np.ndarray, b: np.ndarray, weights_a=None, weights_b=None) -> float:
@@ -236,8 +247,8 @@ def test_kernel_distance_is_unbiased(mean: float, deviation: float) -> None:
     ]
     standard_error = np.std(draws) / len(draws) ** 0.5
     assert abs(np.mean(draws) - truth) < 3.0 * standard_error
-    # With the pairs of an image and itself, (E k(x, x) - E k(x, y)) / n would be added for each set;
-    # for standard normal numbers E k(x, x) = 15 + 9 + 3 + 1 and E k(x, y) = 0 + 3 + 0 + 1.
+    # With the pairs of an image and itself, (E k(x, x) - E k(x, y)) / n would be added for each
+    # set; for standard normal numbers E k(x, x) = 15 + 9 + 3 + 1 and E k(x, y) = 0 + 3 + 0 + 1.
     assert 3.0 * standard_error < 24.0 / 10.0
 
 
@@ -249,3 +260,88 @@ def test_kernel_distance_tells_sets_apart() -> None:
     near = abs(distance_between(one, same))
     assert distance_between(one, moved) > 5.0 * near
     assert distance_between(one, wide) > 5.0 * near
+
+
+# Bins
+
+# Sample's counts, reference's counts, share of bins that differ; keys say the z.
+COUNTS = {
+    "identical": ([10, 20, 30], [10, 20, 30], 0.0),
+    "proportional": ([10, 20, 30], [70, 140, 210], 0.0),
+    "disjoint": ([50, 50, 0, 0], [0, 0, 50, 50], 1.0),
+    "z = 1.85": ([63, 37], [50, 50], 0.0),
+    "z = 2.00": ([64, 36], [50, 50], 1.0),
+    "z = 2.18, 2.5, 0, 0": ([70, 30, 50, 50], [50, 50, 50, 50], 0.5),
+    "unequal sizes, z = 1.79": ([60, 40], [200, 200], 0.0),
+    "unequal sizes, z = 1.97": ([61, 39], [200, 200], 1.0),
+    # Without pooling the two, this z would be 3.95.
+    "pooled, z = 1.88": ([1, 49], [500, 4500], 0.0),
+    "empty in both": ([64, 36, 0, 0], [50, 50, 0, 0], 0.5),
+    "all in one": ([30, 0], [40, 0], 0.0),
+}
+
+
+@pytest.mark.parametrize(("sample", "reference", "expected"), COUNTS.values(), ids=COUNTS.keys())
+def test_share_of_bins_that_differ(
+    sample: list[int], reference: list[int], expected: float
+) -> None:
+    assert norm.isf(SIGNIFICANCE / 2) == pytest.approx(1.96, abs=1e-3)  # what the hand used
+    for one, other in ((sample, reference), (reference, sample)):
+        assert bin_figures(np.array(one, float), np.array(other, float))["ndb"] == expected
+
+
+@pytest.mark.parametrize(
+    ("sample", "reference", "expected"),
+    [
+        ([10, 20, 30], [10, 20, 30], 0.0),
+        ([10, 20, 30], [70, 140, 210], 0.0),
+        ([50, 50, 0, 0], [0, 0, 10, 30], 1.0),
+        ([50, 0], [0, 20], 1.0),
+        # From p = (1, 0) and q = (½, ½) to their middle (¾, ¼).
+        (
+            [8, 0],
+            [5, 5],
+            0.5 * math.log2(4 / 3) + 0.5 * (0.5 * math.log2(2 / 3) + 0.5 * math.log2(2)),
+        ),
+        # Half of either is in a bin of its own.
+        ([5, 5, 0], [0, 8, 8], 0.5),
+    ],
+)
+def test_divergence_in_bits(sample: list[int], reference: list[int], expected: float) -> None:
+    for one, other in ((sample, reference), (reference, sample)):
+        found = bin_figures(np.array(one, float), np.array(other, float))["js_divergence"]
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_test_is_wrong_as_often_as_it_says() -> None:
+    """For independent images of one distribution, five in a hundred bins differ by chance."""
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(2000, np.full(20, 0.05), (400, 2)).astype(float)
+    assert np.mean([bin_figures(*pair)["ndb"] for pair in draws]) == pytest.approx(
+        SIGNIFICANCE, abs=0.008
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "bins"), [(2, 2), (19, 2), (29, 2), (30, 3), (57, 5), (999, 99), (1300, 100)]
+)
+def test_number_of_bins(images: int, bins: int) -> None:
+    assert fit_bins(np.random.default_rng(0).standard_normal((images, 3))).n_clusters == bins
+
+
+def test_bins_are_the_kinds_that_there_are_and_the_same_again() -> None:
+    rng = np.random.default_rng(1)
+    kinds = np.repeat([[0.0, 0.0], [20.0, 0.0], [0.0, 20.0]], [6, 10, 14], axis=0)
+    features = kinds + rng.standard_normal((30, 2))
+    bins = fit_bins(features)
+    assert sorted(np.bincount(bins.predict(features))) == [6, 10, 14]
+    np.testing.assert_array_equal(fit_bins(features).cluster_centers_, bins.cluster_centers_)
+
+
+def test_counts_in_proportion_are_no_divergence() -> None:
+    """Proportions that differ in their last bits only, where the logarithms' sum may be below 0."""
+    counts = np.array([10.0, 5.0, 9.0, 4.0])
+    assert bin_figures(counts, counts * 3.0 / 7.0) == {
+        "ndb": 0.0,
+        "js_divergence": pytest.approx(0.0, abs=1e-15),
+    }

@@ -21,13 +21,19 @@ from PIL import Image
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.evaluation import evaluate as evaluating
-from musicspectrogan.evaluation import pictures
-from musicspectrogan.evaluation.evidence import Cloud, Curves, Evidence, Strip, Twin
-from musicspectrogan.evaluation.page import write_comparison, write_page
-from musicspectrogan.evaluation.report import MEASURES, Figure, Report
+from musicspectrogan.evaluation import plots
+from musicspectrogan.evaluation.metrics import Profile
+from musicspectrogan.evaluation.page import (
+    NearestPair,
+    PageData,
+    Strip,
+    write_comparison,
+    write_page,
+)
+from musicspectrogan.evaluation.plots import Cloud
+from musicspectrogan.evaluation.report import METRICS, Figure, Report, format_estimate
 from musicspectrogan.evaluation.resampling import Estimate
 from musicspectrogan.evaluation.settings import EvaluateConfig
-from musicspectrogan.evaluation.tables import written
 from musicspectrogan.evaluation.verdict import comparison_verdict, verdict
 
 HOSTILE = '<b>&"x"'
@@ -57,9 +63,9 @@ class PageElements(Elements):
         return [(image["alt"], Image.open(file)) for image, file in zip(images, files, strict=True)]
 
 
-def evidence_of(
-    genres: list[str], conditional: bool = True, side: int = 64, n_twins: int = 2
-) -> Evidence:
+def page_data(
+    genres: list[str], conditional: bool = True, side: int = 64, n_pairs: int = 2
+) -> PageData:
     """Noise in every picture."""
     rng = np.random.default_rng(0)
     count = len(genres)
@@ -71,29 +77,23 @@ def evidence_of(
         return rng.normal(size=(20, 2)), rng.integers(0, count, 20)
 
     bands, hz = np.linspace(-20.0, -60.0, side), np.arange(1, side // 2 + 1) / 3.0
-    curves = Curves(
-        np.geomspace(50.0, 7800.0, side),
-        bands,
-        bands - 3,
-        bands * 0 + 9,
-        bands * 0 + 8,
-        hz,
-        -hz,
-        -2 * hz,
-    )
-    confusion = {"real": rng.integers(0, 30, (count, count)) + 50 * np.eye(count, dtype=np.int64)}
+    confusion = {
+        "held_out": rng.integers(0, 30, (count, count)) + 50 * np.eye(count, dtype=np.int64)
+    }
     if conditional:
-        confusion["samples"] = confusion["real"][::-1]
-    return Evidence(
+        confusion["samples"] = confusion["held_out"][::-1]
+    return PageData(
         genres=genres,
         conditional=conditional,
         spectrogram=SpectrogramConfig.for_image_size(side),
         real_rows=[images(COLUMNS) for _ in genres],
-        fake_rows=[images(COLUMNS) for _ in genres],
-        twins=[
-            Twin(*images(2), 3.25 + n, genres[0] if conditional else "") for n in range(n_twins)
+        sample_rows=[images(COLUMNS) for _ in genres],
+        nearest_pairs=[
+            NearestPair(*images(2), 3.25 + n, genres[0] if conditional else "")
+            for n in range(n_pairs)
         ],
-        curves=curves,
+        real_profile=Profile(bands, bands * 0 + 9, -hz, 2.0),
+        sample_profile=Profile(bands - 3, bands * 0 + 8, -2 * hz, 3.0),
         confusion=confusion,
         clouds=[Cloud(features, *points(), *points()) for features in ("classifier", "untrained")],
     )
@@ -129,9 +129,9 @@ def report_of(frechet: float = 9.0, genres: list[str] | None = None) -> Report:
     )
 
 
-def page_of(folder: Path, report: Report, evidence: Evidence, title: str = "A run") -> str:
+def page_of(folder: Path, report: Report, data: PageData, title: str = "A run") -> str:
     path = folder / "evaluation.html"
-    write_page(path, title, report, evidence)
+    write_page(path, title, report, data)
     return path.read_text(encoding="utf-8")
 
 
@@ -139,21 +139,19 @@ def page_of(folder: Path, report: Report, evidence: Evidence, title: str = "A ru
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of a GAN with genres, whose names are as bad as names can be."""
     folder = tmp_path_factory.mktemp("page")
-    return page_of(
-        folder, report_of(genres=GENRES), evidence_of(GENRES), title=f"</title>{HOSTILE}"
-    )
+    return page_of(folder, report_of(genres=GENRES), page_data(GENRES), title=f"</title>{HOSTILE}")
 
 
 def test_every_figure_is_on_the_page(page):
     text = PageElements(page).text
     for figure in report_of(genres=GENRES).figures:
         if not math.isnan(figure.value.value):
-            assert written(figure.value) in text
-        assert MEASURES[figure.name].title in text
+            assert format_estimate(figure.value) in text
+        assert METRICS[figure.name].title in text
         if figure.ratio:
-            assert f"{written(figure.ratio)} × real" in text
+            assert f"{format_estimate(figure.ratio)} × real" in text
     assert {"0.860 ± 0.030", "1.50 ± 0.20", "real 0.777 ± 0.055"} <= set(text)
-    assert "nan" not in page
+    assert not any("nan" in part for part in text)
 
 
 def test_figures_of_one_name_stand_together(page):
@@ -161,7 +159,7 @@ def test_figures_of_one_name_stand_together(page):
     bodies = re.findall(r"<tbody>(.*?)</tbody>", table, re.DOTALL)
     heads = [re.search(r'<th scope="rowgroup" colspan="3">([^<]*) <', body)[1] for body in bodies]
     assert heads == [
-        MEASURES[name].title for name in ("precision", "frechet", "kernel", "nearest_training")
+        METRICS[name].title for name in ("precision", "frechet", "kernel", "nearest_training")
     ]
     kinds = [re.findall(r'<td class="left">(\w*)</td>', body) for body in bodies]
     assert kinds == [["untrained", "classifier"], ["classifier", "untrained"], ["untrained"], [""]]
@@ -208,7 +206,8 @@ def test_every_picture_can_be_seen(page):
     shown = PageElements(page).pictures
     kinds = [alt.split()[0].strip(":") for alt, _ in shown]
     assert kinds == [
-        *["Chart"], *["Spectrograms"] * 10, *["A"] * 2, *["Chart"] * 2, *["Confusion"] * 2, *["Real"] * 2
+        *["Chart"], *["Spectrograms"] * 10, *["A"] * 2, *["Chart"] * 2, *["Confusion"] * 2,
+        *["Real"] * 2
     ]  # fmt: skip
     for alt, picture in shown:
         picture.load()
@@ -224,8 +223,7 @@ def test_sheets_are_in_the_colours_of_the_page_of_sounds(page):
         for alt, picture in PageElements(page).pictures
         if alt == "Spectrograms: $a$, samples"
     ]
-    evidence = evidence_of(GENRES)
-    grey = evidence.fake_rows[1][0, 0, :2]
+    grey = page_data(GENRES).sample_rows[1][0, 0, :2]
     magma = pytest.importorskip("matplotlib").colormaps["magma"](grey, bytes=True)[:, :3]
     # The first image begins after a gap of 4 pixels; its own are doubled.
     pixels = np.asarray(sheet.convert("RGB"))[4, [4, 6]]
@@ -235,14 +233,14 @@ def test_sheets_are_in_the_colours_of_the_page_of_sounds(page):
 def test_large_images_are_shrunk():
     def size(side: int) -> tuple[int, int]:
         row = np.zeros((2, side, side), dtype=np.uint8)
-        return Image.open(io.BytesIO(pictures.draw_sheet([row]))).size
+        return Image.open(io.BytesIO(plots.draw_sheet([row]))).size
 
     assert size(64) == size(128) == size(256)
 
 
 def test_a_gan_without_genres(tmp_path):
     elements = PageElements(
-        page_of(tmp_path, report_of(), evidence_of(GENRES[1:], conditional=False))
+        page_of(tmp_path, report_of(), page_data(GENRES[1:], conditional=False))
     )
     alts = [alt for alt, _ in elements.pictures]
     assert [alt for alt in alts if "Spectro" in alt] == [
@@ -257,7 +255,7 @@ def test_a_gan_without_genres(tmp_path):
 
 
 def test_a_single_genre(tmp_path):
-    elements = PageElements(page_of(tmp_path, report_of(genres=["rock"]), evidence_of(["rock"])))
+    elements = PageElements(page_of(tmp_path, report_of(genres=["rock"]), page_data(["rock"])))
     alts = [alt for alt, _ in elements.pictures]
     assert "Spectrograms: rock, samples" in alts
     assert not [alt for alt in alts if "Confusion" in alt]
@@ -267,13 +265,14 @@ def test_a_single_genre(tmp_path):
 
 def test_what_there_is_none_of_is_left_out(tmp_path):
     nothing = np.zeros((0, 64, 64), dtype=np.uint8)
-    evidence = replace(
-        evidence_of(["a", "b"], n_twins=0), confusion={}, clouds=[], fake_rows=[nothing, nothing]
+    data = replace(
+        page_data(["a", "b"], n_pairs=0), confusion={}, clouds=[], sample_rows=[nothing, nothing]
     )
     report = Report({}, {}, {}, [Figure("recall", "", None, Estimate(0.5, 0.1), None)])
-    elements = PageElements(page_of(tmp_path, report, evidence))
+    elements = PageElements(page_of(tmp_path, report, data))
     assert [alt.split(",")[0] for alt, _ in elements.pictures] == [
-        "Spectrograms: a", "Spectrograms: b", "Chart: level in each band", "Chart: modulation spectrum"
+        "Spectrograms: a", "Spectrograms: b", "Chart: level in each band",
+        "Chart: modulation spectrum"
     ]  # fmt: skip
     headings = " ".join(elements.text)
     assert "Is it copying?" not in headings
@@ -294,7 +293,8 @@ def comparison_of(folder: Path, names: list[str], reports: list[Report]) -> Page
 def test_a_comparison_marks_the_best_and_what_cannot_be_told_from_it(tmp_path):
     reports = [report_of(9.0), report_of(7.5), report_of(8.0), report_of(8.3)]
     elements = comparison_of(tmp_path, [HOSTILE, "$b$", "_c", "d"], reports)
-    # Half-widths of 0.5 each: a difference of 0.7 may be chance. The kernel distances are all the same.
+    # Half-widths of 0.5 each: a difference of 0.7 may be chance. The kernel distances are all the
+    # same.
     distances = ["7.50 ± 0.50", "8.00 ± 0.50", "15.00 ± 0.50", *["-0.020 ± 0.010"] * 4]
     assert elements.strong == [*["0.712 ± 0.041"] * 4, *distances]
     assert {HOSTILE, "$b$", "_c", "d", "9.00 ± 0.50", "6.00 ± 0.33 × real"} <= set(elements.text)
@@ -325,7 +325,7 @@ def test_the_page_fits_a_phone(browser, tmp_path, dark):
     path = tmp_path / "evaluation.html"
     report = report_of(genres=["a" * 60, *GENRES])
     report.subject["checkpoint"] = "/".join(["folder"] * 30)
-    write_page(path, "How good is " + "x" * 90, report, evidence_of(GENRES))
+    write_page(path, "How good is " + "x" * 90, report, page_data(GENRES))
     tab = Tab(browser, path, width=390, height=844, dark=dark)
     tab.js("document.querySelectorAll('details').forEach(folded => folded.open = true)")
     found = tab.js(OVERFLOW)
@@ -359,9 +359,9 @@ def test_a_figure_that_one_run_has_is_in_the_comparison(tmp_path):
 def test_any_ratio_can_be_drawn(value):
     def own_pixels(*ratios: Estimate | None) -> int:
         """How many pixels are in the first run's colour."""
-        chart = Image.open(io.BytesIO(pictures.draw_ratios(["x", "y"], ["run"], [ratios])))
-        assert chart.width == pictures.WIDTH * pictures.DOTS
-        color = [int(pictures.RUNS[0][at : at + 2], 16) for at in (1, 3, 5)]
+        chart = Image.open(io.BytesIO(plots.draw_ratios(["x", "y"], ["run"], [ratios])))
+        assert chart.width == plots.WIDTH * plots.DPI
+        color = [int(plots.RUNS[0][at : at + 2], 16) for at in (1, 3, 5)]
         return (np.asarray(chart)[..., :3] == color).all(axis=2).sum()
 
     assert own_pixels(Estimate(value, 0.5), None) > 50
@@ -370,19 +370,19 @@ def test_any_ratio_can_be_drawn(value):
 
 def test_a_picture_that_cannot_be_drawn_costs_that_picture(tmp_path, monkeypatch, caplog):
     logging.getLogger("musicspectrogan").propagate = True
-    whole = PageElements(page_of(tmp_path, report_of(), evidence_of(["jazz", "rock"])))
+    whole = PageElements(page_of(tmp_path, report_of(), page_data(["jazz", "rock"])))
 
     def fail(*shown: object) -> None:
         raise RuntimeError("no such font")
 
-    monkeypatch.setattr(pictures, "_log_axis", fail)  # of two charts
-    monkeypatch.setattr(pictures, "_shrunk", fail)  # of all sheets
-    page = PageElements(page_of(tmp_path, report_of(), evidence_of(["jazz", "rock"])))
+    monkeypatch.setattr(plots, "_log_axis", fail)  # of two charts
+    monkeypatch.setattr(plots, "_shrink", fail)  # of all sheets
+    page = PageElements(page_of(tmp_path, report_of(), page_data(["jazz", "rock"])))
     lost = {alt for alt, _ in whole.pictures} - {alt for alt, _ in page.pictures}
     assert any("ratios" in alt for alt in lost) and "Chart: modulation spectrum" in lost
     assert {"Chart: level in each band"} <= {alt for alt, _ in page.pictures}
     assert len(page.pictures) == 5  # bands, two matrices, two clouds
-    assert [record.message for record in caplog.records] == [
+    assert list(dict.fromkeys(record.message for record in caplog.records)) == [
         f"No picture on the page ({name}) (RuntimeError: no such font); everything else goes on"
         for name in ("ratios", "sheet", "modulation")
     ]
@@ -392,20 +392,20 @@ def test_a_picture_that_cannot_be_drawn_costs_that_picture(tmp_path, monkeypatch
 def test_figures_are_written_before_a_page_that_fails(tmp_path, monkeypatch):
     """With the measuring left out: it takes a while, and is another matter."""
     report = report_of()
-    judge = SimpleNamespace(report=lambda: report)
+    evaluator = SimpleNamespace(report=lambda: report)
     monkeypatch.setattr(
         evaluating, "load_splits", lambda root, split: SimpleNamespace(training=None)
     )
-    monkeypatch.setattr(evaluating, "images_in", lambda *of: None)
-    monkeypatch.setattr(evaluating, "make_yardstick", lambda *of: None)
-    monkeypatch.setattr(evaluating, "Judge", lambda *of: judge)
+    monkeypatch.setattr(evaluating, "read_folder", lambda *of: None)
+    monkeypatch.setattr(evaluating, "build_reference", lambda *of: None)
+    monkeypatch.setattr(evaluating, "Evaluator", lambda *of: evaluator)
     seen = []
 
-    def evidence_of(judge: object) -> None:
+    def fail(evaluator: object) -> None:
         seen.append((tmp_path / "out.json").is_file())
         raise ValueError("not enough points")
 
-    monkeypatch.setattr(evaluating, "evidence_of", evidence_of)
+    monkeypatch.setattr(evaluating, "collect_page_data", fail)
     outcome = evaluating.evaluate(
         EvaluateConfig(dataset=tmp_path),
         {"a": tmp_path},
@@ -438,11 +438,9 @@ def test_pieces_are_shown_beside_real_tracks(tmp_path):
     real, fake = (rng.integers(0, 256, (64, 64 * count), dtype=np.uint8) for count in (3, 5))
     strips = [Strip(genre, real, fake) for genre in (HOSTILE, "")]
     elements = PageElements(
-        page_of(tmp_path, report_of_pieces(3, 12), replace(evidence_of(GENRES), strips=strips))
+        page_of(tmp_path, report_of_pieces(3, 12), replace(page_data(GENRES), strips=strips))
     )
-    assert {"How pieces hang together", "0.625 ± 0.081", "0.360 ± 0.020", HOSTILE} <= set(
-        elements.text
-    )
+    assert {"Structure of pieces", "0.625 ± 0.081", "0.360 ± 0.020", HOSTILE} <= set(elements.text)
     found = [
         (alt, picture)
         for alt, picture in elements.pictures
@@ -469,9 +467,9 @@ def test_the_coherence_of_several_runs_is_in_one_chart(tmp_path):
     alts = [alt for alt, _ in PageElements(path.read_text(encoding="utf-8")).pictures]
     assert alts.count("Chart: coherence by untrained features") == 1
     write_comparison(path, ["a", "b"], [report_of(), report_of()])
-    assert "How pieces hang together" not in path.read_text(encoding="utf-8")
+    assert "Structure of pieces" not in path.read_text(encoding="utf-8")
 
 
 def test_large_strips_are_shrunk():
     strip = np.zeros((256, 512), np.uint8)
-    assert Image.open(io.BytesIO(pictures.draw_strip(strip))).size == (256, 128)
+    assert Image.open(io.BytesIO(plots.draw_strip(strip))).size == (256, 128)

@@ -1,4 +1,4 @@
-"""The untrained features, and all figures of two sets: what they see in images of composed music."""
+"""The untrained features, and all figures of two sets, on images of composed music."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from sklearn.cluster import KMeans
+from sklearn.metrics.pairwise import polynomial_kernel
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, cut_images, encode
 from musicspectrogan.data import composer
 from musicspectrogan.evaluation import features
-from musicspectrogan.evaluation.bins import bin_figures, fit_bins
-from musicspectrogan.evaluation.comparison import Comparison
-from musicspectrogan.evaluation.distances import (
-    cubic_kernel,
+from musicspectrogan.evaluation.features import DIMENSIONS, FeatureSpace, fit_pca
+from musicspectrogan.evaluation.metrics import (
+    Comparison,
+    Neighbourhoods,
+    bin_figures,
+    fit_bins,
     frechet_distance,
     kernel_distance,
     mean_and_covariance,
 )
-from musicspectrogan.evaluation.features import DIMENSIONS, FeatureSpace, untrained_embedding
-from musicspectrogan.evaluation.neighbours import Neighbourhoods
-from musicspectrogan.evaluation.report import MEASURES
+from musicspectrogan.evaluation.report import METRICS
 
 SIZES = (64, 128)
 CLIPS_PER_STYLE = 6
@@ -32,7 +33,7 @@ Images = np.ndarray
 
 @dataclass(frozen=True)
 class Music:
-    """Images uint8 (90, size, size) of three times other music: five styles, six clips each, three a clip."""
+    """Three sets of images uint8 (90, size, size): five styles, six clips each, three a clip."""
 
     training: Images
     held_out: Images
@@ -68,7 +69,7 @@ def music_of_size() -> dict[int, Music]:
     found = {}
     for size in SIZES:
         training, held_out, more = (composed(of_seed, size) for of_seed in clips)
-        space = FeatureSpace.fit(untrained_embedding(training), training)
+        space = FeatureSpace.fit(fit_pca(training), training)
         found[size] = Music(training, held_out, more, space, fit_bins(space(training)))
     return found
 
@@ -99,7 +100,8 @@ def test_a_space_has_mean_0_and_mean_square_1_on_its_images() -> None:
     found = space(pixels)
     np.testing.assert_allclose(found.mean(axis=0), 0.0, atol=1e-10)
     assert np.mean(found**2) == pytest.approx(1.0)
-    # One scale for all features, so that the embedding's own proportions stay, for other images too.
+    # One scale for all features, so that the embedding's own proportions stay, for other images
+    # too.
     other = noise(10, 8)[:, ::-1] // 2
     expected = (embedding(other) - embedding(pixels).mean(axis=0)) / space.scale
     np.testing.assert_allclose(space(other), expected)
@@ -110,12 +112,13 @@ def test_untrained_features(music: Music) -> None:
     assert found.dtype == np.float64 and found.shape == (len(music.held_out), DIMENSIONS)
     np.testing.assert_allclose(fitted.mean(axis=0), 0.0, atol=1e-4)
     assert np.mean(fitted**2) == pytest.approx(1.0)
-    # Other music of the same kind spreads a little less along axes that were chosen for these images.
+    # Other music of the same kind spreads a little less along axes that were chosen for these
+    # images.
     assert np.mean(found**2) == pytest.approx(0.8, abs=0.3)
 
 
 def test_untrained_features_are_the_same_again(music: Music) -> None:
-    again = FeatureSpace.fit(untrained_embedding(music.training), music.training)
+    again = FeatureSpace.fit(fit_pca(music.training), music.training)
     np.testing.assert_array_equal(again(music.held_out), music.space(music.held_out))
 
 
@@ -125,13 +128,14 @@ def test_features_of_an_image_do_not_depend_on_its_company(
     together = small.space(small.held_out)
     np.testing.assert_allclose(small.space(small.held_out[7:8]), together[7:8], atol=1e-4)
     # Nor on how many are taken at a time, at the fitting either.
-    monkeypatch.setattr(features, "IMAGES_AT_ONCE", 32)
+    monkeypatch.setattr(features, "IMAGES_PER_BATCH", 32)
     np.testing.assert_allclose(small.space(small.held_out), together, atol=1e-4)
-    in_blocks = FeatureSpace.fit(untrained_embedding(small.training), small.training)
+    in_blocks = FeatureSpace.fit(fit_pca(small.training), small.training)
     np.testing.assert_allclose(in_blocks(small.held_out), together, atol=1e-3)
 
 
-# Patterns of -1 and 1. All but the last are 0 to the picture, which sees means of two by two pixels.
+# Patterns of -1 and 1. All but the last are 0 to the picture, which sees means of two by two
+# pixels.
 STRIPES = np.tile([1, -1], (64, 32))
 SLOW_STRIPES = np.tile([1, -1, -1, 1], (64, 16))
 CHECKS = STRIPES * STRIPES.T
@@ -155,9 +159,9 @@ def test_untrained_features_see_each_single_difference(patterns: tuple[Images, I
     grain = rng.integers(-1, 2, (2, 40, 64, 64))
     groups = (grey + strength * np.array(patterns)[:, None] + grain).astype(np.uint8)
     fitted = np.concatenate(groups[:, :20])
-    space = FeatureSpace.fit(untrained_embedding(fitted), fitted)
-    # The direction in which the groups lie apart also parts images that nothing was fitted to; without the
-    # description that sees them it would be chance, a half.
+    space = FeatureSpace.fit(fit_pca(fitted), fitted)
+    # The direction in which the groups lie apart also parts images that nothing was fitted to;
+    # without the description that sees them it would be chance, a half.
     one, other = (space(group[:20]).mean(axis=0) for group in groups)
     right = [space(group[20:]) @ (one - other) > 0 for group in groups]
     assert np.mean([right[0], ~right[1]]) > 0.9
@@ -203,7 +207,7 @@ def test_untrained_features_see_damage(damage: Callable[[Images], Images], music
 
 
 def test_untrained_features_take_music_at_another_time_for_music(music: Music) -> None:
-    """An image that runs backwards, or in a circle from elsewhere: still near, unlike shuffled frames."""
+    """An image that is reversed or rolled in time stays near, unlike one with shuffled frames."""
     usual, width = music.figures(music.more)["frechet"], music.more.shape[2]
     assert music.figures(music.more[:, :, ::-1])["frechet"] < 1.5 * usual
     assert music.figures(np.roll(music.more, width // 3, axis=2))["frechet"] < 1.5 * usual
@@ -212,7 +216,7 @@ def test_untrained_features_take_music_at_another_time_for_music(music: Music) -
 @pytest.mark.parametrize("count", [2, 3, 10])
 def test_very_few_images(count: int, music: Music) -> None:
     few = music.training[:: len(music.training) // count][:count]
-    space = FeatureSpace.fit(untrained_embedding(few), few)
+    space = FeatureSpace.fit(fit_pca(few), few)
     # As many axes as there are differences between the images.
     assert space(music.held_out).shape == (len(music.held_out), count - 1)
     assert np.mean(space(few) ** 2) == pytest.approx(1.0)
@@ -225,7 +229,7 @@ def test_very_few_images(count: int, music: Music) -> None:
 @pytest.mark.parametrize("grey", [0, 77, 255])
 def test_images_of_one_grey_have_finite_features(grey: int, size: int) -> None:
     pixels = np.full((12, size, size), grey, dtype=np.uint8)
-    space = FeatureSpace.fit(untrained_embedding(pixels), pixels)
+    space = FeatureSpace.fit(fit_pca(pixels), pixels)
     np.testing.assert_array_equal(space(pixels), 0.0)
     assert np.isfinite(space(noise(5, size))).all()
 
@@ -247,7 +251,8 @@ def test_figures_of_real_music(music: Music) -> None:
 def test_figures_of_a_set_against_itself(small: Music) -> None:
     found = small.figures(small.held_out.copy())
     assert found["frechet"] == pytest.approx(0.0, abs=1e-5)
-    # It is unbiased for independent sets; of these, an image and itself are a pair across but not within.
+    # It is unbiased for independent sets; of these, an image and itself are a pair across but not
+    # within.
     assert found["kernel"] < 0.0
     assert (found["ndb"], found["js_divergence"]) == (0.0, 0.0)
     for name in ("precision", "recall", "coverage", "diversity"):
@@ -296,9 +301,9 @@ def test_comparison_is_its_parts_with_weights() -> None:
     moments = [mean_and_covariance(rows, np.ones(len(rows))) for rows in repeated]
     counts = [np.bincount(bins.predict(rows), minlength=bins.n_clusters) for rows in repeated]
     kernels = (
-        cubic_kernel(sample, sample),
-        cubic_kernel(reference, reference),
-        cubic_kernel(sample, reference),
+        polynomial_kernel(sample, sample),
+        polynomial_kernel(reference, reference),
+        polynomial_kernel(sample, reference),
     )
     expected = {
         "frechet": frechet_distance(*moments[0], *moments[1]),
@@ -307,7 +312,7 @@ def test_comparison_is_its_parts_with_weights() -> None:
         **bin_figures(*counts),
     }
     assert found == pytest.approx(expected)
-    assert set(found) <= set(MEASURES)
+    assert set(found) <= set(METRICS)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["sample", "reference"])

@@ -9,7 +9,7 @@ import torch
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.evaluation import memorisation
-from musicspectrogan.evaluation.memorisation import Nearness, nearness, nearness_figures
+from musicspectrogan.evaluation.memorisation import Nearest, copy_figures, search_training
 
 CPU = torch.device("cpu")
 SIDE = 8
@@ -57,8 +57,8 @@ def windows_by_hand(dataset: ImageDataset, track: int) -> np.ndarray:
 
 def found_in(
     dataset: ImageDataset, images: np.ndarray, tracks: tuple[int, ...] = tuple(SEGMENTS)
-) -> Nearness:
-    return nearness(images, dataset, np.array(tracks), CPU, "Looking")
+) -> Nearest:
+    return search_training(images, dataset, np.array(tracks), CPU, "Looking")
 
 
 def noise(count: int, seed: int = 1) -> np.ndarray:
@@ -113,7 +113,7 @@ def test_what_does_not_follow_is_not_joined(before, after):
 
 @pytest.mark.parametrize("windows_at_once", [1, 5, 1024])
 def test_it_is_what_looking_at_all_windows_gives(windows_at_once, monkeypatch):
-    monkeypatch.setattr(memorisation, "WINDOWS_AT_ONCE", windows_at_once)
+    monkeypatch.setattr(memorisation, "WINDOWS_PER_BATCH", windows_at_once)
     dataset, images = make_dataset(), noise(20)
     found = found_in(dataset, images)
     by_track, nearest_windows = [], []
@@ -164,14 +164,14 @@ def test_a_plain_image_is_near_but_no_copy():
     once = np.ones(len(held_out.nearest_db))
     for images, copied in ((plain, 0.0), (blurred, 0.0), (copies, 1.0)):
         found = found_in(dataset, images)
-        figures = nearness_figures(found, held_out, np.ones(len(images)), once)
+        figures = copy_figures(found, held_out, np.ones(len(images)), once)
         assert figures["copied"] == copied
         assert figures["nearest_training"] < 0.8 * np.median(held_out.nearest_db)
 
 
-def by_hand(nearest: list[float], relative: list[float]) -> Nearness:
+def by_hand(nearest: list[float], relative: list[float]) -> Nearest:
     values = np.array(nearest)
-    return Nearness(values, values / np.array(relative), np.arange(len(values), dtype=np.uint8))
+    return Nearest(values, values / np.array(relative), np.arange(len(values), dtype=np.uint8))
 
 
 # The second smallest of forty is where 5 % of them are at or below.
@@ -180,22 +180,22 @@ SAMPLE = by_hand([1.0, 2.0, 3.0, 4.0, 5.0], [0.1, 0.49, 0.5, 0.51, 0.9])
 
 
 def test_copied_is_the_share_below_what_held_out_images_hardly_reach():
-    figures = nearness_figures(SAMPLE, STANDARD, np.ones(5), np.ones(40))
+    figures = copy_figures(SAMPLE, STANDARD, np.ones(5), np.ones(40))
     assert figures == {"nearest_training": 3.0, "copied": pytest.approx(2 / 5)}
 
 
 def test_held_out_images_have_few_false_alarms():
-    figures = nearness_figures(STANDARD, STANDARD, np.ones(40), np.ones(40))
+    figures = copy_figures(STANDARD, STANDARD, np.ones(40), np.ones(40))
     assert figures["copied"] == pytest.approx(1 / 40)
 
 
 def test_images_count_as_often_as_their_weights_say():
-    figures = nearness_figures(SAMPLE, STANDARD, np.array([0.0, 1.0, 0.0, 0.0, 4.0]), np.ones(40))
+    figures = copy_figures(SAMPLE, STANDARD, np.array([0.0, 1.0, 0.0, 0.0, 4.0]), np.ones(40))
     assert figures == {"nearest_training": 5.0, "copied": pytest.approx(1 / 5)}
     # Without its two lowest, the standard is at 0.6 and above, where four samples are below.
     weights = np.ones(40)
     weights[:2] = 0.0
-    assert nearness_figures(SAMPLE, STANDARD, np.ones(5), weights)["copied"] == pytest.approx(4 / 5)
+    assert copy_figures(SAMPLE, STANDARD, np.ones(5), weights)["copied"] == pytest.approx(4 / 5)
 
 
 def test_some_of_the_images_are_taken_with_all_that_is_known_of_them():

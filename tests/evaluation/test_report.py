@@ -1,4 +1,4 @@
-"""What is made of figures: floors and ratios, numbers as text, JSON that any program reads, and the table."""
+"""Reports: floors and ratios, numbers as text, strict JSON, and tables."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import pytest
 
 from musicspectrogan.evaluation.report import (
     FORMAT_VERSION,
-    MEASURES,
+    GENRE_TABLE,
+    METRICS,
     Figure,
     Report,
-    keys_of,
-    write_report,
-    write_reports,
+    figure_keys,
+    format_estimate,
+    genre_table,
+    table,
+    write_json,
 )
 from musicspectrogan.evaluation.resampling import Estimate
-from musicspectrogan.evaluation.tables import OF_GENRES as GENRE_TABLE
-from musicspectrogan.evaluation.tables import genre_table, table, written
 
 INFINITY, NAN = math.inf, math.nan
 # Name, real music's estimate, floor, and ratio of a figure of 10 ± 1.
@@ -102,16 +103,16 @@ def test_a_negative_distance_has_a_negative_ratio() -> None:
     ],
 )
 def test_written(value: float, half_width: float, text: str) -> None:
-    assert written(Estimate(value, half_width)) == text
+    assert format_estimate(Estimate(value, half_width)) == text
 
 
 def test_nothing_is_written_for_nothing() -> None:
-    assert written(None) == ""
+    assert format_estimate(None) == ""
 
 
 def test_measures_have_titles_of_their_own_and_a_line_of_meaning() -> None:
-    assert len({measure.title for measure in MEASURES.values()}) == len(MEASURES)
-    for measure in MEASURES.values():
+    assert len({measure.title for measure in METRICS.values()}) == len(METRICS)
+    for measure in METRICS.values():
         assert measure.title and measure.meaning and "\n" not in measure.meaning
         assert measure.best in {"lowest", "highest", ""}
         # What has a floor is better the lower it is.
@@ -169,7 +170,7 @@ def strict(text: str) -> dict:
 )
 def test_json_is_strict_and_holds_everything(figures: list[Figure], tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
-    write_report(path, report(*figures))
+    write_json(path, {"one": report(*figures)})
     contents = strict(path.read_text(encoding="utf-8"))
     assert set(contents) == {
         "format_version",
@@ -193,7 +194,7 @@ def test_json_is_strict_and_holds_everything(figures: list[Figure], tmp_path: Pa
 
 def test_json_has_what_each_figure_has(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
-    write_report(path, report(*FIGURES, *GENRE_FIGURES))
+    write_json(path, {"one": report(*FIGURES, *GENRE_FIGURES)})
     kernel, bands, blues, rock, recall = (
         strict(path.read_text(encoding="utf-8"))["figures"][row] for row in (2, 5, 7, 8, 9)
     )
@@ -213,7 +214,7 @@ def test_json_has_what_each_figure_has(tmp_path: Path) -> None:
 
 def test_figures_survive_json(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
-    write_report(path, report(*FIGURES))
+    write_json(path, {"one": report(*FIGURES)})
     read = []
     for line in strict(path.read_text(encoding="utf-8"))["figures"]:
         del line["ratio"]
@@ -226,7 +227,7 @@ def test_figures_survive_json(tmp_path: Path) -> None:
 def test_several_reports_under_their_names(tmp_path: Path) -> None:
     path, alone = tmp_path / "evaluations.json", tmp_path / "evaluation.json"
     reports = {"second": report(*FIGURES), "first": report(*GENRE_FIGURES)}
-    write_reports(path, reports)
+    write_json(path, reports)
     contents = strict(path.read_text(encoding="utf-8"))
     assert (
         set(contents) == {"format_version", "reports"}
@@ -234,7 +235,7 @@ def test_several_reports_under_their_names(tmp_path: Path) -> None:
     )
     assert list(contents["reports"]) == ["second", "first"]
     for name, whole in reports.items():
-        write_report(alone, whole)
+        write_json(alone, {name: whole})
         expected = strict(alone.read_text(encoding="utf-8"))
         assert {"format_version": FORMAT_VERSION, **contents["reports"][name]} == expected
 
@@ -258,19 +259,19 @@ def test_keys_are_of_any_report_and_those_of_a_name_are_together() -> None:
     second = report(
         *(Figure(n, f, None, Estimate(1.0, 0.1), None) for n, f in [("kernel", "b"), ("ndb", "a")])
     )
-    assert keys_of([first, second]) == [
+    assert figure_keys([first, second]) == [
         ("kernel", "a"),
         ("kernel", "b"),
         ("recall", "a"),
         ("ndb", "a"),
     ]
-    assert keys_of([first, first]) == keys_of([first])
+    assert figure_keys([first, first]) == figure_keys([first])
 
 
 def test_keys_of_genres_are_apart_from_those_of_all_images() -> None:
     whole = report(*FIGURES, *GENRE_FIGURES)
-    assert keys_of([whole]) == [(figure.name, figure.features) for figure in FIGURES]
-    assert keys_of([whole], of_genres=True) == [
+    assert figure_keys([whole]) == [(figure.name, figure.features) for figure in FIGURES]
+    assert figure_keys([whole], of_genres=True) == [
         ("frechet", "classifier"), ("kernel", "classifier"), ("recall", "untrained"),
     ]  # fmt: skip
 
@@ -299,16 +300,16 @@ def test_table_is_aligned() -> None:
     ends = [head.index(name) + len(name) for name in ("samples", "ratio", "real music")]
     for row, figure in zip(rows, FIGURES, strict=True):
         # Words begin where their heading does, and numbers end where theirs does.
-        assert row.startswith(MEASURES[figure.name].title + " ")
+        assert row.startswith(METRICS[figure.name].title + " ")
         assert row[features:].startswith(figure.features)
         for end, estimate in zip(ends, (figure.value, figure.ratio, figure.real), strict=True):
             # Padded, since the end of a line has no blanks.
-            assert row.ljust(len(head))[:end].endswith(written(estimate) or "  ")
+            assert row.ljust(len(head))[:end].endswith(format_estimate(estimate) or "  ")
     assert all(line == line.rstrip() for line in (head, *rows))
 
 
 def test_table_of_several_reports_side_by_side() -> None:
-    """A row for a figure of any; what a report has not is empty; real music's column is there once."""
+    """Figures of any report have a row; missing ones are empty; real music has one column."""
     some = [
         Figure(f.name, f.features, f.genre, Estimate(1.0, 0.5), f.real)
         for f in (FIGURES[3], FIGURES[0])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.evaluation import spectral
-from musicspectrogan.evaluation.spectral import (
-    LEAST_POWER,
+from musicspectrogan.evaluation import metrics
+from musicspectrogan.evaluation.metrics import (
+    MIN_POWER,
     ONSET_DB,
     Profile,
     SpectralStatistics,
@@ -34,7 +34,7 @@ def profile_of(
 
 
 def oscillating(cycles: float, config: SpectrogramConfig, depth: float = 50.0) -> np.ndarray:
-    """All bands rise and fall together, so often in the image, by `depth` grey levels to each side."""
+    """All bands oscillate together, `cycles` times in the image, by ± `depth` grey levels."""
     phase = 2.0 * np.pi * cycles * np.arange(config.n_frames) / config.n_frames
     return flat(120.0, config) + depth * np.sin(phase)
 
@@ -114,7 +114,7 @@ def test_modulation_does_not_depend_on_the_level_but_on_the_depth():
 
 
 def test_modulation_is_the_mean_over_bands():
-    """Half of the bands at half the power, 3 dB; where they are out of phase, they still do not cancel."""
+    """Half of the bands at half the power, 3 dB; bands out of phase do not cancel."""
     config = CONFIGS[0]
     whole, half, opposed = (oscillating(5, config) for _ in range(3))
     half[: config.n_mels // 2] = 120.0
@@ -126,7 +126,7 @@ def test_modulation_is_the_mean_over_bands():
 
 def test_a_steady_level_has_no_modulation_and_no_onsets():
     profile = profile_of(flat(200.0, CONFIGS[0]), config=CONFIGS[0])
-    assert profile.modulation == pytest.approx(10.0 * np.log10(LEAST_POWER), abs=0.1)
+    assert profile.modulation == pytest.approx(10.0 * np.log10(MIN_POWER), abs=0.1)
     assert profile.onset_rate == 0.0
 
 
@@ -175,7 +175,7 @@ def test_images_are_measured_each_for_itself(monkeypatch):
     """In blocks of any size, and in any choice."""
     pixels = noise(11)
     whole = SpectralStatistics.of(pixels, CONFIGS[0])
-    monkeypatch.setattr(spectral, "IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr(metrics, "IMAGES_PER_BATCH", 4)
     rows = np.array([9, 0, 5])
     of_some, taken = SpectralStatistics.of(pixels[rows], CONFIGS[0]), whole.take(rows)
     in_blocks = SpectralStatistics.of(pixels, CONFIGS[0])

@@ -1,4 +1,4 @@
-"""Pieces of a generator made for any length: drawn in blocks, as circles, and gliding between genres."""
+"""Pieces: drawn in blocks, as circles, gliding between genres, or blended from single images."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import torch
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.generation import pieces
-from musicspectrogan.generation.generate import _tell_of_pace
-from musicspectrogan.generation.pieces import frames_of_loops, piece
-from musicspectrogan.generation.sampler import Sampler
+from musicspectrogan.generation.generate import _warn_of_pace
+from musicspectrogan.generation.pieces import loop_multiple, piece
+from musicspectrogan.generation.sampler import LatentSpec, Sampler, seed_spec
 from musicspectrogan.generation.sound import loop_settings
-from musicspectrogan.generation.takes import Take, take_of
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.models.anylength import BAR
-from musicspectrogan.training.checkpoint import LiveGenerator
+from musicspectrogan.models.anylength_cgan import BEATS_PER_BAR as BAR
+from musicspectrogan.training.checkpoint import LiveGenerator, load_checkpoint
 
 GENRES = ["jazz", "rock"]
 CELL = 16
@@ -45,37 +44,40 @@ def make(
     sampler: Sampler,
     frames: int,
     *,
-    take: Take | None = None,
+    spec: LatentSpec | None = None,
     loops: bool = False,
     beats: float | None = None,
     **ends: str,
 ) -> np.ndarray:
     start, end = (sampler.one_hot(ends.get(which, "jazz"), 1)[0] for which in ("start", "end"))
     return piece(
-        sampler, take or take_of(3), start, end, frames, loops=loops, truncation=1.0, beats=beats
+        sampler, spec or seed_spec(3), start, end, frames, loops=loops, truncation=1.0, beats=beats
     )
 
 
+@pytest.fixture(scope="module")
+def long_piece(sampler: Sampler) -> np.ndarray:
+    return make(sampler, 1300)
+
+
 @pytest.mark.parametrize("frames", [1, 31, 64, 100, 646, 1100])
-def test_it_has_the_frames_asked_for_and_begins_like_any_longer_one(sampler, frames):
+def test_it_has_the_frames_asked_for_and_begins_like_any_longer_one(sampler, long_piece, frames):
     found = make(sampler, frames)
     assert found.shape == (64, frames) and found.dtype == np.uint8
-    np.testing.assert_array_equal(found, make(sampler, 1300)[:, :frames])
+    np.testing.assert_array_equal(found, long_piece[:, :frames])
 
 
 @pytest.mark.parametrize("block", [1, 5, 7, 1000])
-def test_blocks_are_the_same_bytes_as_one_pass(sampler, block, monkeypatch):
-    expected = make(sampler, 1300), make(sampler, 80 * CELL, loops=True)
+def test_blocks_are_the_same_bytes_as_one_pass(sampler, long_piece, block, monkeypatch):
+    loop = make(sampler, 80 * CELL, loops=True)
     monkeypatch.setattr(pieces, "BLOCK", block)
-    for found, wanted in zip(
-        (make(sampler, 1300), make(sampler, 80 * CELL, loops=True)), expected, strict=True
-    ):
-        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(make(sampler, 1300), long_piece)
+    np.testing.assert_array_equal(make(sampler, 80 * CELL, loops=True), loop)
 
 
 @pytest.mark.parametrize("cells", [1, 2, 11, 70])
 def test_a_loop_is_drawn_as_a_circle(sampler, cells, monkeypatch):
-    """Twice in a row it is a piece that goes on: of whole bars, and with each cell again after the last."""
+    """Repeated, it equals a piece of whole bars whose cells start over after the last."""
     found = make(sampler, cells * CELL, loops=True)
     cell, beats_in_cell = Sampler.cell, sampler.generator.beats_in_cell
 
@@ -83,7 +85,7 @@ def test_a_loop_is_drawn_as_a_circle(sampler, cells, monkeypatch):
         return BAR * (beats_in_cell(style) * cells / BAR).round().clamp(min=1) / cells
 
     monkeypatch.setattr(
-        Sampler, "cell", lambda self, take, number: cell(self, take, number % cells)
+        Sampler, "cell", lambda self, spec, number: cell(self, spec, number % cells)
     )
     monkeypatch.setattr(sampler.generator, "beats_in_cell", whole_bars)
     np.testing.assert_array_equal(make(sampler, 2 * cells * CELL), np.tile(found, 2))
@@ -91,7 +93,7 @@ def test_a_loop_is_drawn_as_a_circle(sampler, cells, monkeypatch):
 
 def test_a_piece_keeps_its_style_and_goes_on_changing(sampler):
     windows = [
-        make(sampler, 640, take=take_of(seed)).reshape(64, 10, 64).swapaxes(0, 1)
+        make(sampler, 640, spec=seed_spec(seed)).reshape(64, 10, 64).swapaxes(0, 1)
         for seed in range(6)
     ]
     levels = np.stack(
@@ -130,9 +132,9 @@ def test_a_morph_begins_with_one_genre_and_ends_with_the_other(sampler):
 
 def test_a_take_between_two_seeds_goes_from_the_one_to_the_other(sampler):
     def at(part: float) -> np.ndarray:
-        return make(sampler, 64, take=Take("", "", (3,), (4,), part)).astype(FLOAT)
+        return make(sampler, 64, spec=LatentSpec("", "", (3,), (4,), part)).astype(FLOAT)
 
-    first, last = (make(sampler, 64, take=take_of(seed)).astype(FLOAT) for seed in (3, 4))
+    first, last = (make(sampler, 64, spec=seed_spec(seed)).astype(FLOAT) for seed in (3, 4))
     np.testing.assert_array_equal(at(0.0), first)
     assert np.abs(at(1.0) - last).max() <= 1
     for end in (first, last):
@@ -140,27 +142,18 @@ def test_a_take_between_two_seeds_goes_from_the_one_to_the_other(sampler):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "warning"),
     [
-        (
-            0.5,
-            [
-                "A loop of 0.5 s is 1 cell of 0.743 s, so music is 49 % faster; longer loops are closer"
-            ],
-        ),
-        (
-            1.0,
-            [
-                "A loop of 1 s is 1 cell of 0.743 s, so music is 26 % slower; longer loops are closer"
-            ],
-        ),
-        (8.0, []),
+        (0.5, "A loop of 0.5 s is 1 cell of 0.743 s, so music is 49 % faster"),
+        (1.0, "A loop of 1 s is 1 cell of 0.743 s, so music is 26 % slower"),
+        (8.0, None),
     ],
 )
-def test_a_loop_at_another_pace_says_so(sampler, seconds, told, monkeypatch, caplog):
+def test_a_loop_at_another_pace_says_so(sampler, seconds, warning, monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
-    _tell_of_pace(seconds, sampler)
-    assert [record.getMessage() for record in caplog.records] == told
+    _warn_of_pace(seconds, sampler)
+    messages = {record.getMessage() for record in caplog.records}
+    assert messages == ({f"{warning}; longer loops are closer"} if warning else set())
 
 
 def test_beats_set_the_clock(sampler, monkeypatch):
@@ -183,8 +176,48 @@ def test_beats_set_the_clock(sampler, monkeypatch):
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 6.1, 8.0, 30.0])
 def test_loops_are_whole_cells_of_nearly_the_usual_hop(sampler, seconds):
-    frames, settings = loop_settings(seconds, sampler.spectrogram, frames_of_loops(sampler))
+    frames, settings = loop_settings(seconds, sampler.spectrogram, loop_multiple(sampler))
     assert frames % CELL == 0
     assert frames * settings.hop_length == pytest.approx(seconds * 22050, abs=frames / 2)
     if seconds > 1:
         assert settings.hop_length == pytest.approx(1024, rel=0.5 * CELL / (frames - CELL))
+
+
+@pytest.fixture(scope="module")
+def image_sampler(trained) -> Sampler:
+    """Of a generator of single images, whose pieces are blended."""
+    return Sampler(load_checkpoint(trained))
+
+
+class TestBlending:
+    @pytest.mark.parametrize("loops", [False, True])
+    @pytest.mark.parametrize("frames", [1, 31, 64, 100, 646])
+    def test_it_has_the_frames_asked_for(self, image_sampler, frames, loops):
+        assert make(image_sampler, frames, loops=loops).shape == (64, frames)
+
+    def test_it_changes_no_more_where_images_meet_than_elsewhere(self, image_sampler):
+        """Images begin, end and have their middles at multiples of 32 frames."""
+        flux = np.abs(np.diff(make(image_sampler, 2000).astype(float), axis=1)).mean(axis=0)
+        at_joins = flux[31::32]
+        others = np.delete(flux, np.arange(31, len(flux), 32))
+        assert at_joins.mean() < 1.25 * others.mean()
+        assert at_joins.max() < 1.25 * others.max()
+
+    def test_a_loop_ends_where_it_begins(self, image_sampler):
+        loop = make(image_sampler, 320, loops=True).astype(float)
+        flux = np.abs(np.diff(loop, axis=1)).mean(axis=0)
+        across = np.abs(loop[:, 0] - loop[:, -1]).mean()
+        assert across < 1.25 * flux.max()
+
+    def test_a_morph_begins_with_one_genre_and_ends_with_the_other(self, image_sampler):
+        morph, jazz, rock = (
+            make(image_sampler, 640, start=start, end=end).astype(FLOAT)
+            for start, end in (("jazz", "rock"), ("jazz", "jazz"), ("rock", "rock"))
+        )
+
+        def distance(other: np.ndarray, part: slice) -> float:
+            return np.abs(morph[:, part] - other[:, part]).mean()
+
+        first, last = slice(0, 64), slice(-64, None)
+        assert distance(jazz, first) < 0.5 * distance(rock, first)
+        assert distance(rock, last) < 0.5 * distance(jazz, last)

@@ -1,4 +1,4 @@
-"""What is particular to the models that are convolutional in time."""
+"""Models that are convolutional in time, for pieces of any length."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from torch import Tensor, nn
 
 from musicspectrogan import models
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.models.anylength import BAR, FAST, OSCILLATIONS, clock
+from musicspectrogan.models.anylength_cgan import (
+    BEATS_PER_BAR,
+    FAST_DIM,
+    OSCILLATIONS,
+    clock_features,
+)
 
 GENRES = 3
 CELLS = 12
 EACH = torch.tensor(OSCILLATIONS, dtype=torch.float64)[:, None]
-GANS = ("anylength", "anylength_unconditional")
+GANS = ("anylength_cgan", "anylength_gan")
 
 
-def built(gan: str = "anylength", **changes: object) -> nn.Module:
+def built(gan: str = "anylength_cgan", **changes: object) -> nn.Module:
     """A generator in eval mode and float64, with weights and statistics as after some training."""
     torch.manual_seed(0)
     config = ModelConfig(
@@ -56,7 +61,7 @@ def part_of(given: dict[str, Tensor], first: int, last: int) -> dict[str, Tensor
     }
 
 
-def test_they_say_that_they_are_made_for_any_length():
+def test_they_are_the_models_for_any_length():
     assert [gan for gan in models.names() if models.is_any_length(gan)] == list(GANS)
 
 
@@ -88,7 +93,7 @@ def test_an_image_is_a_window_of_the_frames_of_its_latents():
                 style,
                 numbers[:size].view(1, generator.cell_dim, -1),
                 genres.expand(-1, -1, generator.window_cells),
-                BAR * ranks[0] + generator.beats_in_cell(style) * edges,
+                BEATS_PER_BAR * ranks[0] + generator.beats_in_cell(style) * edges,
             )
             assert frames.shape == (1, 1, 64, 80)
             start = [
@@ -113,11 +118,11 @@ def test_windows_begin_anywhere_in_a_cell_equally_often():
 
 @pytest.mark.parametrize(("part", "last"), [("fast", 3), ("slow", CELLS)])
 def test_fast_numbers_decide_near_frames_and_slow_ones_far_ones(part, last):
-    """A cell in the middle of the smoothing is changed: fast numbers reach two cells on each side."""
+    """Change the cell in the middle of the smoothing: fast numbers reach two cells each side."""
     generator = built()
     given, cell = drawn(generator), generator.cell_frames
     before = generator.frames(**given)
-    numbers = slice(0, FAST) if part == "fast" else slice(FAST, None)
+    numbers = slice(0, FAST_DIM) if part == "fast" else slice(FAST_DIM, None)
     given["sequence"][:, numbers, generator.context] += 3.0
     changed = (
         (generator.frames(**given) - before).abs().amax(dim=(0, 1, 2)).view(CELLS, cell).amax(dim=1)
@@ -134,9 +139,9 @@ def test_slow_numbers_have_the_variance_of_the_style_and_drift():
     assert related[0] > 0.98 and related[1] > 0.8 and related[3] < 0.25 and related[4] < 0.01
 
 
-def test_a_clock_tells_beats_bars_and_parts_of_beats():
+def test_the_clock_oscillates_with_beats_bars_and_parts_of_beats():
     """Half a beat a cell, of four frames each, from the middle of a bar on."""
-    found = clock(torch.tensor([[2.0, 2.5, 3.0, 3.5]], dtype=torch.float64), 4, EACH)
+    found = clock_features(torch.tensor([[2.0, 2.5, 3.0, 3.5]], dtype=torch.float64), 4, EACH)
     assert found.shape == (1, 2 * len(OSCILLATIONS), 12)
     within = (torch.arange(1000).double() + 0.5) / 1000
     at = 2.0 + (torch.arange(12)[:, None] + within) / 8
@@ -152,7 +157,7 @@ def test_a_clock_has_no_beat_that_is_faster_than_the_frames():
     """Of 1.4 beats a cell little is left in frames of a cell, and nearly all in eighths of one."""
     beats = 1.4 * torch.arange(200, dtype=torch.float64)[None]
     left = [
-        clock(beats, frames, EACH)[0, OSCILLATIONS.index(1.0)].abs().max().item()
+        clock_features(beats, frames, EACH)[0, OSCILLATIONS.index(1.0)].abs().max().item()
         for frames in (1, 8)
     ]
     assert left[0] < 0.25 and left[1] > 0.9
@@ -174,10 +179,10 @@ def test_a_whole_bar_on_the_clock_is_the_same_and_half_a_bar_is_not():
     before = generator.frames(**given)
     later = {
         step: generator.frames(**given | {"beats": given["beats"] + step})
-        for step in (BAR, BAR / 2)
+        for step in (BEATS_PER_BAR, BEATS_PER_BAR / 2)
     }
-    torch.testing.assert_close(later[BAR], before, rtol=0, atol=1e-9)
-    assert (later[BAR / 2] - before).abs().max() > 0.01
+    torch.testing.assert_close(later[BEATS_PER_BAR], before, rtol=0, atol=1e-9)
+    assert (later[BEATS_PER_BAR / 2] - before).abs().max() > 0.01
 
 
 def test_genres_may_glide_in_a_piece():
@@ -214,15 +219,15 @@ def test_two_windows_share_the_style_and_nothing_else():
 def test_the_discriminator_judges_one_window_in_detail_and_two_in_outline():
     torch.manual_seed(4)
     config = ModelConfig(64, 4, 7, GENRES, pairs=True)
-    discriminator = models.build("anylength", config)[1]
+    discriminator = models.build("anylength_cgan", config)[1]
     images, labels = torch.rand(5, 2, 64, 64) * 2 - 1, torch.tensor([0, 1, 2, 1, 0])
     window, pair = discriminator.window(images[:, :1], labels), discriminator.pair(images, labels)
     assert torch.equal(discriminator(images, labels), torch.cat([window, pair]))
-    # Four frames are one step of the outline: their order means nothing to it, and much to the other.
+    # The pair discriminator averages over four frames, so their order matters only to the other.
     shuffled = images.unflatten(3, (16, 4)).flip(4).flatten(3)
     torch.testing.assert_close(discriminator.pair(shuffled, labels), pair)
     assert not torch.allclose(discriminator.window(shuffled[:, :1], labels), window, atol=1e-3)
-    # Whether two windows are of one piece can be told only by looking at both.
+    # The logit of a pair depends on both of its windows.
     exchanged = images.clone()
     exchanged[:, 1] = images.roll(1, dims=0)[:, 1]
     assert (discriminator.pair(exchanged, labels) != pair).all()
@@ -230,7 +235,7 @@ def test_the_discriminator_judges_one_window_in_detail_and_two_in_outline():
 
 def test_without_pairs_the_discriminator_is_that_of_single_images():
     torch.manual_seed(4)
-    discriminator = models.build("anylength", ModelConfig(64, 4, 7, GENRES))[1]
+    discriminator = models.build("anylength_cgan", ModelConfig(64, 4, 7, GENRES))[1]
     images, labels = torch.rand(5, 1, 64, 64) * 2 - 1, torch.tensor([0, 1, 2, 1, 0])
     assert discriminator.pair is None
     assert torch.equal(discriminator(images, labels), discriminator.window(images, labels))
@@ -239,7 +244,7 @@ def test_without_pairs_the_discriminator_is_that_of_single_images():
 def test_at_first_the_style_makes_pieces_differ():
     """By what it adds to the scales: much less, and a generator leaves all to the sequence."""
     torch.manual_seed(5)
-    generator = models.build("anylength", ModelConfig(64, 8, 64, GENRES))[0]
+    generator = models.build("anylength_cgan", ModelConfig(64, 8, 64, GENRES))[0]
     style = torch.randn(200, generator.style_dim + generator.slow_dim)
     for norm in generator.norms:
         assert (norm.of_style @ style.T).std().item() == pytest.approx(0.5, rel=0.1)

@@ -1,4 +1,4 @@
-"""The layers that are not classic, each against its formula written out."""
+"""The layers that are not the DCGAN's, each compared with its formula."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.layers import (
     ConditionalBatchNorm,
     MinibatchDeviation,
-    ResizeConv,
-    initialise,
+    add_spectral_norm,
+    init_he,
     upsampling,
-    with_spectral_norm,
 )
 
 GENRES, CHANNELS = 3, 2
@@ -156,7 +155,7 @@ def test_the_deviation_does_not_depend_on_the_layout_in_memory():
 
 
 def test_resize_and_convolve_repeats_each_pixel_before_it_convolves():
-    layer = ResizeConv(1, 1)
+    layer = upsampling("resize", 1, 1)
     kernel = torch.arange(9.0).view(1, 1, 3, 3)
     with torch.no_grad():
         layer[1].weight.copy_(kernel)
@@ -173,34 +172,54 @@ def test_every_upsampling_doubles_height_and_width_without_a_bias(kind):
     assert (layer(torch.zeros(2, 3, 4, 6)) == 0).all()
 
 
-def test_only_transposed_convolutions_make_a_checkerboard_of_a_plain_area():
+def checkerboard(images: torch.Tensor) -> float:
+    """Mean power of images (B, H, W) at the three frequencies of a pattern of period 2."""
+    spectrum = torch.fft.fft2(images, norm="forward").abs().square().mean(dim=0)
+    height, width = images.shape[1] // 2, images.shape[2] // 2
+    return float(spectrum[height, 0] + spectrum[0, width] + spectrum[height, width])
+
+
+def test_the_measure_sees_a_checkerboard_and_nothing_else():
+    rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    board = ((rows + columns) % 2 * 2 - 1).float()[None]
+    assert checkerboard(0.25 * board) == pytest.approx(0.0625)
+    assert checkerboard((columns % 2 * 2 - 1).float()[None]) == pytest.approx(1.0)
+    smooth = torch.sin(2 * torch.pi * columns / 16)[None] + 3.0
+    assert checkerboard(smooth) == pytest.approx(0.0, abs=1e-10)
+
+
+@pytest.mark.parametrize("kind", models.UPSAMPLINGS)
+def test_even_features_grow_to_an_even_image_only_by_resizing(kind):
     torch.manual_seed(0)
-    plain = torch.ones(1, 3, 8, 8)
-    inside = {kind: upsampling(kind, 3, 1)(plain)[0, 0, 2:-2, 2:-2] for kind in models.UPSAMPLINGS}
-    assert inside["resize"].std() < 1e-6
-    assert inside["transposed"].std() > 1e-2
+    features = torch.randn(6, 8, 1, 1).expand(-1, -1, 12, 12)
+    with torch.no_grad():
+        image = upsampling(kind, 8, 1)(features)[:, 0]
+    assert image.shape == (6, 24, 24)
+    inside = image[:, 4:-4, 4:-4]  # at the border the padding shows
+    uneven = checkerboard(inside) / float(inside.square().mean())
+    assert uneven < 1e-9 if kind == "resize" else uneven > 0.05
 
 
 def test_initial_weights_keep_the_variance_behind_a_leaky_relu():
     torch.manual_seed(0)
     convolution, linear = nn.Conv2d(32, 64, 4), nn.Linear(500, 300)
     for layer, fan_in in ((convolution, 32 * 16), (linear, 500)):
-        initialise(layer)
+        init_he(layer)
         assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / (1.04 * fan_in)), rel=0.01)
         assert abs(layer.weight.mean().item()) < 1e-3
         assert (layer.bias == 0).all()
     bare = nn.Conv2d(32, 64, 4, bias=False)
-    initialise(bare)
+    init_he(bare)
     assert bare.bias is None
     features = F.leaky_relu(torch.randn(400, 500), 0.2)
-    # Over a leaky ReLU of unit normal numbers, whose second moment is 1.04 / 2, the variance is 1 again.
+    # After a leaky ReLU of unit normal numbers the second moment is 1.04 / 2; the variance is 1.
     assert linear(features).var().item() == pytest.approx(1.0, rel=0.05)
 
 
-def judge() -> nn.Module:
+def discriminator_32() -> nn.Module:
     torch.manual_seed(0)
     config = ModelConfig(32, 4, 5, GENRES, spectral_norm=True, minibatch_deviation=True)
-    return models.build("projection", config)[1]
+    return models.build("stable_cgan", config)[1]
 
 
 def normed(network: nn.Module) -> list[nn.Module]:
@@ -217,7 +236,7 @@ def batch_of(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_every_weight_of_a_spectral_discriminator_has_the_largest_singular_value_one():
-    discriminator = judge()
+    discriminator = discriminator_32()
     layers = normed(discriminator)
     assert len(layers) == 6  # three strides, the 3x3, the verdict and the directions
     for layer in layers:  # as though training had moved them far
@@ -231,7 +250,7 @@ def test_every_weight_of_a_spectral_discriminator_has_the_largest_singular_value
 
 
 def test_in_eval_mode_the_spectral_norm_stays_as_it_is():
-    discriminator = judge().eval()
+    discriminator = discriminator_32().eval()
     before = {name: value.clone() for name, value in discriminator.state_dict().items()}
     first = discriminator(*batch_of(0))
     assert torch.equal(first, discriminator(*batch_of(0)))
@@ -244,8 +263,8 @@ def test_spectral_norm_divides_and_keeps_the_direction():
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(2, 3, 4), nn.Flatten(), nn.Linear(3, 2), nn.ReLU())
     weights = [plain[0].weight.detach().clone(), plain[2].weight.detach().clone()]
-    network = with_spectral_norm(plain)
-    assert network is plain
+    network = plain
+    add_spectral_norm(network)
     for _ in range(50):
         network(torch.randn(2, 2, 4, 4))
     network.eval()
@@ -255,7 +274,7 @@ def test_spectral_norm_divides_and_keeps_the_direction():
 
 
 def test_spectral_weights_survive_a_state_dict():
-    discriminator, other = judge(), judge()
+    discriminator, other = discriminator_32(), discriminator_32()
     for layer in normed(discriminator):
         nn.init.normal_(layer.parametrizations.weight.original, 0.0, 2.0)
     for seed in range(5):
@@ -265,4 +284,4 @@ def test_spectral_weights_survive_a_state_dict():
         discriminator.train(mode), other.train(mode)
         for seed in range(6, 9):
             assert torch.equal(discriminator(*batch_of(seed)), other(*batch_of(seed)))
-    assert not torch.equal(discriminator(*batch_of(0)), judge()(*batch_of(0)))
+    assert not torch.equal(discriminator(*batch_of(0)), discriminator_32()(*batch_of(0)))

@@ -1,4 +1,4 @@
-"""The contract that every model keeps, found by its file; and what is particular to each."""
+"""The contract that every model keeps, and the properties of each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from musicspectrogan import models
 from musicspectrogan.errors import UserError
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.layers import ConditionalBatchNorm
+from musicspectrogan.training.settings import TrainingConfig
 
 GENRES = 3
 BATCH = 5
 
 
-# Each model as it is, and with each of the switches that it knows.
+# A value for each option; models are tested without options and with each one that they support.
 SWITCHES = {
     "upsampling": "resize",
     "minibatch_deviation": True,
@@ -26,11 +27,11 @@ SWITCHES = {
 VARIANTS = [
     *((gan, {}) for gan in models.names()),
     *((gan, {name: SWITCHES[name]}) for gan in models.names() for name in models.options_of(gan)),
-    ("projection", {name: SWITCHES[name] for name in models.options_of("projection")}),
-    ("anylength", SWITCHES),
+    ("stable_cgan", {name: SWITCHES[name] for name in models.options_of("stable_cgan")}),
+    ("anylength_cgan", SWITCHES),
 ]
-ANY_LENGTH = ("anylength", "anylength_unconditional")
-OURS = ("cgan", "dcgan", "projection", "unconditional", *ANY_LENGTH)
+ANY_LENGTH = ("anylength_cgan", "anylength_gan")
+OURS = ("cgan", "dcgan", "stable_cgan", "stable_gan", *ANY_LENGTH)
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,7 @@ def weights(network: torch.nn.Module) -> int:
 
 
 def randomise(network: torch.nn.Module, deviation: float = 0.1) -> torch.nn.Module:
-    """Weights as though after some training: a fresh network may be blind to what it will see."""
+    """Move the weights as training does: some start at zero, so that an input has no effect."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in network.parameters():
@@ -62,9 +63,32 @@ def randomise(network: torch.nn.Module, deviation: float = 0.1) -> torch.nn.Modu
     return network
 
 
-def test_all_models_are_found_and_what_they_share_is_no_model():
+def test_all_models_are_found_and_shared_modules_are_not():
     assert set(OURS) <= set(models.names())
-    assert not {"blocks", "layers"} & set(models.names())
+    assert not {"contract", "layers"} & set(models.names())
+
+
+@pytest.mark.parametrize(
+    ("old", "gan"),
+    [
+        ("unconditional", "stable_gan"),
+        ("projection", "stable_cgan"),
+        ("anylength_unconditional", "anylength_gan"),
+        ("anylength", "anylength_cgan"),
+        ("dcgan", "dcgan"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_models_answer_to_the_names_of_older_versions(old, gan):
+    assert models.current_name(old) == gan
+    if gan in OURS:
+        assert TrainingConfig(gan=old) == TrainingConfig(gan=gan)
+        assert models.options_of(old) == models.options_of(gan)
+
+
+def test_a_model_file_takes_precedence_over_an_old_name(monkeypatch):
+    monkeypatch.setattr(models, "names", lambda: ["projection", "stable_cgan"])
+    assert models.current_name("projection") == "projection"
 
 
 @pytest.mark.parametrize("image_size", [64, 128, 256])
@@ -124,7 +148,7 @@ def test_a_mixture_of_one_genre_alone_is_that_genre_and_others_lie_between(gan):
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_an_unconditional_model_takes_any_labels(size):
-    generator, discriminator = models.build("unconditional", config())
+    generator, discriminator = models.build("stable_gan", config())
     latents, labels = inputs(generator)
     images = generator.eval()(latents[:size], labels[:size])
     assert torch.equal(images, generator(latents[:size], torch.rand(size, GENRES)))
@@ -137,11 +161,11 @@ def test_an_unconditional_model_takes_any_labels(size):
 
 
 @pytest.mark.parametrize("gan", models.names())
-def test_in_eval_mode_an_image_does_not_depend_on_its_neighbours(gan):
+def test_in_eval_mode_an_image_does_not_depend_on_the_batch(gan):
     model = config()
     generator, _ = models.build(gan, model)
     latents, labels = inputs(generator)
-    randomise(generator)(latents, labels)  # so that BatchNorm has statistics of its own
+    randomise(generator)(latents, labels)  # gives BatchNorm statistics
     generator.eval()
     together = generator(latents, labels)
     alone = torch.cat([generator(latents[k : k + 1], labels[k : k + 1]) for k in range(BATCH)])
@@ -150,7 +174,7 @@ def test_in_eval_mode_an_image_does_not_depend_on_its_neighbours(gan):
 
 @pytest.mark.parametrize("gan", models.names())
 def test_a_model_computes_where_its_inputs_are(gan):
-    """Which is on a GPU, mostly; the device meta stands for it, where there are shapes and no numbers."""
+    """Tested on device meta, which has shapes but no numbers."""
     meta = torch.device("meta")
     with meta:
         generator, discriminator = models.build(gan, config())
@@ -174,7 +198,8 @@ def test_the_same_seed_builds_the_same_weights(gan):
 
 def test_the_classic_dcgan_has_the_known_number_of_weights():
     """For one channel; PyTorch's tutorial, with three, has 3,576,704 and 2,765,568."""
-    generator, discriminator = models.build("dcgan", config(width=64, latent_dim=100))
+    with torch.device("meta"):
+        generator, discriminator = models.build("dcgan", config(width=64, latent_dim=100))
     assert weights(generator) == 3_576_704 - 2 * 64 * 16
     assert weights(discriminator) == 2_765_568 - 2 * 64 * 16
 
@@ -193,8 +218,9 @@ def test_initial_weights_are_those_of_the_paper():
 
 
 def test_the_projection_model_has_the_known_number_of_weights():
-    generator, discriminator = models.build("projection", config(width=64, latent_dim=100))
-    classic, _ = models.build("dcgan", config(width=64, latent_dim=100))
+    with torch.device("meta"):
+        generator, discriminator = models.build("stable_cgan", config(width=64, latent_dim=100))
+        classic, _ = models.build("dcgan", config(width=64, latent_dim=100))
     # A scale and a shift for each channel of each genre, and not for each channel.
     assert weights(generator) - weights(classic) == (GENRES - 1) * 2 * (512 + 256 + 128 + 64)
     strides = sum(
@@ -209,7 +235,7 @@ def test_the_projection_model_has_the_known_number_of_weights():
 
 def test_initial_weights_of_the_projection_model():
     torch.manual_seed(0)
-    generator, discriminator = models.build("projection", config(width=32))
+    generator, discriminator = models.build("stable_cgan", config(width=32))
     for module in generator.modules():
         if isinstance(module, torch.nn.ConvTranspose2d):
             assert module.weight.std().item() == pytest.approx(0.02, rel=0.15)
@@ -223,7 +249,7 @@ def test_initial_weights_of_the_projection_model():
     assert (discriminator.directions.weight == 0).all()
 
 
-@pytest.mark.parametrize("gan", ["projection", "unconditional"])
+@pytest.mark.parametrize("gan", ["stable_cgan", "stable_gan"])
 def test_upsampling_by_resizing_leaves_one_transposed_convolution_from_the_latents(gan):
     generator, _ = models.build(gan, config(upsampling="resize"))
     modules = list(generator.modules())
@@ -243,39 +269,39 @@ def test_larger_images_add_one_layer_each():
     assert layers == {64: 5, 128: 6, 256: 7}
 
 
-def test_an_unknown_model_is_named_with_its_neighbour():
+def test_an_unknown_model_is_refused_with_the_nearest_name():
     with pytest.raises(UserError, match=r"'dcgn' is not one of .*did you mean 'dcgan'"):
         models.build("dcgn", config())
 
 
 @pytest.mark.parametrize(("switch", "value"), SWITCHES.items())
 @pytest.mark.parametrize("gan", ["dcgan", "cgan"])
-def test_a_switch_that_means_nothing_for_a_classic_is_refused_by_its_flag(gan, switch, value):
+def test_an_option_that_a_classic_does_not_support_is_refused_by_its_flag(gan, switch, value):
     flag = "--" + switch.replace("_", "-")
     for build in (models.build, models.check_options):
-        with pytest.raises(UserError, match=f"{flag} means nothing for --gan {gan}"):
+        with pytest.raises(UserError, match=f"{flag} has no effect with --gan {gan}"):
             build(gan, config(**{switch: value}))
 
 
 @pytest.mark.parametrize("gan", models.names())
-def test_each_model_says_which_switches_it_knows(gan):
+def test_each_model_supports_the_options_that_it_names(gan):
     models.check_options(gan, config())
-    knows = set()
+    supported = set()
     for switch, value in SWITCHES.items():
         with contextlib.suppress(UserError):
             models.check_options(gan, config(**{switch: value}))
-            knows.add(switch)
-    assert knows == set(models.options_of(gan)) <= set(SWITCHES)
+            supported.add(switch)
+    assert supported == set(models.options_of(gan)) <= set(SWITCHES)
 
 
-def test_an_upsampling_that_nobody_knows_is_refused():
+def test_an_unknown_upsampling_is_refused():
     with pytest.raises(UserError, match=r"'resise' is not one of .*did you mean 'resize'"):
         config(upsampling="resise")
 
 
 @pytest.mark.parametrize("switches", [{}, {"minibatch_deviation": True}, {"spectral_norm": True}])
-def test_the_projection_of_features_on_the_genres_directions_is_all_that_labels_change(switches):
-    discriminator = randomise(models.build("projection", config(**switches))[1]).eval()
+def test_labels_change_logits_by_the_projection_on_their_directions(switches):
+    discriminator = randomise(models.build("stable_cgan", config(**switches))[1]).eval()
     images = torch.rand(BATCH, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     features, directions = discriminator.features(images), discriminator.directions.weight
     one, other = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([1, 0, 1, 2, 1])
@@ -289,32 +315,32 @@ def test_the_projection_of_features_on_the_genres_directions_is_all_that_labels_
     torch.testing.assert_close(discriminator(images, given), whole, rtol=1e-4, atol=1e-5)
 
 
-def test_a_fresh_projection_discriminator_treats_all_genres_alike():
-    discriminator = models.build("projection", config())[1]
+def test_a_fresh_projection_discriminator_ignores_genres():
+    discriminator = models.build("stable_cgan", config())[1]
     images = torch.rand(BATCH, 1, 64, 64)
     logits = [discriminator(images, torch.full((BATCH,), genre)) for genre in range(GENRES)]
     assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
 
 
-def test_the_verdict_on_an_image_does_not_depend_on_its_neighbours_unless_it_is_asked_to():
+def test_a_logit_does_not_depend_on_the_batch_without_minibatch_deviation():
     for deviation in (False, True):
         model = config(minibatch_deviation=deviation)
-        discriminator = randomise(models.build("projection", model)[1])  # in training mode
+        discriminator = randomise(models.build("stable_cgan", model)[1])  # in training mode
         images = torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
         together = discriminator(images, torch.zeros(4, dtype=torch.int64))
         alone = discriminator(images[:1], torch.zeros(1, dtype=torch.int64))
         assert torch.allclose(together[:1], alone, rtol=1e-4, atol=1e-4) is not deviation
 
 
-@pytest.mark.parametrize(
-    ("gan", "switches"), [variant for variant in VARIANTS if variant[0] in OURS]
-)
-def test_our_models_are_of_the_size_of_the_classic(gan, switches):
+@pytest.mark.parametrize("with_options", [False, True])
+@pytest.mark.parametrize("gan", OURS)
+def test_our_models_are_about_as_large_as_the_classic(gan, with_options):
     size = {"width": 64, "latent_dim": 100, "n_genres": 10}
-    classic = models.build("cgan", config(**size))
-    for network, reference in zip(
-        models.build(gan, config(**size, **switches)), classic, strict=True
-    ):
+    switches = {name: SWITCHES[name] for name in models.options_of(gan) if with_options}
+    with torch.device("meta"):
+        classic = models.build("cgan", config(**size))
+        networks = models.build(gan, config(**size, **switches))
+    for network, reference in zip(networks, classic, strict=True):
         assert 0.5 <= weights(network) / weights(reference) <= 2.5
 
 

@@ -1,4 +1,4 @@
-"""A new GAN is one file: the contract tests find and pass it, and its mistakes are told in one line."""
+"""A new GAN is one file, as CONTRIBUTING.md says, and its mistakes are reported in one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,103 +14,78 @@ import torch
 from conftest import ROOT, Command, environment
 
 from musicspectrogan import models
+from musicspectrogan.data.sources import Selection
 from musicspectrogan.errors import UserError
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.training.building import build_networks, build_step
+from musicspectrogan.models.contract import check_networks
 from musicspectrogan.training.losses import LOSSES, Loss
 from musicspectrogan.training.settings import TrainingConfig
 
-# The simplest GAN that keeps the contract: two linear layers, and a genre's own vector added.
-SIMPLEST = """
-import torch
-from torch import nn
-from torch.nn import functional as F
-
-CONDITIONAL = True
-OPTIONS = ()
+# The examples of CONTRIBUTING.md: a GAN, a loss and a dataset source.
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+GAN, LOSS, SOURCE = re.findall(r"```python\n(.*?)```", CONTRIBUTING, re.DOTALL)
+CONFIG = ModelConfig(image_size=16, width=2, latent_dim=5, n_genres=2)
 
 
-class Generator(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.size = config.image_size
-        self.genres = nn.Linear(config.n_genres, config.latent_dim, bias=False)
-        self.layer = nn.Linear(config.latent_dim, self.size**2)
-
-    def forward(self, latents, labels):
-        if not labels.is_floating_point():
-            labels = F.one_hot(labels, self.genres.in_features).float()
-        values = self.layer(latents + self.genres(labels))
-        return torch.tanh(values).view(-1, 1, self.size, self.size)
+def line(text: str) -> str:
+    """`oddnet.py, line N` for the first line of the GAN that contains the text, as a pattern."""
+    return rf".*oddnet\.py, line {GAN[: GAN.index(text)].count(chr(10)) + 1}"
 
 
-class Discriminator(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.layer = nn.Linear(config.image_size**2, 8)
-        self.genres = nn.Embedding(config.n_genres, 8)
-
-    def forward(self, images, labels):
-        features = F.leaky_relu(self.layer(images.flatten(1)), 0.2)
-        return (features * self.genres(labels)).sum(dim=1)
-"""
-
-# The file with one mistake in it, and what is said of it.
+# Text of the GAN, what it is replaced with, and a pattern of the error.
 MISTAKES = {
     "logits (B, 1)": (
-        ".sum(dim=1)",
-        ".sum(dim=1, keepdim=True)",
-        r"Discriminator gives a tensor of shape \(3, 1\); expected are logits \(B,\), here \(3,\)$",
+        ".squeeze(1)",
+        "",
+        r"Discriminator returns a tensor of shape \(3, 1\); "
+        r"expected are logits \(B,\), here \(3,\)$",
     ),
     "three channels": (
         "view(-1, 1, self.size, self.size)",
         "view(-1, 1, self.size, self.size).expand(-1, 3, -1, -1)",
-        r"given genres, gives a tensor of shape \(3, 3, 16, 16\); expected are images \(B, 1, H, W\)",
+        r"given genres, returns a tensor of shape \(3, 3, 16, 16\); "
+        r"expected are images \(B, 1, H, W\)",
     ),
     "another size": (
-        "self.size = config.image_size",
-        "self.size = 64",
+        "self.n_genres = config.image_size,",
+        "self.n_genres = 64,",
         r"shape \(3, 1, 64, 64\); expected are images .* here \(3, 1, 16, 16\)",
     ),
     "no tanh": (
-        "torch.tanh(values)",
-        "(9 * values)",
-        r"Generator makes values from -.* to .*; images are in \[-1, 1\]: let it end with torch.tanh",
+        "torch.tanh(self.layer(inputs))",
+        "(9 * self.layer(inputs))",
+        r"Generator returns values from -.* to .*; images are in \[-1, 1\]: end it with torch.tanh",
     ),
     "float64": (
-        "torch.tanh(values)",
-        "torch.tanh(values).double()",
-        "Generator, given genres, gives torch.float64; torch.float32 is expected",
+        "self.layer(inputs)",
+        "self.layer(inputs).double()",
+        "Generator, given genres, returns torch.float64; expected is torch.float32",
     ),
     "NaN": (
-        "torch.tanh(values)",
-        "torch.tanh(values / 0 * 0)",
-        "gives what are not finite numbers",
+        "self.layer(inputs)",
+        "self.layer(inputs) / 0 * 0",
+        "returns numbers that are not finite",
     ),
     "a tuple": (
-        "(features * self.genres(labels)).sum(dim=1)",
-        "features, labels",
-        r"Discriminator gives a tuple; expected are logits \(B,\), here \(3,\)$",
+        "return self.layer(images",
+        "return labels, self.layer(images",
+        r"Discriminator returns a tuple; expected are logits \(B,\), here \(3,\)$",
     ),
-    "no Generator": (
-        "class Generator(",
-        "class Maker(",
-        r"oddnet\.py defines no Generator$",
-    ),
+    "no Generator": ("class Generator(", "class Maker(", r"oddnet\.py does not define Generator$"),
     "no names": (
-        "CONDITIONAL = True\nOPTIONS = ()",
+        "CONDITIONAL, OPTIONS = True, ()",
         "",
-        r"oddnet\.py defines no CONDITIONAL, no OPTIONS$",
+        r"oddnet\.py does not define CONDITIONAL, OPTIONS$",
     ),
     "a missing import": (
         "import torch\n",
-        "import torch\nimport torsh\n",
-        r"ModuleNotFoundError in .*oddnet\.py, line 3: No module named 'torsh'",
+        "import torsh\n",
+        rf"ModuleNotFoundError in {line('import torch')}: No module named 'torsh'",
     ),
     "bad syntax": (
-        "OPTIONS = ()",
-        "OPTIONS = (",
-        r"SyntaxError in .*oddnet\.py, line 7: ",
+        "OPTIONS = True, ()",
+        "OPTIONS = True, (",
+        rf"SyntaxError in {line('OPTIONS')}: ",
     ),
     "another constructor": (
         "def __init__(self, config):",
@@ -118,116 +93,117 @@ MISTAKES = {
         "TypeError in .*: .*missing 1 required positional argument: 'depth'",
     ),
     "a typing error": (
-        "self.genres.in_features",
-        "self.genre.in_features",
-        r"given genres: AttributeError in .*oddnet\.py, line 19: .*no attribute 'genre'",
+        "self.layer(inputs)",
+        "self.layers(inputs)",
+        rf"given genres: AttributeError in {line('tanh')}: .*no attribute 'layers'",
     ),
     "shapes that do not fit": (
-        "config.image_size**2, 8)",
-        "config.image_size, 8)",
-        r"Discriminator: RuntimeError in .*oddnet\.py, line 31: mat1 and mat2",
+        "nn.Linear(config.image_size**2",
+        "nn.Linear(config.image_size",
+        rf"Discriminator: RuntimeError in {line('images.flatten')}: mat1 and mat2",
     ),
     "no mixtures": (
-        "if not labels.is_floating_point():",
-        "if True:",
-        r"given mixtures of genres: RuntimeError in .*oddnet\.py, line 19: one_hot",
+        "genre_mixture(labels, self.n_genres)",
+        "nn.functional.one_hot(labels, self.n_genres)",
+        rf"given mixtures of genres: RuntimeError in {line('genre_mixture(')}: one_hot",
     ),
     "no module": (
         "class Discriminator(nn.Module):",
         "class Discriminator:",
-        "Discriminator is no torch.nn.Module with weights to train",
+        "Discriminator is not a torch.nn.Module with weights to train",
     ),
     "no gradient": (
-        "self.layer(images.flatten(1))",
-        "self.layer(images.detach().flatten(1))",
+        "images.flatten(1)",
+        "images.detach().flatten(1)",
         "no gradient reaches the weights of its Generator",
     ),
     "numbers while it is built": (
-        "self.genres = nn.Embedding(config.n_genres, 8)",
-        "self.genres = nn.Embedding(config.n_genres, int(torch.tensor(8.0)))",
-        r"RuntimeError in .*oddnet\.py, line 28: .*; a checkpoint is checked against a model without memory",
+        "nn.Linear(config.image_size**2, config.n_genres)",
+        "nn.Linear(config.image_size**2, int(torch.tensor(float(config.n_genres))))",
+        rf"RuntimeError in {line('nn.Linear(config.image_size')}: .*; checkpoints are checked "
+        "against a model without memory",
     ),
 }
-
-# And the simplest source of tracks, and a loss that the package does not have.
-SOURCE = """
-from musicspectrogan.data.sources import Track, require_folder
-from musicspectrogan.filesystem import visible_folders
-
-OPTIONS = ("limit",)
-
-
-def find_tracks(root, selection):
-    root = require_folder(root, "my music")
-    paths = [path for folder in visible_folders(root) for path in sorted(folder.glob("*.wav"))]
-    return [Track(path.stem, path.parent.name, path) for path in paths]
-"""
-LOSS = """
-LOSSES["leastsquares"] = Loss(
-    lambda real, fake: (real - 1).square().mean() + fake.square().mean(),
-    lambda fake, real: (fake - 1).square().mean(),
-)
-"""
 
 NewModel = Callable[[str], str]
 
 
 @pytest.fixture
-def new_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NewModel:
-    """Write a model's file where the package finds it, and give its name."""
-    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
-    name = "oddnet"
-    monkeypatch.delitem(sys.modules, f"{models.__name__}.{name}", raising=False)
+def new_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewModel]:
+    """Write a model's file where the package finds it, and return its name."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(folder)])
+    module = f"{models.__name__}.oddnet"
 
     def write(text: str) -> str:
-        (tmp_path / f"{name}.py").write_text(text)
-        return name
+        (folder / "oddnet.py").write_text(text)
+        return "oddnet"
 
     yield write
-    sys.modules.pop(f"{models.__name__}.{name}", None)
-    vars(models).pop(name, None)
+    sys.modules.pop(module, None)
+    vars(models).pop("oddnet", None)
 
 
-def build(gan: str) -> tuple[torch.nn.Module, torch.nn.Module]:
-    return build_networks(TrainingConfig(gan=gan, latent_dim=5), ModelConfig(16, 2, 5, 2))
+def test_contributing_is_short_and_its_paths_exist():
+    lines = CONTRIBUTING.splitlines()
+    assert len(lines) <= 60 and max(map(len, lines)) <= 100
+    paths = re.findall(r"`(\w+(?:/\w+)*(?:/|\.py))`", CONTRIBUTING.partition("| question |")[2])
+    assert len(paths) > 8
+    assert [path for path in paths if not (ROOT / "musicspectrogan" / path).exists()] == []
 
 
-def test_a_model_that_keeps_the_contract_is_built_as_it_was_initialised(new_model):
-    gan = new_model(SIMPLEST)
-    assert gan in models.names()
-    built = build(gan)
-    torch.manual_seed(0)
-    plain = models.build(gan, ModelConfig(16, 2, 5, 2))
-    for one, other in zip(built, plain, strict=True):
-        assert one.training
-        assert all(
-            torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True)
-        )
-        assert all(weight.grad is None for weight in one.parameters())
+def test_the_model_of_contributing_is_found_and_keeps_the_contract(new_model):
+    gan = new_model(GAN)
+    assert gan in models.names() and models.is_conditional(gan)
+    check_networks(gan, models.build(gan, CONFIG), CONFIG)
+
+
+def test_the_loss_of_contributing_trains_a_logit_to_its_target(monkeypatch):
+    monkeypatch.delitem(LOSSES, "least_squares", raising=False)
+    exec(LOSS, {"LOSSES": LOSSES, "Loss": Loss})
+    loss = LOSSES.pop("least_squares")
+    zeros, ones = torch.zeros(3), torch.ones(3)
+    assert loss.discriminator(ones, zeros) == 0 and loss.generator(ones, None) == 0
+    assert loss.discriminator(zeros, ones) == 2 and loss.generator(zeros, None) == 1
+
+
+def test_the_source_of_contributing_lists_tracks(tmp_path):
+    for name in ("jazz/b.wav", "jazz/a.wav", "rock/c.wav", "rock/cover.jpg", "d.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    source: dict = {}
+    exec(SOURCE, source)
+    tracks = source["find_tracks"](tmp_path, Selection())
+    assert [(t.genre, t.id) for t in tracks] == [("jazz", "a"), ("jazz", "b"), ("rock", "c")]
 
 
 @pytest.mark.parametrize("gan", models.names())
-def test_trying_a_model_leaves_no_trace(gan):
-    before = torch.get_rng_state()
-    networks = build(gan)
-    assert torch.equal(torch.get_rng_state(), before)
-    for network, plain in zip(networks, models.build(gan, ModelConfig(16, 2, 5, 2)), strict=True):
-        fresh = dict(plain.named_buffers())
-        assert all(torch.equal(value, fresh[name]) for name, value in network.named_buffers())
+def test_checking_a_model_changes_nothing(gan):
+    networks = models.build(gan, CONFIG)
+    weights = [network.state_dict() for network in networks]
+    before = [{name: value.clone() for name, value in state.items()} for state in weights]
+    state = torch.get_rng_state()
+    check_networks(gan, networks, CONFIG)
+    assert torch.equal(torch.get_rng_state(), state)
+    for network, old in zip(networks, before, strict=True):
+        assert network.training
+        assert all(torch.equal(value, old[name]) for name, value in network.state_dict().items())
+        assert all(weight.grad is None for weight in network.parameters())
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_models_mistake_is_told_before_training(new_model, mistake):
-    right, wrong, told = MISTAKES[mistake]
-    assert right in SIMPLEST
-    gan = new_model(SIMPLEST.replace(right, wrong))
-    with pytest.raises(UserError, match=f"^--gan oddnet.*(?:{told})") as error:
-        build(gan)
+def test_a_models_mistake_is_reported_in_one_line(new_model, mistake):
+    right, wrong, reported = MISTAKES[mistake]
+    assert right in GAN
+    gan = new_model(GAN.replace(right, wrong))
+    with pytest.raises(UserError, match=f"^--gan oddnet.*(?:{reported})") as error:
+        check_networks(gan, models.build(gan, CONFIG), CONFIG)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("loss", "told"),
+    ("loss", "reported"),
     [
         (
             Loss(lambda real, fake: real - fake, lambda fake, real: -fake.mean()),
@@ -240,42 +216,37 @@ def test_a_models_mistake_is_told_before_training(new_model, mistake):
         ),
     ],
 )
-def test_a_losss_mistake_is_told_before_training(monkeypatch, loss, told):
+def test_a_losss_mistake_is_reported_before_training(monkeypatch, loss, reported):
+    from musicspectrogan.training.building import build_networks, build_step
+
     monkeypatch.setitem(LOSSES, "mine", loss)
     config = TrainingConfig(loss="mine", latent_dim=5)
-    networks = build_networks(config, ModelConfig(16, 2, 5, 2))
-    with pytest.raises(UserError, match=f"^--loss mine: .*{re.escape(told)}"):
-        build_step(config, networks, torch.device("cpu"), augment=0.0)
+    with pytest.raises(UserError, match=f"^--loss mine: .*{re.escape(reported)}"):
+        build_step(config, build_networks(config, CONFIG), torch.device("cpu"), augment=0.0)
 
 
+@pytest.mark.slow
 def test_the_contract_tests_find_and_pass_a_new_model_source_and_loss(tmp_path):
     ignored = shutil.ignore_patterns("__pycache__", "torture")
     for name in ("musicspectrogan", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name in ("pyproject.toml", "CONTRIBUTING.md"):
+        shutil.copy(ROOT / name, tmp_path)
     package = tmp_path / "musicspectrogan"
-    (package / "models" / "oddnet.py").write_text(SIMPLEST)
+    (package / "models" / "oddnet.py").write_text(GAN)
     (package / "data" / "sources" / "mysource.py").write_text(SOURCE)
     with open(package / "training" / "losses.py", "a") as file:
         file.write(LOSS)
     files = (
-        "models/test_models.py",
-        "training/test_step.py",
-        "training/test_losses.py",
-        "data/test_sources.py",
+        "models/test_models",
+        "training/test_step",
+        "training/test_losses",
+        "data/test_sources",
     )
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-n",
-            "0",
-            "-rs",
-            "-k",
-            "oddnet or mysource or leastsquares",
-        ]
-        + [f"tests/{name}" for name in files],
+        [sys.executable, "-m", "pytest", "-n", "0", "-rs"]
+        + ["-k", "oddnet or mysource or least_squares"]
+        + [f"tests/{name}.py" for name in files],
         cwd=tmp_path,
         env={**environment(), "PYTHONPATH": str(tmp_path)},
         capture_output=True,
@@ -286,41 +257,20 @@ def test_the_contract_tests_find_and_pass_a_new_model_source_and_loss(tmp_path):
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 16
 
 
-def test_a_new_model_trains_samples_and_leaves_a_checkpoint_that_names_it(
-    command: Command, images: Path, tmp_path: Path
+def test_a_new_model_trains_and_samples_and_its_checkpoint_names_it(
+    new_model: NewModel, monkeypatch: pytest.MonkeyPatch, command: Command, tmp_path: Path
 ) -> None:
-    shutil.copytree(ROOT / "musicspectrogan", tmp_path / "musicspectrogan")
-    module = tmp_path / "musicspectrogan" / "models" / "oddnet.py"
-    module.write_text(SIMPLEST)
-    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from musicspectrogan.cli import main; main()"
-    train = ["train", "--gan", "oddnet", "--dataset", images, "--epochs", 1, "--device", "cpu"]
+    images = shutil.copytree(ROOT / "tests" / "old" / "images", tmp_path / "images")
+    gan = new_model(GAN)
     command(
-        "-c",
-        program,
-        *train,
-        "--standing-batches",
-        1,
-        "--eval-every",
-        0,
-        "--output",
-        "run",
-        cwd=tmp_path,
-    )
-    command(
-        "-c",
-        program,
-        "generate",
-        "--checkpoint",
-        "run",
-        "--genre",
-        "jazz",
-        "--count",
-        1,
-        cwd=tmp_path,
-    )
-    assert len(list(tmp_path.glob("run/generated/*/jazz_seed0000.wav"))) == 1
-    # With a tool that does not have it.
+        "run.py", "--gan", gan, "--dataset", images, "--epochs", 1, "--standing-batches", 1,
+        "--eval-every", 0, "--device", "cpu", "--output", "run", cwd=tmp_path,
+    )  # fmt: skip
+    sampling = ["--checkpoint", "run", "--genre", "drums", "--count", 1]
+    command("-m", "musicspectrogan", "generate", *sampling, cwd=tmp_path)
+    assert len(list(tmp_path.glob("run/generated/*/drums_seed0000.wav"))) == 1
+    monkeypatch.undo()  # the model's file is gone
     for arguments in (["info", "."], ["generate", "--checkpoint", "checkpoints/latest.pt"]):
-        told = command("-m", "musicspectrogan", *arguments, cwd=tmp_path / "run", status=2)
-        assert "is of a GAN that is not here: 'oddnet' is not one of anylength, " in told.stderr
-        assert "damaged" not in told.stderr
+        done = command("-m", "musicspectrogan", *arguments, cwd=tmp_path / "run", status=2)
+        assert "'oddnet' is not one of anylength_cgan, " in done.stderr
+        assert "damaged" not in done.stderr

@@ -11,6 +11,7 @@ import yaml
 from conftest import Command
 from PIL import Image
 
+from musicspectrogan import models
 from musicspectrogan.data.dataset import load_dataset
 from musicspectrogan.training.checkpoint import load_checkpoint
 
@@ -63,7 +64,7 @@ def test_a_run_goes_on(gan: str, old: Path, command: Command) -> None:
     run = old / "runs" / gan
     command("run.py", "--resume", run, "--dataset", old / "images", "--images", 64, cwd=old)
     latest = load_checkpoint(run / "checkpoints" / "latest.pt")
-    assert (latest.gan, latest.images_seen) == (gan, 64)
+    assert (latest.gan, latest.images_seen) == (models.current_name(gan), 64)
 
 
 @pytest.mark.parametrize("gan", GANS)
@@ -71,7 +72,7 @@ def test_the_settings_of_a_run_start_another(gan: str, old: Path, command: Comma
     config = old / "runs" / gan / "config.yaml"
     told = command("run.py", "--config", config, "--dataset", old / "images", "--dry-run", cwd=old)
     settings = yaml.safe_load(told.stdout)
-    assert settings["gan"] == gan
+    assert settings["gan"] == models.current_name(gan)
     assert settings["lr"] == yaml.safe_load(config.read_text(encoding="utf-8"))["lr"]
 
 
@@ -85,6 +86,7 @@ def test_the_settings_of_a_run_start_another(gan: str, old: Path, command: Comma
         "--config dcgan-best --width 16 --lr 0.0005",
         "--config cgan-best-128 --anneal-images 200k",
         "--config dcgan-best-128",
+        f"--config {HERE.parents[1] / 'configs' / 'dcgan-best.yaml'}",
     ],
 )
 def test_a_command_line_is_still_understood(flags: str, old: Path, command: Command) -> None:

@@ -104,7 +104,7 @@ def _image(mode: str) -> bytes:
 
 @cache
 def special_pngs() -> dict[str, bytes]:
-    """PNGs that are not damaged at all: bombs and rarities. None may be more than left out, and named."""
+    """Valid but rare or malicious PNGs. Each may at most be left out, and listed."""
 
     def drawn(width: int, height: int, rows: int, *kind: int) -> bytes:
         depth, colour, interlace = kind or (8, 0, 0)
@@ -204,8 +204,8 @@ def _dataset(random: Random) -> bytes:
 
 
 def _nested(data: bytes, random: Random) -> bytes:
-    place, depth = random.randrange(len(data)), random.choice((100, 5000, 200_000))
-    return data[:place] + random.choice((b"[", b'{"a":', b"9", b'"', b"-")) * depth + data[place:]
+    at, depth = random.randrange(len(data)), random.choice((100, 5000, 200_000))
+    return data[:at] + random.choice((b"[", b'{"a":', b"9", b'"', b"-")) * depth + data[at:]
 
 
 YAMLS = (

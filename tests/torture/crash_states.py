@@ -1,8 +1,8 @@
-"""What a power cut may leave on a disk: recorded from the program, and built one state after another.
+"""Record file system operations, and build the states that a power cut may leave on the disk.
 
-After ALICE (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014), for a file system that
-promises as little as POSIX does: what a file holds is safe once the file is synced, a name once its folder
-is; of the rest any part may be on the disk, in any order. Only a rename replaces a name at once.
+After ALICE (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014), for a file system
+with the guarantees of POSIX: the contents of a file are safe once the file is synced, a name once
+its folder is. Of the rest any part may be on the disk, in any order. Only a rename is atomic.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import pytest
 
 from musicspectrogan import filesystem
 
-# Of a file 1 and up, of a folder -1 and down; that of the folder that is watched.
+# Files are 1 and up, folders -1 and down; ROOT is the folder that is recorded.
 Number = int
 ROOT: Number = 0
 
 
 @dataclass(frozen=True)
 class Names:
-    """Changes of a folder's names by one call: each to the number that it stands for, None for none."""
+    """Changes of a folder's entries by one call: names and their new numbers, None for removed."""
 
     folder: Number
     changed: dict[str, Number | None]
@@ -35,7 +35,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds from now on."""
+    """New contents of a file."""
 
     file: Number
     data: bytes
@@ -43,14 +43,14 @@ class Contents:
 
 @dataclass(frozen=True)
 class Sync:
-    """A file or folder, or with None all of them, is on the disk as it is now."""
+    """A file or folder (None: everything) is written to the disk."""
 
     what: Number | None
 
 
 @dataclass(frozen=True)
 class Promise:
-    """What the program has said is safe from now on."""
+    """What the program reports as safe from now on."""
 
     value: Any
 
@@ -79,20 +79,20 @@ class Disk:
                     names[name] = number
 
     def paths(self, folder: Number = ROOT, prefix: str = "") -> Iterator[tuple[str, Number]]:
-        """All that can be reached from the root, parents first."""
+        """Yield all paths and numbers below the root, parents first."""
         for name, number in self.folders[folder].items():
             yield prefix + name, number
             if number < 0:
                 yield from self.paths(number, f"{prefix}{name}/")
 
     def key(self) -> int:
-        """Equal for equal trees."""
+        """Return a hash that is equal for equal trees."""
         return hash(
             frozenset((path, number > 0 and self.files[number]) for path, number in self.paths())
         )
 
     def write(self, root: Path) -> None:
-        """Make the tree in a new folder, with the same hard links."""
+        """Write the tree to a new folder, with the same hard links."""
         root.mkdir(parents=True)
         written: dict[Number, Path] = {}
         for name, number in self.paths():
@@ -107,14 +107,14 @@ class Disk:
 
 
 class Recorder:
-    """Notes what this process asks of the file system below a folder.
+    """Record the file system operations of this process below a folder.
 
-    Calls that change names or sync are noted as they are made. What files hold is read before each of them,
-    so that no way to write is missed. A change of names that was not noted is an error. Nothing is really
-    synced.
+    Calls that change names or sync are patched. The contents of files are read before each of them,
+    so that no way to write is missed. A change of names that was not recorded is an error. Nothing
+    is really synced.
 
     Args:
-        root: a folder; what is in it already counts as being on the disk.
+        root: a folder; its contents count as already on the disk.
     """
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,13 +136,13 @@ class Recorder:
         monkeypatch.setattr(filesystem, "_syncfs_of_libc", lambda: self._syncfs)
 
     def promise(self, value: Any) -> None:
-        """What is safe by the program's own word."""
+        """Record what the program reports as safe."""
         self._look(self.root)
         self.log.append(Promise(value))
         self.promised = value
 
     def finish(self) -> list[Operation]:
-        """Return the log, which leads to what is there now, byte for byte."""
+        """Return the log, after checking that replaying it gives the present files."""
         self._look(self.root)
         replayed = Disk()
         for operation in self.log:
@@ -200,7 +200,7 @@ class Recorder:
         return number
 
     def _look(self, folder: Path, *, at_first: bool = False) -> None:
-        """Note files that are new, and what files hold."""
+        """Record new files and changed contents."""
         number = self._number(folder)
         known = self.disk.folders[number]
         found = {path.name: path for path in sorted(folder.iterdir())}
@@ -231,24 +231,23 @@ class Recorder:
 
 @dataclass(frozen=True)
 class State:
-    """What a power cut may leave."""
+    """A state that a power cut may leave."""
 
     disk: Disk
     promise: Any
-    """The last that was said to be safe; None for nothing."""
+    """The last promise; None for nothing."""
     moment: str
-    """Of the power cut, and what of the rest reached the disk: to name the state."""
+    """Of the power cut, and which pending operations reached the disk, for error messages."""
 
 
-# What of new contents may be on the disk, from what was there and what is new: all, nothing, half of what was
-# added, or its length alone.
+# Which part of new contents may be on the disk: all, nothing, half of the addition, or its length.
 KEPT: dict[str, Callable[[bytes, bytes], bytes]] = {
     "all": lambda old, new: new,
     "nothing": lambda old, new: old,
     "half": lambda old, new: new[: (_common(old, new) + len(new)) // 2],
     "zeros": lambda old, new: new[: _common(old, new)] + bytes(len(new) - _common(old, new)),
 }
-# What of new names: all, nothing, or what was added beside what should have gone.
+# Which part of new names: all, nothing, or added names beside those that should be gone.
 NAMES_KEPT: dict[str, Callable[[dict[str, Number | None]], dict[str, Number | None]]] = {
     "all": lambda changed: changed,
     "nothing": lambda changed: {},
@@ -256,7 +255,7 @@ NAMES_KEPT: dict[str, Callable[[dict[str, Number | None]], dict[str, Number | No
         name: number for name, number in changed.items() if number is not None
     },
 }
-# Draws among all that may be left, beside the systematic choices.
+# Random choices in addition to the systematic ones.
 DRAWS = 8
 
 
@@ -265,7 +264,7 @@ def _common(old: bytes, new: bytes) -> int:
 
 
 def crash_states(log: list[Operation], each: int, seed: int = 0) -> Iterator[State]:
-    """Distinct states that a power cut may leave: at most `each` for a moment, from the first to the last."""
+    """Yield distinct states that a power cut may leave, at most `each` for a moment, in order."""
     rng = random.Random(seed)
     seen: set[tuple[int, str]] = set()
     synced, pending, promise = Disk(), [], None
@@ -300,7 +299,7 @@ def _about(operation: Names | Contents) -> Number:
 
 
 def _choices(pending: list[Names | Contents], rng: random.Random) -> Iterator[list[str]]:
-    """What may be kept of each operation: first nothing and all, then all but one, one alone, and draws."""
+    """Yield what to keep of each operation: none, all, all but one, one alone, random choices."""
     n = len(pending)
     kinds = [list(NAMES_KEPT if isinstance(operation, Names) else KEPT) for operation in pending]
     yield ["nothing"] * n

@@ -1,6 +1,6 @@
-"""Many cases in processes of their own, with limits on time and memory.
+"""Try many cases in separate processes, with limits on time and memory.
 
-A case that fails is named by its kind and number, which is all that it takes to repeat it:
+A case that fails is identified by its kind and number. To repeat it:
 
     python tests/torture/fuzzing.py wav 17 18
 """
@@ -22,27 +22,27 @@ if __name__ == "__main__":
     sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
 
 SECONDS_A_CASE, SECONDS_TO_START = 60.0, 300.0
-# By which a case may raise the peak of resident memory; beyond the second, allocations fail.
+# A case may raise the peak of resident memory by the first; beyond the second, allocations fail.
 MOST_MEMORY, HARD_LIMIT = 700 << 20, 6 << 30
-# Faults of a kind after which it is enough.
+# Stop after that many faults of a kind.
 MOST_FAULTS = 20
 
 FAULT, READY = "FAULT", "READY"
 
 
 def try_cases(kind: str, first: int, last: int) -> tuple[list[str], dict[int, str]]:
-    """Try the cases [first, last) of a kind: the faults, each named, and how each other case ended."""
+    """Try the cases [first, last) of a kind; return the faults and the other results."""
     faults: list[str] = []
-    ended: dict[int, str] = {}
+    results: dict[int, str] = {}
     while first < last and len(faults) < MOST_FAULTS:
-        first = _try_in_a_process(kind, first, last, faults, ended)
-    return faults, ended
+        first = _try_in_a_process(kind, first, last, faults, results)
+    return faults, results
 
 
 def _try_in_a_process(
-    kind: str, first: int, last: int, faults: list[str], ended: dict[int, str]
+    kind: str, first: int, last: int, faults: list[str], results: dict[int, str]
 ) -> int:
-    """Try cases until one ends the process; returns the case to go on with."""
+    """Try cases until one ends the process; return the next case."""
     line = [sys.executable, str(HERE / "fuzzing.py"), kind, str(first), str(last)]
     options = {
         "stdout": subprocess.PIPE,
@@ -56,27 +56,27 @@ def _try_in_a_process(
     ):
         lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
-        said: list[str] = []
+        stderr: list[str] = []
         threading.Thread(
-            target=lambda: said.append(process.stderr.read()[-2000:]), daemon=True
+            target=lambda: stderr.append(process.stderr.read()[-2000:]), daemon=True
         ).start()
         patience = SECONDS_TO_START
         try:
-            while (told := lines.get(timeout=patience)) is not None:
+            while (result := lines.get(timeout=patience)) is not None:
                 patience = SECONDS_A_CASE
-                if told.startswith(READY):
+                if result.startswith(READY):
                     continue
-                if told.startswith(FAULT):
-                    faults.append(f"({kind}, {first}) {told}")
+                if result.startswith(FAULT):
+                    faults.append(f"({kind}, {first}) {result}")
                 else:
-                    ended[first] = told
+                    results[first] = result
                 first += 1
                 if len(faults) >= MOST_FAULTS:
                     break
             else:
                 process.wait()
                 if first < last:
-                    why = " ".join(said)
+                    why = " ".join(stderr)
                     faults.append(
                         f"({kind}, {first}) ended the process with {process.returncode}: {why}"
                     )
@@ -95,7 +95,7 @@ def _pass_on(stream, lines: queue.Queue) -> None:
 
 
 def main(kind: str, first: int, last: int) -> None:
-    """Try cases here, and write a line about each."""
+    """Try cases in this process, and write a line about each."""
     import logging
 
     from cases import case
@@ -103,10 +103,10 @@ def main(kind: str, first: int, last: int) -> None:
 
     logging.getLogger("musicspectrogan").addHandler(logging.NullHandler())
     sink = open(os.devnull, "w")  # noqa: SIM115  (as long as the process)
-    # Decoders in C write to stdout too; the lines go to a copy of it.
+    # Decoders in C write to stdout too, so results go to a copy of it.
     out = os.fdopen(os.dup(1), "w", buffering=1, errors="backslashreplace")
     os.dup2(sink.fileno(), 1)
-    case(kind, first)  # imports what its kind takes
+    case(kind, first)  # import what the kind needs
     with tempfile.TemporaryDirectory() as folder:
         with open("/proc/self/statm") as file:
             taken = int(file.read().split()[0]) * resource.getpagesize()
@@ -116,12 +116,12 @@ def main(kind: str, first: int, last: int) -> None:
             data = case(kind, number)
             before = _peak()
             try:
-                told = try_one(kind, data, Path(folder) / str(number))
+                result = try_one(kind, data, Path(folder) / str(number))
             except Exception:
-                told = f"{FAULT} {' | '.join(traceback.format_exc().splitlines()[-9:])}"
+                result = f"{FAULT} {' | '.join(traceback.format_exc().splitlines()[-9:])}"
             if _peak() - before > MOST_MEMORY:
-                told = f"{FAULT} took {(_peak() - before) >> 20} MiB"
-            out.write(f"{told}\n")
+                result = f"{FAULT} took {(_peak() - before) >> 20} MiB"
+            out.write(f"{result}\n")
 
 
 def _peak() -> int:

@@ -1,4 +1,4 @@
-"""Damage and malice, repeatable: everything drawn comes from the `random.Random` that is passed in."""
+"""Repeatable damage: all random choices come from the `random.Random` that is passed in."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from random import Random
 from typing import Any
 
 # Numbers that lengths and counts are overwritten with.
-EXTREMES = (0, 1, 2, 3, 7, 127, 128, 255, 256, 32767, 32768, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**40,
-            2**63 - 1, 2**63, 2**64 - 1)  # fmt: skip
+EXTREMES = (
+    0, 1, 2, 3, 7, 127, 128, 255, 256, 32767, 32768, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1,
+    2**40, 2**63 - 1, 2**63, 2**64 - 1,
+)  # fmt: skip
 
-# Values in the place of what a parser expects.
+# Values in place of what a parser expects.
 HOSTILE = (
     None, True, False, 0, -1, 1, 2, 10**9, -(10**9), 2**63, 10**30, 0.0, -0.5, 1e-300, 1e308,
     math.inf, -math.inf, math.nan, "", " ", "all", "training", "0", "-1", "nan",
     "../../outside", "/outside", "C:\\outside", "a/b", "..", ".", "con", "NUL", "com1.txt", "dot.",
-    "a\0b", "a\nb", "a\r\nb: c", "\x1b[31mred\x1b[0m", "\u202eevil", "\udcff", "=1+1", "{0}{}", "x" * 5000,
+    "a\0b", "a\nb", "a\r\nb: c", "\x1b[31mred\x1b[0m", "\u202eevil", "\udcff", "=1+1", "{0}{}",
+    "x" * 5000,
     "$\\frac{$", "<script>alert(1)</script>", "\"'><img src=x>",
     [], {}, [[]], [None], ["a", 1], {"a": {"b": {}}}, [0] * 1000, ["../x", "../x"], {"": 0},
 )  # fmt: skip
@@ -35,8 +38,8 @@ def damaged(data: bytes, random: Random) -> bytes:
 
 
 def _flip(data: bytes, random: Random) -> bytes:
-    place = random.randrange(len(data))
-    return data[:place] + bytes([data[place] ^ 1 << random.randrange(8)]) + data[place + 1 :]
+    at = random.randrange(len(data))
+    return data[:at] + bytes([data[at] ^ 1 << random.randrange(8)]) + data[at + 1 :]
 
 
 def _cut(data: bytes, random: Random) -> bytes:
@@ -44,11 +47,11 @@ def _cut(data: bytes, random: Random) -> bytes:
 
 
 def _splice(data: bytes, random: Random) -> bytes:
-    (start, end), place = (
+    (start, end), at = (
         sorted(random.choices(range(len(data) + 1), k=2)),
         random.randrange(len(data)),
     )
-    return data[:place] + data[start:end][:4096] + data[place + random.choice((0, end - start)) :]
+    return data[:at] + data[start:end][:4096] + data[at + random.choice((0, end - start)) :]
 
 
 def _duplicate(data: bytes, random: Random) -> bytes:
@@ -64,11 +67,11 @@ def _remove(data: bytes, random: Random) -> bytes:
 
 def _overwrite(data: bytes, random: Random) -> bytes:
     # Headers are short, and what they say is what matters: half of the time there.
-    place = random.randrange(min(len(data), random.choice((64, 512, len(data)))))
+    at = random.randrange(min(len(data), random.choice((64, 512, len(data)))))
     width = random.choice((1, 2, 4, 8))
     number = random.choice(EXTREMES) % 2 ** (8 * width)
     number = number.to_bytes(width, random.choice(("big", "little")))
-    return data[:place] + number + data[place + width :]
+    return data[:at] + number + data[at + width :]
 
 
 def _blank(data: bytes, random: Random) -> bytes:
@@ -111,7 +114,8 @@ AU_FIELDS = {
 }
 # Block sizes, frame sizes; then 20 bits of rate, 3 of channels, 5 of bits, 36 of samples.
 FLAC_FIELDS = {
-    "kind": (4, ">I"), "least block": (8, ">H"), "largest block": (10, ">H"), "frame sizes": (12, ">I"),
+    "kind": (4, ">I"), "least block": (8, ">H"), "largest block": (10, ">H"),
+    "frame sizes": (12, ">I"),
     "rate": (18, ">I"), "samples": (21, ">I"), "samples, low": (22, ">I"),
 }  # fmt: skip
 
@@ -127,7 +131,7 @@ def ogg_pages(data: bytes) -> list[bytes]:
 
 
 def ogg_of(pages: list[bytes], serial: int = 1) -> bytes:
-    """Pages as a stream with that serial number, which encoders draw at random, and with right checksums."""
+    """Join pages into a stream with that serial number (random in encoders) and valid checksums."""
     stream = b""
     for one in pages:
         page = one[:14] + struct.pack("<I", serial) + one[18:22] + bytes(4) + one[26:]
@@ -153,7 +157,7 @@ _OGG_TABLE = [_ogg_row(byte) for byte in range(256)]
 
 
 def altered_ogg(data: bytes, random: Random) -> bytes:
-    """Pages in another order, doubled, missing or damaged in their contents, with right checksums."""
+    """Pages reordered, doubled, missing or with damaged contents, with valid checksums."""
     pages = ogg_pages(data)
     number = random.randrange(min(len(pages), random.choice((2, 3, len(pages)))))
     page = pages[number]
@@ -175,11 +179,11 @@ def altered_ogg(data: bytes, random: Random) -> bytes:
 
 def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """Kind and contents of each chunk."""
-    chunks, place = [], 8
-    while place + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, place)
-        chunks.append((data[place + 4 : place + 8], data[place + 8 : place + 8 + length]))
-        place += 12 + length
+    chunks, at = [], 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        chunks.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
+        at += 12 + length
     return chunks
 
 
@@ -311,11 +315,9 @@ def altered_text(text: str, random: Random) -> bytes:
                 (",", '"', "'", "\r", "\t", "\0", ":", "x" * 200_000, value)
             )
         elif change == 4:
-            place = random.randrange(len(lines[number]) + 1)
+            at = random.randrange(len(lines[number]) + 1)
             lines[number] = (
-                lines[number][:place]
-                + random.choice('",:\r\0{}[]&*!#-?|>%@`')
-                + lines[number][place:]
+                lines[number][:at] + random.choice('",:\r\0{}[]&*!#-?|>%@`') + lines[number][at:]
             )
         elif change == 5:
             lines[number] = value
@@ -326,7 +328,7 @@ def altered_text(text: str, random: Random) -> bytes:
 
 
 def altered_zip(data: bytes, random: Random) -> bytes:
-    """Entries of a zip file damaged, dropped, doubled, renamed or compressed, with right checksums."""
+    """Entries of a zip file damaged, dropped, doubled, renamed or compressed; valid checksums."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = [(name, archive.read(name)) for name in archive.namelist()]
     number = random.choice([0, 0, random.randrange(len(entries))])

@@ -1,4 +1,4 @@
-"""When two datasets, or two runs, are the same."""
+"""Assert that two datasets, or two runs, are the same."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ SMALL = (
 
 
 def _without_times(lines: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-    """A copy of a music file may be of another time."""
+    """Ignore modification times: copies of music files differ in them."""
     return {track: {**line, "modified_ns": ""} for track, line in lines.items()}
 
 
 def assert_same_dataset(output: Path, whole: Path) -> None:
-    """The same bytes, the same lines in the report, and no other file; and all of these agree."""
+    """Assert equal files, bytes and reports, and that images, report and dataset.json agree."""
     assert files_in(output) == files_in(whole)
     assert _contents(output) == _contents(whole)
     assert _without_times(report(output)) == _without_times(report(whole))
@@ -43,16 +43,16 @@ def assert_same_dataset(output: Path, whole: Path) -> None:
 
 
 def _contents(root: Path) -> dict[str, bytes]:
-    """Images and dataset.json, but for where the music lay."""
+    """Return images and dataset.json, without the path of the music."""
     found = dataset_bytes(root)
     return found | {"dataset.json": re.sub(rb'"input": ".*"', b"", found["dataset.json"])}
 
 
 def assert_same_run(run: Path, reference: Path, *, pictures: bool = True) -> None:
-    """The same weights and states of the optimizers, the same metrics but for the speed, the same files.
+    """Assert equal weights, optimizer states, metrics (without the speed) and files.
 
     Args:
-        pictures: without them, for runs that have had their snapshots at other epochs.
+        pictures: False for runs with snapshots at other epochs.
     """
     ours, theirs = _tensors(run), _tensors(reference)
     assert ours.keys() == theirs.keys()
@@ -67,7 +67,7 @@ def assert_same_run(run: Path, reference: Path, *, pictures: bool = True) -> Non
 
 
 def _tensors(run: Path) -> dict[str, torch.Tensor]:
-    """Of the newest checkpoint, by name."""
+    """Return the tensors of the newest checkpoint by name."""
     checkpoint = load_checkpoint(run)
     found = {
         f"{part}.{name}": tensor
@@ -87,5 +87,5 @@ def _metrics(run: Path) -> list[dict[str, str]]:
 
 
 def _lasting(run: Path) -> list[str]:
-    """Its files without those of TensorBoard, one for each time that it was started."""
+    """Return its files without those of TensorBoard, of which each start writes one."""
     return [name for name in files_in(run) if not name.startswith("tensorboard/")]

@@ -1,7 +1,7 @@
-"""A power cut at any moment: what was said to be safe is there, and the same command goes on from the rest.
+"""A power cut at any moment: what was reported as saved is there, and the same command continues.
 
-What the program asks of the file system is recorded, the states that a power cut may leave are built from
-it, and each is recovered from. See `crash_states`.
+File system operations are recorded, the states that a power cut may leave are built from them, and
+each is recovered from. See `crash_states`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from musicspectrogan.data import composer, preprocessing
 from musicspectrogan.data.manifest import CONVERTED, Manifest, Outcome, Report
 from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.errors import Interrupted
-from musicspectrogan.training import callbacks, runner
+from musicspectrogan.training import runner, snapshots
 from musicspectrogan.training.checkpoint import (
     Checkpoint,
     has_checkpoint,
     keep_checkpoint,
     load_checkpoint,
 )
+from musicspectrogan.training.diagnostics import Diagnostics
 from musicspectrogan.training.run_directory import claim, is_unstarted
 from musicspectrogan.training.settings import TrainingConfig
-from musicspectrogan.training.trainer import Tick, Trainer
 
 Tried = Callable[[str, int], None]
 
@@ -48,22 +48,22 @@ EPOCHS = 6
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    """An empty folder, in memory where there is a disk in memory: thousands of files come and go."""
+def scratch() -> Iterator[Path]:
+    """An empty folder, in memory if possible, for thousands of files."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder)
 
 
 def drawn(log: list[Operation], number: int) -> list[State]:
-    """As many states as that, from all moments."""
+    """Return a random sample of states from all moments."""
     states = list(crash_states(log, each=12))
     chosen = random.Random(0).sample(range(len(states)), min(number, len(states)))
     return [states[index] for index in sorted(chosen)]
 
 
 def try_all(states: list[State], folder: Path, recover: Callable[[State, Path], None]) -> int:
-    """Recover from each in a folder of its own; returns how many there were."""
+    """Recover from each state in an empty folder; return their number."""
     for state in states:
         try:
             state.disk.write(folder)
@@ -100,18 +100,18 @@ def converted(music: Path, output: Path, **settings: object) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(music: Path) -> Path:
-    """What is made of the music in one go."""
+    """The dataset made without interruption."""
     output = converted(music, music.parent / "whole")
     assert len(images_in(output)) == 2 * CLIPS
     return output
 
 
 def recorded_preprocessing(music: Path, output: Path, **settings: object) -> list[Operation]:
-    """What preprocessing asks for; it promises the tracks that the report has lines about."""
+    """Record preprocessing; it promises the tracks that are in the report."""
     with pytest.MonkeyPatch.context() as patch:
         ticks = count()
         patch.setattr(preprocessing, "monotonic", lambda: next(ticks))
-        patch.setattr(preprocessing, "REST_AFTER_SYNC", 3)  # ticks: a sync for some three tracks
+        patch.setattr(preprocessing, "SYNC_PAUSE", 3)  # ticks: a sync for about three tracks
         recorder = Recorder(output.parent, patch)
         append, forget = Report.append, Report.forget
 
@@ -135,7 +135,7 @@ def recorded_preprocessing(music: Path, output: Path, **settings: object) -> lis
 
 
 def lost_tracks(state: State, whole: Path) -> set[str]:
-    """The promised tracks of which the state has no line, or not every image as it was made."""
+    """Return promised tracks without a line in the report, or with missing or different images."""
     there = {path: state.disk.files[number] for path, number in state.disk.paths() if number > 0}
     lines = there.get("out/preprocess_report.csv", b"").decode("utf-8", "replace").splitlines()
     named = {line.split(",")[0] for line in lines}
@@ -148,18 +148,18 @@ def lost_tracks(state: State, whole: Path) -> set[str]:
 
 
 class TestPreprocessing:
-    def test_anew(
+    def test_new_output(
         self,
         music: Path,
         whole: Path,
         *,
-        place: Path,
+        scratch: Path,
         command: Command,
         torture: bool,
         tried: Tried,
     ) -> None:
-        (place / "record").mkdir()
-        log = recorded_preprocessing(music, place / "record" / "out")
+        (scratch / "record").mkdir()
+        log = recorded_preprocessing(music, scratch / "record" / "out")
 
         def recover(state: State, folder: Path) -> None:
             assert not lost_tracks(state, whole)
@@ -169,26 +169,29 @@ class TestPreprocessing:
             command(*PREPROCESS, "--input", music, "--output", folder / "out", cwd=folder)
             assert_same_dataset(folder / "out", whole)
 
-        tried("crash states", try_all(drawn(log, 500 if torture else 12), place / "state", recover))
+        tried(
+            "crash states", try_all(drawn(log, 500 if torture else 12), scratch / "state", recover)
+        )
         tried(
             "crash states",
-            try_all(drawn(log, 12 if torture else 1), place / "state", recover_by_command),
+            try_all(drawn(log, 12 if torture else 1), scratch / "state", recover_by_command),
         )
 
     def test_images_that_are_not_synced_are_lost(
-        self, music: Path, whole: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+        self, music: Path, whole: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The states tell: with the mending taken out, lines are there without their images."""
-        (place / "careless images").mkdir()
+        """The test detects a missing sync: without it the report lists tracks without images."""
+        (scratch / "careless images").mkdir()
         monkeypatch.setattr(preprocessing, "sync_file_system", lambda folder: True)
-        log = recorded_preprocessing(music, place / "careless images" / "out")
+        log = recorded_preprocessing(music, scratch / "careless images" / "out")
         assert any(lost_tracks(state, whole) for state in crash_states(log, each=12))
 
-    def test_going_on(
-        self, music: Path, whole: Path, *, place: Path, torture: bool, tried: Tried
+    @pytest.mark.slow
+    def test_continuing(
+        self, music: Path, whole: Path, *, scratch: Path, torture: bool, tried: Tried
     ) -> None:
-        """Where images of three tracks are gone, empty or cut short, and are made again."""
-        output = shutil.copytree(whole, place / "again" / "out")
+        """Images of three tracks are missing, empty or truncated, and are made again."""
+        output = shutil.copytree(whole, scratch / "again" / "out")
         gone, empty, cut = (output / name for name in images_in(whole)[3:18:6])
         gone.unlink()
         empty.write_bytes(b"")
@@ -199,14 +202,17 @@ class TestPreprocessing:
             assert not lost_tracks(state, whole)
             assert_same_dataset(converted(music, folder / "out"), whole)
 
-        tried("crash states", try_all(drawn(log, 120 if torture else 4), place / "state", recover))
+        tried(
+            "crash states", try_all(drawn(log, 120 if torture else 4), scratch / "state", recover)
+        )
 
+    @pytest.mark.slow
     def test_overwriting(
-        self, music: Path, whole: Path, *, place: Path, torture: bool, tried: Tried
+        self, music: Path, whole: Path, *, scratch: Path, torture: bool, tried: Tried
     ) -> None:
-        """No image of the old settings is among those of the new ones."""
-        other = converted(music, place / "other", top_db=60.0)
-        output = shutil.copytree(whole, place / "overwrite" / "out")
+        """Images of old and new settings are never mixed."""
+        other = converted(music, scratch / "other", top_db=60.0)
+        output = shutil.copytree(whole, scratch / "overwrite" / "out")
         log = recorded_preprocessing(music, output, top_db=60.0, overwrite=True)
 
         def recover(state: State, folder: Path) -> None:
@@ -216,24 +222,26 @@ class TestPreprocessing:
                 whole if old else other,
             )
 
-        tried("crash states", try_all(drawn(log, 120 if torture else 4), place / "state", recover))
+        tried(
+            "crash states", try_all(drawn(log, 120 if torture else 4), scratch / "state", recover)
+        )
 
 
 @pytest.fixture(scope="module")
-def training(images: Path, place: Path) -> list[Operation]:
-    """A training that is interrupted and resumed; it promises the steps of its latest and best checkpoint."""
+def training(images: Path, scratch: Path) -> list[Operation]:
+    """Record an interrupted and resumed run; it promises the steps of latest.pt and best.pt."""
     config = TrainingConfig(
-        gan="cgan", dataset=images, epochs=EPOCHS, width=2, batch_size=4, standing_batches=2, log_every=3,
-        snapshot_every=16, eval_every=16, keep_checkpoints=2, device="cpu",
+        gan="cgan", dataset=images, epochs=EPOCHS, width=2, batch_size=4, standing_batches=2,
+        log_every=3, snapshot_every=16, eval_every=16, keep_checkpoints=2, device="cpu",
     )  # fmt: skip
     distances = iter((0.9, 0.5, 0.7, 0.4, 0.6, 0.6))
-    run = place / "training" / "run"
+    run = scratch / "training" / "run"
     run.parent.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         recorder = Recorder(run.parent, patch)
 
-        def interrupt(callback: runner.Watch, trainer: Trainer, tick: Tick) -> None:
-            if tick.step == 15:
+        def interrupt(diagnostics: Diagnostics, step: int, means: dict[str, float]) -> None:
+            if step == 15:
                 os.kill(os.getpid(), signal.SIGINT)
 
         def train(plan: runner.Plan) -> None:
@@ -242,19 +250,19 @@ def training(images: Path, place: Path) -> list[Operation]:
                 quality_of=lambda samples: {"kernel_distance": next(distances), "diversity": 1.0},
             )
 
-        patch.setattr(callbacks, "keep_checkpoint", promising(recorder, callbacks.keep_checkpoint))
-        patch.setattr(callbacks, "save_checkpoint", promising(recorder, callbacks.save_checkpoint))
-        patch.setattr(runner.Watch, "on_tick", interrupt)
+        patch.setattr(snapshots, "keep_checkpoint", promising(recorder, snapshots.keep_checkpoint))
+        patch.setattr(snapshots, "save_checkpoint", promising(recorder, snapshots.save_checkpoint))
+        patch.setattr(Diagnostics, "check_losses", interrupt)
         with pytest.raises(Interrupted):
             train(runner.plan_run(config, run))
-        begun = runner.begun_run(run)
+        begun = runner.load_run(run)
         assert begun.checkpoint.step == 15
         train(runner.plan_resumed_run(begun, begun.config))
         return recorder.finish()
 
 
 def promising(recorder: Recorder, save: Callable[..., object]) -> Callable[..., None]:
-    """A function that saves a checkpoint, with the promise that it is safe, by the names that it has."""
+    """Wrap a function that saves a checkpoint, so that it records the promise afterwards."""
 
     def saving(saved: Checkpoint, path: Path, **options: bool) -> None:
         save(saved, path, **options)
@@ -265,7 +273,7 @@ def promising(recorder: Recorder, save: Callable[..., object]) -> Callable[..., 
 
 
 def assert_kept(state: State, run: Path) -> None:
-    """Every checkpoint can be read, and none is older than was promised."""
+    """Assert that every checkpoint can be read, and none is older than promised."""
     steps = {path.stem: step_of(path.read_bytes(), path) for path in run.glob("checkpoints/*.pt")}
     for name, step in (state.promise or {}).items():
         assert steps[name] >= step, name
@@ -275,14 +283,14 @@ KNOWN_STEPS: dict[bytes, int] = {}
 
 
 def step_of(contents: bytes, path: Path) -> int:
-    """Of a checkpoint file; the same contents are in hundreds of states, and read once."""
+    """Return the step of a checkpoint, cached: hundreds of states have the same contents."""
     if contents not in KNOWN_STEPS:
         KNOWN_STEPS[contents] = load_checkpoint(path).step
     return KNOWN_STEPS[contents]
 
 
 def steps_of(run: Path, until: int) -> list[int]:
-    """Of the rows of metrics.csv, without one that is cut off."""
+    """Return the steps in metrics.csv, without a truncated row."""
     with open(run / "metrics.csv", newline="", errors="replace") as file:
         steps = [
             row["step"] or "" for row in csv.DictReader(line.replace("\0", "") for line in file)
@@ -295,20 +303,20 @@ class TestTraining:
         self,
         training: list[Operation],
         *,
-        place: Path,
+        scratch: Path,
         command: Command,
         torture: bool,
         tried: Tried,
     ) -> None:
-        whole = place / "training" / "run"
+        whole = scratch / "training" / "run"
 
         def recover(state: State, folder: Path) -> None:
             run = folder / "run"
             assert_kept(state, run)
             if not has_checkpoint(run) and not is_unstarted(run):
-                claim(run)  # the same command begins it anew
+                claim(run)  # the same command starts again
                 return
-            begun = runner.begun_run(run)
+            begun = runner.load_run(run)
             if begun.checkpoint:
                 assert steps_of(run, begun.checkpoint.step) == steps_of(
                     whole, begun.checkpoint.step
@@ -319,18 +327,18 @@ class TestTraining:
             assert_same_run(folder / "run", whole, pictures=False)
 
         states = drawn(training, 400 if torture else 12)
-        tried("crash states", try_all(states, place / "state", recover))
+        tried("crash states", try_all(states, scratch / "state", recover))
         unfinished = [s for s in states if s.promise and s.promise["latest"] < 4 * EPOCHS]
         some = random.Random(0).sample(unfinished, 6 if torture else 1)
-        tried("crash states", try_all(some, place / "state", recover_by_command))
+        tried("crash states", try_all(some, scratch / "state", recover_by_command))
 
     def test_a_folder_that_is_not_synced_loses_checkpoints(
-        self, training: list[Operation], place: Path, monkeypatch: pytest.MonkeyPatch
+        self, training: list[Operation], scratch: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The states tell: with the mending taken out, what was said to be saved is gone."""
-        run = place / "careless" / "run"
+        """The test detects a missing sync: without it saved checkpoints are lost."""
+        run = scratch / "careless" / "run"
         (run / "checkpoints").mkdir(parents=True)
-        saved = load_checkpoint(place / "training" / "run")
+        saved = load_checkpoint(scratch / "training" / "run")
         recorder = Recorder(run.parent, monkeypatch)
         monkeypatch.setattr(filesystem, "sync_folder", lambda folder: None)
         for epoch in (1, 2, 3):
@@ -342,6 +350,6 @@ class TestTraining:
         with pytest.raises(AssertionError, match="power cut after"):
             try_all(
                 drawn(log, 1000),
-                place / "state",
+                scratch / "state",
                 lambda state, folder: assert_kept(state, folder / "run"),
             )

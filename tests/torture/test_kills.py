@@ -1,6 +1,6 @@
-"""SIGKILL at any moment: nothing half-written is taken for whole, and the end is as if nothing had happened.
+"""SIGKILL at any moment: no partial file is used, and the final result is as without kills.
 
-Moments are drawn from a seed: a time from the start of the command on, or a file operation of its own.
+Moments are random, from a seed: a time after the start of a command, or one of its file operations.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from runs import SMALL, assert_same_dataset, assert_same_run
 from musicspectrogan.training.checkpoint import load_checkpoint
 from musicspectrogan.training.run_directory import lacks_grid
 
+pytestmark = pytest.mark.slow
+
 Tried = Callable[[str, int], None]
 
 CLIPS, IMAGES_OF_A_CLIP = 24, 20
@@ -35,10 +37,10 @@ TRAIN = ("run.py", "--gan", "cgan", "--epochs", EPOCHS, *SMALL, "--snapshot-ever
 def killed(
     rng: random.Random, seconds: float, operations: int, *line: object, cwd: Path
 ) -> str | None:
-    """Run a command and kill it at a moment drawn from `rng`; the moment, or None if it was done before.
+    """Run a command and kill it at a random moment; return the moment, or None if it ended before.
 
     Args:
-        seconds: the latest time, from the start on.
+        seconds: the latest time after the start.
         operations: the latest file operation of its main process.
     """
     group = rng.random() < 0.5
@@ -47,25 +49,23 @@ def killed(
         operation = rng.randint(1, operations)
         moment = f"{whom} at file operation {operation}"
         process = in_background(*line, cwd=cwd, env=killed_at(cwd / "shim", operation, group=group))
-        told = process.communicate(timeout=120)[1]
+        stderr = process.communicate(timeout=120)[1]
     else:
         wait = rng.uniform(0.05, seconds)
         moment = f"{whom} after {wait:.3f} s"
         process = in_background(*line, cwd=cwd)
         try:
-            told = process.communicate(timeout=wait)[1]
+            stderr = process.communicate(timeout=wait)[1]
         except subprocess.TimeoutExpired:
             (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
-            told = process.communicate(timeout=60)[
-                1
-            ]  # to its end: orphans close it only when they are gone
-    assert process.returncode in (0, -signal.SIGKILL), f"{moment}: {told}"
+            stderr = process.communicate(timeout=60)[1]  # waits until orphans have closed it
+    assert process.returncode in (0, -signal.SIGKILL), f"{moment}: {stderr}"
     return moment if process.returncode else None
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
-    """A working directory with `music`, and `whole` and `other`, what two runs in one go make of it."""
+    """A working directory with `music`, and two datasets of it, `whole` and `other`."""
     home = tmp_path_factory.mktemp("home")
     long_music(home / "music", CLIPS // 2)
     (home / "music" / "folk" / "broken.wav").write_text("la la la\n" * 100)
@@ -76,7 +76,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
 
 
 def assert_sound(output: Path) -> None:
-    """What a kill left: whole images, at least those that the report has lines about, and a readable list."""
+    """Assert that images are complete, those in the report exist, and dataset.json is valid."""
     for name in images_in(output):
         with Image.open(output / name) as image:
             image.load()
@@ -134,7 +134,7 @@ def test_overwriting(
 def test_workers_end_with_a_parent_that_is_killed(
     home: Path, tmp_path: Path, command: Command
 ) -> None:
-    """And its lock is free at once, though they still live."""
+    """And its lock is released at once, while they still run."""
     (tmp_path / "music").symlink_to(home / "music")
     with in_background(*PREPROCESS, "out", cwd=tmp_path) as process:
         workers = wait_until(
@@ -152,7 +152,7 @@ def test_workers_end_with_a_parent_that_is_killed(
 def reference(
     images: Path, command: Command, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, float]:
-    """A run in one go, and the seconds that it took."""
+    """A run without kills, and the seconds that it took."""
     folder = tmp_path_factory.mktemp("reference")
     begun = time.monotonic()
     command(*TRAIN, "--dataset", images, "--output", "run", cwd=folder)
@@ -170,7 +170,7 @@ def test_training(
     torture: bool,
     tried: Tried,
 ) -> None:
-    """The user gives the same command again as long as there is no checkpoint, and --resume from then on."""
+    """The same command again as long as there is no checkpoint, then --resume."""
     if part and not torture:
         pytest.skip("a part of the long form")
     whole, seconds = reference
@@ -188,7 +188,7 @@ def test_training(
                 if any(run.glob("checkpoints/*.pt")) and load_checkpoint(run).epoch == EPOCHS:
                     if lacks_grid(run, f"epoch_{EPOCHS:04d}"):
                         command("run.py", "--resume", run, cwd=tmp_path)
-                    break  # it had all but ended
+                    break  # training was complete
                 begun = (run / "config.yaml").exists()
                 if any(run.glob("checkpoints/*.pt")) or (begun and rng.random() < 0.5):
                     line = ("run.py", "--resume", run)
@@ -206,7 +206,7 @@ def test_training(
 def test_building_the_cache(
     images: Path, tmp_path: Path, command: Command, torture: bool, tried: Tried
 ) -> None:
-    """Enough images for worker processes, which fill the cache by their own memory maps."""
+    """Enough images for worker processes, which fill the cache through memory maps."""
     data, some = tmp_path / "data", sorted(images.glob("*/*.png"))
     for number in range(9000):
         path = some[number % len(some)]

@@ -1,4 +1,4 @@
-"""A training that goes on for long: what it says is on the disk at once, and its memory does not grow."""
+"""Long training runs: the log is on the disk at once, and memory does not grow."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from runs import SMALL
 
 from musicspectrogan.training.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 Tried = Callable[[str, int], None]
 
-# Of the resident memory; what the allocator and the libraries need for a while is no growth.
+# Of the resident memory: allocator and libraries vary.
 GROWTH_ALLOWED = 1.03
 
 
 def resident(pid: int) -> int:
-    """Resident memory in bytes."""
+    """Return the resident memory in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -50,7 +52,7 @@ def test_memory_is_flat(
     tried: Tried,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """Snapshots come as often as in a run of millions of images, and a row of metrics every five steps."""
+    """Snapshots are as frequent as in a run of millions of images, metrics every five steps."""
     epochs = 10_000 if torture else 200
     line = (
         "run.py",
@@ -66,9 +68,9 @@ def test_memory_is_flat(
     )
     line += ("--snapshot-every", 40, "--output", "run")
     seen: list[tuple[int, int]] = []  # rows of metrics, bytes
-    metrics, told = tmp_path / "run" / "metrics.csv", tmp_path / "told.txt"
+    metrics, stderr = tmp_path / "run" / "metrics.csv", tmp_path / "stderr.txt"
     with (
-        open(told, "w") as file,
+        open(stderr, "w") as file,
         subprocess.Popen(
             command_line(*line), cwd=tmp_path, env=environment(), stderr=file
         ) as process,
@@ -77,7 +79,7 @@ def test_memory_is_flat(
             if metrics.exists():
                 seen.append((metrics.read_bytes().count(b"\n"), resident(process.pid)))
             time.sleep(0.05)
-    assert process.returncode == 0, told.read_text()
+    assert process.returncode == 0, stderr.read_text()
     with open(metrics, newline="") as file:
         steps = [int(row["step"]) for row in csv.DictReader(file)]
     assert steps == sorted(set(steps))
@@ -86,7 +88,7 @@ def test_memory_is_flat(
     third = len(steps) / 3
     early = [
         size for rows, size in seen if third / 2 < rows < third
-    ]  # the first steps take what all need
+    ]  # after the first steps, which allocate what all need
     late = [size for rows, size in seen if rows > 2 * third]
     assert early and late, seen
     before, after = statistics.median(early) / 1e6, statistics.median(late) / 1e6
@@ -97,8 +99,8 @@ def test_memory_is_flat(
     tried("epochs of one run", epochs)
 
 
-def test_a_kill_loses_nothing_that_was_said(four: Path, tmp_path: Path, tried: Tried) -> None:
-    """Each line on the terminal is in log.txt, and its step in metrics.csv, when the next one comes."""
+def test_a_kill_loses_nothing_that_was_logged(four: Path, tmp_path: Path, tried: Tried) -> None:
+    """Each line on the terminal is in log.txt and metrics.csv before the next line."""
     line = (
         "run.py",
         "--dataset",
@@ -113,11 +115,11 @@ def test_a_kill_loses_nothing_that_was_said(four: Path, tmp_path: Path, tried: T
     )
     with in_background(*line, cwd=tmp_path) as process:
         wait_until((tmp_path / "run" / "metrics.csv").exists, "no metrics")
-        said = [process.stderr.readline().rstrip("\n") for _ in range(20)]
+        lines = [process.stderr.readline().rstrip("\n") for _ in range(20)]
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=30)
     log = (tmp_path / "run" / "log.txt").read_text()
-    ticks = [line for line in said if line.startswith("[Epoch ")]
+    ticks = [line for line in lines if line.startswith("[Epoch ")]
     assert len(ticks) > 5
     assert all(line in log for line in ticks[:-1])
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:

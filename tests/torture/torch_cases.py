@@ -1,4 +1,4 @@
-"""Checkpoints to begin with, and what is done to them."""
+"""Complete checkpoints, and damaged ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import to_plain
-from musicspectrogan.evaluation.classifier import GenreClassifier
+from musicspectrogan.evaluation.features import GenreClassifier
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.settings import TrainingConfig
@@ -26,7 +26,7 @@ WIDTH, LATENT, GENRES = 2, 5, ("blues", "jazz")
 
 
 def a_step(n_genres: int = len(GENRES)) -> AdversarialStep:
-    """Networks as small as they can be, trained by no step yet."""
+    """The smallest networks, untrained."""
     torch.manual_seed(0)
     networks = models.build("cgan", ModelConfig(64, WIDTH, LATENT, n_genres))
     return AdversarialStep(*networks, LOSSES["bce"], lr=0.0002, betas=(0.5, 0.999))
@@ -34,7 +34,7 @@ def a_step(n_genres: int = len(GENRES)) -> AdversarialStep:
 
 @cache
 def _contents(genres: tuple[str, ...] = GENRES) -> dict[str, Any]:
-    """A whole checkpoint after one step, as the dict that is saved."""
+    """A complete checkpoint after one step, as a dict."""
     step = a_step(len(genres))
     step(
         torch.rand(4, 1, 64, 64),
@@ -64,14 +64,14 @@ def _contents(genres: tuple[str, ...] = GENRES) -> dict[str, Any]:
 
 
 def saved(contents: Any) -> bytes:
-    """As torch writes it."""
+    """Return the bytes that torch.save writes."""
     file = io.BytesIO()
     torch.save(contents, file)
     return file.getvalue()
 
 
 def whole_contents(genres: tuple[str, ...] = GENRES) -> dict[str, Any]:
-    """A copy of a whole checkpoint's dict, whose genres may have other names."""
+    """A copy of a complete checkpoint's dict, with other genres if wanted."""
     return copy.deepcopy(_contents(tuple(genres)))
 
 
@@ -81,7 +81,7 @@ def _whole() -> bytes:
 
 
 def checkpoint(random: Random) -> bytes:  # noqa: PLR0911
-    """A checkpoint with something wrong with it: its bytes, its zip entries, or what is in it."""
+    """A checkpoint with damaged bytes, zip entries or contents."""
     kind = random.randrange(8)
     if kind == 0:
         return mutations.damaged(_whole(), random)
@@ -119,7 +119,7 @@ def _weights() -> list[dict[str, Any]]:
 
 
 def classifiers(random: Random) -> bytes:
-    """The classifiers cached beside a dataset, with something wrong with the file or with a weight."""
+    """The classifiers cached beside a dataset, with a damaged file or weight."""
     kind = random.randrange(4)
     if kind == 0:
         return mutations.damaged(saved(_weights()), random)

@@ -1,4 +1,4 @@
-"""What a case is given to. Each returns how it ended; anything but that and a UserError is a fault."""
+"""The functions that read a case. Each returns a result; any error but a UserError is a fault."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import read_yaml
 from musicspectrogan.data.conversion import convert_track
 from musicspectrogan.data.dataset import load_dataset
-from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Manifest, Report, assign_splits
+from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Manifest, Report
 from musicspectrogan.data.sources import Selection, Track, fma, with_unique_ids
+from musicspectrogan.data.splits import assign_splits
 from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import safe_name
 from musicspectrogan.information import describe
@@ -26,7 +27,7 @@ from musicspectrogan.training.settings import TrainingConfig
 
 
 def audio(data: bytes, folder: Path, suffix: str) -> str:
-    """Converted, or skipped with a reason that fits on a line of the report."""
+    """Convert it, or skip it with a reason that fits on a line of the report."""
     path = folder / f"case.{suffix}"
     path.write_bytes(data)
     (folder / "genre").mkdir()
@@ -39,7 +40,7 @@ def audio(data: bytes, folder: Path, suffix: str) -> str:
 
 
 def png(data: bytes, folder: Path) -> str:
-    """Read as a spectrogram or refused, and as one of a folder of images read or left out."""
+    """Read it as a spectrogram, and as part of a folder of images."""
     (folder / "rock").mkdir()
     path = folder / "rock" / "case.png"
     path.write_bytes(data)
@@ -58,7 +59,7 @@ def png(data: bytes, folder: Path) -> str:
 
 
 def tracks_csv(data: bytes, folder: Path) -> str:
-    """Tracks with ids and genres that are safe as file names."""
+    """Find tracks with ids and genres that are safe as file names."""
     (folder / "fma_small" / "000").mkdir(parents=True)
     (folder / "tracks.csv").write_bytes(data)
     tracks = with_unique_ids(fma.find_tracks(folder, Selection(subset="full")), folder)
@@ -71,7 +72,7 @@ def tracks_csv(data: bytes, folder: Path) -> str:
 
 
 def report_csv(data: bytes, folder: Path) -> str:
-    """A report that can be gone on with, and leads to a dataset.json that can be read."""
+    """Read a report, continue it, and write a valid dataset.json from it."""
     (folder / "preprocess_report.csv").write_bytes(data)
     report = Report(folder)
     done = [outcome for outcome in report.outcomes.values() if outcome.status == CONVERTED]
@@ -109,7 +110,7 @@ def _images() -> list[tuple[str, bytes]]:
 
 
 def dataset(data: bytes, folder: Path) -> str:
-    """Described, and its images loaded."""
+    """Describe a dataset, and load its images."""
     (folder / "dataset.json").write_bytes(data)
     for name, contents in _images():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -122,7 +123,7 @@ def dataset(data: bytes, folder: Path) -> str:
 
 
 def yaml(data: bytes, folder: Path) -> str:
-    """Settings."""
+    """Read settings."""
     path = folder / "case.yaml"
     path.write_bytes(data)
     assert isinstance(read_yaml(TrainingConfig, path), TrainingConfig)
@@ -130,7 +131,7 @@ def yaml(data: bytes, folder: Path) -> str:
 
 
 def checkpoint(data: bytes, folder: Path) -> str:
-    """Loaded with all that resuming takes, described, and sampled from into a folder that nothing leaves."""
+    """Load it as for resuming, describe it, and generate within the output folder."""
     import torch
     import torch_cases
 
@@ -146,7 +147,7 @@ def checkpoint(data: bytes, folder: Path) -> str:
     assert text.split("\n") == [printable(line) for line in text.split("\n")]
     assert isinstance(from_plain(TrainingConfig, loaded.training), TrainingConfig)
     output = folder / "inside" / "out"
-    generating.sounds_of = _silence  # sound takes a while, and is another matter
+    generating.sounds_of = _silence  # slow, and tested elsewhere
     page = generating.generate(
         GenerateConfig(count=1, output=output), loaded, path, torch.device("cpu")
     )
@@ -162,17 +163,17 @@ def checkpoint(data: bytes, folder: Path) -> str:
 
 
 def classifiers(data: bytes, folder: Path) -> str:
-    """Read, or trained anew and kept in place of the file."""
+    """Read cached classifiers, or train them again and replace the file."""
     import torch
     import torch_cases
 
-    from musicspectrogan.evaluation import classifier as classifying
-    from musicspectrogan.evaluation.sets import ImageSet
+    from musicspectrogan.evaluation import features as classifying
+    from musicspectrogan.evaluation.samples import ImageSet
 
     trained = []
 
     def train(*args: object, **kwargs: object) -> classifying.GenreClassifier:
-        trained.append(args)  # training takes a while, and is another matter
+        trained.append(args)  # slow, and tested elsewhere
         return classifying.GenreClassifier(len(torch_cases.GENRES), 64).eval()
 
     classifying.train_classifier = train
@@ -189,7 +190,7 @@ def classifiers(data: bytes, folder: Path) -> str:
     path.write_bytes(data)
     trained.clear()
     for classifier in cached():
-        # Weights that are finite numbers may be absurd all the same.
+        # Finite weights may still be absurd.
         assert classifier.probabilities(pixels).shape == (2, len(torch_cases.GENRES))
     ended = "trained anew" if trained else "read"
     trained.clear()
@@ -212,7 +213,7 @@ VICTIMS: dict[str, Callable[[bytes, Path], str]] = {
 
 
 def try_one(kind: str, data: bytes, folder: Path) -> str:
-    """How it ended: in a fresh folder, which is removed."""
+    """Return the result of a case, in a new folder, which is removed."""
     folder.mkdir(parents=True)
     try:
         return VICTIMS[kind](data, folder)

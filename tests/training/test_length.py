@@ -19,6 +19,7 @@ from musicspectrogan import cli
 from musicspectrogan.torchfiles import read_torch_file, write_torch_file
 from musicspectrogan.training import runner, schedule
 from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.diagnostics import Diagnostics
 from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.schedule import Schedule, with_length
 from musicspectrogan.training.settings import TrainingConfig
@@ -134,7 +135,7 @@ def test_grids_without_a_checkpoint_come_early():
 def test_a_flag_replaces_the_length_in_a_file_in_whichever_unit(
     in_file, flags, length, train, monkeypatch
 ):
-    monkeypatch.setattr(runner, "measured_speed", lambda trainer: 700.0)
+    monkeypatch.setattr(runner, "measure_speed", lambda trainer: 700.0)
     Path("mine.yaml").write_text(in_file)
     plan = yaml.safe_load(train("--config", "mine.yaml", *flags, "--dry-run").out)
     assert (plan["images"], plan["epochs"]) == length
@@ -171,14 +172,16 @@ def test_a_run_ends_within_an_epoch_and_goes_on_to_the_same_weights(train):
     ]
     train("--images", 5, "--output", "parts")
     told = train("--resume", "parts", status=2).err
-    assert "has its 6 images (0 epochs) already; ask for more with --images or --epochs" in told
+    assert "already has its 6 images (0 epochs); ask for more with --images or --epochs" in told
     train("--resume", "parts", "--images", 7)
     train("--resume", "parts", "--images", 16)
     assert_same(Path("parts"), Path("whole"))
     assert names(Path("parts/checkpoints")) == [
-        "epoch_0000_images_00000006.pt", "epoch_0000_images_00000008.pt", "epoch_0001_images_00000016.pt",
+        "epoch_0000_images_00000006.pt",
+        "epoch_0000_images_00000008.pt",
+        "epoch_0001_images_00000016.pt",
         "latest.pt",
-    ]  # fmt: skip
+    ]
     # In the other unit, and on to an epoch's end.
     told = train("--resume", "parts", "--epochs", 2, "--log-every", 1).err
     assert "\n20 images in 10 steps, of which 2 steps are left: about " in told
@@ -195,7 +198,7 @@ def test_a_run_from_before_lengths_in_images_goes_on(train):
         contents = read_torch_file(path)
         del contents["training"]["images"]
         write_torch_file(contents, path)
-    assert "has its 10 images (1 epoch) already" in train("--resume", "old", status=2).err
+    assert "already has its 10 images (1 epoch)" in train("--resume", "old", status=2).err
     assert "Done after 20 images (2 epochs)" in train("--resume", "old", "--images", 20).err
 
 
@@ -221,8 +224,8 @@ def test_the_same_command_leaves_the_same_checkpoint_and_no_grid_changes_it(trai
 def interrupt_at(monkeypatch, step: int, *, twice: bool = False) -> None:
     """Ctrl-C at the tick of a step, and if `twice` again while the grid is prepared."""
 
-    def on_tick(callback, trainer, tick):
-        if tick.step == step:
+    def check_losses(diagnostics, at, means):
+        if at == step:
             os.kill(os.getpid(), signal.SIGINT)
             if twice:
                 monkeypatch.setattr(
@@ -231,17 +234,19 @@ def interrupt_at(monkeypatch, step: int, *, twice: bool = False) -> None:
                     lambda average, batches: os.kill(os.getpid(), signal.SIGINT),
                 )
 
-    monkeypatch.setattr(runner.Watch, "on_tick", on_tick)
+    monkeypatch.setattr(Diagnostics, "check_losses", check_losses)
 
 
 def test_a_run_that_is_stopped_says_what_it_does_and_leaves_a_grid(train, monkeypatch):
     interrupt_at(monkeypatch, 8)
     told = train("--images", 30, "--log-every", 1, "--output", "run", status=130).err
-    said = r"\nStopping after this step, and saving a grid and a checkpoint, about \d+ s; Ctrl-C again stops at"
+    said = (
+        r"\nStopping after this step and saving a grid and a checkpoint, about \d+ s; Ctrl-C again"
+    )
     assert re.search(said, told)
     assert "Samples after 16 images are in run/samples/epoch_0001_images_00000016.png\n" in told
     assert told.endswith(
-        "musicspectrogan: interrupted and saved after step 8; --resume goes on from there\n"
+        "musicspectrogan: interrupted and saved after step 8; --resume continues from there\n"
     )
     assert names(Path("run/samples")) == [
         "epoch_0000.png",

@@ -1,4 +1,4 @@
-"""Samples judged while training: what is written, which checkpoint is the best, and what is said."""
+"""Evaluation of samples in training: metrics, the best checkpoint, warnings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import itertools
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,12 +13,11 @@ import pytest
 from musicspectrogan.audio.files import save
 from musicspectrogan.data import composer
 from musicspectrogan.data.dataset import load_dataset
-from musicspectrogan.evaluation.quick import quality_by_validation
+from musicspectrogan.evaluation.reference import quality_by_validation
 from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.diagnostics import RUNAWAY_TICKS, WARM_UP_IMAGES, Diagnostics
 from musicspectrogan.training.schedule import Schedule
 from musicspectrogan.training.settings import TrainingConfig
-from musicspectrogan.training.trainer import Callback, Tick
-from musicspectrogan.training.watch import RUNAWAY_TICKS, WARM_UP_IMAGES, Watch
 
 # 40 training images: 5 steps an epoch, and a judgement at the end of each.
 SMALL = (
@@ -31,7 +29,7 @@ JUDGED = ("kernel_distance", "coverage", "diversity")
 
 @pytest.fixture(scope="module")
 def judged_images(command, tmp_path_factory) -> Path:
-    """Four genres, four clips of five images: a validation clip of each genre, just enough to judge by."""
+    """Four genres, four clips of five images: one validation clip of each, just enough."""
     root = tmp_path_factory.mktemp("judged")
     for genre in list(composer.STYLES)[:4]:
         (root / "music" / genre).mkdir(parents=True)
@@ -115,8 +113,8 @@ def test_the_best_checkpoint_is_kept_and_named(judged_run):
 
 def test_the_best_survives_when_it_is_no_longer_among_the_newest(judged_images, command, tmp_path):
     command(
-        "run.py", *SMALL, "--keep-checkpoints", 1, "--dataset", judged_images, "--epochs", 3, "--lr", "0.9",
-        "--output", "run", cwd=tmp_path,
+        "run.py", *SMALL, "--keep-checkpoints", 1, "--dataset", judged_images, "--epochs", 3,
+        "--lr", "0.9", "--output", "run", cwd=tmp_path,
     )  # fmt: skip
     run = tmp_path / "run"
     least = min(judgements(run), key=lambda row: float(row["kernel_distance"]))
@@ -201,18 +199,6 @@ def test_the_quick_figures_tell_music_from_noise_and_from_one_image(judged_image
     assert one["diversity"] == pytest.approx(0.0, abs=1e-6) and music["diversity"] > 0.7
 
 
-def trainer_at(images_seen: int, **config: int) -> SimpleNamespace:
-    """As much of a trainer as the callbacks look at: 40 images and 5 steps an epoch."""
-    settings = TrainingConfig(batch_size=8, epochs=100, **config)
-    return SimpleNamespace(
-        config=settings,
-        images_seen=images_seen,
-        steps_taken=images_seen // 8,
-        epochs_done=images_seen // 40,
-        batches=SimpleNamespace(steps_per_epoch=5),
-    )
-
-
 @pytest.mark.parametrize(
     ("snapshot_every", "eval_every", "due"),
     [
@@ -229,7 +215,9 @@ def test_judgements_come_with_snapshots_by_position_alone(snapshot_every, eval_e
     snapshots = [step for step in range(1, 31) if schedule.snapshot_due(step)]
     assert [8 * step for step in snapshots] == list(range(snapshot_every, 241, snapshot_every))
     judged = [
-        step for step in snapshots if schedule.judgement_due(step, schedule.last_snapshot(step - 1))
+        step
+        for step in snapshots
+        if schedule.evaluation_due(step, schedule.last_snapshot(step - 1))
     ]
     assert [8 * step for step in judged] == due
 
@@ -244,7 +232,7 @@ def test_snapshots_grow_rarer_in_long_runs_and_end_with_one():
     judged = [
         50 * step
         for before, step in itertools.pairwise([0, *(images // 50 for images in due)])
-        if schedule.judgement_due(step, before)
+        if schedule.evaluation_due(step, before)
     ]
     assert judged[:2] == [4000, 8000]
     # Evenly up to ten times 4000, each at the first snapshot from then on; later at every snapshot.
@@ -255,11 +243,12 @@ def test_snapshots_grow_rarer_in_long_runs_and_end_with_one():
     ]
 
 
-def ticks(watch: Watch, leads: list[float]) -> None:
-    """Let it see D(x) and D(G(z)) that far apart, around a half."""
+def check(leads: list[float]) -> None:
+    """Ticks with D(x) and D(G(z)) that far apart, around a half."""
+    diagnostics = Diagnostics()
     for number, lead in enumerate(leads, 1):
         means = {"d_real": 0.5 + lead / 2, "d_fake_before": 0.5 - lead / 2}
-        watch.on_tick(trainer_at(0), Tick(1, 1, number, 0, 1.0, means))
+        diagnostics.check_losses(number, means)
 
 
 @pytest.fixture
@@ -270,14 +259,8 @@ def told(caplog, monkeypatch):
     return caplog
 
 
-def a_watch() -> Watch:
-    watch = Watch()
-    watch.on_start(trainer_at(0))
-    return watch
-
-
 def test_a_runaway_discriminator_is_said_once_when_it_begins(told):
-    ticks(a_watch(), [0.6, 0.7, 0.95, 0.96, 0.97, 0.98, 0.99, 0.99])
+    check([0.6, 0.7, 0.95, 0.96, 0.97, 0.98, 0.99, 0.99])
     (line,) = told.messages
     assert line.startswith("The discriminator has run away by step 5")
     assert "D(x) 0.98" in line and "--lr" in line
@@ -285,12 +268,12 @@ def test_a_runaway_discriminator_is_said_once_when_it_begins(told):
 
 def test_a_healthy_contest_is_passed_over_in_silence(told):
     # What the demo's own training shows, with a single tick out of line.
-    ticks(a_watch(), [0.85, 0.69, 0.67, 0.95, 0.7, 0.72, 0.8, 0.75] * 3)
+    check([0.85, 0.69, 0.67, 0.95, 0.7, 0.72, 0.8, 0.75] * 3)
     assert told.messages == []
 
 
 def test_a_generator_that_catches_up_is_said_too_and_the_next_runaway_again(told):
-    ticks(a_watch(), [0.95] * RUNAWAY_TICKS + [0.5] * RUNAWAY_TICKS + [0.95] * RUNAWAY_TICKS)
+    check([0.95] * RUNAWAY_TICKS + [0.5] * RUNAWAY_TICKS + [0.95] * RUNAWAY_TICKS)
     assert [line.split(" by step")[0] for line in told.messages] == [
         "The discriminator has run away",
         "The generator has caught up with the discriminator",
@@ -308,11 +291,10 @@ def test_a_generator_that_catches_up_is_said_too_and_the_next_runaway_again(told
 )
 def test_a_collapse_is_said_once_when_it_begins(told, diversities, said_at):
     assert WARM_UP_IMAGES == 30_000
-    watch = a_watch()
+    diagnostics = Diagnostics()
     for number, diversity in enumerate(diversities, 1):
-        watch.on_quality(
-            trainer_at(10_000 * number), {"diversity": diversity, "kernel_distance": 1.0}
-        )
+        quality = {"diversity": diversity, "kernel_distance": 1.0}
+        diagnostics.check_samples(1250 * number, 10_000 * number, quality)
     lines = [line for line in told.messages if "collapsed" in line]
     assert len(lines) == (said_at is not None)
     if said_at:
@@ -323,23 +305,20 @@ def test_a_collapse_is_said_once_when_it_begins(told, diversities, said_at):
 @pytest.mark.parametrize(
     ("distances", "said_at"),
     [
-        # A run of the classic cgan on a small set: best at the fourth, and from the ninth on hopeless.
+        # The classic cgan on a small set: best at the fourth, and from the ninth on hopeless.
         ([2.59, 1.1, 0.74, 0.67, 0.87, 0.77, 1.46, 2.77, 4.5, 5.0, 5.4, 6.7], 10),
         ([2.59, 1.1, 0.3, 4.0, 0.4, 4.0, 0.4], None),  # an outlier now and then
         ([0.2, 0.01, -0.02, 0.1, 0.2, 0.25, 0.2], None),  # all of them about 0
     ],
 )
 def test_samples_that_grow_worse_are_said_once(told, distances, said_at):
-    watch = a_watch()
+    diagnostics = Diagnostics()
     for number, distance in enumerate(distances, 1):
-        watch.on_quality(trainer_at(8 * number), {"diversity": 1.0, "kernel_distance": distance})
+        quality = {"diversity": 1.0, "kernel_distance": distance}
+        diagnostics.check_samples(number, 8 * number, quality)
     assert len(told.messages) == (said_at is not None)
     if said_at:
         assert told.messages[0].startswith(
             f"The samples have been growing worse by step {said_at} "
         )
         assert "best.pt" in told.messages[0] and "0.67" in told.messages[0]
-
-
-def test_every_callback_may_leave_a_judgement_alone():
-    Callback().on_quality(trainer_at(0), {"diversity": 1.0})

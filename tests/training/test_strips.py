@@ -19,24 +19,24 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.data.grids import AXIS, GAP
 from musicspectrogan.errors import Interrupted
-from musicspectrogan.generation.strips import strips_of
+from musicspectrogan.generation.pieces import strips_of
 from musicspectrogan.training import runner
 from musicspectrogan.training.checkpoint import Checkpoint, LiveGenerator, load_checkpoint
-from musicspectrogan.training.pieces import IMAGES_LONG, real_strips
 from musicspectrogan.training.settings import TrainingConfig
+from musicspectrogan.training.snapshots import PIECE_IMAGES, real_strips
 
 GENRES = ["blues", "jazz", "metal", "rock"]
-FRAMES = 64 * IMAGES_LONG
+FRAMES = 64 * PIECE_IMAGES
 
 
 @pytest.fixture(scope="module")
 def run(images: Path, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A conditional GAN of any length trained for four epochs, with a snapshot every other epoch."""
+    """A conditional GAN of any length, trained for four epochs with two snapshots."""
     folder = tmp_path_factory.mktemp("anylength")
     command(
-        "run.py", "--gan", "anylength", "--dataset", images, "--epochs", 4, "--width", 2, "--batch-size", 4,
-        "--standing-batches", 2, "--snapshot-every", 32, "--device", "cpu", "--output", folder / "run",
-        cwd=folder,
+        "run.py", "--gan", "anylength", "--dataset", images, "--epochs", 4, "--width", 2,
+        "--batch-size", 4, "--standing-batches", 2, "--snapshot-every", 32, "--device", "cpu",
+        "--output", folder / "run", cwd=folder,
     )  # fmt: skip
     return folder / "run"
 
@@ -45,8 +45,8 @@ def run(images: Path, command: Command, tmp_path_factory: pytest.TempPathFactory
 def config(images: Path) -> TrainingConfig:
     """Two epochs of two steps, with a snapshot each."""
     return TrainingConfig(
-        gan="anylength", dataset=images, epochs=2, width=2, batch_size=8, standing_batches=1, device="cpu",
-        snapshot_every=1, eval_every=0, log_every=1, snapshot_share=1.0,
+        gan="anylength", dataset=images, epochs=2, width=2, batch_size=8, standing_batches=1,
+        device="cpu", snapshot_every=1, eval_every=0, log_every=1, snapshot_share=1.0,
     )  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def test_weights_are_saved_before_pieces_are_drawn_and_grids_after(config, tmp_p
     drawn = {name: (run / "samples" / name).read_bytes() for name in pictures(run)}
     for name in ("epoch_0002.png", "pieces_epoch_0002.png", "pieces_real.png"):
         (run / "samples" / name).unlink()
-    begun = runner.begun_run(run)
+    begun = runner.load_run(run)
     runner.train(runner.plan_resumed_run(begun, begun.config), strips_of=look)
     assert {name: (run / "samples" / name).read_bytes() for name in pictures(run)} == drawn
 

@@ -1,4 +1,4 @@
-"""Music that this package composes itself: a GTZAN tree of WAVs, written first, then read like any other."""
+"""Demo music that this package composes, written as WAV files in the layout of GTZAN."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import soundfile
 from musicspectrogan.audio.files import save
 from musicspectrogan.data import composer
 from musicspectrogan.data.credits import Credit
-from musicspectrogan.data.parallel import LOST, in_parallel
+from musicspectrogan.data.parallel import WORKER_DIED, in_parallel
 from musicspectrogan.data.sources import Selection, Track
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, sole_writer
@@ -22,7 +22,7 @@ DEFAULT_TRACKS_PER_GENRE = 40
 
 
 def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
-    """Compose what is not there yet below `root` (default: demo_music), and list it."""
+    """Compose the missing clips below `root` (default: demo_music); return all clips."""
     root = root or DEFAULT_ROOT
     count = selection.tracks_per_genre or DEFAULT_TRACKS_PER_GENRE
     seed = selection.seed or 0
@@ -38,7 +38,7 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
         sole_writer(root, "composing"),
         progress_bar(total=len(missing), description="Composing", unit="clip") as bar,
     ):
-        for _ in in_parallel(_compose, missing, lost=_lost):
+        for _ in in_parallel(_compose, missing, on_death=_fail):
             bar.update()
     return [Track(path.stem, style, path, credit=Credit()) for path, style, *_ in clips]
 
@@ -53,16 +53,14 @@ def _compose(clip: tuple[Path, str, int, int]) -> None:
     save(path, samples, composer.SAMPLE_RATE, comment=_comment(style, index, seed))
 
 
-def _lost(clip: tuple[Path, str, int, int]) -> None:
-    raise UserError(
-        f"{clip[0]}: not composed: {LOST}; give the same command again with fewer --jobs"
-    )
+def _fail(clip: tuple[Path, str, int, int]) -> None:
+    raise UserError(f"{clip[0]}: not composed: {WORKER_DIED}; repeat the command with fewer --jobs")
 
 
 def _is_composed(path: Path, style: str, index: int, seed: int) -> bool:
-    """True when the file is there and is this very clip."""
+    """Return True if the file exists and contains this clip."""
     try:
         with soundfile.SoundFile(path) as file:
-            return file.comment == _comment(style, index, seed)
+            return bool(file.comment == _comment(style, index, seed))
     except soundfile.LibsndfileError:
         return False

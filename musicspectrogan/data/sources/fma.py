@@ -1,4 +1,4 @@
-"""FMA, the Free Music Archive: MP3 files by number, and tracks.csv that says what they are.
+"""FMA, the Free Music Archive: numbered MP3 files, described by tracks.csv.
 
 M. Defferrard et al., FMA: A dataset for music analysis, ISMIR 2017, arXiv:1612.01840.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import csv
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import pandas
 
-from musicspectrogan.data.credits import Credit
-from musicspectrogan.data.licences import KINDS, kind_of, listed
+from musicspectrogan.data.credits import LICENSES, Credit, format_counts, normalize_license
 from musicspectrogan.data.manifest import SPLITS
 from musicspectrogan.data.sources import (
     Selection,
@@ -31,8 +31,7 @@ logger = logging.getLogger(__name__)
 
 OPTIONS = ("limit", "subset", "license")
 
-# In the order of tracks.csv's own column, which names the smallest subset that a track is in:
-# a track of "small" is in all four.
+# By size. tracks.csv names the smallest subset of a track: "small" tracks are in all four.
 SUBSETS = ("small", "medium", "large", "full")
 DEFAULT_SUBSET = "small"
 
@@ -42,14 +41,14 @@ NEEDED_COLUMNS = {
     "genre": ("track", "genre_top"),
     "license": ("track", "license"),
 }
-# For the credits. No address of a track is among FMA's columns; raw_tracks.csv beside it has them.
+# For the credits. The URL of a track is not in tracks.csv but in raw_tracks.csv.
 CREDIT_COLUMNS = {
     "artist": ("artist", "name"),
     "title": ("track", "title"),
     "album": ("album", "title"),
     "website": ("artist", "website"),
 }
-ADDRESSES_NAME = "raw_tracks.csv"
+URLS_NAME = "raw_tracks.csv"
 HEADER_LINES = 3
 
 _SHORT = "known to be shorter than a clip should be"
@@ -64,8 +63,23 @@ KNOWN_FAULTS = {
 }
 
 
+class _Row(NamedTuple):
+    """A track in tracks.csv."""
+
+    id: int
+    split: str
+    subset: str
+    genre: str
+    license: str
+    license_name: str
+    artist: str
+    title: str
+    album: str
+    website: str
+
+
 def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
-    """The tracks of a subset, in the order of their numbers, with FMA's own splits."""
+    """Return the tracks of a subset, ordered by number, with FMA's own splits."""
     start = require_folder(root, "fma_small and fma_metadata")
     subset = selection.subset or DEFAULT_SUBSET
     check_choice("--subset", subset, SUBSETS)
@@ -77,25 +91,24 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     if table.empty:
         raise UserError(f"tracks.csv lists no track of the subset {subset}; is it FMA's own?")
     if selection.license:
-        _check_licences(table, selection.license.split(","), subset)
+        _check_licenses(table, selection.license.split(","), subset)
     names = distinct_names(table["genre"].unique())
-    addresses = _read_addresses(tracks_csv.with_name(ADDRESSES_NAME))
-    return [
-        _track(row, audio_root, names, selection, addresses.get(row.Index, ""))
-        for row in table.itertuples()
-    ]
+    urls = _read_urls(tracks_csv.with_name(URLS_NAME))
+    columns = list(_Row._fields)
+    rows = map(_Row._make, table.reset_index()[columns].itertuples(index=False, name=None))
+    return [_track(row, audio_root, names, selection, urls.get(row.id, "")) for row in rows]
 
 
 def read_tracks(path: Path) -> pandas.DataFrame:
-    """The needed columns of tracks.csv, found by name, indexed by track number and sorted by it.
+    """Read the needed columns of tracks.csv, indexed and sorted by track number.
 
-    `kind` is what `license` amounts to. Columns of credits that are not there are empty.
+    `license_name` is the short name of `license`. Missing columns of the credits are empty.
 
-    The file has two header lines that together name a column, and a third with the index's name.
-    pandas refuses `usecols` with such a header, and reading all of its 260 MB takes long.
+    The file has two header lines that together name a column, and a third with the name of the
+    index. pandas does not support `usecols` with such a header, and reading all 260 MB is slow.
 
     Raises:
-        UserError: a needed column is not there, or the file is no table of this kind.
+        UserError: a needed column is missing, or the file is not such a table.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -111,73 +124,75 @@ def read_tracks(path: Path) -> pandas.DataFrame:
             key: name for key, name in CREDIT_COLUMNS.items() if name in columns
         }
         positions = {columns.index(name): key for key, name in wanted.items()}
+        types = {0: "int64", **dict.fromkeys(positions, "str")}
         table = pandas.read_csv(
             path,
             skiprows=HEADER_LINES,
             header=None,
             usecols=[0, *positions],
-            dtype={0: "int64", **dict.fromkeys(positions, str)},
+            dtype=types,
             keep_default_na=False,
         )
-    # UnicodeDecodeError and pandas' errors are among them
+    # pandas raises subclasses of ValueError
     except (ValueError, OverflowError, csv.Error) as error:
         raise UserError(f"{path} is not FMA's tracks.csv: {' '.join(str(error).split())}") from None
     table = table.rename(columns={0: "id", **positions}).set_index("id").sort_index()
-    kinds = {licence: kind_of(licence) for licence in table["license"].unique()}
+    short_names = {license: normalize_license(license) for license in table["license"].unique()}
     absent = dict.fromkeys(CREDIT_COLUMNS.keys() - set(table.columns), "")
-    return table.assign(kind=table["license"].map(kinds), **absent)
+    return table.assign(license_name=table["license"].map(short_names), **absent)
 
 
-def _check_licences(table: pandas.DataFrame, wanted: list[str], subset: str) -> None:
-    """Raise UserError when no track of the subset has one of the licences, or one is no licence at all."""
-    there = table.loc[table["genre"] != "", "kind"].value_counts()
-    unknown = [kind for kind in wanted if kind not in KINDS and kind not in there]
-    absent = [kind for kind in wanted if kind not in there]
+def _check_licenses(table: pandas.DataFrame, wanted: list[str], subset: str) -> None:
+    """Raise UserError if no track of the subset has one of the licenses, or one is unknown."""
+    counts = table.loc[table["genre"] != "", "license_name"].value_counts()
+    absent = [name for name in wanted if name not in counts]
+    unknown = [name for name in absent if name not in LICENSES]
     if unknown or absent == wanted:
+        present = cast(Iterable[tuple[str, int]], counts.items())
         raise UserError(
             f"--license {','.join(unknown or absent)}: no track of the subset {subset} has it; "
-            f"there are {listed(there.items())}"
+            f"there are {format_counts(present)}"
         )
     if absent:
         logger.warning("--license: no track of the subset %s is %s", subset, " or ".join(absent))
 
 
-def _read_addresses(path: Path) -> dict[int, str]:
-    """Where each track is on the Free Music Archive, by its number; empty without raw_tracks.csv."""
+def _read_urls(path: Path) -> dict[int, str]:
+    """Return the URL of each track number; empty without raw_tracks.csv."""
     if not path.is_file():
         return {}
     try:
         table = pandas.read_csv(
             path, usecols=["track_id", "track_url"], dtype=str, keep_default_na=False
         )
-        return {int(number): address for number, address in table[["track_id", "track_url"]].values}
+        return {int(number): url for number, url in table[["track_id", "track_url"]].values}
     except (ValueError, OverflowError, csv.Error, OSError) as error:
-        logger.warning("%s: no addresses in the credits: %s", path, " ".join(str(error).split()))
+        logger.warning("%s: no track URLs in the credits: %s", path, " ".join(str(error).split()))
         return {}
 
 
 def _track(
-    row: tuple, audio_root: Path, names: dict[str, str], selection: Selection, address: str
+    row: _Row, audio_root: Path, names: dict[str, str], selection: Selection, url: str
 ) -> Track:
-    number = row.Index
+    name = f"{row.id:06d}"
     excluded = ""
     if not row.genre:
         excluded = "no genre_top in tracks.csv"
-    elif selection.license and row.kind not in selection.license.split(","):
-        excluded = f"licence is {row.license or 'not stated'} (--license {selection.license})"
+    elif selection.license and row.license_name not in selection.license.split(","):
+        excluded = f"license is {row.license or 'not stated'} (--license {selection.license})"
     return Track(
-        id=f"{number:06d}",
+        id=name,
         genre=names[row.genre] if row.genre else "",
-        path=audio_root / f"{number:06d}"[:3] / f"{number:06d}.mp3",
+        path=audio_root / name[:3] / f"{name}.mp3",
         split=row.split if row.split in SPLITS else "",
-        known_fault=KNOWN_FAULTS.get(number, ""),
+        known_fault=KNOWN_FAULTS.get(row.id, ""),
         excluded=excluded,
-        credit=Credit(row.artist, row.title, row.album, row.license, address or row.website),
+        credit=Credit(row.artist, row.title, row.album, row.license, url or row.website),
     )
 
 
 def _find_audio_root(start: Path, subset: str) -> Path:
-    """The folder of numbered folders: named after the subset where that can be, else the only one."""
+    """Return the folder of numbered folders: the one named after the subset, else the only one."""
     named = [start / f"fma_{subset}" / f"fma_{subset}", start / f"fma_{subset}", start]
     for folder in [*named, start / start.name]:
         if _holds_numbered_folders(folder):
@@ -189,7 +204,7 @@ def _find_audio_root(start: Path, subset: str) -> Path:
     if others:
         raise UserError(
             f"--input {start}: no fma_{subset} in it, but {', '.join(p.name for p in others)}; "
-            "choose with --subset"
+            "choose one with --subset"
         )
     raise UserError(
         f"--input {start}: no folders 000, 001, … of MP3 files; name the folder in which "
@@ -198,15 +213,16 @@ def _find_audio_root(start: Path, subset: str) -> Path:
 
 
 def _find_tracks_csv(start: Path, audio_root: Path) -> Path:
-    """tracks.csv in or beside the given folder, or beside the audio, up to two levels above it."""
-    places = [start, *start.resolve().parents[:2], *audio_root.resolve().parents[:2]]
-    for place in places:
-        for candidate in (place / "fma_metadata" / "tracks.csv", place / "tracks.csv"):
-            with suppress(OSError):  # a folder above the music that may not be entered
+    """Find tracks.csv in the given folder, or up to two levels above it or above the audio."""
+    folders = [start, *start.resolve().parents[:2], *audio_root.resolve().parents[:2]]
+    for folder in folders:
+        for candidate in (folder / "fma_metadata" / "tracks.csv", folder / "tracks.csv"):
+            with suppress(OSError):  # a folder above the music without access
                 if candidate.is_file():
                     return candidate
     raise UserError(
-        f"--input {start}: no fma_metadata/tracks.csv in it or beside it; unpack fma_metadata.zip there"
+        f"--input {start}: no fma_metadata/tracks.csv in it or next to it; "
+        "unpack fma_metadata.zip there"
     )
 
 

@@ -1,28 +1,27 @@
 """GTZAN: ten genre folders of a hundred 30-second clips.
 
 G. Tzanetakis and P. Cook, Musical genre classification of audio signals, IEEE TSAP 10(5), 2002.
-Its faults: B. Sturm, The GTZAN dataset: its contents, its faults, arXiv:1306.1461, 2013.
+Faults: B. Sturm, The GTZAN dataset: its contents, its faults, arXiv:1306.1461, 2013.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 from musicspectrogan.data.credits import Credit
 from musicspectrogan.data.sources import (
     Selection,
     Track,
-    audio_files,
-    holds_audio,
-    id_below,
-    left_out,
-    one_root,
+    contains_audio,
+    excluded_track,
+    find_audio,
     readable_folders,
     require_folder,
     splits_of_folders,
+    track_id,
 )
 from musicspectrogan.errors import UserError
 
@@ -34,10 +33,10 @@ GENRES = "blues classical country disco hiphop jazz metal pop reggae rock".split
 
 KNOWN_FAULTS = {
     "jazz.00054": "known to be corrupt in common copies of GTZAN",
-    "reggae.00086": "known fault: all but some 5 s of it is distorted noise",
+    "reggae.00086": "known fault: all but about 5 s is distorted noise",
 }
 
-# Replicas, other excerpts of a same recording and gross mislabellings, after Sturm; leaves 948.
+# Replicas, other excerpts of the same recording and wrong labels, after Sturm; leaves 948 clips.
 _REMOVED = {
     "disco": "51 60 70 74 89 99",
     "hiphop": "45 78",
@@ -54,76 +53,77 @@ REMOVED_IDS = frozenset(
 
 
 def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
-    """The clips below the folder that holds the genre folders, or below a parent of just one such.
+    """Return the clips in the genre folders of `root`, or of the one folder below that has them.
 
-    Where there are several in folders named after splits (`train`, `test`), they are taken for the splits.
+    Several such folders are accepted if they are named after splits (`train`, `test`).
     """
     start = require_folder(root, "GTZAN's genre folders")
-    genres_root, candidates = one_root(start, _holds_genres)
-    if genres_root is not None:
-        if genres_root != start:
-            logger.info("GTZAN's genre folders found in %s", genres_root)
-        return _tracks_below(genres_root, "", selection)
-    one_parent = len({folder.parent for folder in candidates}) == 1
-    splits = splits_of_folders({folder.name: GENRES for folder in candidates}) if one_parent else {}
+    roots = list(_genre_roots(start, depth=3))
+    if len(roots) == 1:
+        if roots[0] != start:
+            logger.info("GTZAN's genre folders found in %s", roots[0])
+        return _tracks_below(roots[0], "", selection)
+    one_parent = len({folder.parent for folder in roots}) == 1
+    splits = splits_of_folders({folder.name: GENRES for folder in roots}) if one_parent else {}
     if not splits:
-        raise UserError(_what_is_wrong(start, candidates))
+        raise UserError(_describe_problem(start, roots))
     return [
-        track
-        for folder in candidates
-        for track in _tracks_below(folder, splits[folder.name], selection)
+        track for folder in roots for track in _tracks_below(folder, splits[folder.name], selection)
     ]
 
 
+def _genre_roots(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield the folders that hold genre folders with audio, at most `depth` levels below."""
+    children = readable_folders(folder)
+    if any(child.name in GENRES and contains_audio(child) for child in children):
+        yield folder
+    elif depth:
+        for child in children:
+            yield from _genre_roots(child, depth - 1)
+
+
 def _tracks_below(genres_root: Path, split: str, selection: Selection) -> list[Track]:
-    tracks, strangers = [], set()
-    for found in audio_files(genres_root):
-        genre, *inside = found.path.parts[len(genres_root.parts) :] or [""]
-        if found.passed_over:
-            tracks.append(left_out(found, genres_root))
+    tracks, unknown_genres = [], set()
+    for file in find_audio(genres_root):
+        genre, *inside = file.path.parts[len(genres_root.parts) :] or [""]
+        if file.skip_reason:
+            tracks.append(excluded_track(file, genres_root))
         elif not inside:
-            tracks.append(left_out(found, genres_root, "lies beside the genre folders, not in one"))
+            tracks.append(excluded_track(file, genres_root, "not in a genre folder"))
         elif genre not in GENRES:
-            strangers.add(genre)
-            tracks.append(left_out(found, genres_root, f"{genre} is no genre of GTZAN"))
+            unknown_genres.add(genre)
+            tracks.append(excluded_track(file, genres_root, f"{genre} is not a genre of GTZAN"))
         else:
-            track = Track(id_below(found.path, genres_root / genre), genre, found.path, split)
-            tracks.append(_annotated(track, selection))
-    for genre in sorted(strangers):
-        logger.warning("%s is no genre of GTZAN and is left alone", genres_root / genre)
+            name = track_id(file.path, genres_root / genre)
+            removed = selection.exclude_faults and name in REMOVED_IDS
+            track = Track(
+                name,
+                genre,
+                file.path,
+                split,
+                known_fault=KNOWN_FAULTS.get(name, ""),
+                excluded="on the list of faulty clips (--exclude-faults)" if removed else "",
+                credit=Credit(),
+            )
+            tracks.append(track)
+    for genre in sorted(unknown_genres):
+        logger.warning("%s is not a genre of GTZAN and is ignored", genres_root / genre)
     return tracks
 
 
-def _annotated(track: Track, selection: Selection) -> Track:
-    removed = selection.exclude_faults and track.id in REMOVED_IDS
-    return replace(
-        track,
-        known_fault=KNOWN_FAULTS.get(track.id, ""),
-        credit=Credit(),
-        excluded="on the list of faulty clips (--exclude-faults)" if removed else "",
-    )
-
-
-def _holds_genres(folder: Path) -> bool:
-    return any(child.name in GENRES and holds_audio(child) for child in readable_folders(folder))
-
-
-def _holds_pictures(folder: Path) -> bool:
-    return any(name.endswith(".png") for _, _, names in os.walk(folder) for name in names)
-
-
-def _what_is_wrong(start: Path, candidates: list[Path]) -> str:
-    if candidates:
+def _describe_problem(start: Path, roots: list[Path]) -> str:
+    if roots:
         return (
             f"--input {start}: holds more than one copy of GTZAN "
-            f"({', '.join(str(p) for p in candidates)}); name one of them"
+            f"({', '.join(str(root) for root in roots)}); name one of them"
         )
-    if start.name == "images_original" or _holds_pictures(start):
+    has_images = any(name.endswith(".png") for _, _, names in os.walk(start) for name in names)
+    if start.name == "images_original" or has_images:
         return (
-            f"--input {start}: holds pictures, not audio; "
-            "GTZAN's clips are in genres_original, beside images_original"
+            f"--input {start}: holds images, not audio; "
+            "GTZAN's clips are in genres_original, next to images_original"
         )
     return (
-        f"--input {start}: no genre folder with audio in it; expected folders named like "
-        f"{GENRES[0]} or {GENRES[-1]} (for folders with names of your own use --dataset folder)"
+        f"--input {start}: no genre folder with audio in it; expected folders such as "
+        f"{GENRES[0]} or {GENRES[-1]} (for other class folders use --dataset folder)"
     )

@@ -1,6 +1,6 @@
 "use strict";
-// Without this script the page is a plain list of players; with it, these can be played in turn, looped,
-// marked and filtered. Nothing is sent or asked for; favourites stay in the browser.
+// Without this script the page is a plain list of players. It adds playing all in turn, looping,
+// favourites and filters. Nothing is sent or requested; favourites stay in the browser.
 (() => {
   const main = document.getElementById("sounds");
   const sections = [...main.querySelectorAll("section")];
@@ -12,8 +12,8 @@
   const isPressed = button => button.getAttribute("aria-pressed") === "true";
   const press = (button, pressed) => button.setAttribute("aria-pressed", String(pressed));
 
-  // Favourites. The browser may deny its storage, or another program may have written to it: then the
-  // marks last as long as the page is open.
+  // Favourites. Where the browser denies storage, or something else is stored there, they last as
+  // long as the page is open.
   const storage = `musicspectrogan favourites ${location.pathname.replace(/index\.html$/, "")}`;
   const favourites = new Set(stored());
 
@@ -40,7 +40,7 @@
     if (figure.hidden) onlyFavourites.focus();
   }
 
-  // What is shown. What is folded away is not, and nothing that is not shown makes a sound.
+  // Filters. What is hidden or folded does not play.
   const isShown = figure => !figure.closest("[hidden], details:not([open])");
 
   function choose() {
@@ -66,7 +66,7 @@
     for (const player of hidden) player.pause();
   }
 
-  // Playing. One at a time; all in turn until one is paused by hand.
+  // Playback. One at a time; all in turn until the user pauses one.
   let current = null;
   let inTurn = false;
   let heard = false;
@@ -87,7 +87,7 @@
     const next = shown[shown.indexOf(current) + 1];
     if (next) play(next);
     else if (isPressed(loop) && heard && shown.length) {
-      heard = false; // or a page whose files are gone would go round for ever
+      heard = false; // otherwise a page whose files are missing would loop for ever
       play(shown[0]);
     } else setInTurn(false);
   }
@@ -100,12 +100,12 @@
     setLoops();
   }
 
-  // While all are played in turn it is the whole that loops.
+  // While all are played in turn, the whole list loops.
   function setLoops() {
     for (const player of players) player.loop = isPressed(loop) && !inTurn;
   }
 
-  // Events of players do not bubble, but they can be captured.
+  // Media events do not bubble, but can be captured.
   const onPlayer = (kind, act) =>
     main.addEventListener(kind, event => event.target.matches("audio") && act(event.target), true);
 
@@ -149,7 +149,7 @@
     press(star, favourites.has(figure.dataset.sound));
     star.addEventListener("click", () => mark(figure, star));
   }
-  // Folded away on a phone, side by side elsewhere.
+  // Real music is folded on a phone, and open elsewhere.
   const wide = matchMedia("(min-width: 40.01rem)").matches;
   for (const folded of main.querySelectorAll("details")) folded.open = wide;
   setLoops();
