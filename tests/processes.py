@@ -48,7 +48,7 @@ import os, signal
 
 left = int(os.environ["KILL_AT"])
 
-def counted(function):
+def numbered(function):
     def counting(*arguments, **options):
         global left
         left -= 1
@@ -60,7 +60,7 @@ def counted(function):
 
 if os.environ.setdefault("KILL_PROCESS", str(os.getpid())) == str(os.getpid()):  # not in workers
     for name in ("replace", "link", "unlink", "mkdir", "rmdir", "fsync"):
-        setattr(os, name, counted(getattr(os, name)))
+        setattr(os, name, numbered(getattr(os, name)))
 """
 
 
