@@ -304,7 +304,7 @@ def test_synchronised_networks_have_the_same_weights_under_the_same_names():
 
 def test_on_cuda_batchnorm_becomes_torchs_own_with_the_same_weights():
     with FakeTensorMode():  # there need not be a GPU
-        network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).to("cuda")
+        network = nn.Sequential(nn.Conv2d(1, 2, 3, device="cuda"), nn.BatchNorm2d(2, device="cuda"))
         weights, names = list(network.parameters()), list(network.state_dict())
         convert_batchnorm(network, Distributed(ProcessRank(0, 2, 0)))
     assert isinstance(network[1], nn.SyncBatchNorm)
