@@ -168,6 +168,7 @@ def test_blocks_are_as_long_as_their_context_at_least(monkeypatch):
         monkeypatch.setattr(inversion, "BLOCK_BINS", bins)
         blocks = list(inverted_blocks(image, CONFIG))
         assert [block.shape[1] // CONFIG.hop_length for block in blocks] == lengths
+        assert torch.equal(torch.cat(blocks, dim=1), invert(image, CONFIG, loops=False))
 
 
 def test_griffin_lim_finds_the_sound_of_a_true_magnitude():
