@@ -198,7 +198,9 @@ FULL = "musicspectrogan: the GPU's memory is full; close other programs that use
         ("musicspectrogan.evaluation.features.train_classifier", "evaluate"),
     ],
 )
-def test_full_memory_is_told_in_one_line_wherever_it_strikes(place, command_name, trained, request):
+def test_full_memory_is_reported_in_one_line_wherever_it_occurs(
+    place, command_name, trained, request
+):
     monkeypatch, capsys, folder = (
         request.getfixturevalue(n) for n in ("monkeypatch", "capsys", "tmp_path")
     )
@@ -214,13 +216,13 @@ def test_full_memory_is_told_in_one_line_wherever_it_strikes(place, command_name
         monkeypatch.setattr("musicspectrogan.evaluation.reference.MIN_IMAGES", 1)
         monkeypatch.setattr("musicspectrogan.evaluation.reference.MIN_TRACKS", 1)
     arguments += ("--device", "cpu", "--output", output)
-    status, told = run_in_process(monkeypatch, capsys, command_name, *arguments)
+    status, message = run_in_process(monkeypatch, capsys, command_name, *arguments)
     assert status == 2
-    assert told.startswith(FULL)
+    assert message.startswith(FULL)
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (OUT_OF_MEMORY, "the GPU's memory is full"),
         (RuntimeError("CUDA error: out of memory"), "the GPU's memory is full"),
@@ -258,11 +260,11 @@ def test_full_memory_is_told_in_one_line_wherever_it_strikes(place, command_name
         (ValueError("CUDA error: not one of PyTorch's"), None),
     ],
 )
-def test_errors_of_devices_are_told_as_what_they_are(error, told):
+def test_device_errors_become_messages_with_a_remedy(error, message):
     line = told_in_one_line(error)
-    assert (line is None) == (told is None)
-    if told:
-        assert line.startswith(told)
+    assert (line is None) == (message is None)
+    if message:
+        assert line.startswith(message)
         assert "\n" not in line
         assert "--device cpu" in line or "computer" in line
 

@@ -87,8 +87,8 @@ def test_a_decoder_that_fails_is_named(monkeypatch, quick):
     def broken(path, rate):
         if path.suffix == ".mp3":
             raise files.AudioError("no such codec")
-        heard = load(path, rate)
-        return replace(heard, samples=0.1 * heard.samples) if path.suffix == ".ogg" else heard
+        loaded = load(path, rate)
+        return replace(loaded, samples=0.1 * loaded.samples) if path.suffix == ".ogg" else loaded
 
     monkeypatch.setattr(files, "load", broken)
     text, failed = report(only="cpu")
@@ -158,7 +158,7 @@ def test_a_gpu_that_computes_otherwise_fails(monkeypatch, quick, stage, step, ch
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (UserError("cannot be recorded; give --no-cuda-graph"), "give --no-cuda-graph"),
         (torch.OutOfMemoryError("CUDA out of memory"), "the GPU's memory is full"),
@@ -169,7 +169,7 @@ def test_a_gpu_that_computes_otherwise_fails(monkeypatch, quick, stage, step, ch
         (RuntimeError("something else\nand more"), "RuntimeError: something else"),
     ],
 )
-def test_an_error_on_a_device_costs_its_own_line_alone(monkeypatch, quick, stage, error, told):
+def test_an_error_on_a_device_costs_its_own_line_alone(monkeypatch, quick, stage, error, message):
     def trouble(trial, recorded):
         if recorded:
             raise error
@@ -177,7 +177,7 @@ def test_an_error_on_a_device_costs_its_own_line_alone(monkeypatch, quick, stage
     a_gpu(monkeypatch, stage, trouble)
     text, failed = report()
     assert "and more" not in text
-    assert len(failed) == 1 and told in failed[0]
+    assert len(failed) == 1 and message in failed[0]
     # An error can outlast its trial, so no other is tried there.
     assert re.search(r"^cuda:0 +classic +plain .* pass$", text, re.MULTILINE)
     assert len(re.findall(r"^cuda:0 .* not tried: a GPU has failed", text, re.MULTILINE)) == 1

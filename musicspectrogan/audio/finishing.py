@@ -25,12 +25,7 @@ ABSOLUTE_GATE_LUFS, RELATIVE_GATE_LU = -70.0, 10.0
 Samples = npt.NDArray[np.float32]
 
 
-def resampled(samples: Samples, source_rate: float, sample_rate: float, length: int) -> Samples:
-    """Resample (n,), then cut or zero-pad to (length,)."""
-    return resampled_blocks([samples], source_rate, sample_rate, length)
-
-
-def resampled_blocks(
+def resample(
     blocks: Iterable[Samples],
     source_rate: float,
     sample_rate: float,
@@ -38,13 +33,14 @@ def resampled_blocks(
     *,
     skipped: int = 0,
 ) -> Samples:
-    """Same as `resampled`, for samples in blocks; the block sizes do not change the result.
+    """Resample, then cut or zero-pad to (length,). The block sizes do not change the result.
 
     Args:
+        blocks: consecutive samples, each (n,).
         skipped: samples to drop at the start of the result.
     """
     if source_rate != sample_rate:
-        blocks = _resample(blocks, source_rate, sample_rate)
+        blocks = _resample_blocks(blocks, source_rate, sample_rate)
     samples = np.zeros(length, dtype=np.float32)
     position = -skipped
     for block in blocks:
@@ -55,7 +51,7 @@ def resampled_blocks(
     return samples
 
 
-def _resample(
+def _resample_blocks(
     blocks: Iterable[Samples], source_rate: float, sample_rate: float
 ) -> Iterator[Samples]:
     import soxr  # lazy: training imports this module but never resamples
@@ -64,13 +60,6 @@ def _resample(
     for block in blocks:
         yield resampler.resample_chunk(block)
     yield resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
-
-
-def finished(samples: Samples, sample_rate: int, *, loops: bool = False) -> Samples:
-    """Same as `finish`, on a copy."""
-    copy = samples.copy()
-    finish(copy, sample_rate, loops=loops)
-    return copy
 
 
 def finish(samples: Samples, sample_rate: int, *, loops: bool = False) -> None:

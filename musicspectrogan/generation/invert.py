@@ -11,7 +11,7 @@ import numpy as np
 
 from musicspectrogan import __version__
 from musicspectrogan.audio.files import AudioError, check_rate, comment_of, load, save
-from musicspectrogan.audio.finishing import finished, resampled
+from musicspectrogan.audio.finishing import finish, resample
 from musicspectrogan.audio.images import (
     check_frames,
     read_image,
@@ -113,17 +113,19 @@ def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, form: Soun
     seconds = len(samples) / config.sample_rate
     (restored,) = sounds_of(image[None], config, sample_rate=rate, seconds=seconds)
     length = round(len(samples) * rate / config.sample_rate)
-    original = resampled(samples, config.sample_rate, rate, length)
+    original = resample([samples], config.sample_rate, rate, length)
+    error = round_trip_error(original, restored, rate)
+    finish(original, rate)
     make_folder(output)
     write_image(image_path, image, config, track=audio.stem)
     tempo = tempo_of(image, config)
     for path, sound, what in (
         (restored_path, restored, INVERTED),
-        (original_path, finished(original, rate), ORIGINAL),
+        (original_path, original, ORIGINAL),
     ):
         comment = _comment(what)
         save(path, sound, rate, bit_depth=form.bits, tempo=tempo, comment=comment)
-    return round_trip_error(original, restored, rate)
+    return error
 
 
 def check_overwrite(path: Path) -> None:

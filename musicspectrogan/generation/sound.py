@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from musicspectrogan.audio.finishing import finish, resampled_blocks
+from musicspectrogan.audio.finishing import finish, resample
 from musicspectrogan.audio.inversion import BLOCK_BINS, invert, inverted_blocks
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 
@@ -36,7 +36,7 @@ def sounds_of(
     )
     sounds = []
     for blocks in _invert_each(images, config):
-        samples = resampled_blocks(blocks, config.sample_rate, rate, round(seconds * rate))
+        samples = resample(blocks, config.sample_rate, rate, round(seconds * rate))
         finish(samples, rate)
         sounds.append(samples)
     return sounds
@@ -98,6 +98,6 @@ def sound_of_loop(
     margin = -(-RESAMPLING_REACH // config.hop_length)
     waves = inverted_blocks(torch.from_numpy(image)[None], config, loops=True, margin=margin)
     skipped = round(margin * config.hop_length * length / own)
-    samples = resampled_blocks(_as_blocks(waves), own, length, length, skipped=skipped)
+    samples = resample(_as_blocks(waves), own, length, length, skipped=skipped)
     finish(samples, rate, loops=True)
     return samples

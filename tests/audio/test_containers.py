@@ -60,7 +60,7 @@ def mp3(music: np.ndarray) -> list[bytes]:
     return frames
 
 
-def heard(samples: np.ndarray, expected: np.ndarray) -> float:
+def similarity(samples: np.ndarray, expected: np.ndarray) -> float:
     """How alike two sounds are that may be shifted by a codec's delay, as a correlation."""
     size = len(samples) + len(expected)
     spectra = np.fft.rfft(samples, size) * np.conj(np.fft.rfft(expected, size))
@@ -93,9 +93,9 @@ class TestLengthsThatADecoderEstimates:
                 )
         audio = load(tmp_path / "x.mp3", RATE)
         assert len(audio.samples) / RATE == pytest.approx(SECONDS, abs=0.1)
-        assert heard(audio.samples, music) > 0.98
-        told = "5000 bytes cannot be read as audio" if form == "broken" else ""
-        assert audio.warning == told
+        assert similarity(audio.samples, music) > 0.98
+        warning = "5000 bytes cannot be read as audio" if form == "broken" else ""
+        assert audio.warning == warning
 
     def test_an_mp3_whose_counts_are_too_low_is_read_to_its_end(
         self, mp3: list[bytes], tmp_path: Path
@@ -153,7 +153,7 @@ class TestSeveralRecordingsInOneFile:
         path.write_bytes(encoded(music, form) + encoded(music[::-1], form))
         audio = load(path, RATE)
         assert abs(len(audio.samples) - 2 * len(music)) <= 2
-        assert heard(audio.samples, np.concatenate([music, music[::-1]])) > 0.98
+        assert similarity(audio.samples, np.concatenate([music, music[::-1]])) > 0.98
         assert audio.warning == "2 recordings one after another, taken as one"
 
     @pytest.mark.parametrize("form", ["MP3", "OGG", "WAV"])
@@ -167,12 +167,12 @@ class TestSeveralRecordingsInOneFile:
         )
         audio = load(path, RATE)
         assert len(audio.samples) / RATE == pytest.approx(1.5 * SECONDS, abs=0.01)
-        assert heard(audio.samples[: len(music)], music) > 0.98
+        assert similarity(audio.samples[: len(music)], music) > 0.98
         faster = np.arange(0, len(music) - 1, 2)
-        assert heard(audio.samples[len(music) :], music[faster]) > 0.9
+        assert similarity(audio.samples[len(music) :], music[faster]) > 0.9
 
     @pytest.mark.parametrize("form", ["MP3", "FLAC", "WAV", "AU"])
-    def test_what_the_last_one_lacks_is_told(
+    def test_what_the_last_one_lacks_is_reported(
         self, music: np.ndarray, tmp_path: Path, form: str
     ) -> None:
         path = tmp_path / f"x.{form.lower()}"
@@ -199,7 +199,7 @@ class TestSeveralRecordingsInOneFile:
 
 class TestWhatIsNotRead:
     @pytest.mark.parametrize("form", ["OGG", "WAV", "AIFF", "AU"])
-    def test_other_bytes_at_the_end_are_told(
+    def test_other_bytes_at_the_end_are_reported(
         self, music: np.ndarray, tmp_path: Path, form: str
     ) -> None:
         path = tmp_path / f"x.{form.lower()}"
@@ -216,7 +216,7 @@ class TestWhatIsNotRead:
         assert abs(len(audio.samples) - len(music)) <= 2
         assert audio.warning == ""
 
-    def test_an_ogg_that_breaks_off_or_has_a_hole_is_told(self, tmp_path: Path) -> None:
+    def test_an_ogg_that_breaks_off_or_has_a_hole_is_reported(self, tmp_path: Path) -> None:
         noise = np.random.default_rng(0).normal(0, 0.2, 12 * RATE).astype(np.float32)
         data, path = encoded(noise, "OGG"), tmp_path / "x.ogg"
         pages = [b"OggS" + page for page in data.split(b"OggS")[1:]]
@@ -303,7 +303,7 @@ class TestHeadersOfStreams:
         np.testing.assert_allclose(audio.samples, music, atol=1 / 32768)
         assert audio.warning == ""
 
-    def test_one_that_is_cut_off_is_still_told(self, music: np.ndarray, tmp_path: Path) -> None:
+    def test_one_that_is_cut_off_is_still_reported(self, music: np.ndarray, tmp_path: Path) -> None:
         """A size that somebody has counted, of more than a gigabyte."""
         data = encoded(music, "WAV")
         (tmp_path / "x.wav").write_bytes(data[:40] + struct.pack("<I", 1_500_000_000) + data[44:])

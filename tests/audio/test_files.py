@@ -252,7 +252,7 @@ def test_a_file_that_begins_as_another_format_does_goes_there_too(
 
 
 @pytest.mark.parametrize("has_ffmpeg", [True], indirect=True)
-def test_what_ffmpeg_reads_in_part_or_not_at_all_is_told(
+def test_what_ffmpeg_reads_in_part_or_not_at_all_is_reported(
     music: np.ndarray, tmp_path: Path, has_ffmpeg: bool
 ) -> None:
     path = tmp_path / "x.m4a"
@@ -316,7 +316,7 @@ def test_channels_that_cancel_each_other_but_for_what_a_codec_adds_are_not_mixed
     assert audio.warning.endswith(" was taken alone")
 
 
-def test_channels_that_cancel_each_other_for_a_moment_are_mixed_and_told(
+def test_channels_that_cancel_each_other_for_a_moment_are_mixed_with_a_warning(
     music: np.ndarray, tmp_path: Path
 ) -> None:
     clip = np.tile(music, 10)
@@ -436,9 +436,9 @@ def test_a_wav_of_whole_beats_tells_samplers_how_many(
         genre="jaz",
     )
     with soundfile.SoundFile(path) as file:
-        told = " ".join(file.extra_info.split())  # libsndfile's notes on the chunks
-    assert "Beats : 6 Meter : 4/4 Tempo : 118.500000" in told
-    assert f"({kind}," in told
+        message = " ".join(file.extra_info.split())  # libsndfile's notes on the chunks
+    assert "Beats : 6 Meter : 4/4 Tempo : 118.500000" in message
+    assert f"({kind}," in message
     assert tempo_tag(path) == "118"  # to the even one
     names = [name for name, _ in chunks(path.read_bytes())]
     assert names == [b"fmt ", b"LIST", b"data", b"id3 ", b"acid", *[b"smpl"] * loops]
@@ -541,17 +541,17 @@ def header(rate: int, channels: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("rate", "channels", "told"),
+    ("rate", "channels", "message"),
     [
         (1, 1, "its sample rate of 1 Hz is implausible"),
         (2**31 - 1, 1, "its sample rate of 2147483647 Hz is implausible"),
         (22050, 500, "500 channels are too many"),
     ],
 )
-def test_rates_and_channels_that_music_has_not_are_refused(tmp_path, rate, channels, told):
+def test_rates_and_channels_that_are_implausible_are_refused(tmp_path, rate, channels, message):
     path = tmp_path / "x.wav"
     path.write_bytes(header(rate, channels))
-    with pytest.raises(AudioError, match=told):
+    with pytest.raises(AudioError, match=message):
         load(path, RATE)
 
 

@@ -11,16 +11,21 @@ import pytest
 from musicspectrogan.audio.files import load, save
 from musicspectrogan.audio.finishing import (
     LOUDNESS_LUFS,
-    finished,
+    finish,
     loudness,
-    resampled,
-    resampled_blocks,
+    resample,
 )
 from musicspectrogan.data import composer
 from musicspectrogan.generation.sound import RESAMPLING_REACH
 
 RATE = 22050
 PEAK = 10 ** (-1 / 20)
+
+
+def finished(samples: np.ndarray, rate: int, *, loops: bool = False) -> np.ndarray:
+    copy = samples.copy()
+    finish(copy, rate, loops=loops)
+    return copy
 
 
 def tone(hz: float, seconds: float, rate: int = RATE) -> np.ndarray:
@@ -87,21 +92,19 @@ def test_hours_are_measured_in_parts_to_the_same_loudness():
 def test_resampling_in_blocks_is_the_same_to_the_last_bit(rate):
     samples = np.random.default_rng(0).standard_normal(50_000).astype(np.float32)
     length = round(len(samples) * rate / RATE)
-    whole = resampled(samples, RATE, rate, length)
+    whole = resample([samples], RATE, rate, length)
     for size in (1000, 7777, 49_999):
         blocks = (samples[start : start + size] for start in range(0, len(samples), size))
-        assert np.array_equal(resampled_blocks(blocks, RATE, rate, length), whole)
+        assert np.array_equal(resample(blocks, RATE, rate, length), whole)
     blocks = (samples[start : start + 7777] for start in range(0, len(samples), 7777))
-    assert np.array_equal(
-        resampled_blocks(blocks, RATE, rate, 1000, skipped=20_000), whole[20_000:21_000]
-    )
+    assert np.array_equal(resample(blocks, RATE, rate, 1000, skipped=20_000), whole[20_000:21_000])
 
 
 @pytest.mark.parametrize(
     ("rate", "length"), [(44100, 44100), (48000, 48000), (22050, 22000), (22050, 22100)]
 )
 def test_another_rate_keeps_the_pitch_and_gives_the_length_asked(rate, length):
-    made = resampled(tone(1000.0, 1.0), RATE, rate, length)
+    made = resample([tone(1000.0, 1.0)], RATE, rate, length)
     assert made.shape == (length,)
     middle = made[length // 4 : length // 2]
     expected = np.sin(2 * np.pi * 1000.0 * np.arange(length // 4, length // 2) / rate)
@@ -113,7 +116,7 @@ def test_a_loop_stays_a_loop_at_any_length(length):
     """A tone of whole turns is that tone still, across the seam too; silence does not leak in."""
     around = np.pad(tone(1000.0, 1.0), RESAMPLING_REACH, mode="wrap")
     skipped = round(RESAMPLING_REACH * length / RATE)
-    made = resampled_blocks([around], RATE, length, length, skipped=skipped)
+    made = resample([around], RATE, length, length, skipped=skipped)
     assert made.shape == (length,)
     spectrum = np.abs(np.fft.rfft(made)) * 2 / length
     assert spectrum.argmax() == 1000

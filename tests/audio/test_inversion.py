@@ -168,6 +168,7 @@ def test_blocks_are_as_long_as_their_context_at_least(monkeypatch):
         monkeypatch.setattr(inversion, "BLOCK_BINS", bins)
         blocks = list(inverted_blocks(image, CONFIG))
         assert [block.shape[1] // CONFIG.hop_length for block in blocks] == lengths
+        assert torch.equal(torch.cat(blocks, dim=1), invert(image, CONFIG, loops=False))
 
 
 def test_griffin_lim_finds_the_sound_of_a_true_magnitude():
@@ -279,6 +280,19 @@ def test_on_a_gpu_it_sounds_the_same():
 
 
 class TestRoundTripError:
+    @pytest.mark.parametrize("rate", [16000, 44100])
+    def test_it_equals_the_same_by_librosa(self, rate):
+        clips = [clip("chords"), clip("drums")[:100_000]]
+
+        def log_mel(samples):
+            power = librosa.feature.melspectrogram(
+                y=samples[:100_000], sr=rate, n_fft=2048, hop_length=512, n_mels=128, fmax=rate / 2
+            )
+            return librosa.power_to_db(power, ref=np.max, top_db=60)
+
+        expected = np.abs(log_mel(clips[0]) - log_mel(clips[1])).mean()
+        assert round_trip_error(*clips, rate) == pytest.approx(expected, rel=1e-4)
+
     def test_a_copy_has_none_at_any_level(self):
         samples = clip("arpeggio")
         assert round_trip_error(samples, samples, RATE) == 0

@@ -150,7 +150,7 @@ def test_grey_inverts_to_half_a_grey_level(top_db: float) -> None:
 def test_white_is_0_db_and_black_is_the_floor_and_below() -> None:
     config = SpectrogramConfig()
     np.testing.assert_array_equal(
-        db_to_grey(np.array([0.0, -40.0, -80.0, -200.0]), config), [255, 128, 0, 0]
+        db_to_grey(np.array([5.0, 0.0, -40.0, -80.0, -200.0]), config), [255, 255, 128, 0, 0]
     )
     np.testing.assert_allclose(grey_to_db(np.array([255, 0], dtype=np.uint8), config), [0.0, -80.0])
 
