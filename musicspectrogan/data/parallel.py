@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
@@ -32,7 +34,7 @@ WORKER_DIED = "its worker process died (out of memory, or a crash in a decoder)"
 
 # How often a worker checks that its parent is alive, and when an idle worker exits.
 PARENT_CHECK_SECONDS = 0.1
-IDLE_SECONDS = 10
+IDLE_SECONDS = 60
 
 # How long to wait for a dask scheduler and its first worker, and how often to count its workers.
 CONNECT_SECONDS = 5
@@ -93,13 +95,17 @@ def _until_death(
             initargs=(os.getpid(), str(Path.cwd())),  # idle workers are reused if these are equal
         ),
     ):
-        pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+        results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls())
         try:
-            for number, result in pool(calls()):
+            for number, result in results:
                 del running[number]
                 yield result
         except BrokenProcessPool:
             logger.warning("A worker process died; unfinished items: %d", len(running))
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about cancelled tasks, if interrupted
+                results.close()
     return list(running.values())
 
 
@@ -108,11 +114,13 @@ def _numbered(function: Callable[[Item], Result], number: int, item: Item) -> tu
 
 
 def _start_worker(parent: int, folder: str) -> None:
-    """Set the working directory, and exit soon after the parent process even if that is killed.
+    """Set the working directory, leave Ctrl-C to the parent process, and exit soon after it.
 
-    Otherwise the same command could be started again while workers still write the same files.
+    If the parent is killed, the same command could be started again while workers still write the
+    same files.
     """
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -284,7 +284,7 @@ class TestNamesAndCredits:
                 track = tmp_path / "disc \udce9" / name / f"caf\udce9 {number}.wav"
                 track.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(clip, track)
-        line = (*FOLDER_LINE, "--input", "disc \udce9", "--jobs", 2)
+        line = ("preprocess.py", "--dataset", "folder", "--input", "disc \udce9", "--output", "out")
         command(*line, cwd=tmp_path)
         output = tmp_path / "out"
         genres = ["And Justice for All", "Música"]
