@@ -380,7 +380,8 @@ def _read_picture(path: Path, training: ImageDataset, seconds: float | None) -> 
         with opened_image(path) as image:
             _check_size(path, image.size, training, seconds)
             genre = getattr(image, "text", {}).get("genre", "")
-            return split_windows(np.asarray(to_grayscale(image)), training.image_size)[:windows], genre
+            found = split_windows(np.asarray(to_grayscale(image)), training.image_size)
+            return found[:windows], genre
     except ImageError as error:
         raise UserError(
             f"{path}: cannot be read as an image ({error}); repair it, or move it out of the folder"
