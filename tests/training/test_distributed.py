@@ -534,7 +534,7 @@ def test_when_a_process_is_killed_all_end_and_the_run_goes_on_from_its_last_chec
         told_by_us(told) == [] or "another process of this run has ended" in told_by_us(told)[0]
     ), told
     checkpoint = load_checkpoint(run)
-    assert 4 <= checkpoint.epoch < 2000
+    assert 3 <= checkpoint.epoch < 2000  # a kill may come before latest.pt is linked
     command("run.py", "--resume", run, "--epochs", checkpoint.epoch + 1, cwd=tmp_path)
     steps = [int(row["step"]) for row in metrics_of(run) if row["loss_d"]]
     assert steps == list(range(1, 2 * checkpoint.epoch + 3))
