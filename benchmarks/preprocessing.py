@@ -1,4 +1,4 @@
-"""Speed of preprocessing, beside two ways that people use and what the machine allows.
+"""Speed of preprocessing, compared to two common methods and to the limit of the machine.
 
     PYTHONPATH=. python benchmarks/preprocessing.py
 
@@ -33,35 +33,34 @@ COMPOSED, MANY, COPIES = 1000, 10_000, 10
 FRAMES_PER_BLOCK = 64
 
 NOTES = """
-A clip of 30 s as WAV took 15 ms on one core at first, and takes some 6 ms now. Expected of each change was
-what the profile showed above the limit's own work; measured were, for a clip:
+A 30 s WAV clip first took 15 ms on one core and now takes about 6 ms. Measured per clip:
 
-- decoding, 5.6 to 0.6 ms: 16-bit samples are read as they are, in larger blocks into one place, and mixed
-  down channel by channel (a mean over so short an axis costs more than the decoding);
-- the mel-spectrogram, 7.2 to 3.3 ms: blocks that stay in the cache, no padded copy of the clip, no bins
-  above the highest band, squares in place, and a sparse product, for no bin lies in more than two bands;
-- ten PNGs, 2.8 to 1.9 ms: run lengths and Huffman codes alone, files 2 % larger;
-- fresh memory: pages that the system has to clear cost several ms a clip while all of it was held at once.
+- decoding, 5.6 to 0.6 ms: read 16-bit samples without conversion, in larger blocks into one
+  buffer, and mix channel by channel (a mean over such a short axis is slower than decoding);
+- mel-spectrogram, 7.2 to 3.3 ms: blocks that fit the cache, no padded copy of the clip, no bins
+  above the highest band, squares in place, and a sparse product, as no bin is in more than two
+  bands;
+- ten PNGs, 2.8 to 1.9 ms: run lengths and Huffman codes only, files 2 % larger;
+- new memory: pages cleared by the system took several ms per clip while the whole clip was held.
 
-Tried and left: MKL's transforms take 0.7 times as long as scipy's, but every worker would import torch for
-them; blocks of 128 frames and more leave the cache (half as fast again); a dense product over the used bins
-alone (0.5 ms more); the other strategies and levels of zlib; writing without the renaming that keeps files
-whole (within the noise).
+Tried without success: MKL's transforms take 0.7 times as long as scipy's, but every worker would
+have to import torch; blocks of 128 frames and more do not fit the cache (slower); a dense product
+over the used bins (0.5 ms more); other strategies and levels of zlib; writing files without
+renaming (within the noise).
 
-A second run took 1.4 s over 10,000 clips at first: names are listed without making paths of them, and
-nothing is walked through twice. It looks at the end of every image, so that one that is empty or was cut
-short is made again. Images are synced before the report names them, once for many tracks; with that a first
-run takes 0.96 of the time that it took on a disk and 0.97 in memory (300 clips, medians of 9 and 6 pairs of
-runs; the difference is noise).
+A second run over 10,000 clips first took 1.4 s. Now it lists names without creating paths, and
+lists each folder once. It reads the end of each image, to recreate empty and incomplete ones.
+Images are synced before the report lists them, once for many tracks; this takes no measurable
+time (0.96 times on a disk and 0.97 times in memory; 300 clips, medians of 9 and 6 pairs of runs).
 
-To reach 60 % of the limit the PNGs would have to be written by code of our own instead of Pillow's. MP3s of
-320 kbit/s, the commonest in FMA, are bounded by their decoder; what remains is the same spectrogram and ten
-PNGs. On a disk, creating ten files a clip can take longer than all the rest.
+To reach 60 % of the limit, PNGs would have to be written without Pillow. MP3s of 320 kbit/s, the
+most common in FMA, are limited by their decoder; the remaining time is the same spectrogram and
+ten PNGs. On a disk, creating ten files per clip can take longer than everything else.
 """
 
 
 def figure_a_clip(path: Path, output: Path) -> None:
-    """The first rival: librosa's STFT drawn by matplotlib."""
+    """First comparison: librosa's STFT drawn by matplotlib."""
     import matplotlib.pyplot as plt
 
     samples, rate = librosa.load(path)
@@ -74,7 +73,7 @@ def figure_a_clip(path: Path, output: Path) -> None:
 
 
 def slice_by_slice(path: Path, output: Path) -> None:
-    """The second rival: cut the samples, then a mel-spectrogram and an image of each slice."""
+    """Second comparison: a mel-spectrogram and an image of each slice of the samples."""
     samples, rate = librosa.load(path, sr=CONFIG.sample_rate)
     length = CONFIG.n_frames * CONFIG.hop_length
     for k in range(len(samples) // length):
@@ -92,13 +91,13 @@ def slice_by_slice(path: Path, output: Path) -> None:
 
 
 def ours(path: Path, output: Path) -> None:
-    """This project's way, images written and all."""
+    """This project, including writing images."""
     outcome = convert_track(Track(path.stem, "music", path), output, CONFIG, sync=False)
     assert outcome.status == "converted"
 
 
 def decoded(path: Path) -> np.ndarray:
-    """Mono samples at the usual rate: half of the limit."""
+    """Decode to mono samples at the default rate: half of the limit."""
     samples, rate = soundfile.read(path, dtype="float32")
     if samples.ndim > 1:
         samples = samples[:, 0] + samples[:, 1]
@@ -108,7 +107,7 @@ def decoded(path: Path) -> np.ndarray:
 
 
 def decoded_and_transformed(path: Path) -> None:
-    """The limit: one real FFT over every frame that lies within the clip, without window, mel or image."""
+    """The limit: one real FFT of each frame in the clip, without window, mel bands or images."""
     frames = np.lib.stride_tricks.sliding_window_view(decoded(path), CONFIG.n_fft)[
         :: CONFIG.hop_length
     ]
@@ -117,7 +116,7 @@ def decoded_and_transformed(path: Path) -> None:
 
 
 def each(way: Callable[..., object], paths: list[Path]) -> Callable[[], None]:
-    """That way over all paths."""
+    """Return a function that applies `way` to all paths."""
 
     def run() -> None:
         for path in paths:
@@ -127,7 +126,7 @@ def each(way: Callable[..., object], paths: list[Path]) -> Callable[[], None]:
 
 
 def as_mp3s(paths: list[Path], folder: Path) -> list[Path]:
-    """The same clips as most of FMA has them: 44.1 kHz stereo MP3 of 320 kbit/s."""
+    """Write clips in the most common format of FMA: 44.1 kHz stereo MP3 of 320 kbit/s."""
     folder.mkdir()
     for path in paths:
         samples, rate = soundfile.read(path, dtype="float32")
@@ -139,7 +138,7 @@ def as_mp3s(paths: list[Path], folder: Path) -> list[Path]:
 
 
 def one_core_rows(table: Table, waves: list[Path], work: Path) -> None:
-    """Rivals and limits on one core."""
+    """Compare to other methods and the limit on one core."""
     images = work / "images"
     (images / "music").mkdir(parents=True)
     mp3s = as_mp3s(waves[:MP3_CLIPS], work / "mp3")
@@ -172,8 +171,8 @@ def one_core_rows(table: Table, waves: list[Path], work: Path) -> None:
         "WAV, part of the limit (decode and one real FFT)",
         ratios(took["limit"], took["ours"]),
         0.6,
-        "the transforms (a third of the time), ten PNGs a clip (another third: zlib, Pillow and the file "
-        "system), decoding (a tenth), window and mel bands",
+        "the transforms (a third of the time), ten PNGs per clip (another third: zlib, Pillow and "
+        "the file system), decoding (a tenth), window and mel bands",
     )
     table.add_ratio(
         "MP3 at 44.1 kHz stereo, part of decoding and resampling alone",
@@ -184,7 +183,7 @@ def one_core_rows(table: Table, waves: list[Path], work: Path) -> None:
 
 
 def multiplied(waves: list[Path], folder: Path) -> Path:
-    """Hard links to the clips, MANY in all."""
+    """Create hard links to the clips, MANY in total."""
     for path in waves:
         genre = folder / path.parent.name
         genre.mkdir(parents=True, exist_ok=True)
@@ -194,7 +193,7 @@ def multiplied(waves: list[Path], folder: Path) -> Path:
 
 
 def command_rows(table: Table, waves: list[Path], work: Path) -> None:
-    """The command: cores, scale, memory, and a second run."""
+    """Measure the command: cores, scale, memory, and a second run."""
     music, output = multiplied(waves, work / "many"), work / "out"
 
     def preprocess(limit: int, *flags: object, fresh: bool = True) -> tuple[float, float]:
@@ -248,8 +247,8 @@ def command_rows(table: Table, waves: list[Path], work: Path) -> None:
         "a second run over the finished 10,000, times as fast as the first",
         [seconds[MANY] / s for s in again],
         100,
-        f"{sorted(again)[1]:.2f} s, half of it starting Python; the first run of WAVs is too fast for more, "
-        "that of MP3s takes seven times as long",
+        f"{sorted(again)[1]:.2f} s, half of it starting Python; the first run over WAVs is too "
+        "fast for more, over MP3s it takes seven times as long",
     )
 
 

@@ -99,13 +99,13 @@ def train(arguments: list[str], program: str) -> None:
         described = runner.describe_dry_run(plan)
         if distributed.is_main:
             _tell(described)
-    else:
-        config = plan.config
-        unseen = distributed.is_main and config.eval_every > 0 and config.split == "training"
-        judge = None
+        return
+    config, score_samples = plan.config, None
+    is_evaluated = distributed.is_main and config.eval_every > 0 and config.split == "training"
+    if is_evaluated and config.dataset is not None:
         with spared("evaluation of samples"):
-            judge = quality_by_validation(plan.config.dataset, plan.dataset) if unseen else None
-        runner.train(plan, sounds_of, judge, strips_of)
+            score_samples = quality_by_validation(config.dataset, plan.dataset)
+    runner.train(plan, sounds_of, score_samples, strips_of)
 
 
 @dataclass(frozen=True)

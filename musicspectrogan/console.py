@@ -1,4 +1,4 @@
-"""How a command's process logs, is interrupted, and reports an error: one line and an exit status."""
+"""Logging, signals, and one line and an exit status for errors: the process of a command."""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ def check_environment() -> None:
         for names, values, expected in _ALLOWED:
             if re.fullmatch(names, name) and not re.fullmatch(values, value):
                 raise UserError(
-                    f"the environment variable {name} is {value!r}, but must be {expected}; unset it"
+                    f"the environment variable {name} is {value!r}, but must be {expected}; "
+                    "unset it"
                 )
     if "NVIDIA_TF32_OVERRIDE" in os.environ:
         logger.warning("NVIDIA_TF32_OVERRIDE is set, which overrides --precision on NVIDIA GPUs")

@@ -1,4 +1,4 @@
-"""What is said to the user when something is at fault, and how near misses are named."""
+"""Errors and messages for users, with the nearest name for what is misspelt."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
 
-# Line breaks, what a terminal obeys, what turns the direction of writing, and what is no Unicode.
+# Control characters, line and paragraph separators, changes of direction, and surrogates.
 UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
 
-
-# Settings, and what other tools call them. Of those that share a word, the first that a command has is meant.
+# Settings, and their names in other tools. If several share a name, the first that a command has is
+# suggested.
 USUAL_NAMES = {
     "lr": "learning_rate lrate adam_lr",
     "beta1": "beta_1 b1",
@@ -58,10 +58,8 @@ USUAL_NAMES = {
     "license": "licence",
 }
 
-
-# A disk that is full ends the work: what comes next would not fit either, and nothing is lost.
-_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
-# The same, and how many files may be open, are told with their remedy.
+# After these there is no point in continuing without the file: the next one fails too.
+_DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _REMEDIES = {
     errno.EMFILE: "raise the limit with `ulimit -n 4096`",
     errno.ENFILE: "close other programs",
@@ -72,7 +70,7 @@ _told: set[str] = set()
 
 
 class UserError(Exception):
-    """The user's input is wrong. The text says, in one line, what is wrong and how to mend it.
+    """The user's input is wrong. The text says in one line what is wrong and how to fix it.
 
     The command line prints it without a traceback and exits with status 2.
     """
@@ -81,8 +79,7 @@ class UserError(Exception):
 class SettingError(UserError):
     """A setting has a value that is not allowed.
 
-    The text begins with the setting's name as Python and YAML write it; `as_flag` is the same for who gave
-    a flag.
+    The text begins with the setting's name as in Python and YAML; in `as_flag` it is the flag.
     """
 
     def __init__(self, name: str, problem: str) -> None:
@@ -90,40 +87,44 @@ class SettingError(UserError):
         self.as_flag = f"{flag_of(name)}: {problem}"
 
 
-class Interrupted(Exception):  # noqa: N818  (it is no error)
-    """Ctrl-C or SIGTERM arrived and the work was saved; the text says how to go on. Exit status 130."""
+class Interrupted(Exception):  # noqa: N818  (not an error)
+    """Ctrl-C or SIGTERM arrived and the work was saved; the text says how to continue.
+
+    The command line exits with status 130.
+    """
 
 
 def printable(text: str) -> str:
-    """The text as one line that can be shown anywhere; `\\n`, `\\x1b` and the like stand for what cannot.
+    """Return the text as one line that is safe to print, with escapes such as `\\n` and `\\x1b`.
 
-    Names of files and genres come from strangers: what is shown goes through here, once, where it is shown.
+    Names of files and genres are untrusted: apply this once, where they are printed.
     """
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def flag_of(name: str) -> str:
-    """`--batch-size` for the setting `batch_size`."""
+    """Return `--batch-size` for the setting `batch_size`."""
     return name if name.startswith("--") else "--" + name.replace("_", "-")
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """`" (did you mean 'x'?)"` for the nearest allowed name, or an empty string when none is near."""
+    """Return `" (did you mean 'x'?)"` with the nearest allowed name; empty if none is near."""
     near = difflib.get_close_matches(name, list(allowed), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def setting_meant(name: str, settings: Iterable[str]) -> str | None:
-    """The setting that somebody means who calls it so: by the words of other tools, else the nearest."""
+    """Return the setting that other tools call by this name, or the one with the nearest name."""
     settings = list(settings)
     plain = name.lower().replace("-", "_")
-    usual = [setting for setting, names in USUAL_NAMES.items() if plain in names.split()]
-    meant = [setting for setting in usual if setting in settings]
-    return next(iter(meant or difflib.get_close_matches(plain, settings, n=1)), None)
+    for setting, names in USUAL_NAMES.items():
+        if setting in settings and plain in names.split():
+            return setting
+    return next(iter(difflib.get_close_matches(plain, settings, n=1)), None)
 
 
 def not_one_of(value: str, allowed: Iterable[str]) -> str:
-    """`'x' is not one of …`, with the nearest of them."""
+    """Return `'x' is not one of …`, with the nearest of them."""
     allowed = list(allowed)
     return f"{value!r} is not one of {', '.join(allowed)}{did_you_mean(value, allowed)}"
 
@@ -136,54 +137,50 @@ def check_choice(setting: str, value: str, allowed: Iterable[str]) -> None:
 
 
 def in_debugging() -> bool:
-    """Whether whoever runs this wants tracebacks beside the one line: `python -X dev`, or PYTHONDEVMODE=1."""
+    """Whether to print tracebacks too: `python -X dev`, or PYTHONDEVMODE=1."""
     return sys.flags.dev_mode
 
 
 def told_of_system(error: OSError) -> str:
-    """What the operating system refused, of which file, in one line."""
-    what = error.strerror or str(error) or type(error).__name__
-    remedy = _REMEDIES.get(error.errno or 0)
-    told = f"{what}; {remedy}" if remedy else what
+    """Return in one line what the operating system refused, and for which file."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if remedy := _REMEDIES.get(error.errno or 0):
+        reason = f"{reason}; {remedy}"
     name = error.filename
-    return (
-        told
-        if name is None
-        else f"{os.fsdecode(name) if isinstance(name, bytes) else name}: {told}"
-    )
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    return reason if name is None else f"{name}: {reason}"
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something failed that nobody foresaw, in one line."""
+    """Return the reason of any error in one line."""
     if isinstance(error, OSError):
         return told_of_system(error)
     first = (str(error).strip().splitlines() or [""])[0]
-    return (
-        first
-        if isinstance(error, UserError)
-        else f"{type(error).__name__}: {first}".removesuffix(": ")
-    )
+    if isinstance(error, UserError):
+        return first
+    return f"{type(error).__name__}: {first}".removesuffix(": ")
 
 
 @contextmanager
 def spared(what: str) -> Iterator[None]:
-    """Go on without something that nothing else needs where it fails, for whatever reason, with a warning.
+    """Log a warning and continue if something optional fails.
 
     Args:
-        what: is lost; for the warning.
+        what: what is then missing, for the warning.
 
     Raises:
         OSError: the disk is full.
-        Interrupted: as it was raised.
+        Interrupted: unchanged.
     """
     try:
         yield
     except Interrupted:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
             raise
-        told = f"No {what} ({reason_of(error)}); everything else goes on"
-        if told not in _told:  # what fails at one snapshot mostly fails at them all
-            _told.add(told)
-            logger.warning("%s", told, exc_info=in_debugging())
+        message = f"No {what} ({reason_of(error)}); everything else goes on"
+        if message not in _told:  # once, even if it fails again at every snapshot
+            _told.add(message)
+            logger.warning("%s", message, exc_info=in_debugging())

@@ -1,4 +1,4 @@
-"""Folders, files that are written whole or not at all, and one writer at a time."""
+"""Safe names, atomic and durable writes, and locks."""
 
 from __future__ import annotations
 
@@ -23,30 +23,33 @@ from musicspectrogan.errors import UNPRINTABLE, UserError
 
 logger = logging.getLogger(__name__)
 
-# Room in a 255-byte file name for a segment number or a seed, the suffix and a temporary name around it.
+# Leaves room in a 255-byte file name for a segment number or a seed, a suffix and a temporary name.
 LONGEST_NAME_BYTES = 160
 _UNSAFE = re.compile(rf'\s*[/\\:*?"<>|{UNPRINTABLE}]+\s*')
-# A byte that is no UTF-8, as Python tells of it.
+# A byte of a file name that is not UTF-8, as Python represents it.
 _NO_UTF8 = re.compile(r"[\udc80-\udcff]")
-# The end of the name of a file that is being written.
+# Suffix of a file that is being written.
 _UNFINISHED = ".tmp"
-# What Windows takes for devices, whatever suffix follows.
+# Device names on Windows, with any suffix.
 _DEVICES = re.compile(r"(?i:con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)")
 
-# What flock says where a file system has no locks: NFS without lockd, many FUSE and cluster file systems.
+# Errors of flock on file systems without locks: NFS without lockd, many FUSE and cluster ones.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
 
-# What systems, tools and this package itself leave in folders, in lower case, whatever is in it. All else is
-# the user's, also where its name begins with a dot.
+# Files and folders of systems, tools and this package, in lower case. Everything else belongs to
+# the user, also if its name begins with a dot.
 CLUTTER = frozenset(
     {
-        ".ds_store", ".localized", ".fseventsd", ".spotlight-v100", ".temporaryitems", ".apdisk", "__macosx",
-        ".appledouble", ".documentrevisions-v100",  # macOS
-        "$recycle.bin", "recycler", "system volume information", "desktop.ini", "thumbs.db",  # Windows
+        ".ds_store", ".localized", ".fseventsd", ".spotlight-v100", ".temporaryitems", ".apdisk",
+        "__macosx", ".appledouble", ".documentrevisions-v100",  # macOS
+        "$recycle.bin", "recycler", "system volume information", "desktop.ini",
+        "thumbs.db",  # Windows
         "lost+found", ".directory", ".thumbnails", ".gvfs",  # Linux
-        "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", ".@__thumb", ".recycle",
-        ".snapshot", ".snapshots", ".zfs", ".stfolder", ".stversions", ".dropbox", ".sync",  # storage
-        ".git", ".svn", ".hg", ".ipynb_checkpoints", ".venv", "__pycache__", ".idea", ".vscode",  # programs
+        "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", ".@__thumb",
+        ".recycle", ".snapshot", ".snapshots", ".zfs", ".stfolder", ".stversions", ".dropbox",
+        ".sync",  # storage
+        ".git", ".svn", ".hg", ".ipynb_checkpoints", ".venv", "__pycache__", ".idea",
+        ".vscode",  # programs
         ".lock",
     }
 )  # fmt: skip
@@ -57,14 +60,14 @@ _CLUTTER = re.compile(
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or folder of this name is of a system or a tool, and no music or image of the user's."""
+    """Whether a file or folder of this name belongs to a system or a tool, not to the user."""
     name = name.lower()
     return name in CLUTTER or bool(_CLUTTER.fullmatch(name))
 
 
 def safe_name(text: str) -> str:
-    """A name that is one folder or file name on every system, as near to `text` as that allows."""
-    name = _UNSAFE.sub("-", _NO_UTF8.sub(_as_windows_wrote_it, text)).strip(" .-")
+    """Return the text as a name that is valid for one file or folder on every system."""
+    name = _UNSAFE.sub("-", _NO_UTF8.sub(_from_cp1252, text)).strip(" .-")
     if _DEVICES.match(name) or is_clutter(name):
         name = f"_{name}"
     if len(name.encode("utf-8")) > LONGEST_NAME_BYTES:
@@ -73,37 +76,38 @@ def safe_name(text: str) -> str:
     return name or f"unnamed-{_tag(text)}"
 
 
-def _as_windows_wrote_it(escaped: re.Match) -> str:
-    """The letter that such a byte most likely is: names that are no UTF-8 are from old Windows discs."""
+def _from_cp1252(escaped: re.Match[str]) -> str:
+    """Decode such a byte: names that are not UTF-8 are most likely from old Windows discs."""
     return bytes([ord(escaped[0]) - 0xDC00]).decode("cp1252", "replace")
 
 
 def distinct_name(text: str) -> str:
-    """The same, and where that is not `text` itself, another name for every text."""
+    """Return the safe name, with a hash if it differs from the text: each text has its own."""
     name = safe_name(text)
     return name if name == text else tagged_name(text)
 
 
 def tagged_name(text: str) -> str:
-    """A name with a hash of the text, for where its safe name is another text's."""
+    """Return the safe name with a hash of the text, for a name that is taken."""
     return f"{safe_name(text)}-{_tag(text)}"
 
 
 def distinct_names(texts: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
-    """A safe name for each text; different texts have names that differ on every file system.
+    """Return a safe name for each text; names of different texts differ on every file system.
 
-    So they differ in more than case. A text that is its own safe name keeps it; another that would get the
-    same has a hash at its end. Two Unicode forms of a text, composed and decomposed, are one text.
+    They differ in more than case. A text that is its own safe name keeps it; another with the same
+    name gets a hash. The composed and decomposed Unicode forms of a text count as one text.
 
     Args:
-        taken: names that are not to be given.
+        taken: names that must not be used.
     """
     forms: dict[str, list[str]] = {}
     for text in sorted(set(texts)):
         forms.setdefault(unicodedata.normalize("NFC", text), []).append(text)
-    # The form that is there: HFS+ would decompose another one.
+    # Prefer a form that exists: HFS+ would decompose another one.
     chosen = {(text if text in same else same[0]): same for text, same in forms.items()}
-    used, names = {caseless(name) for name in taken}, {}
+    used = {caseless(name) for name in taken}
+    names: dict[str, str] = {}
     for text in sorted(chosen, key=lambda text: (safe_name(text) != text, text)):
         name = safe_name(text)
         if caseless(name) in used:
@@ -114,7 +118,7 @@ def distinct_names(texts: Iterable[str], taken: Iterable[str] = ()) -> dict[str,
 
 
 def caseless(name: str) -> str:
-    """What is equal for names that are one file's where case and Unicode's forms are ignored."""
+    """Return a key that is equal for names that differ only in case and Unicode form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -124,25 +128,25 @@ def _tag(text: str) -> str:
 
 @contextmanager
 def whole_file(path: Path, *, flush: bool = True, rivals: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes that name only when the block succeeds.
+    """Yield a temporary path in the same folder, and rename it to `path` if the block succeeds.
 
-    The temporary name is the same every time, so a killed writer leaves nothing that the next one
-    does not clear; for a file that is written once, see `clear_unfinished`.
+    The temporary name is always the same, so the next writer removes what a killed one has left;
+    for a file that is written once, see `clear_unfinished`.
 
     Args:
-        flush: wait for the disk, so that both the file and its name outlast a power cut from then on. Without
-            it the file is still whole after a kill; for small files by the thousand, which `sync_files` or
-            `sync_file_system` make safe together.
-        rivals: another process may be writing the same file, as a worker does whose owner was killed
-            or lost sight of it, or a second command. The temporary name is then this writer's alone, and
-            what a kill leaves of it is for the caller to clear.
+        flush: wait for the disk, so that the file and its name survive a power cut. Without it the
+            file is still complete after a kill; for thousands of small files, which `sync_files` or
+            `sync_file_system` flush together.
+        rivals: another process may write the same file: a second command, or a worker that has
+            outlived its parent. The temporary name is then unique, and the caller removes what a
+            kill has left.
     """
     own = f".{secrets.token_hex(4)}" if rivals else ""
     temporary = path.with_name(f".{path.name}{own}{_UNFINISHED}")
     try:
         with named_in_errors(path, temporary):
             if not rivals:
-                # What is left may be the file itself under two names, when a power cut came within a rename.
+                # After a power cut within a rename it may be a second name of the file itself.
                 temporary.unlink(missing_ok=True)
             yield temporary
             if flush:
@@ -157,9 +161,9 @@ def whole_file(path: Path, *, flush: bool = True, rivals: bool = False) -> Itera
 
 
 def clear_unfinished(folder: Path, names: str = "*") -> None:
-    """Remove what a kill or a power cut left of files that were being written, by a pattern of their names.
+    """Remove temporary files that a kill or a power cut has left; `names` is a glob pattern.
 
-    Nobody else may be writing them now.
+    No other process may be writing these files.
     """
     for path in folder.glob(f".{names}{_UNFINISHED}"):
         path.unlink()
@@ -167,7 +171,7 @@ def clear_unfinished(folder: Path, names: str = "*") -> None:
 
 @contextmanager
 def named_in_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Let an OSError name the file that is written: that of a full disk comes from write(): unnamed."""
+    """Name the file in an OSError: that of a full disk comes from write(), which has no name."""
     try:
         yield
     except OSError as error:
@@ -177,21 +181,21 @@ def named_in_errors(path: Path, temporary: Path | None = None) -> Iterator[None]
 
 
 def write_text(path: Path, text: str, *, rivals: bool = False) -> None:
-    """Write `text` as UTF-8, whole or not at all. For `rivals` see `whole_file`."""
+    """Write `text` as UTF-8, completely or not at all. For `rivals` see `whole_file`."""
     with whole_file(path, rivals=rivals) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def sync_file(path: Path) -> None:
-    """Wait until what a file holds is on the disk; its name may not be."""
+    """Wait until the contents of a file are on the disk; its name may not be."""
     with open(path, "r+b") as file:  # Windows flushes only what is open for writing
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk: what was created, renamed or removed there.
+    """Wait until the names in a folder are on the disk: files created, renamed or removed there.
 
-    Syncing a file does not do that (Pillai et al., OSDI 2014). Windows has no such call and needs none.
+    Syncing a file does not do that (Pillai et al., OSDI 2014). Windows neither has nor needs it.
     """
     if os.name == "posix":
         _sync_by(os.fsync, folder)
@@ -208,12 +212,12 @@ def sync_files(files: Iterable[Path]) -> None:
 
 
 def sync_file_system(folder: Path) -> bool:
-    """Wait until all that this machine wrote to the file system of a folder is on the disk.
+    """Wait until everything written to the file system of a folder is on the disk.
 
-    For thousands of small files this takes a thirtieth of the time that syncing each of them takes (ext4).
+    For thousands of small files this takes a thirtieth of the time of syncing each (ext4).
 
     Returns:
-        False where the system has no such call, which is Linux's syncfs. Sync each file then.
+        False if the system has no syncfs, which only Linux has. Sync each file then.
     """
     function = _syncfs_of_libc()
     if function is None:
@@ -236,7 +240,7 @@ def _syncfs_of_libc() -> Any:
 
 
 def _sync_by(function: Callable[[int], None], folder: Path) -> bool:
-    """Call it with a folder's descriptor; False where that cannot be done here."""
+    """Call a function with the descriptor of a folder; return False if that is not supported."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -244,7 +248,7 @@ def _sync_by(function: Callable[[int], None], folder: Path) -> bool:
         finally:
             os.close(descriptor)
     except OSError as error:
-        # Some network file systems refuse it, and there are folders that may be written to but not read.
+        # Some network file systems refuse it, and a folder may be writable but not readable.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES):
             raise
         return False
@@ -252,10 +256,10 @@ def _sync_by(function: Callable[[int], None], folder: Path) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder with its parents; it may be there already. It outlasts a power cut from then on.
+    """Create a folder with its parents, if missing, so that it survives a power cut.
 
     Raises:
-        UserError: that cannot be done.
+        UserError: it cannot be created.
     """
     try:
         missing = [folder for folder in path.parents if not folder.exists()]
@@ -267,12 +271,12 @@ def make_folder(path: Path) -> None:
 
 
 def visible_folders(folder: Path) -> list[Path]:
-    """Sub-folders without those of systems and tools, sorted by name."""
+    """Return the subfolders, except those of systems and tools, sorted by name."""
     return sorted(p for p in folder.iterdir() if not is_clutter(p.name) and p.is_dir())
 
 
 def expanded(path: Path) -> Path:
-    """The path with the home directory in place of a leading `~`, which shells leave in `--input=~/music`."""
+    """Expand a leading `~`, which shells leave as it is in `--input=~/music`."""
     try:
         return path.expanduser()
     except RuntimeError:  # no such user
@@ -280,9 +284,9 @@ def expanded(path: Path) -> Path:
 
 
 def reserve(path: Path) -> None:
-    """Claim room on the disk for all of a file that is about to be filled through a memory map.
+    """Allocate disk space for a file that will be written through a memory map.
 
-    A map of a file with holes ends the process when the disk is full; this raises OSError instead.
+    Writing to a map of a sparse file kills the process if the disk is full; this raises OSError.
     """
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file:
@@ -291,18 +295,18 @@ def reserve(path: Path) -> None:
 
 @contextmanager
 def one_at_a_time(lock_file: Path, patience: float = -1) -> Iterator[bool]:
-    """Wait for the lock and hold it; the system releases it by itself when the process dies.
+    """Wait for a lock and hold it. The system releases it if the process dies.
 
     Args:
-        patience: seconds to wait; -1 for as long as it takes.
+        patience: seconds to wait; -1 for no limit.
 
     Yields:
-        False where the file system has no locks: nobody waits, and `whole_file` wants `rivals`.
+        False if the file system has no locks: then nobody waits, and `whole_file` needs `rivals`.
 
     Raises:
         filelock.Timeout: another process holds it.
     """
-    # Its fallback, a file that says who holds the lock, outlives a process that is killed on another machine.
+    # A soft lock, a file with the holder's name, would outlive a process killed elsewhere.
     lock = filelock.FileLock(lock_file, timeout=patience, fallback_to_soft=False)
     try:
         lock.acquire()
@@ -319,12 +323,12 @@ def one_at_a_time(lock_file: Path, patience: float = -1) -> Iterator[bool]:
 
 @contextmanager
 def sole_writer(folder: Path, doing: str) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it by itself when the process dies.
+    """Hold the lock of a folder. The system releases it if the process dies.
 
-    Where the file system has no locks, there is a warning instead.
+    Log a warning if the file system has no locks.
 
     Raises:
-        UserError: another process holds it, or the folder went away meanwhile.
+        UserError: another process holds it, or the folder has been moved or removed meanwhile.
     """
     with ExitStack() as stack:
         try:
@@ -335,8 +339,8 @@ def sole_writer(folder: Path, doing: str) -> Iterator[None]:
             ) from None
         if not is_held:
             logger.warning(
-                "%s: this file system has no locks, so a second run is not kept from %s there at the same "
-                "time: start one alone",
+                "%s: this file system has no locks, so nothing prevents a second run from %s there "
+                "at the same time: start only one",
                 folder,
                 doing,
             )
@@ -346,21 +350,21 @@ def sole_writer(folder: Path, doing: str) -> Iterator[None]:
             if folder.is_dir():
                 raise
             raise UserError(
-                f"{folder}: moved or removed while a run was {doing} there; what it had finished is whole: "
-                "put it back and go on"
+                f"{folder}: moved or removed while a run was {doing} there; what it had finished "
+                "is whole: put it back and go on"
             ) from None
 
 
 def public_name(path: Path) -> str:
-    """A path as files that may be given away name it: as it was typed, of an absolute one only the end."""
+    """Return a path for files to share: as it was typed, or only the end of an absolute one."""
     if not path.is_absolute():
         return str(path)
-    # A checkpoint says little without its run.
+    # The name of a checkpoint means little without its run.
     return str(Path(*path.parts[-3:])) if path.parent.name == "checkpoints" else path.name
 
 
 def public_names(paths: Sequence[Path]) -> list[str]:
-    """The public name of each path; what is named alike is numbered."""
+    """Return the public name of each path, numbered if several are the same."""
     names = [public_name(path) for path in paths]
     repeats = [names[:k].count(name) for k, name in enumerate(names)]
     return [

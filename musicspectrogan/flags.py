@@ -52,7 +52,7 @@ class Setting:
 
 
 def settings_of(settings_class: type, default: Any = None) -> list[Setting]:
-    """The settings of a class in their order, with those of nested classes after its own.
+    """Return the settings of a class in their order, then those of nested classes.
 
     Args:
         default: an instance that has the defaults; None for the class's own.
@@ -75,9 +75,9 @@ def settings_of(settings_class: type, default: Any = None) -> list[Setting]:
 
 @cache
 def documentation(settings_class: type) -> dict[str, str]:
-    """The docstring of a class as "" and those under its fields, on one line each.
+    """Return the docstrings under the fields by name, and that of the class as "".
 
-    Read from the source: Python keeps none under a field, and with -OO none at all.
+    Each is on one line. Read from the source: Python keeps none of fields, and none with -OO.
     """
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(settings_class))).body
     assert isinstance(definition, ast.ClassDef)
@@ -98,7 +98,7 @@ def parse_flags(
     """Read settings from command-line flags, written with hyphens or underscores.
 
     Args:
-        default: settings that hold where no flag is given; None for the class's own defaults.
+        default: settings for flags that are not given; None for the defaults of the class.
         program: name in the usage line of `--help`, which prints and exits.
 
     Raises:
@@ -106,14 +106,14 @@ def parse_flags(
     """
     settings = settings_of(settings_class, default)
     parser = _Parser(settings_class, settings, program)
-    # Underscores are accepted, in flags but not in what follows a `=`.
+    # Accept underscores in flags, but keep those in the value after a `=`.
     arguments = [re.sub(r"^--[\w-]+", lambda flag: flag[0].replace("_", "-"), a) for a in arguments]
     parser.refuse_unknown_flags(arguments)
     return _with_values(settings_class, default, vars(parser.parse_intermixed_args(arguments)))
 
 
 def _with_values(settings_class: type[Settings], default: Any, given: dict[str, Any]) -> Settings:
-    """Make the settings, and those nested in them, from what is given and defaults."""
+    """Make settings, also nested ones, from given values and defaults."""
     values: dict[str, Any] = {}
     for name, kind in types_of(settings_class).items():
         if isinstance(kind, type) and is_dataclass(kind):
@@ -146,7 +146,7 @@ class _Parser(argparse.ArgumentParser):
 
     def _add(self, item: Setting, add_argument: Callable[..., argparse.Action]) -> None:
         default = "" if item.default is MISSING else f" (default: {describe_default(item.default)})"
-        options: dict[str, Any] = {"help": item.help.replace("%", "%%") + default}
+        options: dict[str, Any] = {"help": (item.help + default).replace("%", "%%")}
         if item.type is bool:
             options["action"] = argparse.BooleanOptionalAction
             self.flags.add(item.flag.replace("--", "--no-", 1))
@@ -173,7 +173,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _reader(kind: Any) -> Callable[[str], Any]:
-    """A reader of a setting's text that fails as argparse expects it."""
+    """Return a function that reads a setting's text and raises what argparse reports."""
 
     def read(text: str) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""What a path is, in about ten lines: a dataset, a checkpoint or a run."""
+"""Describe a dataset, a checkpoint or a run in about ten lines."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from musicspectrogan.errors import UserError, printable
 
 
 def describe(path: Path) -> str:
-    """Describe a folder made by preprocess, a run directory, or a checkpoint file.
+    """Return a description of a dataset folder, a run directory or a checkpoint file.
 
     Raises:
-        UserError: it is none of these.
+        UserError: the path is none of these.
     """
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder")
@@ -53,14 +53,14 @@ def _other_rows(path: Path) -> list[tuple[str, str]]:
     try:
         return _checkpoint_rows(path)
     except UserError:
-        is_run = (path / "checkpoints").exists()  # whose samples are no dataset
+        is_run = (path / "checkpoints").exists()  # its samples are not a dataset
         if not path.is_dir() or is_run or not (rows := _picture_rows(path)):
             raise
         return rows
 
 
 def _picture_rows(path: Path) -> list[tuple[str, str]]:
-    """Of class folders that preprocess did not make; nothing where there are none."""
+    """Rows for class folders of images from elsewhere; empty if there are none."""
     listing = list_images(path)
     if not listing.names:
         return []
@@ -111,16 +111,16 @@ def _length(training: dict[str, Any]) -> str:
 
 
 def _quality_rows(quality: dict[str, float]) -> list[tuple[str, str]]:
-    told = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in quality.items())
-    return [("by validation", told)] if told else []
+    values = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in quality.items())
+    return [("by validation", values)] if values else []
 
 
 def _spectrogram_rows(config: SpectrogramConfig) -> list[tuple[str, str]]:
     return [
         (
             "spectrogram",
-            f"{config.n_mels} mels x {config.n_frames} frames, {config.f_min:g} to {config.f_max:g} Hz, "
-            f"{config.top_db:g} dB",
+            f"{config.n_mels} mels x {config.n_frames} frames, "
+            f"{config.f_min:g} to {config.f_max:g} Hz, {config.top_db:g} dB",
         ),
         (
             "audio",

@@ -19,8 +19,8 @@ from musicspectrogan.filesystem import whole_file
 
 # Entries of the zip file that torch.load needs.
 _ENTRY = re.compile(r"[^/]+/(data\.pkl|data/\d+|byteorder|version)")
-# Globals that the pickle of such a file may name. torch.load(weights_only=True) executes no code, but
-# allows more functions, some of which make gigabytes out of a few bytes.
+# Globals that the pickle of such a file may name. torch.load(weights_only=True) executes no code,
+# but allows more functions, some of which make gigabytes out of a few bytes.
 _ALLOWED = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")
 _NOT_BY_TORCH = "not as torch.save writes it"
 

@@ -1,4 +1,4 @@
-"""Commands as a user types them, and small datasets of music that the package composes itself."""
+"""Fixtures that run commands, and small datasets of composed music."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def command_line(*arguments: object) -> list[str]:
 
 
 def environment(*, gpu: bool = False) -> dict[str, str]:
-    """This process's, with the package importable from any working directory, and no GPU unless asked for."""
+    """The environment of this process, with the package importable from anywhere and no GPU."""
     hidden = {} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
     return {**os.environ, "PYTHONPATH": str(ROOT), **hidden}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--torture`: hundreds of kills and thousands of damaged inputs, where the suite tries a handful."""
+    """`--torture`: hundreds of kills and thousands of damaged inputs instead of a few."""
     parser.addoption("--torture", action="store_true", help="run tests/torture in its long form")
 
 
@@ -55,7 +55,7 @@ def torture(pytestconfig: pytest.Config) -> bool:
 
 @pytest.fixture
 def tried(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
-    """Count what a test has tried and seen to end well, for the summary: `tried("kills", 5)`."""
+    """Count what a test has tried, for the summary: `tried("kills", 5)`."""
 
     def count(what: str, number: int = 1) -> None:
         record_property(f"tried {what}", number)
@@ -64,18 +64,18 @@ def tried(record_property: Callable[[str, object], None]) -> Callable[[str, int]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What was tried, over all processes, and how many tests found something lost or broken."""
+    """Print what was tried over all processes, and how many tests failed."""
     counts: Counter[str] = Counter()
     for report in terminalreporter.getreports("passed"):
         for name, number in report.user_properties:
             if name.startswith("tried "):
                 counts[name.removeprefix("tried ")] += number
     if counts:
-        told = ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
+        tried = ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
         failed = len(terminalreporter.getreports("failed")) + len(
             terminalreporter.getreports("error")
         )
-        terminalreporter.write_line(f"tried {told}; lost or broken: {failed}")
+        terminalreporter.write_line(f"tried {tried}; lost or broken: {failed}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -87,14 +87,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """One thread for each test: they run in parallel, and more threads than cores wait for each other."""
+    """Use one thread: tests run in parallel, and more threads than cores are slow."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(autouse=True)
 def command_line_undone() -> Iterator[None]:
-    """A command that is run in this process sets up logging and signals; put them back as they were."""
+    """Restore logging and signals, which a command in this process sets up."""
     package, on_signal, on_thread = (
         logging.getLogger("musicspectrogan"),
         signal.SIGTERM,
@@ -118,7 +118,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 @pytest.fixture
 def browser(chromium: Chromium) -> Iterator[Chromium]:
-    """A browser without tabs and without memories."""
+    """A browser without tabs, history and storage."""
     yield chromium
     chromium.close_tabs()
 
@@ -130,22 +130,19 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 
 
 def _check(done: subprocess.CompletedProcess, status: int) -> subprocess.CompletedProcess:
-    """Assert the exit status, and that a failure is told in one line without a traceback."""
+    """Assert the exit status, and that an error is one line without a traceback."""
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     if status == 2:
-        told = [line for line in done.stderr.splitlines() if line.startswith("musicspectrogan: ")]
-        assert len(told) == 1, done.stderr
-        assert done.stderr.splitlines()[-1] == told[0], done.stderr
+        errors = [line for line in done.stderr.splitlines() if line.startswith("musicspectrogan: ")]
+        assert len(errors) == 1, done.stderr
+        assert done.stderr.splitlines()[-1] == errors[0], done.stderr
     return done
 
 
 @pytest.fixture(scope="session")
 def command_process() -> Command:
-    """Run a command as a process of its own, as a user does: for what depends on one.
-
-    The same call as `command`, which saves the seconds that loading torch takes.
-    """
+    """Run a command in a separate process, for what depends on one; called as `command`."""
 
     def run(*arguments: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess:
         done = subprocess.run(
@@ -164,9 +161,9 @@ def command_process() -> Command:
 
 @pytest.fixture(scope="session")
 def command() -> Command:
-    """Run a command through `cli.main` in this process: `command("run.py", "--gan", "cgan", cwd=folder)`.
+    """Run a command through `cli.main` in this process: `command("run.py", …, cwd=folder)`.
 
-    Asserts the exit status, and that a failure is told in one line without a traceback.
+    Asserts the exit status, and that an error is one line without a traceback.
     """
 
     def run(*arguments: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess:
@@ -205,7 +202,7 @@ class _Captured(io.TextIOWrapper):
 
 @contextmanager
 def _as_started(argv: list[str], cwd: Path) -> Iterator[tuple[_Captured, _Captured]]:
-    """This process as a command finds it that was just started, and afterwards as it was before."""
+    """Set up this process as if it had just been started, and restore it afterwards."""
     before = sys.argv, Path.cwd(), dict(os.environ)
     package = logging.getLogger("musicspectrogan")
     logging_before = package.handlers, package.propagate, package.level
@@ -243,7 +240,7 @@ def gtzan_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def images(gtzan_tree: Path, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same as a dataset of images, made by the real command; not to be changed."""
+    """A dataset of images made from it by `preprocess`; read-only."""
     output = tmp_path_factory.mktemp("images") / "gtzan_images"
     command(
         "preprocess.py",
@@ -260,11 +257,12 @@ def images(gtzan_tree: Path, command: Command, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def trained(images: Path, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of a tiny cgan on those images, and beside it that of a dcgan; not to be changed."""
+    """The run directory of a tiny cgan, next to that of a dcgan; read-only."""
     folder = tmp_path_factory.mktemp("trained")
     for gan in ("dcgan", "cgan"):
         command(
-            "run.py", "--gan", gan, "--dataset", images, "--epochs", 2, "--width", 4, "--standing-batches", 2,
+            "run.py", "--gan", gan, "--dataset", images, "--epochs", 2, "--width", 4,
+            "--standing-batches", 2,
             "--device", "cpu", "--output", folder / gan, cwd=folder,
         )  # fmt: skip
     return folder / "cgan"

@@ -1,20 +1,25 @@
-"""Music that takes a while to convert, and what is in a dataset root, as tests compare it."""
+"""Music to convert, and the contents of a dataset root."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+import pytest
+import soundfile
 
-from musicspectrogan.audio.files import save
+from musicspectrogan.audio.files import load, save
+from musicspectrogan.audio.spectrogram import SpectrogramConfig, cut_images, encode
 from musicspectrogan.data import composer
+from musicspectrogan.data.sources import Track
 
 
 def long_music(root: Path, clips: int) -> Path:
-    """Two genres of so many clips each, of a minute: some 20 images a clip. Those of a genre are alike."""
+    """Two genres of that many clips of a minute: 20 images each. Clips of a genre are equal."""
     for genre, style in (("rock", "drums"), ("folk", "arpeggio")):
         (root / genre).mkdir(parents=True)
         clip = np.tile(composer.compose(style, 0, seed=1, seconds=6.0), 10)
@@ -52,3 +57,72 @@ def files_in(root: Path) -> list[str]:
 def dataset_bytes(root: Path) -> dict[str, bytes]:
     """dataset.json and all images."""
     return {name: (root / name).read_bytes() for name in ["dataset.json", *images_in(root)]}
+
+
+RATE = composer.SAMPLE_RATE
+
+GENRES = ("blues", "jazz", "metal", "rock")
+
+# Class folders below `music` in the working directory -> `out`.
+FOLDER_LINE = "preprocess.py --dataset folder --input music --output out --jobs 1".split()
+
+DEFAULT_SPECTROGRAM = {
+    "sample_rate": 22050,
+    "n_fft": 2048,
+    "hop_length": 1024,
+    "n_mels": 64,
+    "n_frames": 64,
+    "f_min": 0.0,
+    "f_max": 8000.0,
+    "top_db": 80.0,
+}
+
+
+def write_music(path: Path, *, style: str = "chords", index: int = 0, seconds: float = 4.0) -> Path:
+    """A short clip in the format of the path's suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, composer.compose(style, index, seed=1, seconds=seconds), RATE)
+    return path
+
+
+def expected_images(clip: Path, config: SpectrogramConfig) -> list[np.ndarray]:
+    return cut_images(encode(load(clip, config.sample_rate).samples, config)[0], config)
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Empty files below root; sources look at names alone."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def by_id(tracks: Iterable[Track]) -> dict[str, Track]:
+    return {track.id: track for track in tracks}
+
+
+def taken(tracks: Iterable[Track]) -> list[Track]:
+    return [track for track in tracks if not track.excluded]
+
+
+def reasons(tracks: Iterable[Track], root: Path) -> dict[str, str]:
+    """Why files and folders below root are left out."""
+    return {
+        track.path.relative_to(root).as_posix(): track.excluded
+        for track in tracks
+        if track.excluded
+    }
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
+    """Refuse to list folders of this name; root ignores permissions."""
+    for function in ("scandir", "listdir"):
+        real = getattr(os, function)
+
+        def refusing(path: str | Path, real: Callable = real) -> object:
+            if Path(path).name == name:
+                raise OSError(code, os.strerror(code), str(path))
+            return real(path)
+
+        monkeypatch.setattr(os, function, refusing)

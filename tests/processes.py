@@ -1,4 +1,4 @@
-"""Commands in the background, a decoder that crashes, and a dask cluster as a user starts one by hand."""
+"""Background commands, kills at file operations, a crashing decoder and a dask cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Found = TypeVar("Found")
 
 DASK = [sys.executable, "-m", "dask"]
 
-# A stand-in for a decoder with a fault: it takes its process with it on files of this name.
+# Simulates a decoder that crashes: it kills its process on files of this name.
 CRASH = """
 import os, signal, soundfile
 
@@ -35,20 +35,20 @@ soundfile.SoundFile = Crashing
 
 
 def with_crashing_decoder(folder: Path) -> dict[str, str]:
-    """An environment in which every Python has that decoder, from a module in `folder`."""
+    """An environment with that decoder, from a module in `folder`."""
     (folder / "sitecustomize.py").write_text(CRASH)
     path = os.pathsep.join([str(folder), environment()["PYTHONPATH"]])
     return {**environment(), "PYTHONPATH": path}
 
 
-# Ends the command just before it renames, links, removes, creates or flushes its n-th file or folder: the
-# moments between which a kill makes a difference.
+# Kills the command before its n-th rename, link, removal, creation or flush of a file or folder:
+# the points between which a kill makes a difference.
 KILL = """
 import os, signal
 
 left = int(os.environ["KILL_AT"])
 
-def counted(function):
+def numbered(function):
     def counting(*arguments, **options):
         global left
         left -= 1
@@ -58,14 +58,14 @@ def counted(function):
         return function(*arguments, **options)
     return counting
 
-if os.environ.setdefault("KILL_PROCESS", str(os.getpid())) == str(os.getpid()):  # and not in its workers
+if os.environ.setdefault("KILL_PROCESS", str(os.getpid())) == str(os.getpid()):  # not in workers
     for name in ("replace", "link", "unlink", "mkdir", "rmdir", "fsync"):
-        setattr(os, name, counted(getattr(os, name)))
+        setattr(os, name, numbered(getattr(os, name)))
 """
 
 
 def killed_at(folder: Path, operation: int, *, group: bool) -> dict[str, str]:
-    """An environment in which a command is killed before that file operation, its workers too or alone."""
+    """An environment in which a command, or its group, is killed before that file operation."""
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(KILL)
     path = os.pathsep.join([str(folder), environment()["PYTHONPATH"]])
@@ -78,7 +78,7 @@ def killed_at(folder: Path, operation: int, *, group: bool) -> dict[str, str]:
 
 
 def wait_until(condition: Callable[[], Found], otherwise: str, seconds: float = 90) -> Found:
-    """The condition's value as soon as it is true."""
+    """Return the value of the condition as soon as it is true."""
     give_up = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < give_up, otherwise
@@ -89,7 +89,7 @@ def wait_until(condition: Callable[[], Found], otherwise: str, seconds: float = 
 def in_background(
     *arguments: object, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    """A command in a session of its own, so that all its processes can be ended together."""
+    """Start a command in a new session, so that all its processes can be killed together."""
     return subprocess.Popen(
         command_line(*arguments),
         cwd=cwd,
@@ -102,7 +102,7 @@ def in_background(
 
 
 def workers_below(pid: int) -> list[int]:
-    """The processes that a process has started to work for it."""
+    """Worker processes that a process has started."""
     found = []
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):  # a thread or a process that has just ended
@@ -125,7 +125,7 @@ class Cluster:
     address: str = ""
 
     def start(self, *arguments: object, log: str) -> subprocess.Popen:
-        """`dask …` in a session of its own, so that all its processes can be ended together."""
+        """Start `dask …` in a new session, so that all its processes can be killed together."""
         with open(self.folder / log, "wb") as file:
             line = [*DASK, *map(str, arguments), "--no-dashboard"]
             process = subprocess.Popen(
@@ -140,7 +140,7 @@ class Cluster:
         return process
 
     def worker_of(self, nanny: subprocess.Popen) -> int:
-        """The process that does the work: the nanny's child, which it starts again when it dies."""
+        """The nanny's child process, which it restarts when it dies."""
         return wait_until(lambda: next(iter(workers_below(nanny.pid)), None), "no worker process")
 
 
@@ -148,7 +148,7 @@ class Cluster:
 def a_cluster(
     folder: Path, workers: int = 2, env: dict[str, str] | None = None
 ) -> Iterator[Cluster]:
-    """A scheduler on a free port of the loopback device, and workers that have joined it."""
+    """Start a scheduler on a free local port, and workers that have joined it."""
     cluster = Cluster(folder, env or environment())
     try:
         cluster.start("scheduler", "--host", "127.0.0.1", "--port", 0, log="scheduler.log")
@@ -159,7 +159,8 @@ def a_cluster(
         )
         for number in range(workers):
             cluster.start(
-                "worker", cluster.address, "--nthreads", 1, "--local-directory", folder / f"w{number}",
+                "worker", cluster.address, "--nthreads", 1, "--local-directory",
+                folder / f"w{number}",
                 log=f"worker{number}.log",
             )  # fmt: skip
         wait_until(

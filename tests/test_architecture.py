@@ -1,4 +1,4 @@
-"""The house rules that a program can check."""
+"""Rules of the code base that a program can check."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from conftest import ROOT, environment
 PACKAGE = ROOT / "musicspectrogan"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# Generic machinery: knows no stage, and everything may use it.
+# Generic modules: they know no stage, and every stage may use them.
 GENERIC = {
-    "charts", "config", "console", "counts", "device", "environment", "errors", "filesystem", "flags", "launch", "plugins", "progress",
+    "charts", "config", "console", "counts", "device", "environment", "errors", "filesystem",
+    "flags", "launch", "plugins", "progress",
     "tensors", "torchfiles",
 }  # fmt: skip
-# What each stage may import beside the generic machinery and itself.
+# What each stage may import besides these and itself.
 ALLOWED = {
     "audio": set(),
     "models": set(),
@@ -29,7 +30,7 @@ ALLOWED = {
         "models",
         "audio",
         "data.credits",
-    },  # of the real music beside
+    },
     "evaluation": {
         "generation",
         "data",
@@ -44,7 +45,7 @@ TOP = {"cli", "__main__", "__init__"}
 
 
 def imported(path: Path) -> set[str]:
-    """Modules of the package that a file imports, also inside functions, as names below the package."""
+    """Names of the package that a file imports, also inside functions, relative to the package."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
@@ -65,12 +66,12 @@ def test_imports_point_down(path):
     stage = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     if stage in TOP:
         return
-    assert stage in GENERIC | set(ALLOWED), f"{stage} is no known stage"
+    assert stage in GENERIC | set(ALLOWED), f"{stage} is not a known stage"
     for name in imported(path):
         used = name.split(".")[0]
         if used in GENERIC | {stage, "__version__"}:
             continue
-        assert stage not in GENERIC, f"generic machinery imports {name}"
+        assert stage not in GENERIC, f"a generic module imports {name}"
         allowed = ALLOWED[stage]
         assert used in allowed or any(f"{name}.".startswith(f"{a}.") for a in allowed), name
 
@@ -149,7 +150,7 @@ def test_every_folder_of_tests_mirrors_the_package():
 
 
 @pytest.mark.slow
-def test_the_benchmarks_still_fit_the_package():
+def test_the_benchmarks_can_be_imported():
     scripts = sorted((ROOT / "benchmarks").glob("*.py"))
     assert len(scripts) > 4
     imports = f"import sys; sys.path.insert(0, {str(scripts[0].parent)!r})\n"

@@ -1,4 +1,4 @@
-"""What a user sees: help, versions, and one clear line for every mistake."""
+"""Help, version, and one clear line for every error."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from musicspectrogan.cli import COMMANDS
 @pytest.mark.parametrize(
     "line",
     [
-        ("preprocess.py",), ("run.py",), ("-m", "musicspectrogan"), ("-m", "musicspectrogan", "info"),
+        ("preprocess.py",), ("run.py",), ("-m", "musicspectrogan"),
+        ("-m", "musicspectrogan", "info"),
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_version_everywhere(line, command, tmp_path):
+def test_version_of_every_command(line, command, tmp_path):
     assert (
         command(*line, "--version", cwd=tmp_path).stdout
         == f"musicspectrogan {musicspectrogan.__version__}\n"
@@ -44,9 +45,7 @@ def test_help_lists_the_commands_and_the_scripts_flags(command, tmp_path):
 
 
 @pytest.mark.parametrize("name", [(), ("info",)])
-def test_help_is_the_same_for_a_python_that_drops_docstrings(
-    name, command, command_process, tmp_path
-):
+def test_help_is_the_same_without_docstrings(name, command, command_process, tmp_path):
     line = ("-m", "musicspectrogan", *name, "--help")
     expected = command(*line, cwd=tmp_path).stdout
     assert "a run" in expected
@@ -58,14 +57,14 @@ def test_help_shows_plain_values(name, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
         COMMANDS[name](["--help"], name)
-    told = capsys.readouterr().out
-    assert "-h, --help" in told and "{" not in told and "[[" not in told
-    assert max(map(len, told.splitlines())) <= 110
+    message = capsys.readouterr().out
+    assert "-h, --help" in message and "{" not in message and "[[" not in message
+    assert max(map(len, message.splitlines())) <= 110
 
 
 @pytest.mark.slow
 def test_the_installed_package_works_from_any_directory(command_process, images, tmp_path):
-    """As `pip install .` installs it: with the recipes, and all that its pages are made of."""
+    """As `pip install .` installs it: with the recipes and the templates of the pages."""
     pytest.importorskip("setuptools", minversion="77")
     tree = tmp_path / "tree"
     for name in ("musicspectrogan", "configs"):
@@ -88,13 +87,16 @@ def test_the_installed_package_works_from_any_directory(command_process, images,
     }
     files = [path for path in (tree / "musicspectrogan").rglob("*") if path.is_file()]
     assert {path.relative_to(tree) for path in files} <= installed
-    program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from musicspectrogan.cli import main; main()"
+    program = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+        "from musicspectrogan.cli import main; main()"
+    )
     line = ("train", "--config", "cgan-best", "--dataset", images, "--dry-run", "--device", "cpu")
-    told = command_process("-c", program, tmp_path / "site", *line, cwd=tmp_path).stdout
-    assert "gan: anylength" in told and "loss: relativistic" in told
+    message = command_process("-c", program, tmp_path / "site", *line, cwd=tmp_path).stdout
+    assert "gan: anylength" in message and "loss: relativistic" in message
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path):
+def test_a_closed_pipe_is_not_an_error(tmp_path):
     line = shlex.join(command_line("run.py", "--help")) + " | head -n 1; exit ${PIPESTATUS[0]}"
     done = subprocess.run(
         ["bash", "-c", line], capture_output=True, text=True, env=environment(), check=False
@@ -102,13 +104,13 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_unknown_command_is_answered_with_the_nearest(command, tmp_path):
-    told = command("-m", "musicspectrogan", "preproces", cwd=tmp_path, status=2)
-    assert "did you mean 'preprocess'?" in told.stderr
+def test_an_unknown_command_suggests_the_nearest(command, tmp_path):
+    message = command("-m", "musicspectrogan", "preproces", cwd=tmp_path, status=2)
+    assert "did you mean 'preprocess'?" in message.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--gan", "cgan"], "--dataset is missing"),
         (["--dataset", "nowhere"], "there is no such folder"),
@@ -151,7 +153,7 @@ def test_an_unknown_command_is_answered_with_the_nearest(command, tmp_path):
         (["--resume", "text.png"], "not a checkpoint"),
     ],
 )
-def test_wrong_input_to_training(arguments, told, command, images, tmp_path):
+def test_wrong_input_to_training(arguments, message, command, images, tmp_path):
     (tmp_path / "images").symlink_to(images)
     (tmp_path / "empty").mkdir()
     (tmp_path / "wrong.yaml").write_text("epoch: 3\n")
@@ -159,17 +161,17 @@ def test_wrong_input_to_training(arguments, told, command, images, tmp_path):
     (tmp_path / "broken" / "blues").mkdir(parents=True)
     (tmp_path / "broken" / "blues" / "a.png").write_text("not an image")
     done = command("run.py", *arguments, cwd=tmp_path, status=2)
-    assert told in done.stderr
+    assert message in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_cuda_where_there_is_none(command, images, tmp_path):
+def test_cuda_on_a_machine_without_one(command, images, tmp_path):
     done = command("run.py", "--dataset", images, "--device", "cuda", cwd=tmp_path, status=2)
     assert "--device cuda: this machine has none" in done.stderr
 
 
-def test_a_damaged_image_among_good_ones_is_left_out_and_named(command, tmp_path):
+def test_a_damaged_image_is_left_out_and_named(command, tmp_path):
     (tmp_path / "set" / "blues").mkdir(parents=True)
     for index in range(3):
         Image.new("L", (64, 64), 50 * index).save(tmp_path / "set" / "blues" / f"{index}.png")
@@ -177,7 +179,8 @@ def test_a_damaged_image_among_good_ones_is_left_out_and_named(command, tmp_path
         (tmp_path / "set" / "blues" / "0.png").read_bytes()[:60]
     )
     done = command(
-        "run.py", "--dataset", "set", "--epochs", 1, "--width", 2, "--batch-size", 2, "--device", "cpu",
+        "run.py", "--dataset", "set", "--epochs", 1, "--width", 2, "--batch-size", 2, "--device",
+        "cpu",
         "--standing-batches", 1, cwd=tmp_path,
     )  # fmt: skip
     assert "1 images cannot be read and are left out: blues/torn.png" in done.stderr
@@ -185,40 +188,41 @@ def test_a_damaged_image_among_good_ones_is_left_out_and_named(command, tmp_path
 
 
 def test_info_on_a_dataset(command, images, tmp_path):
-    told = command("-m", "musicspectrogan", "info", images, cwd=tmp_path).stdout
-    assert "from gtzan" in told
-    assert "tracks       16" in told
-    assert "images       32" in told
-    assert "blues 8, jazz 8, metal 8, rock 8" in told
-    assert len(told.splitlines()) <= 10
+    message = command("-m", "musicspectrogan", "info", images, cwd=tmp_path).stdout
+    assert "from gtzan" in message
+    assert "tracks       16" in message
+    assert "images       32" in message
+    assert "blues 8, jazz 8, metal 8, rock 8" in message
+    assert len(message.splitlines()) <= 10
 
 
 def test_info_on_a_run(command, images, tmp_path):
     command(
-        "run.py", "--gan", "cgan", "--dataset", images, "--epochs", 1, "--width", 4, "--device", "cpu",
+        "run.py", "--gan", "cgan", "--dataset", images, "--epochs", 1, "--width", 4, "--device",
+        "cpu",
         "--standing-batches", 1, "--output", "run", cwd=tmp_path,
     )  # fmt: skip
     for path in ("run", "run/checkpoints/epoch_0001.pt"):
-        told = command("-m", "musicspectrogan", "info", path, cwd=tmp_path).stdout
-        assert "cgan, width 4" in told
-        assert "64 images, 1 step, 1 epoch of a run of 1 epoch\n" in told
-        assert "blues, jazz, metal, rock" in told
-        assert len(told.splitlines()) <= 10
+        message = command("-m", "musicspectrogan", "info", path, cwd=tmp_path).stdout
+        assert "cgan, width 4" in message
+        assert "64 images, 1 step, 1 epoch of a run of 1 epoch\n" in message
+        assert "blues, jazz, metal, rock" in message
+        assert len(message.splitlines()) <= 10
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("nowhere", "no such file"), ("text.txt", "not a checkpoint")]
+    ("name", "message"), [("nowhere", "no such file"), ("text.txt", "not a checkpoint")]
 )
-def test_info_on_something_else(name, told, command, tmp_path):
+def test_info_on_something_else(name, message, command, tmp_path):
     (tmp_path / "text.txt").write_text("hello")
-    assert told in command("-m", "musicspectrogan", "info", name, cwd=tmp_path, status=2).stderr
+    assert message in command("-m", "musicspectrogan", "info", name, cwd=tmp_path, status=2).stderr
 
 
-def test_what_a_stranger_named_is_told_on_one_line_and_moves_no_cursor(command, tmp_path):
-    told = command("-m", "musicspectrogan", "info", "a\nb\x1b[2J", cwd=tmp_path, status=2)
-    assert told.stderr == "musicspectrogan: a\\nb\\x1b[2J: there is no such file or folder\n"
-    told = command("-m", "musicspectrogan", "x" * 50_000, cwd=tmp_path, status=2)
-    assert len(told.stderr) < 2100
+def test_control_characters_are_escaped_and_long_text_is_shortened(command, tmp_path):
+    message = command("-m", "musicspectrogan", "info", "a\nb\x1b[2J", cwd=tmp_path, status=2)
+    assert message.stderr == "musicspectrogan: a\\nb\\x1b[2J: there is no such file or folder\n"
+    message = command("-m", "musicspectrogan", "x" * 50_000, cwd=tmp_path, status=2)
+    assert len(message.stderr) < 2100
 
 
 def test_a_later_process_reports_an_error_unless_torchrun_ends_it(monkeypatch, capsys):
@@ -237,13 +241,13 @@ def test_a_later_process_reports_an_error_unless_torchrun_ends_it(monkeypatch, c
     assert capsys.readouterr().err == ""
 
 
-def ended(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
-    """The exit status of a command that meets an error."""
+def exit_status(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    """Exit status of a command that raises an error."""
 
-    def meet(arguments: list[str], program: str) -> None:
+    def fail(arguments: list[str], program: str) -> None:
         raise error
 
-    monkeypatch.setitem(cli.COMMANDS, "info", meet)
+    monkeypatch.setitem(cli.COMMANDS, "info", fail)
     monkeypatch.setattr(sys, "argv", ["musicspectrogan", "info"])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -252,20 +256,21 @@ def ended(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
 
 @pytest.mark.parametrize(
     "name",
-    "ENOSPC EACCES EROFS ENOENT EIO ETXTBSY EBUSY EMFILE ENFILE ENOTCONN EHOSTDOWN EREMOTEIO EUCLEAN "
-    "ETIMEDOUT EINVAL EILSEQ ENOMEM ENOLCK EAGAIN EXDEV EMLINK ENOTSUP ECONNREFUSED".split(),
+    "ENOSPC EACCES EROFS ENOENT EIO ETXTBSY EBUSY EMFILE ENFILE ENOTCONN EHOSTDOWN EREMOTEIO "
+    "EUCLEAN ETIMEDOUT EINVAL EILSEQ ENOMEM ENOLCK EAGAIN EXDEV EMLINK ENOTSUP "
+    "ECONNREFUSED".split(),
 )
-def test_whatever_the_system_refuses_is_told_in_one_line(name, monkeypatch, capsys):
+def test_a_system_error_is_reported_in_one_line(name, monkeypatch, capsys):
     code = getattr(errno, name, None) or pytest.skip("not known here")
-    assert ended(monkeypatch, OSError(code, os.strerror(code), "some/file.png")) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"musicspectrogan: some/file.png: {os.strerror(code)}")
-    assert told.count("\n") == 1
-    assert ("ulimit -n" in told) == (name == "EMFILE")
+    assert exit_status(monkeypatch, OSError(code, os.strerror(code), "some/file.png")) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"musicspectrogan: some/file.png: {os.strerror(code)}")
+    assert message.count("\n") == 1
+    assert ("ulimit -n" in message) == (name == "EMFILE")
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (OSError(errno.EIO, "broken"), "broken"),
         (FileNotFoundError(errno.ENOENT, "gone", b"caf\xe9.png"), ": caf\\udce9.png: gone"),
@@ -281,27 +286,27 @@ def test_whatever_the_system_refuses_is_told_in_one_line(name, monkeypatch, caps
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_so_is_what_has_no_file_or_no_number(error, told, monkeypatch, capsys):
-    assert ended(monkeypatch, error) == 2
+def test_so_are_errors_without_a_file_or_a_number(error, message, monkeypatch, capsys):
+    assert exit_status(monkeypatch, error) == 2
     line = capsys.readouterr().err
-    assert line.startswith("musicspectrogan: ") and told in line and line.count("\n") == 1
+    assert line.startswith("musicspectrogan: ") and message in line and line.count("\n") == 1
 
 
-def test_memory_that_is_full_before_torch_is_loaded(monkeypatch, capsys):
+def test_full_memory_before_torch_is_imported(monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "torch")
-    assert ended(monkeypatch, MemoryError()) == 2
+    assert exit_status(monkeypatch, MemoryError()) == 2
     assert "memory is full; close other programs, or give fewer --jobs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "error", [OSError("a library's own words"), ValueError("a bug"), AssertionError()]
 )
-def test_a_bug_of_ours_keeps_its_traceback(error, monkeypatch):
+def test_a_bug_keeps_its_traceback(error, monkeypatch):
     with pytest.raises(type(error)):
-        ended(monkeypatch, error)
+        exit_status(monkeypatch, error)
 
 
-def test_whoever_debugs_sees_where_the_system_refused(tmp_path):
+def test_development_mode_prints_the_traceback_of_a_system_error(tmp_path):
     line = ("-m", "musicspectrogan", "info", "n" * 300)
     seen = [
         subprocess.run(

@@ -10,8 +10,10 @@ from musicspectrogan.counts import counted, parse_count, rounded_time
 @pytest.mark.parametrize(
     ("text", "count"),
     [
-        ("25000", 25_000), ("25_000", 25_000), ("100k", 100_000), ("100K", 100_000), ("1m", 1_000_000),
-        ("1.5m", 1_500_000), ("0.5k", 500), ("1e5", 100_000), ("100000.0", 100_000), ("0", 0), ("-5", -5),
+        ("25000", 25_000), ("25_000", 25_000), ("100k", 100_000), ("100K", 100_000),
+        ("1m", 1_000_000),
+        ("1.5m", 1_500_000), ("0.5k", 500), ("1e5", 100_000), ("100000.0", 100_000), ("0", 0),
+        ("-5", -5),
     ],
 )  # fmt: skip
 def test_a_count_is_read(text, count):
@@ -27,18 +29,19 @@ def test_anything_else_is_refused_with_an_example(text):
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "text"),
     [
-        (0, "0 epochs"), (1, "1 epoch"), (2, "2 epochs"), (12_800, "12,800 epochs"), (1.5, "1.5 epochs"),
+        (0, "0 epochs"), (1, "1 epoch"), (2, "2 epochs"), (12_800, "12,800 epochs"),
+        (1.5, "1.5 epochs"),
         (1.04, "1 epoch"), (3.0, "3 epochs"),
     ],
 )  # fmt: skip
-def test_a_count_agrees_with_its_noun(number, told):
-    assert counted(number, "epoch") == told
+def test_a_count_agrees_with_its_noun(number, text):
+    assert counted(number, "epoch") == text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [
         (0.2, "1 s"),
         (40, "40 s"),
@@ -48,5 +51,5 @@ def test_a_count_agrees_with_its_noun(number, told):
         (260_000, "3 days"),
     ],
 )
-def test_a_time_is_rounded(seconds, told):
-    assert rounded_time(seconds) == told
+def test_a_time_is_rounded(seconds, text):
+    assert rounded_time(seconds) == text

@@ -195,7 +195,7 @@ FULL = "musicspectrogan: the GPU's memory is full; close other programs that use
         ("musicspectrogan.training.trainer.Trainer._snapshot", "train"),
         ("musicspectrogan.generation.sampler.Sampler.__init__", "generate"),
         ("musicspectrogan.generation.sampler.Sampler.images", "generate"),
-        ("musicspectrogan.evaluation.classifier.train_classifier", "evaluate"),
+        ("musicspectrogan.evaluation.features.train_classifier", "evaluate"),
     ],
 )
 def test_full_memory_is_reported_in_one_line_wherever_it_occurs(
@@ -213,8 +213,8 @@ def test_full_memory_is_reported_in_one_line_wherever_it_occurs(
     }[command_name]
     output = folder / ("evaluation.json" if command_name == "evaluate" else "new")
     if command_name == "evaluate":  # the fixture's music is too little to judge by
-        monkeypatch.setattr("musicspectrogan.evaluation.sets.FEWEST_IMAGES", 1)
-        monkeypatch.setattr("musicspectrogan.evaluation.sets.FEWEST_TRACKS", 1)
+        monkeypatch.setattr("musicspectrogan.evaluation.reference.MIN_IMAGES", 1)
+        monkeypatch.setattr("musicspectrogan.evaluation.reference.MIN_TRACKS", 1)
     arguments += ("--device", "cpu", "--output", output)
     status, message = run_in_process(monkeypatch, capsys, command_name, *arguments)
     assert status == 2

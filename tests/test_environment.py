@@ -1,4 +1,4 @@
-"""Environment variables of users, notebooks and clusters neither end a command nor change its results."""
+"""Environment variables that users, notebooks or clusters set."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from musicspectrogan.cli import main
 
 for line in (
     "preprocess --dataset folder --input music --output images --jobs 2",
-    "train --dataset images --gan cgan --epochs 2 --width 2 --batch-size 2 --standing-batches 1 --device cpu "
-    "--snapshot-every 1 --output run",
+    "train --dataset images --gan cgan --epochs 2 --width 2 --batch-size 2 --standing-batches 1 "
+    "--device cpu --snapshot-every 1 --output run",
     "generate --checkpoint run --count 1 --device cpu --output made",
 ):
     command, *sys.argv[1:] = line.split()
@@ -48,7 +48,8 @@ SETTINGS = {
     },
     "a cluster's old system": {
         "WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "2", "SLURM_PROCID": "2",
-        "MKL_NUM_THREADS": "-1", "OPENBLAS_NUM_THREADS": "0", "JOBLIB_TEMP_FOLDER": NOWHERE, "TMPDIR": NOWHERE, "HOME": NOWHERE, "MPLCONFIGDIR": NOWHERE,
+        "MKL_NUM_THREADS": "-1", "OPENBLAS_NUM_THREADS": "0", "JOBLIB_TEMP_FOLDER": NOWHERE,
+        "TMPDIR": NOWHERE, "HOME": NOWHERE, "MPLCONFIGDIR": NOWHERE,
         "XDG_CACHE_HOME": NOWHERE, "XDG_CONFIG_HOME": NOWHERE, "NUMBA_CACHE_DIR": NOWHERE,
         "CUDA_VISIBLE_DEVICES": "nonsense", "MPLBACKEND": "TkAgg", "LC_ALL": "C", "LANG": "C",
         "PYTHONIOENCODING": "ascii", "PYTHONOPTIMIZE": "2", "PYTHONHASHSEED": "17",
@@ -59,7 +60,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some music, and what a careless user has: settings of matplotlib that change every picture."""
+    """Some music, matplotlib settings that change every plot, and a sitecustomize."""
     home = tmp_path_factory.mktemp("home")
     for genre, style in (("Música", "chords"), ("jazz", "drums")):
         (home / "music" / genre).mkdir(parents=True)
@@ -77,7 +78,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def results(home: Path, settings: dict[str, str | None]) -> dict[str, bytes]:
-    """What the commands leave with these variables, always in the same folder; but for times and speeds."""
+    """Files that the commands write with these variables, without times and speeds."""
     usual = {
         name: value
         for name, value in environment().items()
@@ -110,14 +111,14 @@ def expected(home: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", SETTINGS)
-def test_no_variable_ends_a_command_or_changes_its_result(where, home, expected):
+def test_variables_do_not_change_results(where, home, expected):
     found = results(home, SETTINGS[where])
     assert len(found) > 20 and {"run/loss_curves.png", "made/index.html"} <= found.keys()
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
-def test_a_chart_looks_the_same_whatever_is_set(monkeypatch):
+def test_a_chart_does_not_depend_on_matplotlib_settings(monkeypatch):
     matplotlib = pytest.importorskip("matplotlib")
 
     def drawn() -> bytes:
@@ -128,9 +129,7 @@ def test_a_chart_looks_the_same_whatever_is_set(monkeypatch):
     plain = drawn()
     with matplotlib.rc_context({"text.usetex": True, "savefig.dpi": 17, "axes.facecolor": "red"}):
         assert drawn() == plain
-        assert (
-            matplotlib.rcParams["axes.facecolor"] == "red"
-        )  # the caller's own pictures are its own affair
+        assert matplotlib.rcParams["axes.facecolor"] == "red"  # for plots of the caller
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Names that are one file's on every system, whatever they are made from."""
+"""Safe names, durable writes and locks."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from musicspectrogan.filesystem import (
     distinct_names,
     is_clutter,
     make_folder,
+    one_at_a_time,
     public_name,
     public_names,
     safe_name,
@@ -34,19 +35,19 @@ from musicspectrogan.filesystem import (
 
 ANY_TEXT = st.text(
     st.characters(exclude_categories=()), max_size=300
-)  # surrogates too, as in names of files
+)  # also surrogates, as in file names
 LIKE_PATHS = st.text("./\\:~ -con\0\n\x1bé日\udcff", max_size=30)
 
 
 def outside(name: str) -> bool:
-    """Whether a name means anything but one visible entry of a folder."""
+    """Whether a name is anything but one visible entry of a folder."""
     one_entry = PurePosixPath(name).name == PureWindowsPath(name).name == name
     return not one_entry or name[0] in ". " or name[-1] in ". "
 
 
 @given(ANY_TEXT | LIKE_PATHS)
 @settings(derandomize=True, max_examples=300, deadline=None)
-def test_safe_names_are_one_visible_entry_everywhere_and_stay_the_same(text):
+def test_a_safe_name_is_one_visible_entry_on_every_system(text):
     name = safe_name(text)
     assert not outside(name)
     assert printable(name) == name and name.encode("utf-8")
@@ -66,19 +67,22 @@ def test_distinct_names_are_distinct(texts):
     ("text", "name"),
     [
         ("con", "_con"), ("NUL", "_NUL"), ("Aux.tar.gz", "_Aux.tar.gz"), ("com1", "_com1"),
-        ("LPT9.x", "_LPT9.x"), ("con ", "_con"), ("nul...", "_nul"), ("/con", "_con"), ("console", "console"),
+        ("LPT9.x", "_LPT9.x"), ("con ", "_con"), ("nul...", "_nul"), ("/con", "_con"),
+        ("console", "console"),
         ("com10", "com10"),
-        ("../../etc", "etc"), ("C:\\Windows", "C-Windows"), ("a\0b", "a-b"), ("rock\u202egnp", "rock-gnp"),
+        ("../../etc", "etc"), ("C:\\Windows", "C-Windows"), ("a\0b", "a-b"),
+        ("rock\u202egnp", "rock-gnp"),
         ("\x1b[31mred", "[31mred"),
     ],
 )  # fmt: skip
-def test_devices_of_windows_and_ways_out_are_no_names(text, name):
+def test_windows_devices_and_path_separators_are_replaced(text, name):
     assert safe_name(text) == name
 
 
 @given(
     st.lists(
-        LIKE_PATHS | st.sampled_from(["Rock", "rock", "ROCK?", "é", "e\u0301", ".lock"]), max_size=8
+        LIKE_PATHS | st.sampled_from(["Rock", "rock", "ROCK?", "é", "e\u0301", ".lock"]),
+        max_size=8,
     )
 )
 @settings(derandomize=True, max_examples=200, deadline=None)
@@ -102,7 +106,7 @@ def test_names_of_different_texts_differ_on_every_file_system(texts):
         (["M\udcfasica", "M\u00fasica"], ["M\u00fasica-b1aed9ac", "M\u00fasica"]),
     ],
 )
-def test_only_what_would_get_the_same_name_is_renamed(texts, names):
+def test_only_colliding_names_get_a_hash(texts, names):
     assert list(map(distinct_names(texts).get, texts)) == names
 
 
@@ -111,11 +115,12 @@ def test_only_what_would_get_the_same_name_is_renamed(texts, names):
     [
         "._a.wav", ".DS_Store", ".git", ".Trash", ".Trash-1000", ".Trashes",
         ".cache.lock", ".cache", ".cache-64-0f.npy", "lost+found",
-        ".ipynb_checkpoints", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information",
+        ".ipynb_checkpoints", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN",
+        "System Volume Information",
         ".lock", ".dataset.json.tmp", ".a_000.png.5f.tmp", ".nfs0000000001",
     ],
 )  # fmt: skip
-def test_what_systems_and_tools_leave_is_clutter_and_no_class(name):
+def test_files_of_systems_and_tools_are_clutter(name):
     assert is_clutter(name)
     assert not is_clutter(safe_name(name))
 
@@ -135,7 +140,7 @@ def test_what_systems_and_tools_leave_is_clutter_and_no_class(name):
         "_",
     ],
 )
-def test_a_leading_dot_alone_is_no_clutter(name):
+def test_a_leading_dot_alone_is_not_clutter(name):
     assert not is_clutter(name)
 
 
@@ -149,15 +154,15 @@ def test_a_leading_dot_alone_is_no_clutter(name):
         ("a\u202eb\u2028c", "a\\u202eb\\u2028c"),
     ],
 )
-def test_what_is_shown_is_one_line_of_printable_letters(text, shown):
+def test_printable_escapes_control_characters(text, shown):
     assert printable(text) == shown
 
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is synced and renamed, in order: `sync NAME` and `rename NAME`."""
+    """Calls of fsync and replace in order: `sync INODE` and `rename INODE`."""
     if os.name != "posix":
-        pytest.skip("a descriptor tells its name by its inode here")
+        pytest.skip("identifies descriptors by inodes")
     calls: list[str] = []
     fsync, replace = os.fsync, os.replace
 
@@ -206,10 +211,8 @@ def test_many_files_are_synced_by_one_call_or_each(known, tmp_path, synced, monk
     assert sorted(synced) == ([] if known else sorted(f"sync {inode}" for inode in inodes))
 
 
-@pytest.mark.skipif(os.name != "posix", reason="nothing to refuse")
-def test_a_file_system_that_cannot_sync_folders_is_no_fault_and_a_broken_disk_is(
-    tmp_path, monkeypatch
-):
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not sync folders")
+def test_unsupported_folder_syncs_are_ignored_and_disk_errors_are_not(tmp_path, monkeypatch):
     def failing(code: int):
         def fsync(descriptor: int) -> None:
             raise OSError(code, os.strerror(code))
@@ -223,14 +226,14 @@ def test_a_file_system_that_cannot_sync_folders_is_no_fault_and_a_broken_disk_is
         sync_folder(tmp_path)
 
 
-def test_where_the_whole_file_system_can_be_synced_it_is_told(tmp_path, monkeypatch):
+def test_syncing_the_file_system_returns_whether_it_is_supported(tmp_path, monkeypatch):
     assert sync_file_system(tmp_path) == hasattr(filesystem._syncfs_of_libc(), "restype")
     monkeypatch.setattr(filesystem, "_syncfs_of_libc", lambda: None)
     assert not sync_file_system(tmp_path)
 
 
 def without_locks(folder: Path, code: int) -> dict[str, str]:
-    """An environment in which the kernel refuses every lock with that errno, by a module in `folder`."""
+    """An environment in which flock fails with that errno, by a module in `folder`."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
         "import fcntl, os\n"
@@ -242,21 +245,22 @@ def without_locks(folder: Path, code: int) -> dict[str, str]:
     return {**environment(), "PYTHONPATH": path}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="Windows has locks on all of its file systems")
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
-def test_a_file_system_without_locks_costs_a_warning(code, images, tmp_path):
+def test_training_on_a_file_system_without_locks_logs_a_warning(images, tmp_path):
     data = shutil.copytree(images, tmp_path / "data", ignore=shutil.ignore_patterns(".cache*"))
     line = command_line(
-        "run.py", "--dataset", data, "--epochs", 1, "--width", 2, "--batch-size", 8, "--standing-batches", 1,
+        "run.py", "--dataset", data, "--epochs", 1, "--width", 2, "--batch-size", 8,
+        "--standing-batches", 1,
         "--device", "cpu", "--output", "run",
     )  # fmt: skip
-    env = without_locks(tmp_path / "site", code)
+    env = without_locks(tmp_path / "site", errno.ENOLCK)
     done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    told = [line for line in done.stderr.splitlines() if "lock" in line]
-    assert told == [
-        "run: this file system has no locks, so a second run is not kept from training there at the same "
-        "time: start one alone"
+    warnings = [line for line in done.stderr.splitlines() if "lock" in line]
+    assert warnings == [
+        "run: this file system has no locks, so nothing prevents a second run from training there "
+        "at the same time: start only one"
     ]
     assert "decoded again" not in done.stderr
     assert (
@@ -266,7 +270,18 @@ def test_a_file_system_without_locks_costs_a_warning(code, images, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has locks on all of its file systems")
-def test_a_lock_that_fails_otherwise_is_an_error(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+def test_one_at_a_time_yields_false_without_locks(code, tmp_path, monkeypatch):
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with one_at_a_time(tmp_path / ".lock") as is_held:
+        assert not is_held
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has locks on all of its file systems")
+def test_another_failure_of_a_lock_is_an_error(tmp_path, monkeypatch):
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -275,7 +290,7 @@ def test_a_lock_that_fails_otherwise_is_an_error(tmp_path, monkeypatch):
         pass
 
 
-def test_names_that_may_be_given_away_tell_nothing_of_the_folders_above():
+def test_public_names_do_not_reveal_parent_folders():
     for path, name in (
         ("/home/me/runs/00000-cgan", "00000-cgan"),
         ("/home/me/run/checkpoints/best.pt", "run/checkpoints/best.pt"),

@@ -219,6 +219,16 @@ def test_lines_have_at_most_100_characters(page: str) -> None:
     assert not long
 
 
+def test_error_messages_in_troubleshooting_exist() -> None:
+    """In the package's source, where strings may continue on the next line."""
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "musicspectrogan").rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)
+    of_others = {"operator torchvision::nms does not exist", "Killed", "Too many open files"}
+    quoted = re.findall(r"^\| `([^`]+)`", PAGES["docs/troubleshooting.md"], re.MULTILINE)
+    for message in set(quoted) - of_others:
+        assert message.removeprefix("loss_d ") in source, message
+
+
 def test_no_figure_is_left_open() -> None:
     for page, text in PAGES.items():
         assert not re.search(r"@[A-Z0-9]+@|TODO", text), page

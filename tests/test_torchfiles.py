@@ -1,4 +1,4 @@
-"""The one reader and writer of torch files: on any device, whole, and nothing of a stranger's executed."""
+"""Torch files: written atomically, read on any device, and safe to read if untrusted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from musicspectrogan.torchfiles import (
 
 
 def contents() -> dict:
-    """All that such a file may hold."""
+    """Everything that a torch file may hold."""
     weight = torch.arange(24.0).reshape(1, 2, 3, 4).to(memory_format=torch.channels_last)
     return {
         "weights": [{"weight": weight, "count": torch.tensor(3)}],
@@ -63,7 +63,7 @@ def test_what_was_saved_from_a_gpu_is_read_without_one(tmp_path, monkeypatch):
 
 
 def test_a_file_is_written_from_copies_on_the_cpu(tmp_path, monkeypatch):
-    """Where there is no GPU, a copy that is one larger stands for that of one."""
+    """Tested without a GPU: Tensor.cpu is replaced with a function that adds 1."""
     monkeypatch.setattr(Tensor, "cpu", lambda tensor: tensor + 1)
     write_torch_file([nn.Linear(2, 2).state_dict(), (torch.zeros(3),)], tmp_path / "x.pt")
     assert torch.equal(read_torch_file(tmp_path / "x.pt")[1][0], torch.ones(3))
@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_opened_is_not_called_damaged(tmp_path):
 def repacked(
     source: Path, *, compression: int = zipfile.ZIP_STORED, upper: str = "", data: bytes = b""
 ) -> bytes:
-    """The zip file with compression, with one entry's name in upper case, or with another pickle."""
+    """The zip file, compressed, with an entry's name in upper case or with another pickle."""
     file = io.BytesIO()
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(file, "w", compression) as new:
         for name in old.namelist():
@@ -124,7 +124,7 @@ def test_the_pickle_is_checked_under_any_name_that_torch_reads_it_by(path):
 
 
 def test_what_torch_would_read_in_the_bytes_of_another_archive_is_not_read(path):
-    """Of two archives of the same size, one after the other, torch reads the first and Python the second."""
+    """Of two concatenated archives of one size, torch reads the first, Python the second."""
     second = repacked(path)
     with zipfile.ZipFile(path) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("data.pkl"))
@@ -175,7 +175,7 @@ def test_only_plain_values_and_whole_tensors_are_read(value, tmp_path):
         read_torch_file(tmp_path / "x.pt")
 
 
-def test_lists_nested_in_themselves_take_no_time(tmp_path):
+def test_lists_nested_in_themselves_are_read_fast(tmp_path):
     value: list = [1]
     for _ in range(60):
         value = [value, value]
@@ -185,22 +185,25 @@ def test_lists_nested_in_themselves_take_no_time(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         (lambda weights: None, "other layers"),
         (lambda weights: {"weight": weights["weight"]}, "other layers"),
         (lambda weights: {**weights, "bias": [0.0, 0.0]}, "bias differs in shape or type"),
         (lambda weights: {**weights, "bias": torch.zeros(3)}, "bias differs in shape or type"),
-        (lambda weights: {**weights, "bias": torch.zeros(2).double()}, "bias differs in shape or type"),
+        (
+            lambda weights: {**weights, "bias": torch.zeros(2).double()},
+            "bias differs in shape or type",
+        ),
         (
             lambda weights: {**weights, "bias": torch.tensor([0.0, torch.inf])},
             "bias holds numbers that are not finite",
         ),
     ],
 )
-def test_weights_must_be_those_of_the_network(change, told):
+def test_weights_must_be_those_of_the_network(change, reported):
     network = nn.Linear(2, 2, device="meta")
     weights = nn.Linear(2, 2).state_dict()
     check_weights("network", dict(weights), network)
-    with pytest.raises(UserError, match=f"the network.* {told}|the network's {told}"):
+    with pytest.raises(UserError, match=f"the network.* {reported}|the network's {reported}"):
         check_weights("network", change(weights), network)

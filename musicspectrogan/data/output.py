@@ -241,11 +241,7 @@ def remove_vanished(tracks: Iterable[Track], report: Report, images: Images, out
 
 
 def select_pending(
-    tracks: Iterable[Track],
-    stats: Mapping[str, Stat],
-    report: Report,
-    images: Images,
-    output: Path,
+    tracks: Iterable[Track], stats: Mapping[str, Stat], report: Report, images: Images, output: Path
 ) -> list[Track]:
     """Return the tracks to convert, and remove the images of their interrupted conversion.
 

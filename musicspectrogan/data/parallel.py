@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
@@ -32,7 +34,7 @@ WORKER_DIED = "its worker process died (out of memory, or a crash in a decoder)"
 
 # How often a worker checks that its parent is alive, and when an idle worker exits.
 PARENT_CHECK_SECONDS = 0.1
-IDLE_SECONDS = 10
+IDLE_SECONDS = 60
 
 # How long to wait for a dask scheduler and its first worker, and how often to count its workers.
 CONNECT_SECONDS = 5
@@ -50,9 +52,9 @@ def in_parallel(
 ) -> Iterator[Result]:
     """Yield results as they complete, in any order.
 
-    If a worker process dies, only the item that killed it is lost. The unfinished items are retried
-    in halves, down to single items, so `function` may run several times for an item. With one job
-    everything runs in this process, and a crash ends it.
+    If a worker process dies, only the item that killed it is lost: unfinished items are retried one
+    by one, so `function` may run several times for an item. With one job everything runs in this
+    process, and a crash ends it.
 
     Args:
         function: importable by name.
@@ -67,13 +69,9 @@ def in_parallel(
         return
     rest = iter(items)
     while unfinished := (yield from _until_death(function, rest, jobs)):
-        if len(unfinished) == 1:
-            if (yield from _until_death(function, unfinished, jobs)):
-                yield on_death(unfinished[0])
-            continue
-        middle = len(unfinished) // 2
-        for half in (unfinished[:middle], unfinished[middle:]):
-            yield from in_parallel(function, half, on_death=on_death, jobs=jobs)
+        for item in unfinished:
+            if (yield from _until_death(function, [item], jobs)):
+                yield on_death(item)
 
 
 def _until_death(
@@ -97,13 +95,17 @@ def _until_death(
             initargs=(os.getpid(), str(Path.cwd())),  # idle workers are reused if these are equal
         ),
     ):
-        pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+        results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls())
         try:
-            for number, result in pool(calls()):
+            for number, result in results:
                 del running[number]
                 yield result
         except BrokenProcessPool:
-            logger.warning("A worker process died; retrying %d unfinished items", len(running))
+            logger.warning("A worker process died; unfinished items: %d", len(running))
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about cancelled tasks, if interrupted
+                results.close()
     return list(running.values())
 
 
@@ -112,11 +114,13 @@ def _numbered(function: Callable[[Item], Result], number: int, item: Item) -> tu
 
 
 def _start_worker(parent: int, folder: str) -> None:
-    """Set the working directory, and exit soon after the parent process even if that is killed.
+    """Set the working directory, leave Ctrl-C to the parent process, and exit soon after it.
 
-    Otherwise the same command could be started again while workers still write the same files.
+    If the parent is killed, the same command could be started again while workers still write the
+    same files.
     """
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,4 +1,4 @@
-"""The evaluate command: compare one or several sources of samples with real music, and write the results."""
+"""The evaluate command: compare samples with real music, and write the figures and a page."""
 
 from __future__ import annotations
 
@@ -117,6 +117,7 @@ def _trained_on(checkpoints: Mapping[Path, Checkpoint]) -> Path:
     if root is None or not root.is_dir():
         trained_on = root or checkpoint.training["dataset"]
         raise UserError(
-            f"--dataset is missing, and {trained_on}, on which the model was trained, no longer exists"
+            f"--dataset is missing, and {trained_on}, on which the model was trained, no longer "
+            "exists"
         )
     return root

@@ -159,7 +159,7 @@ class Evaluator:
 
     @cached_property
     def predictions(self) -> dict[str, Ints]:
-        """Predicted labels of samples and held-out images, and of these by a classifier of samples."""
+        """Predicted labels of samples and held-out images, the latter by two classifiers."""
         reference = self.reference
         trained_on_samples = train_classifier(
             self.images,
@@ -240,7 +240,7 @@ class Evaluator:
         return _with_real(samples, real, group, name)
 
     def _classification(self, group: _Group) -> list[Figure]:
-        """Accuracy on samples, and of a classifier trained on them; both with the one on held-out images."""
+        """Accuracy on samples, and on held-out images after training on samples."""
         if not self.conditional:
             return []
 
@@ -279,7 +279,7 @@ class Evaluator:
         return _with_real(samples, real, group)
 
     def _spectrum(self, group: _Group) -> list[Figure]:
-        """Compare the spectral statistics of samples, and of training images, with held-out images."""
+        """Compare spectral statistics of samples and of training images with held-out images."""
         reference = group.rows(self.held_out)
         held_out = self.spectra["held_out"].take(reference)
 
@@ -310,8 +310,8 @@ class Evaluator:
                 "figures of a single genre need; they only count in the figures of all."
             )
         yield (
-            "An interval says how much a figure may change with other tracks and other samples (95 %). Two "
-            "models evaluated on the same tracks may differ by less and still be different."
+            "An interval says how much a figure may change with other tracks and other samples (95 "
+            "%). Two models evaluated on the same tracks may differ by less and still be different."
         )
 
 

@@ -1,6 +1,7 @@
-"""Two ways to describe an image by a few numbers: a genre classifier's features, and plain statistics.
+"""Two feature spaces of images: a genre classifier, and plain statistics.
 
-A generator that is good in one feature space and bad in the other exploits a weakness of the former.
+A generator that is good in one feature space and bad in the other exploits a weakness of the
+former.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ IMAGES_PER_BATCH = 256
 
 # Pixels a side of the picture that the principal components see.
 PCA_SIDE = 32
-# Spread of a block of statistics over all images, in units of the grey scale, below which it is rounding.
+# Spread of a block of statistics over all images, in units of the grey scale, below which it is
+# rounding.
 MIN_SPREAD = 1e-3
 
 # Version of the classifier in the cache; increase it when the network or its training changes.
@@ -54,7 +56,8 @@ BATCH_SIZE = 64
 PEAK_LR = 3e-3
 WEIGHT_DECAY = 0.05
 LABEL_SMOOTHING = 0.1
-# Augmentation: standard deviations of levels in [-1, 1], and the largest mask as a part of the side.
+# Augmentation: standard deviations of levels in [-1, 1], and the largest mask as a part of the
+# side.
 GAIN = TILT = 0.1
 MAX_MASK = 0.25
 
@@ -91,10 +94,11 @@ def _embed_in_batches(embedding: Embedding, pixels: Pixels) -> Floats:
 
 
 def fit_pca(pixels: Pixels) -> Embedding:
-    """Fit the untrained features: principal components of the picture and of statistics of each band.
+    """Fit the untrained features: principal components of the picture and of band statistics.
 
-    The picture holds where the energy is. The statistics hold how it moves, wherever in time: the mean
-    of each band, its spread, its change from frame to frame, and its contrast to the next band.
+    The picture holds where the energy is. The statistics hold how it moves, wherever in time: the
+    mean of each band, its spread, its change from frame to frame, and its contrast to the next
+    band.
 
     Args:
         pixels: uint8 (N, H, W), N at least 2.
@@ -120,7 +124,7 @@ def fit_pca(pixels: Pixels) -> Embedding:
 
 
 def _describe(pixels: Pixels) -> list[npt.NDArray[np.float32]]:
-    """The picture (N, PCA_SIDE²) and four statistics of each band (N, ·), in units of the grey scale."""
+    """The picture (N, PCA_SIDE²) and four statistics of the bands, in units of the grey scale."""
     images = pixels.astype(np.float32) / np.float32(255.0)
     count, height, width = images.shape
     side = min(PCA_SIDE, height)
@@ -137,8 +141,8 @@ def _describe(pixels: Pixels) -> list[npt.NDArray[np.float32]]:
 class GenreClassifier(nn.Module):
     """A small CNN: images (B, 1, H, W) in [-1, 1] -> logits (B, n_genres).
 
-    After the convolutions each frame becomes one vector, which keeps absolute frequency; the mean over
-    time discards when something happens.
+    After the convolutions each frame becomes one vector, which keeps absolute frequency; the mean
+    over time discards when something happens.
     """
 
     def __init__(self, n_genres: int, image_size: int) -> None:
@@ -191,7 +195,7 @@ def _create_classifier(n_genres: int, image_size: int, device: torch.device) -> 
 def train_classifier(
     images: ImageSet, n_genres: int, device: torch.device, *, seed: int = 0, description: str
 ) -> GenreClassifier:
-    """Train a classifier for a fixed number of steps, with balanced genres; deterministic on a device.
+    """Train a classifier with balanced genres; deterministic on a device.
 
     Args:
         description: text of the progress bar.
@@ -215,7 +219,7 @@ def train_classifier(
                 logits = classifier(batch.to(device))
                 loss = F.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]  # torch
                 optimizer.step()
                 schedule.step()
                 bar.update()
@@ -223,7 +227,7 @@ def train_classifier(
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift images (B, 1, H, W) in time, change gain and tilt, and mask one stripe in time and frequency.
+    """Augment images (B, 1, H, W): shift in time, gain, tilt, and masks in time and frequency.
 
     SpecAugment: D. Park et al., arXiv:1904.08779.
     """

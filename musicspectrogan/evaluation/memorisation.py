@@ -48,8 +48,8 @@ def search_training(
 ) -> Nearest:
     """Compare images uint8 (N, H, W) with the windows of training tracks at every shift in time.
 
-    Consecutive segments are concatenated and closed to a ring, so that a single image has all shifts
-    too.
+    Consecutive segments are concatenated and closed to a ring, so that a single image has all
+    shifts too.
 
     Args:
         tracks: numbers of the tracks to search.

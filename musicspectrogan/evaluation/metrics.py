@@ -24,7 +24,8 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig, grey_to_db
 Floats = npt.NDArray[np.floating]
 
 NEIGHBOURS = 5
-# An image is a near-duplicate if its nearest neighbour is nearer than this part of the usual distance.
+# An image is a near-duplicate if its nearest neighbour is nearer than this part of the usual
+# distance.
 DUPLICATE_PART = 0.5
 # Number of bins: one for this many images, up to the usual hundred.
 IMAGES_PER_BIN = 10
@@ -54,9 +55,9 @@ def frechet_distance(
 ) -> float:
     """Squared Fréchet distance of two Gaussians, |m_a - m_b|² + tr(C_a + C_b - 2 (C_a C_b)^½).
 
-    D. Dowson, B. Landau, Journal of Multivariate Analysis 12 (1982), 450-455; for GANs M. Heusel et al.,
-    arXiv:1706.08500. The trace of the root is computed from the eigenvalues of the product, which are
-    real and not negative, so covariances may be singular.
+    D. Dowson, B. Landau, Journal of Multivariate Analysis 12 (1982), 450-455; for GANs M. Heusel et
+    al., arXiv:1706.08500. The trace of the root is computed from the eigenvalues of the product,
+    which are real and not negative, so covariances may be singular.
     """
     eigenvalues = scipy.linalg.eigvals(covariance_a @ covariance_b).real
     trace_of_root = np.sqrt(np.maximum(eigenvalues, 0.0)).sum()
@@ -80,9 +81,9 @@ def kernel_distance(
 ) -> float:
     """Unbiased squared maximum mean discrepancy; may be slightly negative.
 
-    A. Gretton et al., JMLR 13 (2012), 723-773, equation 3. With the cubic kernel (x·y / D + 1)³, the
-    default of scikit-learn's polynomial_kernel, it is the kernel inception distance of M. Bińkowski et
-    al., arXiv:1801.01401.
+    A. Gretton et al., JMLR 13 (2012), 723-773, equation 3. With the cubic kernel (x·y / D + 1)³,
+    the default of scikit-learn's polynomial_kernel, it is the kernel inception distance of M.
+    Bińkowski et al., arXiv:1801.01401.
 
     Args:
         within_a, within_b, across: kernel matrices (N, N), (M, M) and (N, M).
@@ -117,8 +118,8 @@ class Neighbourhoods:
         - density: reference balls around an image of the sample, over `NEIGHBOURS`; coverage: share
           of the reference with a sample in its ball (M. Naeem et al., arXiv:2002.09797).
         - diversity: mean distance of two images of the sample, over that of the reference.
-        - duplicates: share of the sample with a neighbour nearer than `DUPLICATE_PART` of the median
-          nearest-neighbour distance of the reference.
+        - duplicates: share of the sample with a neighbour nearer than `DUPLICATE_PART` of the
+          median nearest-neighbour distance of the reference.
         """
         in_use, reference_in_use = (
             (weights > 0).astype(np.float32) for weights in (sample_weights, reference_weights)
@@ -162,11 +163,11 @@ def fit_bins(features: Floats) -> KMeans:
 
 
 def bin_figures(sample_counts: Floats, reference_counts: Floats) -> dict[str, float]:
-    """`ndb`, the share of bins with significantly different proportions, and `js_divergence` in bits.
+    """`ndb`, the share of bins with different proportions, and `js_divergence` in bits.
 
-    E. Richardson, Y. Weiss, arXiv:1805.12462: a two-proportion z-test at level `SIGNIFICANCE` without
-    correction. It assumes independent images, which segments of a track are not; real music too has
-    more than `SIGNIFICANCE`.
+    E. Richardson, Y. Weiss, arXiv:1805.12462: a two-proportion z-test at level `SIGNIFICANCE`
+    without correction. It assumes independent images, which segments of a track are not; real music
+    too has more than `SIGNIFICANCE`.
 
     Args:
         sample_counts, reference_counts: (K,), images in each bin.
@@ -204,7 +205,7 @@ class Comparison:
         self._n_bins = bins.n_clusters
 
     def figures(self, sample_weights: Floats, reference_weights: Floats) -> dict[str, float]:
-        """Compute the metrics by name, for weights (N,) and (M,) that say how often images count."""
+        """Compute all metrics for weights (N,) and (M,)."""
         weights = (sample_weights, reference_weights)
         moments = [
             mean_and_covariance(features, w)
@@ -292,7 +293,7 @@ def modulation_hz(config: SpectrogramConfig) -> Floats:
 
 
 def spectral_figures(sample: Profile, reference: Profile) -> dict[str, float]:
-    """`band_means`, `band_spreads` and `modulation`, mean absolute differences in dB; `onset_rate`."""
+    """Mean absolute differences in dB, and the onset rate of the sample."""
     return {
         "band_means": float(np.abs(sample.level - reference.level).mean()),
         "band_spreads": float(np.abs(sample.spread - reference.spread).mean()),

@@ -98,8 +98,8 @@ class PageData:
     real_profile: Profile
     sample_profile: Profile
     confusion: dict[str, Ints] = field(default_factory=dict)
-    """`held_out` and `samples`: counts (n_genres, n_genres); rows are true genres, columns predictions.
-    Empty if samples have no genres."""
+    """`held_out` and `samples`: counts (n_genres, n_genres); rows are true genres, columns
+    predictions. Empty if samples have no genres."""
     clouds: list[Cloud] = field(default_factory=list)
     """One for each feature space."""
     strips: list[Strip] = field(default_factory=list)
@@ -345,7 +345,7 @@ def _cell(figure: Figure | None, *, is_best: bool = False, with_real: bool = Fal
 
 
 def _table(reports: list[Report]) -> list[dict[str, Any]]:
-    """The figures of all images, by metric: a row for each feature space, a cell for each report."""
+    """The figures of all images by metric: a row per feature space, a cell per report."""
     table = []
     for name, keys in groupby(figure_keys(reports), key=lambda key: key[0]):
         rows = []

@@ -22,8 +22,8 @@ from musicspectrogan.evaluation.settings import MIN_TRACKS
 # Relative error of a lag, which must be a whole number of images.
 LAG_TOLERANCE = 0.25
 # Beats per minute to look for, and the most likely tempo. D. Ellis, "Beat Tracking by Dynamic
-# Programming", Journal of New Music Research 36 (2007), 51-60, weights tempi by a normal distribution
-# of their logarithm around 120 with a standard deviation of one octave.
+# Programming", Journal of New Music Research 36 (2007), 51-60, weights tempi by a normal
+# distribution of their logarithm around 120 with a standard deviation of one octave.
 MIN_BPM, USUAL_BPM, MAX_BPM = 50.0, 120.0, 240.0
 TEMPO_OCTAVES = 1.0
 # Relative difference up to which two beat periods are the same.
@@ -73,9 +73,9 @@ class Coherence:
     """How far apart the windows of a clip are, relative to windows of different clips.
 
     Coherence at a lag is the mean distance of two windows of one clip at that lag, over the mean
-    distance of windows of two different clips of its genre: a ratio of means. Every clip counts once,
-    whatever its length, and every genre counts by its number of clips in numerator and denominator.
-    Distances are computed once, and used for all weights.
+    distance of windows of two different clips of its genre: a ratio of means. Every clip counts
+    once, whatever its length, and every genre counts by its number of clips in numerator and
+    denominator. Distances are computed once, and used for all weights.
 
     Args:
         features: (N, D) of the windows.
@@ -153,9 +153,10 @@ class Tempo:
     def figures(self, weights: Floats) -> dict[str, float]:
         """`tempo_stability` and `shared_tempo`, for weights (N,); NaN without clips or pairs.
 
-        `tempo_stability` is the share of clips whose halves have the same beat. `shared_tempo` is the
-        share of pairs of different clips of a genre where the first half of one and the second half of
-        the other have the same beat: if all pieces share one beat, its stability is no merit.
+        `tempo_stability` is the share of clips whose halves have the same beat. `shared_tempo` is
+        the share of pairs of different clips of a genre where the first half of one and the second
+        half of the other have the same beat: if all pieces share one beat, its stability is no
+        merit.
         """
         weights = weights[self._rows]
         of_pairs = shared = 0.0
@@ -227,7 +228,7 @@ class Side:
 
     clips: ClipWindows
     features: Sequence[tuple[Mapping[str, Floats], Mask]]
-    """For each of the feature extractors: features (N, D) by name, and which windows may be used."""
+    """For each feature extractor: features (N, D) by name, and which windows may be used."""
 
     def rows_of(self, genre: str | None, label: int) -> Mask:
         """Mask (N,) of the windows of a genre, or of all for None."""
@@ -314,13 +315,13 @@ class Structure:
         found = {figure.name for figure in figures}
         if OF_PIECES.isdisjoint(found):
             yield (
-                "There are no figures of coherence and tempo: they need pieces and real tracks of at least "
-                f"{2 * self._config.image_seconds:.1f} s, which are two images."
+                "There are no figures of coherence and tempo: they need pieces and real tracks of "
+                f"at least {2 * self._config.image_seconds:.1f} s, which are two images."
             )
         elif not any(name in found for name in self._lags):
             yield (
-                "There are no figures of coherence: they need at least two pieces and two real tracks of a "
-                "genre."
+                "There are no figures of coherence: they need at least two pieces and two real "
+                "tracks of a genre."
             )
 
     def _coherence(self, name: str, side: Side, rows: Mask) -> _Measured:

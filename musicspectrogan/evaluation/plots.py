@@ -1,7 +1,7 @@
 """Plots and spectrogram grids of an evaluation, as PNG files in memory.
 
-Plots are dark on a transparent background, so that the page can invert them for a dark screen. A plot that
-cannot be drawn is None, with a warning, and the page is written without it.
+Plots are dark on a transparent background, so that the page can invert them for a dark screen. A
+plot that cannot be drawn is None, with a warning, and the page is written without it.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ def draw_confusion(counts: Ints, genres: Sequence[str]) -> bytes | None:
 
 @spared("picture on the page (cloud)")
 def draw_cloud(cloud: Cloud, genres: Sequence[str] | None) -> bytes | None:
-    """Plot real images as rings and samples as dots: one panel per genre, with other genres in grey.
+    """Plot real images as rings and samples as dots, in one panel per genre.
 
     Panels instead of colours, because ten colours cannot be told apart.
 
@@ -297,7 +297,7 @@ def _plot(height: float) -> AbstractContextManager[tuple[Figure, io.BytesIO]]:
 
 
 def _log_axis(axes: Axes, low: float, high: float) -> None:
-    """Make the x axis logarithmic, with ticks at 1, 2 and 5, or only at powers of ten if it is long."""
+    """Make the x axis logarithmic with ticks at 1, 2 and 5, or only at powers of ten."""
     steps = (1, 2, 5) if high < 1000.0 * low else (1,)
     ticks = [step * 10.0**power for power in range(-3, 12) for step in steps]
     axes.set_xscale("log")
@@ -314,7 +314,8 @@ def _shrink(images: Pixels) -> Pixels:
         return images
     block = height // MAX_IMAGE
     blocks = images.reshape(count, height // block, block, width // block, block)
-    return blocks.mean(axis=(2, 4)).astype(np.uint8)
+    shrunk: Pixels = blocks.mean(axis=(2, 4)).astype(np.uint8)
+    return shrunk
 
 
 def _label(name: str, longest: int = MAX_LABEL) -> str:

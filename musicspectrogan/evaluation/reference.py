@@ -55,12 +55,12 @@ class Splits:
 
 
 def load_splits(root: Path, split: str | None = None) -> Splits:
-    """Load the training and held-out images of a folder made by preprocess, or with train/ and test/.
+    """Load training and held-out images of a dataset made by preprocess, or of train/ and test/.
 
     Args:
         split: test, validation, or held-out (both). None for the test tracks, because scores on the
-            validation tracks are too good for a checkpoint chosen on them. If there are too few test
-            tracks, None uses held-out and adds a remark.
+            validation tracks are too good for a checkpoint chosen on them. If there are too few
+            test tracks, None uses held-out and adds a remark.
 
     Raises:
         UserError: no track is held out, or too few are.
@@ -90,14 +90,14 @@ def _known_splits(root: Path) -> set[str]:
     if folders is None:
         what = f"has no {MANIFEST_NAME}" + (" but another tool's" if is_foreign(root) else "")
         raise UserError(
-            f"--dataset {root}: {what}, so none of its tracks is known to be held out; make the folder "
-            "with preprocess.py, or put the classes into folders train and test"
+            f"--dataset {root}: {what}, so none of its tracks is known to be held out; make the "
+            "folder with preprocess.py, or put the classes into folders train and test"
         )
     return set(folders.values())
 
 
 def _load_enough(root: Path, split: str, times: int = 1) -> ImageDataset:
-    """Load a split; raise UserError if it has less than `times` the minimum of tracks and images."""
+    """Load a split; raise UserError if it has less than `times` the minimum size."""
     dataset = load_dataset(root, split=split)
     if not _is_enough(dataset, times):
         raise UserError(
@@ -201,9 +201,9 @@ class Reference:
     def tracks(self) -> ClipWindows:
         """Whole real tracks, held-out and training, to compare pieces with.
 
-        Both splits, because coherence needs two tracks of a genre, and it does not matter here which
-        were seen in training. Clips of the training split have the numbers of its tracks, from 0 up;
-        those of held-out tracks are negative.
+        Both splits, because coherence needs two tracks of a genre, and it does not matter here
+        which were seen in training. Clips of the training split have the numbers of its tracks,
+        from 0 up; those of held-out tracks are negative.
         """
         rng = np.random.default_rng(0)
         held_out, training = (
@@ -277,7 +277,7 @@ def build_reference(root: Path, splits: Splits, device: torch.device) -> Referen
 
 
 def split_in_halves(images: ImageSet) -> list[ImageSet]:
-    """Split the clips of each genre into two halves; a genre with one clip is in only one of them."""
+    """Split the clips of each genre into two halves; a single clip is in only one of them."""
     clips, first = np.unique(images.clips, return_index=True)
     by_genre = clips[np.argsort(images.labels[first], kind="stable")]
     return [images.take(np.isin(images.clips, by_genre[half::2])) for half in (0, 1)]
@@ -297,8 +297,8 @@ def quality_by_validation(
 ) -> Callable[[npt.NDArray[np.uint8]], dict[str, float]] | None:
     """Prepare the scores of samples during training: kernel distance, coverage and diversity.
 
-    They are those of `evaluate` in the untrained features, which are fitted in a second, against the
-    validation tracks; the test tracks stay unseen.
+    They are those of `evaluate` in the untrained features, which are fitted in a second, against
+    the validation tracks; the test tracks stay unseen.
 
     Args:
         root: the dataset's folder.
@@ -311,7 +311,7 @@ def quality_by_validation(
     try:
         validation = load_splits(root, "validation").held_out
     except UserError as error:
-        logger.info("Samples are not scored during training: %s", error)
+        logger.info("Samples are not judged while training: %s", error)
         return None
     rng = np.random.default_rng(0)
     fitted, reference = (

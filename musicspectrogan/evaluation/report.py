@@ -47,7 +47,7 @@ def _distance(title: str, meaning: str, *, may_vanish: bool = False) -> Metric:
 def _coherence(seconds: int) -> Metric:
     return Metric(
         f"coherence, {seconds} s",
-        f"distance of windows of a piece {seconds} s apart over that of different pieces; like real",
+        f"distance of windows of a piece {seconds} s apart, over that of other pieces; like real",
     )
 
 
@@ -118,7 +118,7 @@ class Figure:
     """None for all images together."""
     value: Estimate
     real: Estimate | None
-    """The same with real images in the place of samples: the floor of a distance, else a ceiling."""
+    """The same with real images in the place of samples."""
 
     @property
     def floor(self) -> float | None:
@@ -133,7 +133,7 @@ class Figure:
 
     @property
     def ratio(self) -> Estimate | None:
-        """A distance over its floor: 1 is as good as real. The interval is that of the distance only."""
+        """A distance over its floor; its interval is that of the distance only."""
         floor = self.floor
         if floor is None or not 0.0 < floor < math.inf:
             return None
@@ -243,7 +243,7 @@ def genre_table(report: Report) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """Columns two spaces apart, the first `left` of them left-aligned and the others right-aligned."""
+    """Align the first `left` columns on the left, and the others on the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -28,10 +28,11 @@ class Estimate:
 def clip_weights(images: ImageSet, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Draw a bootstrap replicate: weights (N,) that say how often each image counts.
 
-    Whole clips are drawn, because segments of a clip are not independent (B. Efron, Annals of Statistics
-    7 (1979), 1-26), and within each genre, because datasets are split by genre. From n clips n - 1 are
-    drawn, and each counts n / (n - 1) times, which keeps the variance unbiased for small n (J. Rao, C. Wu,
-    Journal of the American Statistical Association 83 (1988), 231-241). Genres with one clip are pooled.
+    Whole clips are drawn, because segments of a clip are not independent (B. Efron, Annals of
+    Statistics 7 (1979), 1-26), and within each genre, because datasets are split by genre. From n
+    clips n - 1 are drawn, and each counts n / (n - 1) times, which keeps the variance unbiased for
+    small n (J. Rao, C. Wu, Journal of the American Statistical Association 83 (1988), 231-241).
+    Genres with one clip are pooled.
     """
     clips, first, members = np.unique(images.clips, return_index=True, return_inverse=True)
     genres, sizes = np.unique(images.labels[first], return_counts=True)
@@ -51,8 +52,8 @@ def estimate(
 ) -> dict[str, Estimate]:
     """Compute figures with every image counted once, and their intervals over resampled clips.
 
-    Intervals are symmetric, from the standard deviation of the replicates: the replicates of a distance
-    are biased, because sets with repetitions are smaller sets.
+    Intervals are symmetric, from the standard deviation of the replicates: the replicates of a
+    distance are biased, because sets with repetitions are smaller sets.
 
     Args:
         figures: a function of the weights (N,) of each set's images.

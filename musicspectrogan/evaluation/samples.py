@@ -243,13 +243,13 @@ def _training_remarks(checkpoint: Checkpoint, training: ImageDataset) -> list[st
     split = checkpoint.training["split"]
     if split != "training":
         return [
-            f"The model was trained on the split {split}: scores on tracks that it has seen are too "
-            "good."
+            f"The model was trained on the split {split}: scores on tracks that it has seen are "
+            "too good."
         ]
     if not checkpoint.is_trained_on(training):
         return [
-            "The model was trained on other images than the training split of this dataset: copies of "
-            "those images cannot be detected, and it may have seen some of the held-out tracks."
+            "The model was trained on other images than the training split of this dataset: copies "
+            "of those images cannot be detected, and it may have seen some of the held-out tracks."
         ]
     return []
 
@@ -273,31 +273,31 @@ def check_compatible(checkpoint: Checkpoint, path: Path, training: ImageDataset)
         )
     if checkpoint.spectrogram != training.spectrogram:
         raise UserError(
-            f"{path} was trained on spectrograms with other settings than the dataset's (see the info "
-            "command); name the dataset that it was trained on"
+            f"{path} was trained on spectrograms with other settings than the dataset's (see the "
+            "info command); name the dataset that it was trained on"
         )
 
 
 def check_length(seconds: float, count: int, training: ImageDataset) -> None:
-    """Raise UserError if pieces are shorter than one image, or `count` windows make too few pieces."""
+    """Raise UserError if pieces are shorter than an image, or `count` windows make too few."""
     windows = windows_in(seconds, training.spectrogram)
     image_seconds = training.spectrogram.image_seconds
     if windows < 1:
         raise UserError(
-            f"--seconds {seconds:g} is shorter than one image, {image_seconds:.2f} s; give at least "
-            f"{image_seconds:.3g}, or omit --seconds to evaluate single images"
+            f"--seconds {seconds:g} is shorter than one image, {image_seconds:.2f} s; give at "
+            f"least {image_seconds:.3g}, or omit --seconds to evaluate single images"
         )
     if count <= (MIN_TRACKS - 1) * windows:
         raise UserError(
-            f"--samples {count} are the windows of {-(-count // windows)} pieces of {seconds:g} s, and "
-            f"{MIN_TRACKS} are needed: give more than {(MIN_TRACKS - 1) * windows} --samples"
+            f"--samples {count} are the windows of {-(-count // windows)} pieces of {seconds:g} s, "
+            f"and {MIN_TRACKS} are needed: give more than {(MIN_TRACKS - 1) * windows} --samples"
         )
 
 
 def read_folder(
     folder: Path, training: ImageDataset, count: int, seed: int, seconds: float | None = None
 ) -> Samples:
-    """Read the pictures of a folder, or a random choice of them, in every format that training reads.
+    """Read the pictures of a folder, or a random choice of them, as training reads them.
 
     They have genres if they are in class folders named like the dataset's, or if each of them names
     its own, as the files of `generate` do.
@@ -374,13 +374,14 @@ def _find_pictures(folder: Path, genres: list[str]) -> list[tuple[Path, str]]:
 
 
 def _read_picture(path: Path, training: ImageDataset, seconds: float | None) -> tuple[Pixels, str]:
-    """Read the windows uint8 (n, H, W) of a picture, n = 1 without `seconds`, and the genre it names."""
+    """Read the windows uint8 (n, H, W) of a picture, one without `seconds`, and its genre."""
     windows = 1 if seconds is None else windows_in(seconds, training.spectrogram)
     try:
         with opened_image(path) as image:
             _check_size(path, image.size, training, seconds)
             genre = getattr(image, "text", {}).get("genre", "")
-            return split_windows(np.asarray(to_grayscale(image)), training.image_size)[:windows], genre
+            found = split_windows(np.asarray(to_grayscale(image)), training.image_size)
+            return found[:windows], genre
     except ImageError as error:
         raise UserError(
             f"{path}: cannot be read as an image ({error}); repair it, or move it out of the folder"
@@ -404,6 +405,6 @@ def _check_size(
         is_piece = height == size and width > size
         remedy = f"give --seconds {width_seconds:.0f} if they are pieces, " if is_piece else ""
         raise UserError(
-            f"{path} is {width}x{height} pixels, and the dataset's images are {size}x{size}; {remedy}"
-            "resize them, or preprocess with another --image-size"
+            f"{path} is {width}x{height} pixels, and the dataset's images are {size}x{size}; "
+            f"{remedy}resize them, or preprocess with another --image-size"
         )

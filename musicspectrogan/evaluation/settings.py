@@ -14,8 +14,8 @@ HELD_OUT_SPLITS = ("test", "validation", "held-out")
 MIN_SAMPLES = 50
 # 100,000 samples and their features take about 5 GB of memory.
 MAX_SAMPLES = 100_000
-# Real tracks and images that an evaluation needs at least: precision and recall look at the five nearest
-# neighbours of an image, and intervals come from resampling tracks.
+# Real tracks and images that an evaluation needs at least: precision and recall look at the five
+# nearest neighbours of an image, and intervals come from resampling tracks.
 MIN_TRACKS = 4
 MIN_IMAGES = 20
 
@@ -33,12 +33,12 @@ class EvaluateConfig:
     dataset: Path | None = None
     """Folder made by preprocess.py; None for the dataset that the checkpoint was trained on."""
     split: str | None = None
-    """Real tracks to compare with: test, validation, or held-out (both). None for test, because best.pt
-    is chosen on the validation tracks, or for held-out if there are too few test tracks."""
+    """Real tracks to compare with: test, validation, or held-out (both). None for test, because
+    best.pt is chosen on the validation tracks, or for held-out if there are too few test tracks."""
     samples: int = 2000
     """Images to generate, or the most to read from a folder; with `seconds`, windows of pieces."""
     seconds: float | None = None
-    """Evaluate pieces of this length instead of single images: their windows and their structure."""
+    """Evaluate pieces of this length instead of single images, and their structure."""
     seed: int = 0
     """Seed of the samples and of the resampled clips."""
     output: Path | None = None
@@ -74,7 +74,8 @@ class EvaluateConfig:
         if self.output is not None and self.output.suffix == ".html":
             raise SettingError(
                 "output",
-                f"{self.output} is the name of a page; name a .json file, next to which the page is written",
+                f"{self.output} is the name of a page; name a .json file, next to which "
+                "the page is written",
             )
         sources = (self.checkpoint is not None) + (self.images is not None) + bool(self.compare)
         if sources > 1:

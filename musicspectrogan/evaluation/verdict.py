@@ -127,8 +127,8 @@ def _no_verdict(distances: Iterable[_Distance], report: Report) -> str:
     if not highest:
         return "No verdict: no Fréchet distance has a value for real music to compare with"
     return (
-        f"No verdict: {_tracks(report)} are too few; by them {_evaluated(report)} may be anything from as "
-        f"good as real music to {_rounded(max(highest))} times as far from it"
+        f"No verdict: {_tracks(report)} are too few; by them {_evaluated(report)} may be anything "
+        f"from as good as real music to {_rounded(max(highest))} times as far from it"
     )
 
 

@@ -81,7 +81,8 @@ def write_sound(
     tempi = {BPM: sound.tempo, BPM_FOUND: sound.detected}
     text = tags | {key: str(tempo) for key, tempo in tempi.items() if tempo is not None}
     # The image comes first: after a kill between the two, the same command replaces it.
-    write_image(folder / f"{name}.png", sound.image, sound.settings, request=request, **text)
+    image = folder / f"{name}.png"
+    write_image(image, sound.image, sound.settings, rivals=False, request=request, **text)
     save(
         folder / f"{name}.{form.format}",
         sound.samples,

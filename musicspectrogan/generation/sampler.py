@@ -65,7 +65,7 @@ class Sampler:
         self.any_length: models.AnyLengthGenerator | None = None
         """The generator, where it draws pieces of any length."""
         if models.is_any_length(checkpoint.gan):
-            self.any_length = cast("models.AnyLengthGenerator", self.generator)
+            self.any_length = cast(models.AnyLengthGenerator, self.generator)
 
     def latents(self, seeds: Sequence[int], *position: object) -> Tensor:
         """Latents (B, Z), one for each seed; `position` distinguishes several draws of a seed."""
@@ -127,12 +127,13 @@ class Sampler:
         inputs = (
             part[None].to(self.device, self._precision) for part in (style, sequence, genres, beats)
         )
-        return as_pixels(self._precise_generator.frames(*inputs))[0]
+        pixels: npt.NDArray[np.uint8] = as_pixels(self._precise_generator.frames(*inputs))[0]
+        return pixels
 
     @cached_property
     def _precise_generator(self) -> models.AnyLengthGenerator:
         generator: nn.Module = copy.deepcopy(self.generator).to(self._precision)
-        return cast("models.AnyLengthGenerator", generator)
+        return cast(models.AnyLengthGenerator, generator)
 
     @property
     def _precision(self) -> torch.dtype:
@@ -162,6 +163,6 @@ def slerp(start: Tensor, end: Tensor, fraction: float) -> Tensor:
     if torch.sin(angle) < 1e-4:  # same or opposite directions, as in one dimension
         return (1.0 - fraction) * start + fraction * end
     weights = torch.sin((1.0 - fraction) * angle), torch.sin(fraction * angle)
-    direction = (weights[0] * directions[0] + weights[1] * directions[1]) / torch.sin(angle)
-    length: Tensor = (1.0 - fraction) * lengths[0] + fraction * lengths[1]
-    return direction * length
+    between = (weights[0] * directions[0] + weights[1] * directions[1]) / torch.sin(angle)
+    latent: Tensor = between * ((1.0 - fraction) * lengths[0] + fraction * lengths[1])
+    return latent

@@ -1,7 +1,7 @@
-"""The GANs: one module each, found by its name, and what they share.
+"""The GANs, found by name: one module each.
 
-A model module defines `CONDITIONAL` (bool), `OPTIONS` (the names of the optional fields of
-`ModelConfig` that it supports), and two classes that are built from a `ModelConfig`:
+The module `NAME.py` is `--gan NAME`. It defines `CONDITIONAL`, `OPTIONS`, `Generator` and
+`Discriminator`, see `Model`:
 
     generator(latents (B, Z) float, labels (B,) int64) -> images (B, K, H, W) in [-1, 1]
     discriminator(images (B, K, H, W), labels (B,) int64) -> logits (K * B,)
@@ -10,18 +10,16 @@ Z is `ModelConfig.latent_dim`, or the generator's attribute `latent_dim` if it d
 and 2 with `pairs`: two windows of one track or piece, with B logits for the first window, then B
 for the pair. Generators also take mixtures of genres in place of labels, float (B, n_genres) with
 rows that sum to 1. Unconditional models ignore labels. `contract.check_networks` checks this before
-training.
-
-A generator for pieces of any length also implements `AnyLengthGenerator`.
+training. A generator for pieces of any length also implements `AnyLengthGenerator`.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from musicspectrogan.config import OLD_NAMES, check_within
 from musicspectrogan.errors import SettingError, UserError, check_choice
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 # Modules in the folder that are not models.
 SHARED = ("contract", "layers")
-# Names that a model's module must define.
-REQUIRED = ("CONDITIONAL", "OPTIONS", "Generator", "Discriminator")
 SMALLEST_IMAGE, LARGEST_IMAGE = 16, 1024
 LARGEST_WIDTH, LONGEST_LATENT, MOST_GENRES = 1024, 65536, 65536
 UPSAMPLINGS = ("transposed", "resize")
@@ -76,6 +72,17 @@ class ModelConfig:
         check_choice("upsampling", self.upsampling, UPSAMPLINGS)
 
 
+class Model(Protocol):
+    """What the module of a model defines."""
+
+    CONDITIONAL: bool
+    """Whether images depend on labels."""
+    OPTIONS: tuple[str, ...]
+    """The optional fields of `ModelConfig` that it supports."""
+    Generator: Callable[[ModelConfig], nn.Module]
+    Discriminator: Callable[[ModelConfig], nn.Module]
+
+
 class AnyLengthGenerator(Protocol):
     """What a generator for pieces of any length has in addition.
 
@@ -94,14 +101,7 @@ class AnyLengthGenerator(Protocol):
     """Beats in a bar."""
 
     def frames(self, style: Tensor, sequence: Tensor, genres: Tensor, beats: Tensor) -> Tensor:
-        """Frames (B, 1, H, cell_frames * (N - 2 * context)) in [-1, 1].
-
-        Args:
-            style: (B, style_dim).
-            sequence: (B, cell_dim, N).
-            genres: mixtures (B, n_genres, N).
-            beats: (B, N + 1), time at the start of each cell and the end of the last.
-        """
+        """Frames (B, 1, H, cell_frames * (N - 2 * context)) of N cells; see `anylength_cgan`."""
 
     def begins_at(self, latents: Tensor) -> Tensor:
         """The frame of its first cell at which the image of latents (..., Z) begins."""
@@ -126,6 +126,20 @@ def current_name(gan: str) -> str:
     return gan if gan in names() else OLD_NAMES["gan"].get(gan, gan)
 
 
+def get(gan: str) -> Model:
+    """The model of that name.
+
+    Raises:
+        UserError: there is none; the text suggests the nearest name.
+        PluginError: its module cannot be imported, or does not define a model.
+    """
+    package, required = (
+        sys.modules[__name__],
+        ("CONDITIONAL", "OPTIONS", "Generator", "Discriminator"),
+    )
+    return cast(Model, load_module(package, "gan", current_name(gan), required, SHARED))
+
+
 def build(gan: str, config: ModelConfig) -> tuple[nn.Module, nn.Module]:
     """Build a freshly initialised (generator, discriminator).
 
@@ -134,11 +148,12 @@ def build(gan: str, config: ModelConfig) -> tuple[nn.Module, nn.Module]:
         PluginError: the model's code fails.
     """
     check_options(gan, config)
-    module = _module(gan)
+    model = get(gan)
     with plugin_errors(sys.modules[__name__], f"--gan {gan}"):
-        generator, discriminator = module.Generator(config), module.Discriminator(config)
+        generator, discriminator = model.Generator(config), model.Discriminator(config)
     if not hasattr(generator, "latent_dim"):
-        generator.latent_dim = config.latent_dim
+        # torch types all attributes of modules as tensors or modules.
+        generator.latent_dim = config.latent_dim  # type: ignore[assignment]
     return generator, discriminator
 
 
@@ -153,18 +168,14 @@ def check_options(gan: str, config: ModelConfig) -> None:
 
 def options_of(gan: str) -> tuple[str, ...]:
     """The optional fields of `ModelConfig` that the model supports."""
-    return tuple(_module(gan).OPTIONS)
+    return tuple(get(gan).OPTIONS)
 
 
 def is_conditional(gan: str) -> bool:
     """Whether the model's images depend on the labels."""
-    return bool(_module(gan).CONDITIONAL)
+    return get(gan).CONDITIONAL
 
 
 def is_any_length(gan: str) -> bool:
     """Whether the model's generator is an `AnyLengthGenerator`."""
-    return hasattr(_module(gan).Generator, "frames")
-
-
-def _module(gan: str) -> ModuleType:
-    return load_module(sys.modules[__name__], "gan", current_name(gan), REQUIRED, SHARED)
+    return hasattr(get(gan).Generator, "frames")

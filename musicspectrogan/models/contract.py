@@ -30,8 +30,8 @@ def check_networks(
     instance logits (B, 1), which broadcast against (B,).
 
     Raises:
-        PluginError: a rule is broken, or the model's code fails; the text says what was expected and
-            what was found, or names the line.
+        PluginError: a rule is broken, or the model's code fails; the text says what was expected
+            and what was found, or names the line.
     """
     what = f"--gan {gan}"
     for name, network in zip(("Generator", "Discriminator"), networks, strict=True):

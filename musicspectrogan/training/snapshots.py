@@ -328,7 +328,9 @@ def real_strips(dataset: ImageDataset, images: int) -> Strips:
     }
     if max(map(len, runs.values())) < 2:
         return {}
-    return {genre: np.hstack(dataset.pixels[dataset.rows[run]]) for genre, run in runs.items()}
+    return {
+        genre: np.hstack(list(dataset.pixels[dataset.rows[run]])) for genre, run in runs.items()
+    }
 
 
 def _longest_run(dataset: ImageDataset, label: int) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""credits.csv, which goes with a dataset."""
+"""Credits in credits.csv and in tags, and the short names of licenses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicspectrogan.data.credits import Credit, read_credit, read_credits, write_credits
+from musicspectrogan.data.credits import (
+    LICENSES,
+    Credit,
+    normalize_license,
+    parse_licenses,
+    read_credit,
+    read_credits,
+    write_credits,
+)
+from musicspectrogan.errors import UserError
 
 FOOD = Credit("AWOL", 'The "Food", live', "AWOL", "Attribution", "http://fma.example/2")
 
@@ -66,3 +75,69 @@ def test_a_file_without_tags_or_that_cannot_be_read_has_none(tmp_path: Path) -> 
     (tmp_path / "b.mp3").write_bytes(b"no music")
     for name in ("a.wav", "b.mp3", "missing.wav"):
         assert read_credit(tmp_path / name) == Credit()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Attribution", "by"),
+        ("Creative Commons Attribution", "by"),
+        ("Attribution 3.0 Unported License", "by"),
+        ("Attribution 4.0 International (CC BY 4.0)", "by"),
+        ("Attribution-ShareAlike 3.0 International", "by-sa"),
+        ("Attribution-Share Alike 2.5 España", "by-sa"),
+        ("Attribution-NoDerivs 2.0 France", "by-nd"),
+        ("Attribution-NonCommercial 2.0 UK: England & Wales", "by-nc"),
+        ("Attribution-NonCommercial-ShareAlike 3.0 International", "by-nc-sa"),
+        ("Attribution-Noncommercial-Share Alike 3.0 United States", "by-nc-sa"),
+        (
+            "Attribution-NonCommercial-NoDerivatives (aka Music Sharing) 3.0 International",
+            "by-nc-nd",
+        ),
+        ("Attribution-Noncommercial-No Derivative Works 3.0 United States", "by-nc-nd"),
+        ("http://creativecommons.org/licenses/by-nc-sa/3.0/us/", "by-nc-sa"),
+        ("CC0 1.0 Universal", "cc0"),
+        ("Creative Commons Zero (CC0)", "cc0"),
+        ("CC0 1.0 Universal (CC0 1.0) Public Domain Dedication", "cc0"),
+        ("https://creativecommons.org/publicdomain/zero/1.0/", "cc0"),
+        ("Public Domain Mark 1.0", "public-domain"),
+        ("Public Domain", "public-domain"),
+        ("CC BY 4.0", "by"),
+        ("cc_by_nc", "by-nc"),
+        ("BY-SA-NC", "by-nc-sa"),
+        ("", ""),
+    ],
+)
+def test_spellings_of_one_license(text: str, name: str) -> None:
+    assert normalize_license(text) == name
+
+
+@pytest.mark.parametrize("name", LICENSES)
+def test_short_names_are_normalized(name: str) -> None:
+    assert normalize_license(name) == normalize_license(f"CC-{name.upper()}") == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FMA-Limited: Download Only",
+        "Attribution 3.0, non-commercial use only",
+        "Attribution 3.0 Personal Use",
+        "Attribution (no remixes)",
+        "Attribution-Sampling",
+        "Not Public Domain",
+        "Sampling Plus 1.0",
+        "All Rights Reserved",
+        "Creative Commons",
+        "by-sn",
+    ],
+)
+def test_a_license_with_other_conditions_has_no_short_name(text: str) -> None:
+    assert normalize_license(text) not in LICENSES
+    assert normalize_license(normalize_license(text)) == normalize_license(text) != ""
+
+
+def test_several_licenses_in_any_order_and_spelling() -> None:
+    assert parse_licenses("CC BY, cc0,by") == parse_licenses("zero,attribution") == ("by", "cc0")
+    with pytest.raises(UserError, match="--license: no license is named; choose from by, by-sa"):
+        parse_licenses(" , ")

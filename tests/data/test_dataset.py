@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Command
 from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -358,81 +357,6 @@ def test_a_number_beyond_any_segment_does_not_stop_the_others(root: Path) -> Non
     assert len(load_dataset(root)) == count
 
 
-# Grey levels of every kind, as a picture that a mode is made from.
-RAMP = (np.arange(64 * 64, dtype=np.uint32).reshape(64, 64) * 16).astype(np.uint16)
-RAMP8 = np.rint(RAMP / 257.0).astype(np.uint8)
-GREY = Image.fromarray(RAMP8)
-
-
-def shown(path: Path, picture: Image.Image, **options: object) -> np.ndarray:
-    """The pixels that training sees of a picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, **options)
-    (pixels,) = load_dataset(path.parent.parent).pixels
-    return np.asarray(pixels).astype(int)
-
-
-@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
-def test_16_bits_are_scaled_and_not_clipped(tmp_path: Path, suffix: str) -> None:
-    picture = Image.fromarray(RAMP)
-    assert picture.mode == "I;16"
-    if suffix == "pgm":
-        picture = picture.convert("I")
-    np.testing.assert_array_equal(shown(tmp_path / "a" / f"x.{suffix}", picture), RAMP8)
-
-
-def test_a_tiff_of_16_bits_whose_zero_is_white(tmp_path: Path) -> None:
-    white_is_zero = shown(tmp_path / "w" / "a" / "x.tif", Image.fromarray(RAMP), tiffinfo={262: 0})
-    np.testing.assert_array_equal(white_is_zero, 255 - RAMP8.astype(int))
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"])
-@pytest.mark.parametrize("level", [0, 255])
-def test_black_and_white_are_that_in_every_mode(tmp_path: Path, mode: str, level: int) -> None:
-    picture = Image.new("L", (64, 64), level)
-    picture = (
-        picture.convert("P").convert("PA") if mode == "PA" else picture.convert("RGB").convert(mode)
-    )
-    seen = shown(
-        tmp_path / "a" / ("x.tif" if mode in ("PA", "CMYK", "YCbCr") else "x.png"), picture
-    )
-    assert (seen.min(), seen.max()) == (level, level)
-
-
-@pytest.mark.parametrize("bits", [1, 2, 4])
-def test_few_bits_reach_from_black_to_white(tmp_path: Path, bits: int) -> None:
-    levels = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64) % 2**bits
-    picture = Image.fromarray(levels).convert("P")
-    picture.putpalette([round(k * 255 / (2**bits - 1)) for k in range(2**bits) for _ in range(3)])
-    seen = shown(tmp_path / "a" / "x.png", picture, bits=bits)
-    np.testing.assert_array_equal(seen, np.rint(levels * (255 / (2**bits - 1))))
-
-
-@pytest.mark.parametrize(("alpha", "expected"), [(0, 0), (128, 100), (255, 200)])
-def test_what_is_transparent_lies_on_black(tmp_path: Path, alpha: int, expected: int) -> None:
-    assert (
-        shown(tmp_path / "a" / "x.png", Image.new("RGBA", (64, 64), (200, 200, 200, alpha)))
-        == expected
-    ).all()
-
-
-def test_a_transparent_colour_of_a_palette_is_black(tmp_path: Path) -> None:
-    picture = GREY.convert("P")
-    seen = shown(tmp_path / "a" / "x.png", picture, transparency=200)
-    np.testing.assert_array_equal(seen, np.where(RAMP8 == 200, 0, RAMP8))
-
-
-def test_a_picture_is_taken_upright_and_of_several_frames_the_first(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
-    np.testing.assert_array_equal(
-        shown(tmp_path / "t" / "a" / "x.png", GREY, exif=exif), np.rot90(RAMP8, -1)
-    )
-    frames = [Image.new("L", (64, 64), level) for level in (50, 200)]
-    seen = shown(tmp_path / "f" / "a" / "x.png", frames[0], save_all=True, append_images=frames[1:])
-    assert (seen == 50).all()
-
-
 @pytest.mark.parametrize(
     ("picture", "reason"),
     [
@@ -623,16 +547,14 @@ def test_caches_alone_are_cleared(foreign: Path) -> None:
     assert (foreign / "..cache-64-x.npy").read_text() == "mine"
 
 
-def test_commands_say_what_a_folder_is_taken_for(tmp_path: Path, command: Command) -> None:
+def test_it_says_how_a_folder_is_used(tmp_path: Path, messages) -> None:
     root = splits_of_pictures(
         tmp_path / "pictures", {"train/jazz": 2, "train/rock": 2, "test/rock": 1}
     )
     (root / "dataset.json").write_text('{"labels": null}')
-    done = command("run.py", "--dataset", "pictures", "--dry-run", "--device", "cpu", cwd=tmp_path)
-    assert (
-        "has a dataset.json of another tool: using train/ for training, test/ for test;"
-        in done.stderr
-    )
+    load_dataset(root)
+    used = "using train/ for training, test/ for test;"
+    assert f"has a dataset.json of another tool: {used}" in messages.text
     assert describe(root).splitlines() == [
         f"dataset      {root} (class folders of pictures, with another tool's dataset.json)",
         "images       5",

@@ -199,8 +199,8 @@ def test_too_few_albums_to_hold_out_are_split_by_track_which_is_said(sizes, capl
     outcomes, groups = albums(*sizes)
     assert assign_splits(outcomes, groups) == assign_splits(outcomes)
     assert caplog.messages == [
-        f"rock: its {sum(sizes)} tracks are in too few folders to hold out whole folders; splitting "
-        "track by track, so an album may be in both training and test"
+        f"rock: its {sum(sizes)} tracks are in too few folders to hold out whole folders; "
+        "splitting track by track, so an album may be in both training and test"
     ]
 
 
@@ -498,8 +498,8 @@ def test_a_damaged_line_costs_no_other_one(tmp_path: Path, line: str) -> None:
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), max_size=20)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 OUTCOMES = st.builds(
-    Outcome, TEXTS, TEXTS, st.sampled_from(["", "training", "test"]), st.sampled_from([CONVERTED, SKIPPED]),
-    TEXTS, st.integers(0, 10**6), FINITE, FINITE, TEXTS,
+    Outcome, TEXTS, TEXTS, st.sampled_from(["", "training", "test"]),
+    st.sampled_from([CONVERTED, SKIPPED]), TEXTS, st.integers(0, 10**6), FINITE, FINITE, TEXTS,
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pytest
 from evaluation_helpers import CPU, compose_music, put_images, windows_of
 
 from musicspectrogan.data.dataset import load_dataset
+from musicspectrogan.evaluation import features
 from musicspectrogan.evaluation.reference import Reference, build_reference, load_splits
 
 
@@ -57,13 +58,14 @@ def copies(known, music) -> Path:
 
 @pytest.fixture(scope="session")
 def runs(known, music, command) -> dict[str, Path]:
-    """Run directories of barely trained models: the cgan has seen the training split, the dcgan all."""
+    """Run directories of barely trained models: a cgan of the training split, a dcgan of all."""
     folders = {}
     for gan, split in (("cgan", "training"), ("dcgan", "all")):
         folders[gan] = music / gan
         command(
-            "run.py", "--gan", gan, "--dataset", known, "--split", split, "--epochs", 2, "--width", 4,
-            "--standing-batches", 2, "--device", "cpu", "--output", folders[gan], cwd=music,
+            "run.py", "--gan", gan, "--dataset", known, "--split", split, "--epochs", 2,
+            "--width", 4, "--standing-batches", 2, "--device", "cpu", "--output", folders[gan],
+            cwd=music,
         )  # fmt: skip
     return folders
 
@@ -71,4 +73,6 @@ def runs(known, music, command) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def reference(known) -> Reference:
     """The reference of the known music."""
-    return build_reference(known, load_splits(known), CPU)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "STEPS", 120)
+        return build_reference(known, load_splits(known), CPU)

@@ -23,8 +23,8 @@ GENRES = ["blues", "jazz", "metal"]
 KINDS = ["classifier", "untrained"]
 # Figures of both kinds of features, and figures that need genres.
 COMPARED = {
-    "frechet", "kernel", "precision", "recall", "density", "coverage", "diversity", "duplicates", "ndb",
-    "js_divergence",
+    "frechet", "kernel", "precision", "recall", "density", "coverage", "diversity", "duplicates",
+    "ndb", "js_divergence",
 }  # fmt: skip
 OF_GENRES = {"genre_accuracy", "gan_train"}
 OF_IMAGES = set(METRICS) - OF_PIECES
@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 
 @contextmanager
 def hurried(steps: int = 40) -> Iterator[None]:
-    """Where no interval is looked at: few replicates, and classifiers of samples that are done early."""
+    """Use few replicates and short training of classifiers, where precision does not matter."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features, "STEPS", steps)
         patch.setattr(resampling, "REPLICATES", 10)
@@ -94,7 +94,11 @@ def tracks_in(root: Path) -> list[tuple[str, np.ndarray]]:
 
 
 def put_pieces(folder: Path, pieces: list[tuple[str, np.ndarray]], *, remainder: int = 0) -> Path:
-    """Write images uint8 (n, H, W) side by side, and some black frames, one PNG a piece, in class folders."""
+    """Write images uint8 (n, H, W) side by side, one PNG per piece, in class folders.
+
+    Args:
+        remainder: black frames to append.
+    """
     for number, (genre, images) in enumerate(pieces):
         (folder / genre).mkdir(parents=True, exist_ok=True)
         strip = np.pad(np.concatenate(list(images), axis=1), ((0, 0), (0, remainder)))
@@ -103,7 +107,7 @@ def put_pieces(folder: Path, pieces: list[tuple[str, np.ndarray]], *, remainder:
 
 
 def with_splits(known: Path, root: Path, *, training: int, validation: int = 0) -> Path:
-    """A dataset with so many tracks to train on and to choose by, of each genre in turn, the rest to test."""
+    """Copy a dataset with other splits, given as numbers of tracks; the rest is test."""
     shutil.copytree(known, root, ignore=shutil.ignore_patterns(".*"))
     contents = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
     in_turn = sorted(contents["tracks"], key=lambda track: track["id"].partition(".")[2])

@@ -90,7 +90,7 @@ def test_when_something_happens_does_not_count(learned):
 
 
 def test_it_is_left_ready_for_use(learned):
-    """No dropout, no gradients, and running statistics: an image's answer hangs on no other image."""
+    """No dropout, no gradients, and running statistics, so images are independent."""
     assert not learned.training
     assert not any(parameter.requires_grad for parameter in learned.parameters())
     images = two_classes(6, seed=3).pixels
@@ -376,11 +376,11 @@ def test_classifiers_made_on_a_gpu_are_read_without_one(training, tmp_path, capl
 class Harmful:
     """Unpickled by a careless reader, this makes a folder."""
 
-    def __init__(self, evidence: Path) -> None:
-        self.evidence = evidence
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def __reduce__(self):
-        return (os.mkdir, (str(self.evidence),))
+        return (os.mkdir, (str(self.folder),))
 
 
 def changed_weight(change):

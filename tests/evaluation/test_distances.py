@@ -126,7 +126,7 @@ def test_frechet_distance_of_samples_approaches_that_of_their_gaussians() -> Non
 
 
 def test_frechet_distance_of_one_gaussian_twice_falls_with_the_number_of_images() -> None:
-    """It is biased: above zero for two finite samples of one kind, which is why it needs a floor."""
+    """It is biased: above zero for two finite samples of one distribution."""
     rng = np.random.default_rng(5)
 
     def distance(n: int) -> float:
@@ -247,8 +247,8 @@ def test_kernel_distance_is_unbiased(mean: float, deviation: float) -> None:
     ]
     standard_error = np.std(draws) / len(draws) ** 0.5
     assert abs(np.mean(draws) - truth) < 3.0 * standard_error
-    # With the pairs of an image and itself, (E k(x, x) - E k(x, y)) / n would be added for each set;
-    # for standard normal numbers E k(x, x) = 15 + 9 + 3 + 1 and E k(x, y) = 0 + 3 + 0 + 1.
+    # With the pairs of an image and itself, (E k(x, x) - E k(x, y)) / n would be added for each
+    # set; for standard normal numbers E k(x, x) = 15 + 9 + 3 + 1 and E k(x, y) = 0 + 3 + 0 + 1.
     assert 3.0 * standard_error < 24.0 / 10.0
 
 
@@ -264,7 +264,7 @@ def test_kernel_distance_tells_sets_apart() -> None:
 
 # Bins
 
-# Sample's counts, reference's counts, share of bins that differ. The z of two proportions is format_estimate beside.
+# Sample's counts, reference's counts, share of bins that differ; keys say the z.
 COUNTS = {
     "identical": ([10, 20, 30], [10, 20, 30], 0.0),
     "proportional": ([10, 20, 30], [70, 140, 210], 0.0),

@@ -63,14 +63,13 @@ def cache(alone, known) -> tuple[Path, bytes]:
 
 @pytest.fixture(scope="module")
 def compared(runs, copies, cache, command, tmp_path_factory):
-    """Both runs and the copies side by side, by the real command: its folder and what it printed."""
+    """Both runs and the copies side by side by the command: its folder and output."""
     folder = tmp_path_factory.mktemp("compared")
     line = ("-m", "musicspectrogan", "evaluate", "--compare", runs["cgan"], runs["dcgan"], copies)
     with hurried():
         return folder, command(*line, "--samples", SAMPLES, "--device", "cpu", cwd=folder)
 
 
-@pytest.fixture(scope="module")
 def shown(lines: list[str], title: str, features: str) -> list[str]:
     """The cells of a figure's row in the terminal, after its name and features."""
     start = f"{title}  {features}" if features else f"{title}  "
@@ -106,9 +105,9 @@ def test_distances_are_given_over_their_floor_too(written):
 
 
 def test_json_says_what_was_judged_by_what(written, runs):
-    subject = written["subject"]
-    assert subject["checkpoint"] == "cgan/checkpoints/latest.pt"  # and not where on this machine
-    assert (subject["gan"], subject["width"], subject["epoch"], subject["samples"]) == (
+    source = written["subject"]
+    assert source["checkpoint"] == "cgan/checkpoints/latest.pt"  # and not where on this machine
+    assert (source["gan"], source["width"], source["epoch"], source["samples"]) == (
         "cgan",
         4,
         2,
@@ -171,8 +170,8 @@ def test_few_tracks_are_pooled_and_it_is_said(alone):
 
 
 TOO_FEW = (
-    "The test tracks are 3 with 15 images, too few to judge by: the validation tracks, on which best.pt is "
-    "chosen, were used too."
+    "The test tracks are 3 with 15 images, too few to judge by: the validation tracks, on which "
+    "best.pt is chosen, were used too."
 )
 
 
@@ -228,7 +227,7 @@ def test_the_same_seed_gives_the_same_bytes_alone_or_beside_others(alone, compar
     assert json.dumps(again, indent=1) + "\n" == (runs["cgan"] / "evaluation.json").read_text()
 
 
-def test_subjects_are_compared_in_the_order_given(compared):
+def test_sources_are_compared_in_the_order_given(compared):
     folder, done = compared
     reports = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["reports"]
     names = ["cgan", "dcgan", "copies"]
@@ -240,7 +239,7 @@ def test_subjects_are_compared_in_the_order_given(compared):
     assert lines[-1] == "Open comparison.html"
     page = (folder / "comparison.html").read_text(encoding="utf-8")
     assert all(name in page for name in names)
-    # Every subject has the distances, real music too.
+    # Every source has the distances, real music too.
     assert len(shown(lines, "Fréchet distance", "untrained")) == 7
 
 
@@ -296,7 +295,7 @@ def test_pieces_are_judged_by_the_command(runs, known, cache, capsys):
     line = ["--checkpoint", run, "--seconds", 9, "--samples", SAMPLES - 1, "--device", "cpu"]
     with hurried(steps=2):
         cli.evaluate(list(map(str, line)), "evaluate")
-    told = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     report = json.loads((run / "evaluation-9s.json").read_text(encoding="utf-8"))
     found = {(f["name"], f["features"]) for f in report["figures"]}
     coherence = {(name, kind) for name in COHERENCE[:2] for kind in KINDS}
@@ -315,10 +314,10 @@ def test_pieces_are_judged_by_the_command(runs, known, cache, capsys):
     for figure in report["figures"]:
         assert np.isfinite([*figure["value"].values(), *figure["real"].values()]).all()
     assert (
-        len(shown(told, "coherence, 6 s", "untrained")) == 2
-        and len(shown(told, "tempo stability", "")) == 2
+        len(shown(lines, "coherence, 6 s", "untrained")) == 2
+        and len(shown(lines, "tempo stability", "")) == 2
     )
-    assert "these pieces of 9 s" in told[0]
+    assert "these pieces of 9 s" in lines[0]
     page = (run / "evaluation-9s.html").read_text(encoding="utf-8")
     assert "Structure of pieces" in page and "<dt>pieces</dt><dd>40</dd>" in page
     assert page.count('alt="Chart: coherence by') == 2
@@ -362,7 +361,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.usefixtures("idle")
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "parts"),
     [
         (
             lambda c: replace(c, genres=["blues", "jazz", "polka"]),
@@ -379,11 +378,11 @@ def here(tmp_path, monkeypatch) -> Path:
     ],
     ids=["genres", "audio", "vanished"],
 )
-def test_a_checkpoint_that_does_not_fit(change, told, runs, known, here):
+def test_a_checkpoint_that_does_not_fit(change, parts, runs, known, here):
     save_checkpoint(change(load_checkpoint(runs["cgan"])), here / "other.pt")
-    dataset = () if "--dataset is missing" in told else ("--dataset", known)
+    dataset = () if "--dataset is missing" in parts else ("--dataset", known)
     message = refused("--checkpoint", "other.pt", *dataset)
-    assert all(part in message for part in told), message
+    assert all(part in message for part in parts), message
     assert [path.name for path in here.iterdir()] == ["other.pt"]
 
 
@@ -401,24 +400,24 @@ def test_a_dataset_of_another_size_by_the_real_command(runs, music, command, tmp
     command("preprocess.py", *line, "--image-size", 128, cwd=tmp_path)
     # Those six clips of each genre are six held-out ones with 30 images, and 12 to train on.
     line = ("-m", "musicspectrogan", "evaluate", "--checkpoint", runs["cgan"], "--dataset", "large")
-    told = command(*line, "--output", "out.json", cwd=tmp_path, status=2).stderr
-    assert "64x64" in told and "128 pixels a side" in told
+    stderr = command(*line, "--output", "out.json", cwd=tmp_path, status=2).stderr
+    assert "64x64" in stderr and "128 pixels a side" in stderr
     assert not (tmp_path / "out.json").exists()
 
 
 @pytest.mark.usefixtures("idle")
 @pytest.mark.parametrize(
-    ("training", "told"),
+    ("training", "parts"),
     [
         (7, ["its training tracks are 7 with 35 images", "at least 8 tracks and 40 images"]),
         (21, ["its held-out tracks are 3 with 15 images", "at least 4 tracks and 20 images"]),
         (24, ["no readable image in the split held-out"]),
     ],
 )
-def test_a_dataset_with_too_little_to_judge_by(training, told, known, copies, tmp_path):
+def test_a_dataset_with_too_little_to_judge_by(training, parts, known, copies, tmp_path):
     root = with_splits(known, tmp_path / "dataset", training=training)
     message = refused("--images", copies, "--dataset", root, "--output", tmp_path / "out.json")
-    assert all(part in message for part in told), message
+    assert all(part in message for part in parts), message
     assert str(root) in message
     assert ("preprocess more music" in message) == (training < 24)
 
@@ -449,7 +448,7 @@ def test_a_dataset_without_splits(known, copies, tmp_path):
 
 @pytest.mark.usefixtures("idle")
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "parts"),
     [
         (
             lambda folder: [p.unlink() for p in sorted(folder.iterdir())[21:]],
@@ -479,16 +478,16 @@ def test_a_dataset_without_splits(known, copies, tmp_path):
     ],
     ids=["few", "size", "text", "torn", "nowhere"],
 )
-def test_wrong_images(spoil, told, copies, known, tmp_path):
+def test_wrong_images(spoil, parts, copies, known, tmp_path):
     shutil.copytree(copies, tmp_path / "folder")
     spoil(tmp_path / "folder")
     message = refused("--images", tmp_path / "folder", "--dataset", known)
-    assert all(part in message for part in (*told, str(tmp_path / "folder"))), message
+    assert all(part in message for part in (*parts, str(tmp_path / "folder"))), message
 
 
 @pytest.mark.usefixtures("idle")
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "parts"),
     [
         ((), ["--checkpoint is missing", "run directory", "latest"]),
         (("--checkpoint", "latest"), ["no run with a checkpoint in runs"]),
@@ -531,12 +530,12 @@ def test_wrong_images(spoil, told, copies, known, tmp_path):
     ],
     ids=lambda part: " ".join(part) if isinstance(part, tuple) else "",
 )
-def test_wrong_arguments(arguments, told, runs, copies, here):
+def test_wrong_arguments(arguments, parts, runs, copies, here):
     (here / "empty").mkdir()
     (here / "text.txt").write_text("hello")
     places = {"RUN": runs["cgan"], "IMAGES": copies}
     message = refused(*(places.get(argument, argument) for argument in arguments))
-    assert all(part in message for part in told), message
+    assert all(part in message for part in parts), message
     # Flags of another command are no remedy.
     assert "--resume" not in message
     assert sorted(path.name for path in here.iterdir()) == ["empty", "text.txt"]
@@ -572,7 +571,7 @@ def test_evaluations_of_pieces_have_names_of_their_own():
 
 def test_too_few_samples_by_the_real_command(command, tmp_path):
     line = ("-m", "musicspectrogan", "evaluate", "--checkpoint", "run", "--samples", 10)
-    told = command(*line, cwd=tmp_path, status=2).stderr
+    stderr = command(*line, cwd=tmp_path, status=2).stderr
     assert (
-        told == f"musicspectrogan: --samples: 10 are too few; at least {MIN_SAMPLES} are needed\n"
+        stderr == f"musicspectrogan: --samples: 10 are too few; at least {MIN_SAMPLES} are needed\n"
     )

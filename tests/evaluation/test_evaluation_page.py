@@ -206,7 +206,8 @@ def test_every_picture_can_be_seen(page):
     shown = PageElements(page).pictures
     kinds = [alt.split()[0].strip(":") for alt, _ in shown]
     assert kinds == [
-        *["Chart"], *["Spectrograms"] * 10, *["A"] * 2, *["Chart"] * 2, *["Confusion"] * 2, *["Real"] * 2
+        *["Chart"], *["Spectrograms"] * 10, *["A"] * 2, *["Chart"] * 2, *["Confusion"] * 2,
+        *["Real"] * 2
     ]  # fmt: skip
     for alt, picture in shown:
         picture.load()
@@ -270,7 +271,8 @@ def test_what_there_is_none_of_is_left_out(tmp_path):
     report = Report({}, {}, {}, [Figure("recall", "", None, Estimate(0.5, 0.1), None)])
     elements = PageElements(page_of(tmp_path, report, data))
     assert [alt.split(",")[0] for alt, _ in elements.pictures] == [
-        "Spectrograms: a", "Spectrograms: b", "Chart: level in each band", "Chart: modulation spectrum"
+        "Spectrograms: a", "Spectrograms: b", "Chart: level in each band",
+        "Chart: modulation spectrum"
     ]  # fmt: skip
     headings = " ".join(elements.text)
     assert "Is it copying?" not in headings
@@ -291,7 +293,8 @@ def comparison_of(folder: Path, names: list[str], reports: list[Report]) -> Page
 def test_a_comparison_marks_the_best_and_what_cannot_be_told_from_it(tmp_path):
     reports = [report_of(9.0), report_of(7.5), report_of(8.0), report_of(8.3)]
     elements = comparison_of(tmp_path, [HOSTILE, "$b$", "_c", "d"], reports)
-    # Half-widths of 0.5 each: a difference of 0.7 may be chance. The kernel distances are all the same.
+    # Half-widths of 0.5 each: a difference of 0.7 may be chance. The kernel distances are all the
+    # same.
     distances = ["7.50 ± 0.50", "8.00 ± 0.50", "15.00 ± 0.50", *["-0.020 ± 0.010"] * 4]
     assert elements.strong == [*["0.712 ± 0.041"] * 4, *distances]
     assert {HOSTILE, "$b$", "_c", "d", "9.00 ± 0.50", "6.00 ± 0.33 × real"} <= set(elements.text)

@@ -39,7 +39,7 @@ pytest_plugins = ["evaluation_fixtures"]
 
 
 @pytest.fixture(scope="module")
-def sabotage(known, reference, fresh, copies, music) -> dict[str, Report]:
+def by_fault(known, reference, fresh, copies, music) -> dict[str, Report]:
     """Reports of folders of images whose quality is known beforehand, by the folders' names."""
     rng = np.random.default_rng(3)
     put_images(music / "noise", rng.integers(0, 256, (120, 64, 64), dtype=np.uint8))
@@ -58,15 +58,15 @@ def sabotage(known, reference, fresh, copies, music) -> dict[str, Report]:
     config = EvaluateConfig(dataset=known, samples=200)
     sources = {name: music / name for name in names}
     with hurried():
-        return evaluate(config, sources, music / "sabotage" / "comparison.json", CPU).reports
+        return evaluate(config, sources, music / "by_fault" / "comparison.json", CPU).reports
 
 
-# Sabotage
+# Known faults
 
 
 @pytest.mark.parametrize(("kind", "most"), [("classifier", 1.6), ("untrained", 2.0)])
-def test_fresh_music_is_about_as_near_as_real(kind, most, sabotage):
-    report = sabotage["fresh"]
+def test_fresh_music_is_about_as_near_as_real(kind, most, by_fault):
+    report = by_fault["fresh"]
     assert 0.6 < ratio(report, "frechet", kind) < most
     assert value(report, "precision", kind) > 0.6
     assert value(report, "recall", kind) > 0.6
@@ -75,25 +75,25 @@ def test_fresh_music_is_about_as_near_as_real(kind, most, sabotage):
     assert value(report, "duplicates", kind) < 0.3
 
 
-def test_fresh_music_is_near_the_floor_of_every_distance(sabotage):
-    figures = [figure for figure in sabotage["fresh"].figures if METRICS[figure.name].is_distance]
+def test_fresh_music_is_near_the_floor_of_every_distance(by_fault):
+    figures = [figure for figure in by_fault["fresh"].figures if METRICS[figure.name].is_distance]
     assert len(figures) == 9
     far = {(f.name, f.features): f.ratio.value for f in figures if not f.ratio.value < 2.5}
     assert far == {}
 
 
-def test_every_figure_is_a_number(sabotage):
+def test_every_figure_is_a_number(by_fault):
     """Also where sets are the same, or have nothing in common."""
     estimates = {
         (source, figure.name, figure.features): (*astuple(figure.value), *astuple(figure.real))
-        for source, report in sabotage.items()
+        for source, report in by_fault.items()
         for figure in report.figures
     }
     assert {key for key, numbers in estimates.items() if not np.isfinite(numbers).all()} == set()
 
 
-def test_noise_is_far_from_music(sabotage):
-    noise, fresh = sabotage["noise"], sabotage["fresh"]
+def test_noise_is_far_from_music(by_fault):
+    noise, fresh = by_fault["noise"], by_fault["fresh"]
     assert ratio(noise, "frechet", "untrained") > 5.0
     assert ratio(noise, "frechet", "untrained") > 5.0 * ratio(fresh, "frechet", "untrained")
     assert ratio(noise, "frechet", "classifier") > 3.0 * ratio(fresh, "frechet", "classifier")
@@ -104,9 +104,9 @@ def test_noise_is_far_from_music(sabotage):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_collapsed_model_lacks_diversity(kind, sabotage):
+def test_a_collapsed_model_lacks_diversity(kind, by_fault):
     """Three images, repeated: each may be good, but there are no others."""
-    collapsed, fresh = sabotage["collapsed"], sabotage["fresh"]
+    collapsed, fresh = by_fault["collapsed"], by_fault["fresh"]
     assert value(collapsed, "duplicates", kind) > 0.95
     assert value(collapsed, "recall", kind) < 0.05
     assert value(collapsed, "coverage", kind) < 0.65 * value(fresh, "coverage", kind)
@@ -114,16 +114,16 @@ def test_a_collapsed_model_lacks_diversity(kind, sabotage):
     assert value(collapsed, "frechet", kind) > 1.5 * value(fresh, "frechet", kind)
 
 
-def test_copies_of_training_tracks_are_found(sabotage):
-    copied, fresh = sabotage["copies"], sabotage["fresh"]
+def test_copies_of_training_tracks_are_found(by_fault):
+    copied, fresh = by_fault["copies"], by_fault["fresh"]
     assert value(copied, "copied") > 0.9
     assert value(copied, "nearest_training") < 0.1 * real(copied, "nearest_training")
     assert value(fresh, "copied") < 0.2
     assert value(fresh, "nearest_training") > 0.8 * real(fresh, "nearest_training")
 
 
-def test_samples_of_the_wrong_genre_are_told_from_right_ones(sabotage):
-    shuffled, right = sabotage["shuffled"], sabotage["fresh"]
+def test_samples_of_the_wrong_genre_are_told_from_right_ones(by_fault):
+    shuffled, right = by_fault["shuffled"], by_fault["fresh"]
     for name in OF_GENRES:
         assert value(right, name) > 0.9
         assert real(right, name) > 0.9
@@ -170,9 +170,9 @@ def few_are_enough(monkeypatch):
 
 @pytest.mark.usefixtures("few_are_enough")
 def test_genres_with_enough_tracks_have_figures_of_their_own(reference, fresh):
-    subject = read_folder(fresh, reference.dataset, 200, seed=0)
+    samples = read_folder(fresh, reference.dataset, 200, seed=0)
     with hurried():
-        report = Evaluator(subject, reference, 0).report()
+        report = Evaluator(samples, reference, 0).report()
     for genre in (None, *GENRES):
         found = {(f.name, f.features) for f in report.figures if f.genre == genre}
         assert found == expected_figures(conditional=True)
@@ -182,7 +182,8 @@ def test_genres_with_enough_tracks_have_figures_of_their_own(reference, fresh):
     assert value(report, "genre_accuracy") == pytest.approx(np.mean(each))
     for figure in report.figures:
         assert np.isfinite([*astuple(figure.value), *astuple(figure.real)]).all(), figure
-    # Each genre's samples are held against its own tracks: those of another would be many times as far.
+    # Each genre's samples are held against its own tracks: those of another would be many times as
+    # far.
     for genre in GENRES:
         assert max(report.find("frechet", kind, genre).ratio.value for kind in KINDS) < 2.5
     rows = [line.split()[0] for line in genre_table(report).splitlines()]
@@ -191,13 +192,13 @@ def test_genres_with_enough_tracks_have_figures_of_their_own(reference, fresh):
 
 @pytest.mark.usefixtures("few_are_enough")
 def test_a_genre_with_hardly_any_samples_is_pooled(reference, fresh_windows, tmp_path):
-    """As in a folder of one genre, which `generate --genre` makes, with a single image of another."""
+    """As in a folder made by `generate --genre`, with a single image of another genre."""
     shutil.copytree(fresh_windows, tmp_path / "jazz")
     put_images(tmp_path / "blues", np.zeros((1, 64, 64), np.uint8))
-    subject = read_folder(tmp_path, reference.dataset, 500, seed=0)
-    assert subject.conditional
+    samples = read_folder(tmp_path, reference.dataset, 500, seed=0)
+    assert samples.conditional
     with hurried(steps=2):
-        report = Evaluator(subject, reference, 0).report()
+        report = Evaluator(samples, reference, 0).report()
     assert {figure.genre for figure in report.figures} == {None, "jazz"}
     assert any(
         "blues, metal do not have" in remark and "figures of all" in remark
@@ -235,8 +236,9 @@ def test_a_damaged_cache_is_replaced(known, reference, tmp_path, caplog):
 
 @pytest.fixture(scope="module")
 def of_pieces(reference, known, fresh, music) -> dict[str, Report]:
-    """Reports of folders of pieces, by what they are made of: the tracks of the fresh music as they are,
-    their windows in any order, the first window of each again and again, the tracks without their genres."""
+    """Reports of folders of pieces, by what they are made of: the tracks of the fresh music as they
+    are, their windows in any order, the first window of each again and again, the tracks without
+    their genres."""
     tracks = tracks_in(fresh)
     rng = np.random.default_rng(0)
     made = {
@@ -254,8 +256,8 @@ def of_pieces(reference, known, fresh, music) -> dict[str, Report]:
     reports = {}
     with hurried(steps=2):
         for name, folder in made.items():
-            subject = read_folder(folder, reference.dataset, 500, 0, seconds=15.0)
-            reports[name] = Evaluator(subject, reference, 0).report()
+            samples = read_folder(folder, reference.dataset, 500, 0, seconds=15.0)
+            reports[name] = Evaluator(samples, reference, 0).report()
     return reports
 
 
@@ -282,8 +284,8 @@ def test_pieces_without_a_thread_and_monotonous_ones_are_told(of_pieces):
             assert value(mixed, name, kind) == pytest.approx(1.0, abs=0.12)
             assert value(loops, name, kind) == 0.0
     assert re.search(
-        r"; they lose their thread: \d+ s apart, two moments of a piece are [01].\d\d times as unlike as "
-        r"two of different pieces \(real music: 0.\d\d\)",
+        r"; they lose their thread: \d+ s apart, two moments of a piece are [01].\d\d times "
+        r"as unlike as two of different pieces \(real music: 0.\d\d\)",
         verdict(mixed),
     )
     assert "; they are monotonous: " in verdict(loops)
@@ -346,12 +348,12 @@ def test_windows_of_a_piece_are_drawn_together_wherever_they_are_compared(
 
 def test_of_pieces_of_one_image_nothing_is_said_of_coherence(reference, fresh, tmp_path):
     put_pieces(tmp_path / "pieces", tracks_in(fresh) * 3)
-    subject = read_folder(tmp_path / "pieces", reference.dataset, 500, 0, seconds=4.0)
-    assert subject.images.n_clips == len(subject.images) == 72
+    samples = read_folder(tmp_path / "pieces", reference.dataset, 500, 0, seconds=4.0)
+    assert samples.images.n_clips == len(samples.images) == 72
     with hurried(steps=2):
-        report = Evaluator(subject, reference, 0).report()
+        report = Evaluator(samples, reference, 0).report()
     assert {(f.name, f.features) for f in report.figures} == expected_figures(conditional=True)
     assert (
-        "There are no figures of coherence and tempo: they need pieces and real tracks of at least 5.9 s, "
-        "which are two images." in report.remarks
+        "There are no figures of coherence and tempo: they need pieces and real tracks of at least "
+        "5.9 s, which are two images." in report.remarks
     )

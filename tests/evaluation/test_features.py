@@ -1,4 +1,4 @@
-"""The untrained features, and all figures of two sets: what they see in images of composed music."""
+"""The untrained features, and all figures of two sets, on images of composed music."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Images = np.ndarray
 
 @dataclass(frozen=True)
 class Music:
-    """Images uint8 (90, size, size) of three times other music: five styles, six clips each, three a clip."""
+    """Three sets of images uint8 (90, size, size): five styles, six clips each, three a clip."""
 
     training: Images
     held_out: Images
@@ -100,7 +100,8 @@ def test_a_space_has_mean_0_and_mean_square_1_on_its_images() -> None:
     found = space(pixels)
     np.testing.assert_allclose(found.mean(axis=0), 0.0, atol=1e-10)
     assert np.mean(found**2) == pytest.approx(1.0)
-    # One scale for all features, so that the embedding's own proportions stay, for other images too.
+    # One scale for all features, so that the embedding's own proportions stay, for other images
+    # too.
     other = noise(10, 8)[:, ::-1] // 2
     expected = (embedding(other) - embedding(pixels).mean(axis=0)) / space.scale
     np.testing.assert_allclose(space(other), expected)
@@ -111,7 +112,8 @@ def test_untrained_features(music: Music) -> None:
     assert found.dtype == np.float64 and found.shape == (len(music.held_out), DIMENSIONS)
     np.testing.assert_allclose(fitted.mean(axis=0), 0.0, atol=1e-4)
     assert np.mean(fitted**2) == pytest.approx(1.0)
-    # Other music of the same kind spreads a little less along axes that were chosen for these images.
+    # Other music of the same kind spreads a little less along axes that were chosen for these
+    # images.
     assert np.mean(found**2) == pytest.approx(0.8, abs=0.3)
 
 
@@ -132,7 +134,8 @@ def test_features_of_an_image_do_not_depend_on_its_company(
     np.testing.assert_allclose(in_blocks(small.held_out), together, atol=1e-3)
 
 
-# Patterns of -1 and 1. All but the last are 0 to the picture, which sees means of two by two pixels.
+# Patterns of -1 and 1. All but the last are 0 to the picture, which sees means of two by two
+# pixels.
 STRIPES = np.tile([1, -1], (64, 32))
 SLOW_STRIPES = np.tile([1, -1, -1, 1], (64, 16))
 CHECKS = STRIPES * STRIPES.T
@@ -157,8 +160,8 @@ def test_untrained_features_see_each_single_difference(patterns: tuple[Images, I
     groups = (grey + strength * np.array(patterns)[:, None] + grain).astype(np.uint8)
     fitted = np.concatenate(groups[:, :20])
     space = FeatureSpace.fit(fit_pca(fitted), fitted)
-    # The direction in which the groups lie apart also parts images that nothing was fitted to; without the
-    # description that sees them it would be chance, a half.
+    # The direction in which the groups lie apart also parts images that nothing was fitted to;
+    # without the description that sees them it would be chance, a half.
     one, other = (space(group[:20]).mean(axis=0) for group in groups)
     right = [space(group[20:]) @ (one - other) > 0 for group in groups]
     assert np.mean([right[0], ~right[1]]) > 0.9
@@ -204,7 +207,7 @@ def test_untrained_features_see_damage(damage: Callable[[Images], Images], music
 
 
 def test_untrained_features_take_music_at_another_time_for_music(music: Music) -> None:
-    """An image that runs backwards, or in a circle from elsewhere: still near, unlike shuffled frames."""
+    """An image that is reversed or rolled in time stays near, unlike one with shuffled frames."""
     usual, width = music.figures(music.more)["frechet"], music.more.shape[2]
     assert music.figures(music.more[:, :, ::-1])["frechet"] < 1.5 * usual
     assert music.figures(np.roll(music.more, width // 3, axis=2))["frechet"] < 1.5 * usual
@@ -248,7 +251,8 @@ def test_figures_of_real_music(music: Music) -> None:
 def test_figures_of_a_set_against_itself(small: Music) -> None:
     found = small.figures(small.held_out.copy())
     assert found["frechet"] == pytest.approx(0.0, abs=1e-5)
-    # It is unbiased for independent sets; of these, an image and itself are a pair across but not within.
+    # It is unbiased for independent sets; of these, an image and itself are a pair across but not
+    # within.
     assert found["kernel"] < 0.0
     assert (found["ndb"], found["js_divergence"]) == (0.0, 0.0)
     for name in ("precision", "recall", "coverage", "diversity"):

@@ -39,7 +39,7 @@ def image_of(dataset: ImageDataset, track: int, segment: int) -> np.ndarray:
 
 
 def runs_of(dataset: ImageDataset, track: int) -> list[np.ndarray]:
-    """The runs of consecutive segments of a track, uint8 (H, T), format_estimate down by hand."""
+    """The runs of consecutive segments of a track, uint8 (H, T), written down by hand."""
     runs = {3: [(0, 1, 2)], 7: [(0, 1), (3, 4)], 8: [(5,)]}[track]
     return [np.concatenate([image_of(dataset, track, s) for s in run], axis=1) for run in runs]
 

@@ -17,19 +17,21 @@ def figures(sample: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     return Neighbourhoods(sample, reference).figures(np.ones(len(sample)), np.ones(len(reference)))
 
 
-# The reference is 0, 1, …, 9. Its balls of five neighbours are [-5, 5], [-3, 5], [-1, 5], [0, 6], [1, 7],
-# [2, 8], [3, 9], [4, 10], [4, 12], [4, 14]; two of its points are 11/3 apart on average; the nearest is at 1.
+# The reference is 0, 1, …, 9. Its balls of five neighbours are [-5, 5], [-3, 5], [-1, 5], [0, 6],
+# [1, 7], [2, 8], [3, 9], [4, 10], [4, 12], [4, 14]; two of its points are 11/3 apart on average;
+# the nearest is at 1.
 LINE = np.arange(10.0)[:, None]
 # A sample, and its figures in the order of NAMES.
 ON_THE_LINE = {
-    # In 0, 1, 4, 2, 0, 0 and 0 balls, which are balls 0, 1, 2, 3, 8 and 9. The sample's own ball around
-    # 11.5 is [-17.5, 40.5], so all of the line is inside. Pairs are 622/21 apart.
+    # In 0, 1, 4, 2, 0, 0 and 0 balls, which are balls 0, 1, 2, 3, 8 and 9. The sample's own ball
+    # around 11.5 is [-17.5, 40.5], so all of the line is inside. Pairs are 622/21 apart.
     "spread out": (
         [-6.5, -4.5, 0.5, 11.5, 20.5, 40.5, 60.5],
         [3 / 7, 1.0, 7 / 35, 0.6, 622 / 77, 0.0],
     ),
-    # In 2, 2, 2, 3, 4 and 5 balls, which are balls 0 to 4. With six points a ball reaches to the farthest:
-    # those of -2.25 and 1.75 to 1.75 and 5.75. Pairs are 26/15 apart; -1.5 and -1.25 are near-duplicates.
+    # In 2, 2, 2, 3, 4 and 5 balls, which are balls 0 to 4. With six points a ball reaches to the
+    # farthest: those of -2.25 and 1.75 to 1.75 and 5.75. Pairs are 26/15 apart; -1.5 and -1.25 are
+    # near-duplicates.
     "huddled": (
         [-2.25, -1.5, -1.25, -0.5, 0.25, 1.75],
         [1.0, 0.6, 18 / 30, 0.5, 26 / 55, 2 / 6],
@@ -159,7 +161,7 @@ def test_outliers_lower_precision_and_density_but_not_coverage() -> None:
 
 @pytest.mark.parametrize("which", ["sample", "reference"])
 def test_images_without_weight_are_gone(which: str) -> None:
-    """A cloud far away from the rest changes none of the rest's balls, so weights alone remove it."""
+    """A distant cloud does not change the balls of the rest, so weights alone remove it."""
     rng = np.random.default_rng(5)
     sets = {"sample": rng.normal(0.7, 1.0, (40, 3)), "reference": rng.standard_normal((30, 3))}
     expected = figures(**sets)
@@ -197,8 +199,8 @@ def test_a_collapsed_sample(spread: float) -> None:
 
 
 @pytest.mark.parametrize(("copied", "expected"), [(0, 0.0), (10, 20 / 60), (30, 1.0)])
-def test_duplicates_are_the_share_with_a_twin(copied: int, expected: float) -> None:
-    """Points on a line, one apart in both sets, of which some of the sample have a twin close by."""
+def test_duplicates_are_the_share_with_a_near_copy(copied: int, expected: float) -> None:
+    """Points on a line, one apart in both sets; some of the sample have a close neighbour."""
     points = np.arange(60.0 - copied)
     sample = np.concatenate([points, points[:copied] + 0.01])[:, None]
     assert figures(sample, np.arange(40.0)[:, None])["duplicates"] == pytest.approx(expected)

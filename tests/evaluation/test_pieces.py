@@ -38,7 +38,8 @@ def coherence(
     return Coherence(np.array(features)[:, None], of, lags).figures(np.array(weights))
 
 
-# Two clips, 0, 1 and 10, 12: at lag 1 the distances are 1 and 2, and between the clips 10, 12, 9 and 11.
+# Two clips, 0, 1 and 10, 12: at lag 1 the distances are 1 and 2, and between the clips 10, 12, 9
+# and 11.
 TWO = clip_windows([0, 0, 1, 1], [0, 1, 0, 1])
 FEATURES = [0.0, 1.0, 10.0, 12.0]
 
@@ -79,7 +80,7 @@ def test_with_a_single_clip_of_each_genre_there_is_no_coherence():
 
 
 def test_clips_are_compared_with_those_of_their_genre_and_genres_weigh_the_same_on_both_sides():
-    """A second genre, a thousand times as wide and as coherent, moves the ratio towards its own alone."""
+    """A second genre, a thousand times as wide and as coherent, does not change the ratio."""
     of = clip_windows([0, 0, 1, 1, 2, 2, 3, 3], [0, 1] * 4, [0] * 4 + [1] * 4)
     wide = [1000.0 * feature for feature in FEATURES]
     same = coherence(FEATURES + wide, of, {"one": 1}, [1.0] * 8)
@@ -140,7 +141,7 @@ LENGTH = 6
 
 
 def clicks(*tempi: float) -> np.ndarray:
-    """A piece uint8 (n_mels, T) of so many equal parts, each with clicks at so many a minute, over noise."""
+    """A piece uint8 (n_mels, T) of clicks over noise, in equal parts of these tempi."""
     rng = np.random.default_rng(0)
     rate, seconds = CONFIG.sample_rate, LENGTH * CONFIG.image_seconds / len(tempi)
     parts = []
@@ -176,8 +177,8 @@ def test_a_beat_that_holds_is_told_from_one_that_changes():
         assert Tempo(alone, LENGTH, CONFIG).figures(np.ones(LENGTH))["tempo_stability"] == steady
     figures = Tempo(music, LENGTH, CONFIG).figures(np.ones(4 * LENGTH))
     assert figures["tempo_stability"] == 0.5
-    # Of 12 pairs of a first half and another's second: 120 of the first and of the third, 97 of the third
-    # and of the second.
+    # Of 12 pairs of a first half and another's second: 120 of the first and of the third, 97 of the
+    # third and of the second.
     assert figures["shared_tempo"] == pytest.approx(2 / 12)
 
 

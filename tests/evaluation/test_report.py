@@ -1,4 +1,4 @@
-"""What is made of figures: floors and ratios, numbers as text, JSON that any program reads, and the table."""
+"""Reports: floors and ratios, numbers as text, strict JSON, and tables."""
 
 from __future__ import annotations
 
@@ -309,7 +309,7 @@ def test_table_is_aligned() -> None:
 
 
 def test_table_of_several_reports_side_by_side() -> None:
-    """A row for a figure of any; what a report has not is empty; real music's column is there once."""
+    """Figures of any report have a row; missing ones are empty; real music has one column."""
     some = [
         Figure(f.name, f.features, f.genre, Estimate(1.0, 0.5), f.real)
         for f in (FIGURES[3], FIGURES[0])

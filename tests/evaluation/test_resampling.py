@@ -34,7 +34,7 @@ OF_TWO = image_set(CLIPS_OF_TWO, np.array([GENRES[clip] for clip in CLIPS_OF_TWO
 
 
 def weighted_means(*tables: np.ndarray) -> Callable[..., dict[str, float]]:
-    """A figure a column: the mean of the first table's, less that of the second's if there is one."""
+    """A figure per column: the mean of the first table, minus that of the second if given."""
 
     def figures(*weights: np.ndarray) -> dict[str, float]:
         means = [w @ table / w.sum() for table, w in zip(tables, weights, strict=True)]
@@ -59,7 +59,7 @@ def times_drawn(images: ImageSet, seed: int) -> dict[int, float]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_whole_clips_are_drawn(seed: int) -> None:
-    """Three draws of four clips, each counted 4/3 times: the weights of the clips sum to their number."""
+    """Three draws of four clips, each counted 4/3 times: weights sum to the number of clips."""
     times = times_drawn(image_set(CLIPS), seed)
     assert sum(times.values()) == pytest.approx(len(SIZES))
     draws = np.array(list(times.values())) * 3 / 4
@@ -75,8 +75,8 @@ def test_every_genre_is_drawn_from(seed: int) -> None:
 
 
 def test_weights_are_those_of_draws_with_replacement() -> None:
-    """On average an image counts once, with variance 1 whatever the number of clips n; and not at all
-    where each of n - 1 draws was another's."""
+    """On average an image counts once, with variance 1 whatever the number of clips n; and not at
+    all where each of n - 1 draws was another's."""
     rng = np.random.default_rng(1)
     draws = np.array([clip_weights(OF_TWO, rng) for _ in range(6000)])
     clips_beside = np.array([4 if label == 3 else 3 for label in OF_TWO.labels])
@@ -134,7 +134,7 @@ def test_half_width_of_a_mean_over_independent_clips(n: int) -> None:
 
 
 def test_what_genres_differ_by_is_no_part_of_the_half_width() -> None:
-    """Every draw of tracks has as many of each genre, so that only the spread within them is left."""
+    """Replicates are stratified by genre, so only the spread within genres is left."""
     rng = np.random.default_rng(10)
     labels = np.repeat([0, 1, 2], [10, 20, 30])
     images = 50.0 * labels[:, None] + rng.normal(0.0, 3.0, (60, 300))
@@ -155,7 +155,7 @@ def test_the_truth_is_inside_in_95_of_100_cases() -> None:
 
 
 def test_images_of_a_clip_are_not_taken_as_independent() -> None:
-    """Five images a clip that share most of their value: the clips' number decides, not the images'."""
+    """Five images per clip that share most of their value: the number of clips decides."""
     rng = np.random.default_rng(6)
     n_clips, each = 60, 5
     clips = np.repeat(np.arange(n_clips), each)

@@ -40,23 +40,23 @@ def test_samples_are_of_each_genre_as_often_as_training_images(runs, known, tmp_
     lopsided = replace(
         dataset, rows=dataset.rows[keep], labels=dataset.labels[keep], tracks=dataset.tracks[keep]
     )
-    subject = sample_checkpoint(checkpoint, source, lopsided, count=140, seed=0, device=CPU)
-    assert subject.conditional
-    assert np.bincount(subject.images.labels).tolist() == [20, 60, 60]
-    assert subject.images.pixels.shape == (140, 64, 64)
+    samples = sample_checkpoint(checkpoint, source, lopsided, count=140, seed=0, device=CPU)
+    assert samples.conditional
+    assert np.bincount(samples.images.labels).tolist() == [20, 60, 60]
+    assert samples.images.pixels.shape == (140, 64, 64)
     again, other = (
         sample_checkpoint(checkpoint, source, lopsided, count=140, seed=seed, device=CPU)
         for seed in (0, 1)
     )
-    np.testing.assert_array_equal(again.images.pixels, subject.images.pixels)
-    assert (other.images.pixels != subject.images.pixels).mean() > 0.3
+    np.testing.assert_array_equal(again.images.pixels, samples.images.pixels)
+    assert (other.images.pixels != samples.images.pixels).mean() > 0.3
 
 
 def test_a_model_of_other_images_is_remarked_on(runs, known):
     checkpoint, dataset = load_checkpoint(runs["cgan"]), load_dataset(known)
     source = runs["cgan"] / "checkpoints" / "latest.pt"
     for fingerprint, said in ((dataset.fingerprint, False), ("other", True)):
-        subject = sample_checkpoint(
+        samples = sample_checkpoint(
             replace(checkpoint, dataset_fingerprint=fingerprint),
             source,
             dataset,
@@ -64,7 +64,7 @@ def test_a_model_of_other_images_is_remarked_on(runs, known):
             seed=0,
             device=CPU,
         )
-        remarks = ["trained on other images" in remark for remark in subject.remarks]
+        remarks = ["trained on other images" in remark for remark in samples.remarks]
         assert remarks == [True] * said
 
 
@@ -99,10 +99,10 @@ def test_images_may_say_their_genre_themselves(genres, conditional, known, tmp_p
             genre=genre,
         )
     (tmp_path / ".half_written.png").write_bytes(b"")
-    subject = read_folder(tmp_path, dataset, 200, seed=0)
-    assert subject.conditional == conditional
-    assert len(subject.images) == MIN_SAMPLES
-    assert set(subject.images.labels) == {GENRES.index("metal") if conditional else 0}
+    samples = read_folder(tmp_path, dataset, 200, seed=0)
+    assert samples.conditional == conditional
+    assert len(samples.images) == MIN_SAMPLES
+    assert set(samples.images.labels) == {GENRES.index("metal") if conditional else 0}
 
 
 @pytest.fixture
@@ -132,14 +132,14 @@ def test_whatever_training_takes_is_judged(of_three_classes, tmp_path, caplog):
             (folder / name).write_text("no picture")
         else:
             picture.save(folder / name)
-    subject = read_folder(folder, of_three_classes, 500, seed=0)
-    assert subject.conditional
+    samples = read_folder(folder, of_three_classes, 500, seed=0)
+    assert samples.conditional
     assert of_three_classes.genres == ["C", "Jazz", "c"]
-    assert np.bincount(subject.images.labels).tolist() == [3, 3 + MIN_SAMPLES]
-    assert (subject.images.pixels == 127).all()
-    assert subject.remarks == ("There are no pictures of c, which makes every distance larger.",)
-    told = "ignoring 1 pictures in folders that are not classes of the dataset (polka)"
-    assert told in caplog.text
+    assert np.bincount(samples.images.labels).tolist() == [3, 3 + MIN_SAMPLES]
+    assert (samples.images.pixels == 127).all()
+    assert samples.remarks == ("There are no pictures of c, which makes every distance larger.",)
+    warning = "ignoring 1 pictures in folders that are not classes of the dataset (polka)"
+    assert warning in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -188,21 +188,21 @@ def test_split_folders_are_enough_to_judge_by(tmp_path):
 def test_samples_are_the_windows_of_pieces_as_generate_makes_them(gan, runs, known):
     checkpoint, dataset = load_checkpoint(runs[gan]), load_dataset(known)
     source = runs[gan] / "checkpoints" / "latest.pt"
-    subject = sample_checkpoint(
+    samples = sample_checkpoint(
         checkpoint, source, dataset, count=43, seed=3, device=CPU, seconds=12.0
     )
-    assert subject.images.pixels.shape == (44, 64, 64)
-    assert subject.images.clips.tolist() == np.repeat(np.arange(11), 4).tolist()
-    assert subject.positions.tolist() == list(range(4)) * 11
-    assert subject.facts["samples"] == 44
-    labels = subject.images.labels[::4]
+    assert samples.images.pixels.shape == (44, 64, 64)
+    assert samples.images.clips.tolist() == np.repeat(np.arange(11), 4).tolist()
+    assert samples.positions.tolist() == list(range(4)) * 11
+    assert samples.facts["samples"] == 44
+    labels = samples.images.labels[::4]
     assert np.bincount(labels).tolist() == [4, 4, 3]
     sampler = Sampler(checkpoint, CPU)
     for number in (0, 10):
         genre = sampler.one_hot(GENRES[labels[number]], 1)[0]
         take = LatentSpec("", "", (number, "evaluation", 3))
         made = piece(sampler, take, genre, genre, 259, loops=False, truncation=1.0)  # 12.03 s
-        windows = subject.images.pixels[4 * number : 4 * number + 4]
+        windows = samples.images.pixels[4 * number : 4 * number + 4]
         np.testing.assert_array_equal(np.concatenate(list(windows), axis=1), made[:, :256])
 
 

@@ -34,7 +34,7 @@ def profile_of(
 
 
 def oscillating(cycles: float, config: SpectrogramConfig, depth: float = 50.0) -> np.ndarray:
-    """All bands rise and fall together, so often in the image, by `depth` grey levels to each side."""
+    """All bands oscillate together, `cycles` times in the image, by ± `depth` grey levels."""
     phase = 2.0 * np.pi * cycles * np.arange(config.n_frames) / config.n_frames
     return flat(120.0, config) + depth * np.sin(phase)
 
@@ -114,7 +114,7 @@ def test_modulation_does_not_depend_on_the_level_but_on_the_depth():
 
 
 def test_modulation_is_the_mean_over_bands():
-    """Half of the bands at half the power, 3 dB; where they are out of phase, they still do not cancel."""
+    """Half of the bands at half the power, 3 dB; bands out of phase do not cancel."""
     config = CONFIGS[0]
     whole, half, opposed = (oscillating(5, config) for _ in range(3))
     half[: config.n_mels // 2] = 120.0

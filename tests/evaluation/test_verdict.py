@@ -22,7 +22,7 @@ def report_of(
     tracks: int = 40,
     split: str = "test",
 ) -> Report:
-    """Fréchet distances by both kinds of features, and shares of samples beside those of real music."""
+    """Fréchet distances in both feature spaces, and shares of samples and of real music."""
     found = {"classifier": classifier, "untrained": untrained}
     figures = [
         Figure("frechet", kind, None, Estimate(*value), real)
@@ -36,17 +36,18 @@ def report_of(
 def test_far_from_real_music():
     accuracy = {("genre_accuracy", ""): (Estimate(0.84, 0.02), Estimate(0.91, 0.03))}
     assert verdict(report_of(shares=accuracy)) == (
-        "By the Fréchet distance these samples are 6.0 times as far from the 40 test tracks as real music is "
-        "in what a genre classifier sees (95 % interval 5.5 to 6.5) and 5.0 times in plain statistics "
-        "(4.0 to 6.0); 84 % of them are recognised as their genre (real music: 91 %)."
+        "By the Fréchet distance these samples are 6.0 times as far from the 40 test tracks as "
+        "real music is in what a genre classifier sees (95 % interval 5.5 to 6.5) and 5.0 times in "
+        "plain statistics (4.0 to 6.0); 84 % of them are recognised as their genre (real music: 91 "
+        "%)."
     )
 
 
 def test_not_to_be_told_from_real_music():
     assert verdict(report_of((2.1, 0.3), (1.9, 0.5), split="held-out", tracks=1200)) == (
-        "The Fréchet distance cannot tell these samples from real music: they are 1.1 times as far from the "
-        "1,200 held-out tracks as real music is in what a genre classifier sees (95 % interval 0.9 to 1.2) "
-        "and 0.9 times in plain statistics (0.7 to 1.2)."
+        "The Fréchet distance cannot tell these samples from real music: they are 1.1 times as far "
+        "from the 1,200 held-out tracks as real music is in what a genre classifier sees (95 % "
+        "interval 0.9 to 1.2) and 0.9 times in plain statistics (0.7 to 1.2)."
     )
 
 
@@ -70,8 +71,8 @@ def test_one_kind_of_features_is_enough_to_tell_them():
 
 def test_too_few_tracks_for_a_verdict():
     assert verdict(report_of((2.5, 1.9), (2.6, 3.8), tracks=10)) == (
-        "No verdict: the 10 test tracks are too few; by them these samples may be anything from as good as "
-        "real music to 3.2 times as far from it."
+        "No verdict: the 10 test tracks are too few; by them these samples may be anything from as "
+        "good as real music to 3.2 times as far from it."
     )
 
 
@@ -123,10 +124,10 @@ def test_the_better_of_two():
         ["old", "new"], [report_of((12.0, 1.0), (9.0, 1.0)), report_of((8.0, 1.0), (8.4, 1.0))]
     )
     assert said == (
-        "By the Fréchet distance new is better: in what a genre classifier sees new is 4.0 times as far from "
-        "the 40 test tracks as real music is (95 % interval 3.5 to 4.5) and old 6.0 times (5.5 to 6.5), and "
-        "the intervals do not overlap; in plain statistics new is 4.2 times (3.7 to 4.7) and old 4.5 times "
-        "(4.0 to 5.0), and the intervals overlap."
+        "By the Fréchet distance new is better: in what a genre classifier sees new is 4.0 times "
+        "as far from the 40 test tracks as real music is (95 % interval 3.5 to 4.5) and old 6.0 "
+        "times (5.5 to 6.5), and the intervals do not overlap; in plain statistics new is 4.2 "
+        "times (3.7 to 4.7) and old 4.5 times (4.0 to 5.0), and the intervals overlap."
     )
 
 
@@ -168,7 +169,7 @@ def test_a_comparison_by_too_few_tracks():
 def of_pieces(
     coherence: dict[tuple[int, str], float], *, half_width: float = 0.05, **shares: float
 ) -> str:
-    """The verdict on pieces far from real music, whose own coherence is 0.65, and shares 0.9 and 0.3."""
+    """The verdict on pieces far from real music with coherence 0.65 and shares 0.9 and 0.3."""
     figures = {
         (f"coherence_{seconds}s", kind): (Estimate(value, half_width), Estimate(0.65, 0.05))
         for (seconds, kind), value in coherence.items()
@@ -191,15 +192,15 @@ def test_pieces_that_lose_their_thread():
     said = of_pieces(by_both(0.6, 0.9, 1.02))
     assert said.startswith("By the Fréchet distance these pieces of 30 s are 6.0 times as far from")
     assert said.endswith(
-        "; they lose their thread: 12 s apart, two moments of a piece are 1.02 times as unlike as two of "
-        "different pieces (real music: 0.65)."
+        "; they lose their thread: 12 s apart, two moments of a piece are 1.02 times as unlike as "
+        "two of different pieces (real music: 0.65)."
     )
 
 
 def test_monotonous_pieces():
     assert of_pieces(by_both(0.5, 0.4, 0.45)).endswith(
-        "; they are monotonous: 6 s apart, two moments of a piece are 0.40 times as unlike as two of "
-        "different pieces (real music: 0.65)."
+        "; they are monotonous: 6 s apart, two moments of a piece are 0.40 times as unlike as two "
+        "of different pieces (real music: 0.65)."
     )
 
 
@@ -228,5 +229,6 @@ def test_no_verdict_on_pieces_by_too_few_tracks():
     report = report_of((2.5, 1.9), (2.6, 3.8), tracks=10)
     report.settings["seconds"] = 9.0
     assert verdict(report).startswith(
-        "No verdict: the 10 test tracks are too few; by them these pieces of 9 s may be anything from as good"
+        "No verdict: the 10 test tracks are too few; by them these pieces of 9 s may be anything "
+        "from as good"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 import subprocess
 import time
@@ -17,13 +16,12 @@ import torch
 from conftest import Elements, command_line, environment
 from PIL import Image
 
-from musicspectrogan.flags import parse_flags
 from musicspectrogan.data.credits import Credit, read_credits
 from musicspectrogan.errors import Interrupted, UserError
+from musicspectrogan.flags import parse_flags
 from musicspectrogan.generation import generate as generating
-from musicspectrogan.generation.sampler import Sampler, seed_spec, slerp
-from musicspectrogan.generation.selection import latent_specs
-from musicspectrogan.generation.settings import MAX_SOUNDS, GenerateConfig, SoundConfig
+from musicspectrogan.generation.sampler import Sampler
+from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
 from musicspectrogan.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 
 
@@ -186,42 +184,6 @@ def test_sounds_of_other_settings_are_not_on_one_page(generate, trained):
         generate("--genre", "jazz", "--seeds", 3, seen=other)
 
 
-def test_variations_are_near_their_seed_and_steps_lead_from_one_to_the_other(generate, trained):
-    folder = generate("--genre", "jazz", "--vary", 3, "--count", 2, "--amount", 0.2)
-    generate("--genre", "jazz", "--seeds", 3)
-    assert sounds_of(folder) == [
-        "jazz_seed0003.wav", "jazz_seed0003_vary0.2-01.wav", "jazz_seed0003_vary0.2-02.wav"
-    ]  # fmt: skip
-    sampler = Sampler(load_checkpoint(trained))
-
-    def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-        return (a - b).norm().item()
-
-    config = GenerateConfig(vary=3, count=6, amount=0.2)
-    own, *variations = [sampler.latent(spec) for spec in latent_specs(config)]
-    assert torch.equal(own, sampler.latents([3])[0])
-    fresh = sampler.latents(list(range(20, 30)))
-    assert max(distance(own, v) for v in variations) < 0.6 * min(distance(own, f) for f in fresh)
-    assert min(distance(a, b) for a in variations for b in variations if a is not b) > 0.1
-    far = [sampler.latent(spec) for spec in latent_specs(replace(config, amount=1.0))[1:]]
-    assert min(distance(own, f) for f in far) > 2 * max(distance(own, v) for v in variations)
-    steps = [sampler.latent(spec) for spec in latent_specs(GenerateConfig(between="3:7", count=5))]
-    assert torch.equal(steps[0], own) and torch.equal(steps[-1], sampler.latents([7])[0])
-    gaps = [distance(a, b) for a, b in itertools.pairwise(steps)]
-    assert max(gaps) < 1.5 * min(gaps)
-
-
-def test_what_lies_between_is_as_long_as_latents_are():
-    a, b = torch.randn(2, 100, generator=torch.Generator().manual_seed(0))
-    for part in (0.25, 0.5, 0.75):
-        expected = (1 - part) * a.norm() + part * b.norm()
-        assert slerp(a, b, part).norm().item() == pytest.approx(expected.item(), rel=1e-5)
-    assert slerp(torch.tensor([2.0]), torch.tensor([-4.0]), 0.5).tolist() == [
-        -1.0
-    ]  # latents of one number
-    assert slerp(a, 2 * a, 0.5).tolist() == pytest.approx((1.5 * a).tolist())
-
-
 @pytest.mark.parametrize("flags", [("--vary", 3, "--count", 3), ("--between", "3:7", "--count", 4)])
 def test_each_is_the_same_whatever_is_made_with_it(flags, generate):
     folder = generate("--genre", "jazz", *flags)
@@ -230,43 +192,6 @@ def test_each_is_the_same_whatever_is_made_with_it(flags, generate):
         path.unlink()
     generate("--genre", "rock,jazz", *flags)
     assert bytes_of.items() <= {path.name: path.read_bytes() for path in folder.iterdir()}.items()
-
-
-@pytest.mark.parametrize(
-    ("flags", "told"),
-    [
-        ("--genre jazz --morph jazz:rock --seconds 4", "--genre with --morph"),
-        ("--seeds 1 --count 2", "--seeds with --count"),
-        ("--seeds 1 --vary 2", "--seeds with --vary"),
-        ("--seeds 1 --between 2:3", "--seeds with --between"),
-        ("--vary 1 --between 2:3", "--vary with --between"),
-        ("--amount 0.5", "--amount .* give --vary SEED too"),
-        ("--vary 1 --amount 0", "--amount: 0"),
-        ("--vary 1 --amount 1.5", "--amount: 1.5"),
-        ("--vary -1", "vary: -1"),
-        (f"--vary {10**18}", "--vary: a seed has at most 18 digits"),
-        ("--between 3", "--between: '3' .* write two seeds, as in 3:7"),
-        ("--between 3:3", "--between: '3:3'"),
-        ("--between 3:7 --count 1", "--between with --count 1"),
-        ("--loop", "give --seconds too"),
-        ("--morph jazz:rock", "give --seconds too"),
-        ("--seconds 0.01", "seconds: 0.01"),
-        ("--seconds nan", "seconds: nan"),
-        ("--sample-rate 8000", "--sample-rate: 8000 is not one of 22050, 44100, 48000"),
-        ("--bit-depth 8", "--bit-depth: 8 is not one of 16, 24"),
-        ("--bit-depth 16 --format mp3", "--bit-depth with --format mp3"),
-        ("--bit-depth 24 --format ogg", "--bit-depth with --format ogg"),
-        (
-            "--count 2000000000",
-            f"--count: 2000000000 is not allowed; it must be at most {MAX_SOUNDS}",
-        ),
-        ("--seeds 0-2000000000", f"seeds: .* more than {MAX_SOUNDS}"),
-        ("--vary 3 --count 20000", "--count: 20000"),
-    ],
-)
-def test_flags_that_would_be_ignored_or_are_out_of_range_are_refused(flags, told):
-    with pytest.raises(UserError, match=told):
-        parse_flags(GenerateConfig, flags.split())
 
 
 def test_the_number_of_all_rows_is_bounded_too(generate, tmp_path):
@@ -278,7 +203,7 @@ def test_the_number_of_all_rows_is_bounded_too(generate, tmp_path):
 def test_files_appear_as_they_are_made_and_an_end_before_time_leaves_their_page(
     generate, monkeypatch, tmp_path
 ):
-    """Each batch of images is on the disk before the next is drawn; Ctrl-C is staged in the third."""
+    """Each batch is on disk before the next is drawn; Ctrl-C comes in the third."""
     drawn: list[int] = []
     real_images = Sampler.images
 
@@ -298,6 +223,7 @@ def test_files_appear_as_they_are_made_and_an_end_before_time_leaves_their_page(
     assert listed(tmp_path / "out") == [f"jazz_seed{seed:04d}.wav" for seed in range(32)]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_command_with_a_page(trained, tmp_path):
     line = command_line(
         "-m", "musicspectrogan", "generate", "--checkpoint", trained, "--genre", 0, "--count", 5000,
@@ -355,4 +281,3 @@ def test_a_piece_of_a_variation_is_its_own(generate):
     generate("--genre", "jazz", "--seeds", 9, "--seconds", 1)
     other = pixels(folder / "jazz_seed0009_1s.png").astype(float)
     assert 0 < np.abs(own - varied).mean() < np.abs(own - other).mean()
-    assert seed_spec(3).fraction == 0

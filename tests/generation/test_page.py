@@ -28,7 +28,7 @@ from musicspectrogan.generation.page import (
 
 CONFIG = SpectrogramConfig()
 HOSTILE = "<script>alert(1)</script>"
-# No operating system but Linux and macOS takes all of it as a file name; the page must take anything.
+# Not a possible file name on Windows; the page must take any name.
 HOSTILE_FILE = "a\"b'c&d#?%20 é.png"
 
 ITEMS = [
@@ -41,9 +41,10 @@ ITEMS = [
 
 LEVELS = [0, 64, 128, 255]
 
-# What a browser made of the page.
+# What the browser shows.
 PROBE = """({
-  images: [...document.images].map(i => [i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight]),
+  images: [...document.images].map(
+    i => [i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight]),
   seconds: [...document.querySelectorAll("audio")].map(p => p.duration),
   overflow: document.documentElement.scrollWidth - innerWidth,
   marks: [...document.querySelector("figure").querySelectorAll(".hertz span")].map(mark => {
@@ -56,7 +57,8 @@ PROBE = """({
 LOADED = """(async () => {
   document.querySelectorAll("details").forEach(folded => folded.open = true);
   document.querySelectorAll("img").forEach(image => image.loading = "eager");
-  const known = [...document.querySelectorAll("audio")].map(p => p.readyState || new Promise(done => {
+  const players = [...document.querySelectorAll("audio")];
+  const known = players.map(p => p.readyState || new Promise(done => {
     p.addEventListener("loadedmetadata", done); p.addEventListener("error", done);
   }));
   await Promise.all([...known, ...[...document.images].map(image => image.decode())]);
@@ -180,7 +182,7 @@ def test_a_band_lies_where_its_row_is():
 
 
 def test_heights_of_frequencies():
-    # 0 to 8000 Hz are 0 to 45.245 mels; 1000 Hz are 15, and 64 bands have 65 steps between their edges.
+    # 0 to 8000 Hz are 0 to 45.245 mels; 1000 Hz are 15. Edges of 64 bands are 65 steps apart.
     assert mel_height(1000.0, CONFIG) == pytest.approx((15 / 45.2454 * 65 - 0.5) / 64, abs=1e-5)
     assert mel_height(4000.0, CONFIG) == pytest.approx(
         (35.1636 / 45.2454 * 65 - 0.5) / 64, abs=1e-5
@@ -299,14 +301,15 @@ def listed(tmp_path) -> Path:
     return tmp_path / "index.html"
 
 
-# What the tests ask of the page: which samples are shown, which sounds have begun, and how many at once.
+# Which samples are shown, which sounds have started, and how many played at once.
 WATCH = """
 const shown = () => figures().flatMap((figure, n) => figure.checkVisibility() ? [n] : []);
 const figures = () => [...document.querySelectorAll("figure")];
 const players = () => [...document.querySelectorAll("audio")];
 const stars = () => [...document.querySelectorAll(".star")];
 const button = id => document.getElementById(id);
-const starred = () => stars().flatMap((s, n) => s.getAttribute("aria-pressed") === "true" ? [n] : []);
+const isPressed = star => star.getAttribute("aria-pressed") === "true";
+const starred = () => stars().flatMap((star, n) => isPressed(star) ? [n] : []);
 const begun = [];
 let most = 0;
 document.addEventListener("playing", event => {

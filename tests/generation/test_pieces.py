@@ -1,4 +1,4 @@
-"""Pieces of a generator made for any length: drawn in blocks, as circles, and gliding between genres."""
+"""Pieces: drawn in blocks, as circles, gliding between genres, or blended from single images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from musicspectrogan.generation.sampler import LatentSpec, Sampler, seed_spec
 from musicspectrogan.generation.sound import loop_settings
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.anylength_cgan import BEATS_PER_BAR as BAR
-from musicspectrogan.training.checkpoint import LiveGenerator
+from musicspectrogan.training.checkpoint import LiveGenerator, load_checkpoint
 
 GENRES = ["jazz", "rock"]
 CELL = 16
@@ -55,26 +55,29 @@ def make(
     )
 
 
+@pytest.fixture(scope="module")
+def long_piece(sampler: Sampler) -> np.ndarray:
+    return make(sampler, 1300)
+
+
 @pytest.mark.parametrize("frames", [1, 31, 64, 100, 646, 1100])
-def test_it_has_the_frames_asked_for_and_begins_like_any_longer_one(sampler, frames):
+def test_it_has_the_frames_asked_for_and_begins_like_any_longer_one(sampler, long_piece, frames):
     found = make(sampler, frames)
     assert found.shape == (64, frames) and found.dtype == np.uint8
-    np.testing.assert_array_equal(found, make(sampler, 1300)[:, :frames])
+    np.testing.assert_array_equal(found, long_piece[:, :frames])
 
 
 @pytest.mark.parametrize("block", [1, 5, 7, 1000])
-def test_blocks_are_the_same_bytes_as_one_pass(sampler, block, monkeypatch):
-    expected = make(sampler, 1300), make(sampler, 80 * CELL, loops=True)
+def test_blocks_are_the_same_bytes_as_one_pass(sampler, long_piece, block, monkeypatch):
+    loop = make(sampler, 80 * CELL, loops=True)
     monkeypatch.setattr(pieces, "BLOCK", block)
-    for found, wanted in zip(
-        (make(sampler, 1300), make(sampler, 80 * CELL, loops=True)), expected, strict=True
-    ):
-        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(make(sampler, 1300), long_piece)
+    np.testing.assert_array_equal(make(sampler, 80 * CELL, loops=True), loop)
 
 
 @pytest.mark.parametrize("cells", [1, 2, 11, 70])
 def test_a_loop_is_drawn_as_a_circle(sampler, cells, monkeypatch):
-    """Twice in a row it is a piece that goes on: of whole bars, and with each cell again after the last."""
+    """Repeated, it equals a piece of whole bars whose cells start over after the last."""
     found = make(sampler, cells * CELL, loops=True)
     cell, beats_in_cell = Sampler.cell, sampler.generator.beats_in_cell
 
@@ -139,27 +142,18 @@ def test_a_take_between_two_seeds_goes_from_the_one_to_the_other(sampler):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "warning"),
     [
-        (
-            0.5,
-            [
-                "A loop of 0.5 s is 1 cell of 0.743 s, so music is 49 % faster; longer loops are closer"
-            ],
-        ),
-        (
-            1.0,
-            [
-                "A loop of 1 s is 1 cell of 0.743 s, so music is 26 % slower; longer loops are closer"
-            ],
-        ),
-        (8.0, []),
+        (0.5, "A loop of 0.5 s is 1 cell of 0.743 s, so music is 49 % faster"),
+        (1.0, "A loop of 1 s is 1 cell of 0.743 s, so music is 26 % slower"),
+        (8.0, None),
     ],
 )
-def test_a_loop_at_another_pace_says_so(sampler, seconds, told, monkeypatch, caplog):
+def test_a_loop_at_another_pace_says_so(sampler, seconds, warning, monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
     _warn_of_pace(seconds, sampler)
-    assert [record.getMessage() for record in caplog.records] == told
+    messages = {record.getMessage() for record in caplog.records}
+    assert messages == ({f"{warning}; longer loops are closer"} if warning else set())
 
 
 def test_beats_set_the_clock(sampler, monkeypatch):
@@ -187,3 +181,43 @@ def test_loops_are_whole_cells_of_nearly_the_usual_hop(sampler, seconds):
     assert frames * settings.hop_length == pytest.approx(seconds * 22050, abs=frames / 2)
     if seconds > 1:
         assert settings.hop_length == pytest.approx(1024, rel=0.5 * CELL / (frames - CELL))
+
+
+@pytest.fixture(scope="module")
+def image_sampler(trained) -> Sampler:
+    """Of a generator of single images, whose pieces are blended."""
+    return Sampler(load_checkpoint(trained))
+
+
+class TestBlending:
+    @pytest.mark.parametrize("loops", [False, True])
+    @pytest.mark.parametrize("frames", [1, 31, 64, 100, 646])
+    def test_it_has_the_frames_asked_for(self, image_sampler, frames, loops):
+        assert make(image_sampler, frames, loops=loops).shape == (64, frames)
+
+    def test_it_changes_no_more_where_images_meet_than_elsewhere(self, image_sampler):
+        """Images begin, end and have their middles at multiples of 32 frames."""
+        flux = np.abs(np.diff(make(image_sampler, 2000).astype(float), axis=1)).mean(axis=0)
+        at_joins = flux[31::32]
+        others = np.delete(flux, np.arange(31, len(flux), 32))
+        assert at_joins.mean() < 1.25 * others.mean()
+        assert at_joins.max() < 1.25 * others.max()
+
+    def test_a_loop_ends_where_it_begins(self, image_sampler):
+        loop = make(image_sampler, 320, loops=True).astype(float)
+        flux = np.abs(np.diff(loop, axis=1)).mean(axis=0)
+        across = np.abs(loop[:, 0] - loop[:, -1]).mean()
+        assert across < 1.25 * flux.max()
+
+    def test_a_morph_begins_with_one_genre_and_ends_with_the_other(self, image_sampler):
+        morph, jazz, rock = (
+            make(image_sampler, 640, start=start, end=end).astype(FLOAT)
+            for start, end in (("jazz", "rock"), ("jazz", "jazz"), ("rock", "rock"))
+        )
+
+        def distance(other: np.ndarray, part: slice) -> float:
+            return np.abs(morph[:, part] - other[:, part]).mean()
+
+        first, last = slice(0, 64), slice(-64, None)
+        assert distance(jazz, first) < 0.5 * distance(rock, first)
+        assert distance(rock, last) < 0.5 * distance(jazz, last)

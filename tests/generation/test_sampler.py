@@ -1,12 +1,16 @@
+"""Latents and images: functions of seed, genre and weights alone."""
+
 from __future__ import annotations
+
+import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from musicspectrogan.errors import UserError
-from musicspectrogan.generation.pieces import piece
-from musicspectrogan.generation.sampler import BATCH, Sampler, seed_spec
+from musicspectrogan.generation.sampler import BATCH, Sampler, slerp
+from musicspectrogan.generation.selection import latent_specs
 from musicspectrogan.generation.settings import GenerateConfig
 from musicspectrogan.training.checkpoint import load_checkpoint
 
@@ -42,61 +46,28 @@ def test_a_mixture_of_one_genre_is_that_genre(sampler):
     assert torch.equal(by_label, by_mixture)
 
 
-@pytest.mark.parametrize(
-    ("text", "seeds"),
-    [
-        (None, [0, 1, 2]),
-        ("0-7", list(range(8))),
-        ("3,5,9", [3, 5, 9]),
-        ("2-3, 3, 8", [2, 3, 8]),
-        ("5", [5]),
-    ],
-)
-def test_seeds_are_read(text, seeds):
-    count = None if text else 3
-    assert list(GenerateConfig(count=count, seeds=text).seed_list()) == seeds
+def test_variations_are_near_their_seed_and_steps_lead_from_one_to_the_other(sampler):
+    def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+        return (a - b).norm().item()
+
+    config = GenerateConfig(vary=3, count=6, amount=0.2)
+    own, *variations = [sampler.latent(spec) for spec in latent_specs(config)]
+    assert torch.equal(own, sampler.latents([3])[0])
+    fresh = sampler.latents(list(range(20, 30)))
+    assert max(distance(own, v) for v in variations) < 0.6 * min(distance(own, f) for f in fresh)
+    assert min(distance(a, b) for a in variations for b in variations if a is not b) > 0.1
+    far = [sampler.latent(spec) for spec in latent_specs(replace(config, amount=1.0))[1:]]
+    assert min(distance(own, f) for f in far) > 2 * max(distance(own, v) for v in variations)
+    steps = [sampler.latent(spec) for spec in latent_specs(GenerateConfig(between="3:7", count=5))]
+    assert torch.equal(steps[0], own) and torch.equal(steps[-1], sampler.latents([7])[0])
+    gaps = [distance(a, b) for a, b in itertools.pairwise(steps)]
+    assert max(gaps) < 1.5 * min(gaps)
 
 
-@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "7-3", "1;2", "0-9999999999"])
-def test_wrong_seeds_are_refused(text):
-    with pytest.raises(UserError, match="seeds"):
-        GenerateConfig(seeds=text)
-
-
-class TestPieces:
-    def make(
-        self, sampler: Sampler, frames: int, *, loops: bool = False, to: str = "jazz"
-    ) -> np.ndarray:
-        start, end = sampler.one_hot("jazz", 1)[0], sampler.one_hot(to, 1)[0]
-        return piece(sampler, seed_spec(3), start, end, frames, loops=loops, truncation=1.0)
-
-    @pytest.mark.parametrize("loops", [False, True])
-    @pytest.mark.parametrize("frames", [1, 31, 64, 100, 646])
-    def test_it_has_the_frames_asked_for(self, sampler, frames, loops):
-        assert self.make(sampler, frames, loops=loops).shape == (64, frames)
-
-    def test_it_changes_no_more_where_images_meet_than_elsewhere(self, sampler):
-        """Images begin, end and have their middles at multiples of 32 frames."""
-        flux = np.abs(np.diff(self.make(sampler, 2000).astype(float), axis=1)).mean(axis=0)
-        at_joins = flux[31::32]
-        others = np.delete(flux, np.arange(31, len(flux), 32))
-        assert at_joins.mean() < 1.25 * others.mean()
-        assert at_joins.max() < 1.25 * others.max()
-
-    def test_a_loop_ends_where_it_begins(self, sampler):
-        loop = self.make(sampler, 320, loops=True).astype(float)
-        flux = np.abs(np.diff(loop, axis=1)).mean(axis=0)
-        across = np.abs(loop[:, 0] - loop[:, -1]).mean()
-        assert across < 1.25 * flux.max()
-
-    def test_a_morph_begins_with_one_genre_and_ends_with_the_other(self, sampler):
-        morph, jazz, rock = self.make(sampler, 640, to="rock"), self.make(sampler, 640), None
-        start = sampler.one_hot("rock", 1)[0]
-        rock = piece(sampler, seed_spec(3), start, start, 640, loops=False, truncation=1.0)
-
-        def distance(a: np.ndarray, b: np.ndarray, part: slice) -> float:
-            return np.abs(a[:, part].astype(float) - b[:, part]).mean()
-
-        first, last = slice(0, 64), slice(-64, None)
-        assert distance(morph, jazz, first) < 0.5 * distance(morph, rock, first)
-        assert distance(morph, rock, last) < 0.5 * distance(morph, jazz, last)
+def test_interpolated_latents_have_interpolated_lengths():
+    a, b = torch.randn(2, 100, generator=torch.Generator().manual_seed(0))
+    for fraction in (0.25, 0.5, 0.75):
+        expected = (1 - fraction) * a.norm() + fraction * b.norm()
+        assert slerp(a, b, fraction).norm().item() == pytest.approx(expected.item(), rel=1e-5)
+    assert slerp(torch.tensor([2.0]), torch.tensor([-4.0]), 0.5).tolist() == [-1.0]
+    assert slerp(a, 2 * a, 0.5).tolist() == pytest.approx((1.5 * a).tolist())

@@ -1,7 +1,7 @@
 """Run a command in float64: `python double_precision.py train --config demo …`.
 
-Fifty steps of a GAN multiply the rounding errors of float32 to some percent of the losses, and these errors differ
-between processors and numbers of threads. In float64 the losses agree to six digits everywhere.
+In float32, rounding errors grow to some percent of the losses in fifty steps of a GAN, and they
+differ between processors and numbers of threads. In float64 the losses agree to six digits.
 """
 
 import torch

@@ -21,8 +21,8 @@ IMAGES_128 = ROOT / "tests" / "old" / "images_128"
 
 # 27 images, and a network that takes seconds. The rate is fixed: the width must not choose it here.
 SMALL = (
-    "--split all --width 4 --batch-size 8 --lr 0.0005 --images 400 --log-every 1 --standing-batches 1 "
-    "--eval-every 0 --snapshot-every 100000 --device cpu"
+    "--split all --width 4 --batch-size 8 --lr 0.0005 --images 400 --log-every 1 "
+    "--standing-batches 1 --eval-every 0 --snapshot-every 100000 --device cpu"
 )
 RUNS = {
     "dcgan": "--config dcgan",

@@ -145,6 +145,14 @@ def new_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewMo
     vars(models).pop("oddnet", None)
 
 
+def test_contributing_is_short_and_its_paths_exist():
+    lines = CONTRIBUTING.splitlines()
+    assert len(lines) <= 60 and max(map(len, lines)) <= 100
+    paths = re.findall(r"`(\w+(?:/\w+)*(?:/|\.py))`", CONTRIBUTING.partition("| question |")[2])
+    assert len(paths) > 8
+    assert [path for path in paths if not (ROOT / "musicspectrogan" / path).exists()] == []
+
+
 def test_the_model_of_contributing_is_found_and_keeps_the_contract(new_model):
     gan = new_model(GAN)
     assert gan in models.names() and models.is_conditional(gan)

@@ -186,6 +186,7 @@ class TestPreprocessing:
         log = recorded_preprocessing(music, scratch / "careless images" / "out")
         assert any(lost_tracks(state, whole) for state in crash_states(log, each=12))
 
+    @pytest.mark.slow
     def test_continuing(
         self, music: Path, whole: Path, *, scratch: Path, torture: bool, tried: Tried
     ) -> None:
@@ -205,6 +206,7 @@ class TestPreprocessing:
             "crash states", try_all(drawn(log, 120 if torture else 4), scratch / "state", recover)
         )
 
+    @pytest.mark.slow
     def test_overwriting(
         self, music: Path, whole: Path, *, scratch: Path, torture: bool, tried: Tried
     ) -> None:

@@ -122,6 +122,7 @@ def training(run: Path, images: Path, *flags: object) -> subprocess.Popen:
 
 
 class TestAFullDisk:
+    @pytest.mark.slow
     def test_preprocessing(
         self,
         home: Path,
@@ -187,6 +188,7 @@ class TestAFullDisk:
 
 
 class TestAReadOnlyDisk:
+    @pytest.mark.slow
     def test_preprocessing(
         self, home: Path, cwd: Path, disk: Disk, command: Command, tried: Tried
     ) -> None:
@@ -218,6 +220,7 @@ class TestAReadOnlyDisk:
         tried("read-only disks", 2)
 
 
+@pytest.mark.slow
 class TestMissingFiles:
     def test_a_source_file(self, home: Path, cwd: Path, command: Command, tried: Tried) -> None:
         with converting(cwd) as process:
@@ -286,24 +289,26 @@ class TestMissingFiles:
         tried("vanished files and folders")
 
 
-def test_a_damaged_image_is_named_left_out_and_made_again(
-    home: Path, cwd: Path, command: Command, tried: Tried
+def test_a_damaged_image_is_listed_left_out_and_made_again(
+    gtzan_tree: Path, images: Path, tmp_path: Path, command: Command, tried: Tried
 ) -> None:
-    command(*PREPROCESS, cwd=cwd)
-    damaged = cwd / "out" / "rock" / images_in(home / "out")[-1].split("/")[1]
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    done = command("run.py", "--dataset", "out", "--split", "all", *SMALL, "--dry-run", cwd=cwd)
-    assert (
-        f"1 images cannot be read and are left out: rock/{damaged.name}; delete them" in done.stderr
-    )
-    assert f"# dataset: {len(images_in(home / 'out')) - 1} images" in done.stdout
-    damaged.unlink()
-    command(*PREPROCESS, cwd=cwd)
-    assert damaged.read_bytes() == (home / "out" / "rock" / damaged.name).read_bytes()
+    out = copied(images, tmp_path / "out")
+    name = images_in(out)[-1]
+    whole = (out / name).read_bytes()
+    (out / name).write_bytes(whole[:100])
+    line = ("run.py", "--dataset", out, "--split", "all", *SMALL, "--dry-run")
+    done = command(*line, cwd=tmp_path)
+    assert f"1 images cannot be read and are left out: {name}; delete them" in done.stderr
+    assert f"# dataset: {len(images_in(out)) - 1} images" in done.stdout
+    (out / name).unlink()
+    line = ("preprocess.py", "--dataset", "gtzan", "--input", gtzan_tree, "--output", out)
+    command(*line, cwd=tmp_path)
+    assert (out / name).read_bytes() == whole
     tried("damaged images")
 
 
 class TestAClockThatJumps:
+    @pytest.mark.slow
     @pytest.mark.parametrize("moment", [0, 4_000_000_000])
     def test_file_times_mean_nothing_but_change(
         self,
@@ -313,11 +318,8 @@ class TestAClockThatJumps:
         reference: Path,
         tmp_path: Path,
         command: Command,
-        torture: bool,
         tried: Tried,
     ) -> None:
-        if moment and not torture:
-            pytest.skip("a part of the long form")
         copied(images, tmp_path / "images")
         line = (*TRAIN, tmp_path / "images", "--output", "run")
         command(*line, "--epochs", 6, cwd=tmp_path)
@@ -344,6 +346,7 @@ class TestAClockThatJumps:
         assert "runs/00001-cgan-gtzan" in done.stderr
         tried("jumps of the clock")
 
+    @pytest.mark.slow
     def test_while_it_trains(
         self, images: Path, reference: Path, tmp_path: Path, tried: Tried
     ) -> None:
@@ -369,6 +372,7 @@ class TestAClockThatJumps:
         tried("jumps of the clock")
 
 
+@pytest.mark.slow
 class TestTwoAtOnce:
     def test_preprocessing(self, home: Path, cwd: Path, command: Command, tried: Tried) -> None:
         with converting(cwd, tracks=1) as process:
@@ -394,6 +398,7 @@ class TestTwoAtOnce:
         tried("two runs at once")
 
 
+@pytest.mark.slow
 class TestAWorkerThatDies:
     def test_a_crashing_decoder_costs_its_track(
         self, home: Path, cwd: Path, command: Command, tried: Tried

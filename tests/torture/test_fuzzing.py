@@ -179,7 +179,7 @@ class TestThroughTheCommands:
             (genre / f"{number}.png").write_bytes(case("png", number))
         for name, contents in special_pngs().items():
             (genre / f"{name}.png").write_bytes(contents)
-        line = ("run.py", "--dataset", "images", "--dry-run", "--device", "cpu")
+        line = ("run.py", "--dataset", "images", "--dry-run", "--device", "cpu", "--width", 2)
         done = command(*line, cwd=tmp_path)
         assert "images cannot be read and are left out" in done.stderr
         command("-m", "musicspectrogan", "invert", "images", cwd=tmp_path, status=2)

@@ -1,4 +1,4 @@
-"""Augmentation: each change alone by hand, and all of them together by their bounds and frequencies."""
+"""Augmentation: each change alone by hand, and all together by bounds and frequencies."""
 
 from __future__ import annotations
 
@@ -232,8 +232,8 @@ def test_each_change_is_made_with_the_probability(probability):
         """Within four standard deviations of a binomial share."""
         return pytest.approx(expected, abs=4 * (expected * (1 - expected) / count) ** 0.5 + 1e-9)
 
-    # Of 16 frames a shift, which is up to 2 to both sides, is rounded to none once in four times, and so is
-    # a mask, which is up to 2.
+    # A shift of 16 frames, up to 2 to both sides, rounds to none once in four times, and so does
+    # a mask of up to 2.
     visible = 0.75 * probability
     grey = augment(torch.zeros(count, 1, 16, 16), draws)[:, 0]
     black = grey == -1.0

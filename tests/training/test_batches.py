@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def numbered_images(count: int) -> ImageDataset:
-    """Image k is filled with the grey level k and has the label k % 3; row 0 belongs to no split."""
+    """Image k is filled with grey level k and has label k % 3; row 0 belongs to no split."""
     pixels = np.repeat(np.arange(count + 1, dtype=np.uint8), 64 * 64).reshape(-1, 64, 64)
     rows = np.arange(1, count + 1)
     genres, settings = ["a", "b", "c"], SpectrogramConfig()
@@ -102,7 +102,7 @@ WIDTH = 64
 def strips() -> ImageDataset:
     """Images of those tracks, shuffled; label k is image k's alone.
 
-    The top row is filled with the track's number and those below with the frame's, high byte and low byte.
+    The top row holds the track's number, those below the frame's, high byte and low byte.
     The first row of the pixels belongs to no image.
     """
     places = [(track, segment) for track, segments in SEGMENTS.items() for segment in segments]
@@ -128,7 +128,7 @@ def told(batches: Batches, epoch: int, start: int = 0) -> list[tuple[bytes, list
 
 
 def begins(batches: Batches, epoch: int) -> list[tuple[int, int]]:
-    """(image, frames from its own begin to that of its window) in the epoch's order; checks each window."""
+    """(image, frames from its begin to its window's) in the epoch's order; checks each window."""
     dataset, found = strips(), []
     for images, labels in batches.epoch(epoch):
         for window, pick in zip(as_pixels(images).astype(int), labels.tolist(), strict=True):
@@ -201,7 +201,7 @@ def test_pairs_of_images_without_tracks_are_of_one_genre_and_a_line_says_so(monk
             == [number % 3 for number in seconds]
         )
     assert [record.getMessage() for record in caplog.records] == [
-        "No two images are of one track: pairs are of one genre, in which pieces wander"
+        "No two images are of one track: pairs are of one genre, and pieces drift"
     ]
 
 
@@ -272,7 +272,7 @@ def test_windows_on_images_without_neighbours_are_the_images_and_a_line_says_so(
         Batches(dataset, 4, CPU, 0), 2
     )
     assert [record.getMessage() for record in caplog.records] == [
-        "No two images of a track are consecutive: windows stay where the images were cut"
+        "No two images of a track are consecutive: windows stay where images were cut"
     ]
     caplog.clear()
     Batches(strips(), 4, CPU, 0, windows=True)

@@ -142,7 +142,7 @@ def test_a_run_goes_on_from_its_newest_sound_checkpoint(tmp_path, caplog, damage
             (folder / name).write_bytes(damaged)
     assert load_checkpoint(tmp_path).epoch == 2
     assert newest_checkpoint(tmp_path)[0] == folder / "epoch_0002.pt"
-    told = f"{folder / 'latest.pt'}, {folder / 'epoch_0003.pt'} cannot be read; taking"
+    told = f"{folder / 'latest.pt'}, {folder / 'epoch_0003.pt'} cannot be read; using"
     assert all(told in message for message in caplog.messages)
     assert bool(caplog.messages) == (damage != "gone")
     if damage != "gone":
@@ -203,21 +203,21 @@ def contents_of(path: Path) -> dict:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"genres": ["blues", 7]}, "genres: int is the wrong type"),
+        ({"genres": ["blues", 7]}, "genres: 7 is not text"),
         ({"genres": ["blues"]}, "1 genres for a model of 2"),
         ({"genres": ["blues", "blues"]}, "2 genres for a model of 2"),
-        ({"genres": ["blues", ""]}, "a genre without a name"),
-        ({"genres": ["blues", "x" * 2000]}, "an endless one"),
+        ({"genres": ["blues", ""]}, "a genre whose name is empty or too long"),
+        ({"genres": ["blues", "x" * 2000]}, "a genre whose name is empty or too long"),
         ({"gan": "../../x"}, "is not one of anylength_cgan, anylength_gan, cgan, dcgan"),
         ({"epoch": -1}, "a negative position"),
-        ({"step": 10**30}, "step: is too large"),
-        ({"images_seen": 1.5}, "images_seen: float"),
-        ({"training": {"epochs": "many"}}, "epochs: str"),
+        ({"step": 10**30}, "step: the number is too large"),
+        ({"images_seen": 1.5}, "images_seen: 1.5 is not a whole number"),
+        ({"training": {"epochs": "many"}}, "epochs: 'many' is not a whole number"),
         ({"training": {"pochs": 3}}, "'pochs' is unknown"),
         ({"training": {}}, "no dataset in its settings"),
-        ({"quality": {"a": "good"}}, "quality: str"),
+        ({"quality": {"a": "good"}}, "quality: 'good' is not a number"),
         ({"ema": {}}, "the generator has other layers"),
-        ({"optimizer_d": None}, "optimizer_d: NoneType"),
+        ({"optimizer_d": None}, "optimizer_d: None is not names and values"),
         ({"another": 1}, "'another' is unknown"),
     ],
 )

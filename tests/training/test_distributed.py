@@ -21,6 +21,7 @@ from gpus import fake_gpus
 from processes import workers_below
 from test_training import metrics_of, wait_for, weights_of
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
@@ -38,7 +39,7 @@ from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import VIEWS, AdversarialStep
 
-SIZES = (2, 4)
+SIZES = (2, pytest.param(4, marks=pytest.mark.slow))
 BATCH, LATENT, SIDE = 16, 5, 16
 CPU = torch.device("cpu")
 
@@ -84,7 +85,7 @@ CASES: dict[str, tuple[str, str, dict, dict, str]] = {
 
 
 def some_dataset() -> ImageDataset:
-    """Twenty images of two genres; those of a track follow each other, so that windows lie across them."""
+    """Twenty images of two genres; those of a track are consecutive, and windows overlap them."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, SIDE, SIDE), dtype=np.uint8)
     rows = np.arange(20)
     return ImageDataset(
@@ -139,7 +140,7 @@ def one_step(case: str, distributed: Distributed) -> dict[str, torch.Tensor]:
 
 
 def asked_to_stop(distributed: Distributed) -> list[bool]:
-    """What is answered after each of six steps, where the last process wishes it after the third."""
+    """`any_rank` after each of six steps, where the last rank's flag is true after the third."""
     wishes = (
         number == 3 and distributed.rank == distributed.world_size - 1 for number in range(1, 7)
     )
@@ -253,8 +254,8 @@ def test_all_stop_after_the_same_step(together):
 
 def test_processes_that_do_not_start_alike_are_refused_by_all(together):
     assert {found["unlike"] for found in together} == {
-        "steps of process 1 are not those of process 0; every machine needs the same command, dataset and "
-        "checkpoint"
+        "steps of process 1 are not those of process 0; every machine needs the same command, "
+        "dataset and checkpoint"
     }
 
 
@@ -301,6 +302,16 @@ def test_synchronised_networks_have_the_same_weights_under_the_same_names():
             )
 
 
+def test_on_cuda_batchnorm_becomes_torchs_own_with_the_same_weights():
+    with FakeTensorMode():  # there need not be a GPU
+        network = nn.Sequential(nn.Conv2d(1, 2, 3, device="cuda"), nn.BatchNorm2d(2, device="cuda"))
+        weights, names = list(network.parameters()), list(network.state_dict())
+        convert_batchnorm(network, Distributed(ProcessRank(0, 2, 0)))
+    assert isinstance(network[1], nn.SyncBatchNorm)
+    assert list(network.state_dict()) == names
+    assert all(one is other for one, other in zip(network.parameters(), weights, strict=True))
+
+
 @pytest.mark.parametrize(
     ("settings", "size", "told"),
     [
@@ -309,7 +320,8 @@ def test_synchronised_networks_have_the_same_weights_under_the_same_names():
         (
             {"batch_size": 8, "minibatch_deviation": True, "gan": "projection"},
             4,
-            "groups of 4 for --minibatch-deviation cannot be shared by 4 processes; give a multiple of 16",
+            "groups of 4 for --minibatch-deviation cannot be shared by 4 processes; give a "
+            "multiple of 16",
         ),
     ],
 )
@@ -337,8 +349,12 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
 
 
 TORCHRUNS = {
-    "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"
-}  # fmt: skip
+    "RANK": "5",
+    "WORLD_SIZE": "8",
+    "LOCAL_RANK": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29500",
+}
 
 
 def test_the_place_is_torchruns(monkeypatch):
@@ -483,6 +499,7 @@ def going_on(run: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_with_what_one_began_and_stop_together(alone, command, tmp_path):
     """Ctrl-C in the middle, and both have stopped after the same step."""
     run = shutil.copytree(alone, tmp_path / "run")
@@ -501,6 +518,7 @@ def test_two_processes_go_on_with_what_one_began_and_stop_together(alone, comman
     assert steps == list(range(1, 2 * checkpoint.epoch + 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_when_a_process_is_killed_all_end_and_the_run_goes_on_from_its_last_checkpoint(
     rank, alone, command, tmp_path
@@ -528,6 +546,7 @@ def place_of(pid: int) -> str:
     return dict(variable.split("=", 1) for variable in variables if "=" in variable).get("RANK", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -545,6 +564,7 @@ def test_what_is_wrong_is_told_once(arguments, told, images, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
+@pytest.mark.slow
 def test_a_dry_run_is_printed_once(images, tmp_path):
     done = torchrun("--dataset", images, *SMALL, "--epochs", 1, "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -177,9 +177,11 @@ def test_a_run_ends_within_an_epoch_and_goes_on_to_the_same_weights(train):
     train("--resume", "parts", "--images", 16)
     assert_same(Path("parts"), Path("whole"))
     assert names(Path("parts/checkpoints")) == [
-        "epoch_0000_images_00000006.pt", "epoch_0000_images_00000008.pt", "epoch_0001_images_00000016.pt",
+        "epoch_0000_images_00000006.pt",
+        "epoch_0000_images_00000008.pt",
+        "epoch_0001_images_00000016.pt",
         "latest.pt",
-    ]  # fmt: skip
+    ]
     # In the other unit, and on to an epoch's end.
     told = train("--resume", "parts", "--epochs", 2, "--log-every", 1).err
     assert "\n20 images in 10 steps, of which 2 steps are left: about " in told
@@ -238,7 +240,9 @@ def interrupt_at(monkeypatch, step: int, *, twice: bool = False) -> None:
 def test_a_run_that_is_stopped_says_what_it_does_and_leaves_a_grid(train, monkeypatch):
     interrupt_at(monkeypatch, 8)
     told = train("--images", 30, "--log-every", 1, "--output", "run", status=130).err
-    said = r"\nStopping after this step and saving a grid and a checkpoint, about \d+ s; Ctrl-C again stops at"
+    said = (
+        r"\nStopping after this step and saving a grid and a checkpoint, about \d+ s; Ctrl-C again"
+    )
     assert re.search(said, told)
     assert "Samples after 16 images are in run/samples/epoch_0001_images_00000016.png\n" in told
     assert told.endswith(

@@ -51,7 +51,7 @@ def test_the_hinge_loss_counts_what_is_missing_to_a_margin_of_one():
     assert hinge_generator(fake).item() == pytest.approx(-1 / 3)
 
 
-def test_beyond_the_margin_the_hinge_loss_teaches_the_discriminator_nothing_but_the_generator_still():
+def test_beyond_the_margin_the_hinge_loss_teaches_only_the_generator():
     real, fake = (
         torch.full((4,), 1.5, requires_grad=True),
         torch.full((4,), -1.5, requires_grad=True),

@@ -1,4 +1,4 @@
-"""Samples judged while training: what is written, which checkpoint is the best, and what is said."""
+"""Evaluation of samples in training: metrics, the best checkpoint, warnings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ JUDGED = ("kernel_distance", "coverage", "diversity")
 
 @pytest.fixture(scope="module")
 def judged_images(command, tmp_path_factory) -> Path:
-    """Four genres, four clips of five images: a validation clip of each genre, just enough to judge by."""
+    """Four genres, four clips of five images: one validation clip of each, just enough."""
     root = tmp_path_factory.mktemp("judged")
     for genre in list(composer.STYLES)[:4]:
         (root / "music" / genre).mkdir(parents=True)
@@ -113,8 +113,8 @@ def test_the_best_checkpoint_is_kept_and_named(judged_run):
 
 def test_the_best_survives_when_it_is_no_longer_among_the_newest(judged_images, command, tmp_path):
     command(
-        "run.py", *SMALL, "--keep-checkpoints", 1, "--dataset", judged_images, "--epochs", 3, "--lr", "0.9",
-        "--output", "run", cwd=tmp_path,
+        "run.py", *SMALL, "--keep-checkpoints", 1, "--dataset", judged_images, "--epochs", 3,
+        "--lr", "0.9", "--output", "run", cwd=tmp_path,
     )  # fmt: skip
     run = tmp_path / "run"
     least = min(judgements(run), key=lambda row: float(row["kernel_distance"]))
@@ -305,7 +305,7 @@ def test_a_collapse_is_said_once_when_it_begins(told, diversities, said_at):
 @pytest.mark.parametrize(
     ("distances", "said_at"),
     [
-        # A run of the classic cgan on a small set: best at the fourth, and from the ninth on hopeless.
+        # The classic cgan on a small set: best at the fourth, and from the ninth on hopeless.
         ([2.59, 1.1, 0.74, 0.67, 0.87, 0.77, 1.46, 2.77, 4.5, 5.0, 5.4, 6.7], 10),
         ([2.59, 1.1, 0.3, 4.0, 0.4, 4.0, 0.4], None),  # an outlier now and then
         ([0.2, 0.01, -0.02, 0.1, 0.2, 0.25, 0.2], None),  # all of them about 0

@@ -139,7 +139,7 @@ def test_a_checkpoint_that_lies_in_no_run_is_not_resumed(trained, command, tmp_p
 
 
 def test_an_unstarted_run_gives_up_its_own_grids_alone(tmp_path: Path) -> None:
-    """Its folder may be the user's, with a copy of our settings and pictures and files of theirs."""
+    """Its folder may be the user's, with a copy of the settings and other pictures and files."""
     config = TrainingConfig(dataset=tmp_path)
     grids = ("real.png", "epoch_0001.png", "epoch_0001_images_00000064.png")
     names = (*grids, *(f"pieces_{name}" for name in grids))

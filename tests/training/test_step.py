@@ -57,7 +57,7 @@ def plain_steps(generator, discriminator, batches, see=lambda images, draws: ima
 
 
 def plain_relativistic_steps(generator, discriminator, batches):
-    """The same where the fake beside a real image of its genre is judged, and the other way round."""
+    """The same, comparing each fake with a real image of its genre, and the other way round."""
     optimizer_d = torch.optim.Adam(discriminator.parameters(), **ADAM)
     optimizer_g = torch.optim.Adam(generator.parameters(), **ADAM)
     told = []
@@ -100,10 +100,10 @@ def some_batches(count, device="cpu", size=64, draws=0, *, latent_dim=LATENT, n_
 
 
 def assert_equal_steps(gan, loss, batches, reference, pairs=False, **options):
-    """Our steps on fresh networks, and those of `reference` on equal ones, tell and learn the same."""
+    """Steps on fresh networks return and learn the same as those of `reference` on equal ones."""
     torch.manual_seed(0)
     model = ModelConfig(64, 8, LATENT, 2, pairs=pairs)
-    # Both in one layout: another one's rounding, which Adam makes large, would hide what a test is to see.
+    # Both in one layout: Adam enlarges differences in rounding.
     networks = [n.to(memory_format=torch.channels_last) for n in models.build(gan, model)]
     ours = [copy.deepcopy(network) for network in networks]
     step = AdversarialStep(*ours, LOSSES[loss], **ADAM, **options)
@@ -272,7 +272,7 @@ def test_penalties_reach_the_generator_only_through_the_discriminator():
 
 
 def views_seen(loss, draws):
-    """What the discriminator sees in a step, in its order, and what there was to see: real and fake."""
+    """What the discriminator sees in a step, in order, and what there was: real and fake."""
     step = tiny_step(LinearDiscriminator, loss, augmentation=Augmentation(1.0))
     images, labels, latents, _ = next(some_batches(1, size=16))
     fakes = step.generator(latents, labels).detach()
@@ -434,7 +434,7 @@ def test_a_step_that_cannot_be_recorded_says_what_to_give_and_leaves_all_as_it_w
         recorded(*last)
     assert stage.current is before
     assert all(weight.requires_grad for weight in step.discriminator.parameters())
-    # The acted recording has run the discriminator's update where it got so far: go on from equal weights.
+    # The simulated recording may have updated the discriminator: continue from equal weights.
     for network in ("generator", "discriminator"):
         getattr(step, network).load_state_dict(getattr(plain, network).state_dict())
     states = [copy.deepcopy(o.state_dict()) for o in (plain.optimizer_d, plain.optimizer_g)]
@@ -481,7 +481,7 @@ def test_only_a_step_that_is_to_be_recorded_has_capturable_optimizers():
 
 @pytest.mark.parametrize(("r1", "r2"), [(0.5, 0.0), (0.0, 0.5), (0.5, 0.5), (0.0, 0.0)])
 def test_real_and_fake_images_are_judged_in_the_same_precision(r1, r2):
-    """With one penalty alone too: logits of float32 beside logits of bfloat16 differ by their rounding."""
+    """With one penalty alone too: float32 and bfloat16 logits differ by their rounding."""
     step = tiny_step(LinearDiscriminator, "relativistic", r1=r1, r2=r2, bfloat16=True)
     enabled = []
     step.discriminator.register_forward_pre_hook(

@@ -31,12 +31,12 @@ FRAMES = 64 * PIECE_IMAGES
 
 @pytest.fixture(scope="module")
 def run(images: Path, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A conditional GAN of any length trained for four epochs, with a snapshot every other epoch."""
+    """A conditional GAN of any length, trained for four epochs with two snapshots."""
     folder = tmp_path_factory.mktemp("anylength")
     command(
-        "run.py", "--gan", "anylength", "--dataset", images, "--epochs", 4, "--width", 2, "--batch-size", 4,
-        "--standing-batches", 2, "--snapshot-every", 32, "--device", "cpu", "--output", folder / "run",
-        cwd=folder,
+        "run.py", "--gan", "anylength", "--dataset", images, "--epochs", 4, "--width", 2,
+        "--batch-size", 4, "--standing-batches", 2, "--snapshot-every", 32, "--device", "cpu",
+        "--output", folder / "run", cwd=folder,
     )  # fmt: skip
     return folder / "run"
 
@@ -45,8 +45,8 @@ def run(images: Path, command: Command, tmp_path_factory: pytest.TempPathFactory
 def config(images: Path) -> TrainingConfig:
     """Two epochs of two steps, with a snapshot each."""
     return TrainingConfig(
-        gan="anylength", dataset=images, epochs=2, width=2, batch_size=8, standing_batches=1, device="cpu",
-        snapshot_every=1, eval_every=0, log_every=1, snapshot_share=1.0,
+        gan="anylength", dataset=images, epochs=2, width=2, batch_size=8, standing_batches=1,
+        device="cpu", snapshot_every=1, eval_every=0, log_every=1, snapshot_share=1.0,
     )  # fmt: skip
 
 

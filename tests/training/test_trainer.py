@@ -1,4 +1,4 @@
-"""The loop, its time and its snapshots, on the smallest of networks and with a clock of its own."""
+"""The loop, its time and its snapshots, with the smallest networks and a simulated clock."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class Clock:
 
 
 def timed_trainer(monkeypatch, tmp_path, share, epochs=100, **settings):
-    """One whose epochs take 0.1 s and snapshots, due after each epoch or `snapshot_every` images, 1 s."""
+    """Epochs take 0.1 s, and snapshots, due every epoch or `snapshot_every` images, 1 s."""
     clock = Clock()
     for module in (schedule, trainer_module):
         monkeypatch.setattr(module, "time", clock)
@@ -247,7 +247,7 @@ def test_the_time_left_does_not_jump_at_snapshots(monkeypatch, tmp_path):
 
 
 def test_what_a_snapshot_takes_is_known_by_the_first_preview(monkeypatch, tmp_path):
-    """Standing statistics over 10 batches take a second, those of a snapshot over 30 batches take three."""
+    """Standing statistics of 10 batches take 1 s, those of a snapshot of 30 batches 3 s."""
     trainer, slow, clock = timed_trainer(monkeypatch, tmp_path, None, epochs=3, standing_batches=30)
     known = []
 

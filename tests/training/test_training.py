@@ -76,7 +76,8 @@ def uninterrupted(images, command, tmp_path_factory) -> Path:
 def test_a_run_leaves_all_that_is_promised(uninterrupted):
     names = sorted(path.name for path in uninterrupted.iterdir() if path.name != ".lock")
     assert names == [
-        "checkpoints", "config.yaml", "log.txt", "loss_curves.png", "metrics.csv", "samples", "tensorboard",
+        "checkpoints", "config.yaml", "log.txt", "loss_curves.png", "metrics.csv", "samples",
+        "tensorboard",
     ]  # fmt: skip
     assert sorted(p.name for p in (uninterrupted / "checkpoints").iterdir()) == [
         "epoch_0002.pt", "epoch_0004.pt", "epoch_0006.pt", "latest.pt",
@@ -91,8 +92,9 @@ def test_a_run_leaves_all_that_is_promised(uninterrupted):
 
 # A line of log.txt that tells the position.
 TICK = re.compile(
-    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[Epoch (\d)/2\] \[Batch (\d)/4\] Loss_D: \d+\.\d{4} Loss_G: \d+\.\d{4} "
-    r"D\(x\): 0\.\d{4} D\(G\(z\)\): 0\.\d{4}/0\.\d{4} \(\d+ images/s, \d\d:\d\d left\)"
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[Epoch (\d)/2\] \[Batch (\d)/4\] Loss_D: \d+\.\d{4} "
+    r"Loss_G: \d+\.\d{4} D\(x\): 0\.\d{4} D\(G\(z\)\): 0\.\d{4}/0\.\d{4} "
+    r"\(\d+ images/s, \d\d:\d\d left\)"
 )
 
 
@@ -141,7 +143,8 @@ def test_the_log_holds_lines_and_the_bar_is_on_a_terminal_alone(
     begun, *rest = [entry for entry in log if not TICK.fullmatch(entry)]
     assert begun[20:].startswith("Training cgan on 16 images of 4 genres")
     assert [re.sub(r"\d+ images/s|about \d+ s", "…", entry[20:]) for entry in rest] == [
-        "Samples will be rough: the run ends after 32 images; give --images 100k or more for better ones",
+        "Samples will be rough: the run ends after 32 images; give --images 100k or more for "
+        "better ones",
         "Samples after 0 images are in run/samples/epoch_0000.png",
         "32 images in 8 steps: … at …",
         "Samples after 32 images are in run/samples/epoch_0002.png",
@@ -255,7 +258,14 @@ def reference(images, command, tmp_path_factory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        signal.SIGINT,
+    ],
+)
 def test_stopped_and_resumed_equals_uninterrupted(number, reference, images, command, tmp_path):
     run = tmp_path / "run"
     with subprocess.Popen(
@@ -371,7 +381,7 @@ def test_dcgan_trains_and_its_grid_has_no_rows_of_genres(images, command, tmp_pa
 
 
 def test_training_learns_what_each_genre_looks_like(command, tmp_path):
-    """Noise that is bright in its upper half or in its lower half: the cgan's genres become so too."""
+    """Noise that is bright in its upper or lower half: the cgan's genres become so too."""
     rng = np.random.default_rng(0)
     for genre, bright in (("high", slice(0, 32)), ("low", slice(32, 64))):
         (tmp_path / "halves" / genre).mkdir(parents=True)
@@ -381,8 +391,9 @@ def test_training_learns_what_each_genre_looks_like(command, tmp_path):
             image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
             image.save(tmp_path / "halves" / genre / f"{index}.png")
     command(
-        "run.py", "--gan", "cgan", "--dataset", "halves", "--epochs", 60, "--batch-size", 16, "--width", 8,
-        "--lr", 0.001, "--ema-images", 200, "--device", "cpu", "--output", "run", cwd=tmp_path,
+        "run.py", "--gan", "cgan", "--dataset", "halves", "--epochs", 60, "--batch-size", 16,
+        "--width", 8, "--lr", 0.001, "--ema-images", 200, "--device", "cpu",
+        "--output", "run", cwd=tmp_path,
     )  # fmt: skip
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.genres == ["high", "low"]
@@ -426,17 +437,18 @@ def test_dry_run_prints_the_plan_and_makes_nothing(images, command, tmp_path):
 
 def test_augmentation_can_be_left_to_the_number_of_images(images, command, tmp_path):
     line = ("run.py", "--gan", "dcgan", "--dataset", images, "--epochs", 1, *SMALL)
-    told = command(*line, "--augment", "None", "--dry-run", cwd=tmp_path)
+    told = command(*line, "--augment", "auto", "--dry-run", cwd=tmp_path)
+    assert "augment: auto\n" in told.stdout
     assert "# probability of augmentation: 0.3" in told.stdout
     weights = {}
-    for augment in ("None", 0.3, 0.0):
+    for augment in ("auto", 0.3, 0.0):
         command(*line, "--augment", augment, "--output", f"run{augment}", cwd=tmp_path)
         checkpoint = load_checkpoint(tmp_path / f"run{augment}" / "checkpoints" / "latest.pt")
         weights[augment] = torch.cat(
             [weight.flatten() for weight in checkpoint.discriminator.values()]
         )
-    assert torch.equal(weights["None"], weights[0.3])
-    assert not torch.equal(weights["None"], weights[0.0])
+    assert torch.equal(weights["auto"], weights[0.3])
+    assert not torch.equal(weights["auto"], weights[0.0])
 
 
 @pytest.mark.parametrize("contents", ["no weights", None])

@@ -17,7 +17,8 @@ LIMIT_BYTES = int(3.5 * 2**30)
 
 ON_GPU = """
 import torch
-torch.cuda.set_per_process_memory_fraction({limit} / torch.cuda.get_device_properties(0).total_memory)
+total = torch.cuda.get_device_properties(0).total_memory
+torch.cuda.set_per_process_memory_fraction({limit} / total)
 from musicspectrogan.cli import main
 try:
     main("train")

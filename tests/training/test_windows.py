@@ -21,8 +21,8 @@ def test_neighbours_are_the_segments_before_and_after_of_the_same_track():
     found = beside([5, 5, 9, 5, 9, 5, 7, 9], [0, 1, 1, 2, 0, 4, 3, 3])
     assert found.dtype == np.int64
     before, after = found.tolist()
-    # Track 5 is 0, 1, 3 and behind a gap 5; track 9 is 4, 2 and behind a gap 7; track 7 is 6 alone, although
-    # a segment 2 and a segment 4 are there in track 5.
+    # Track 5 is 0, 1, 3 and after a gap 5; track 9 is 4, 2 and after a gap 7; track 7 is 6 alone,
+    # although track 5 has a segment 2 and a segment 4.
     assert before == [-1, 0, 4, 1, -1, -1, -1, -1]
     assert after == [1, 3, -1, -1, 2, -1, -1, -1]
 
@@ -114,7 +114,7 @@ def test_a_batch_is_placed_as_each_window_alone():
 
 
 def strip(track: int, count: int) -> torch.Tensor:
-    """(HEIGHT, count · WIDTH): the columns are numbered from 100 · track on, and 1000 more in each row."""
+    """(HEIGHT, count · WIDTH): columns numbered from 100 · track on, 1000 more in each row."""
     columns = 100 * track + torch.arange(count * WIDTH)
     return columns + 1000 * torch.arange(HEIGHT)[:, None]
 

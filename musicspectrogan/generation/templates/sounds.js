@@ -1,6 +1,6 @@
 "use strict";
 // Without this script the page is a plain list of players. It adds playing all in turn, looping,
-// favourites and filters. Nothing is sent or fetched; favourites stay in the browser.
+// favourites and filters. Nothing is sent or requested; favourites stay in the browser.
 (() => {
   const main = document.getElementById("sounds");
   const sections = [...main.querySelectorAll("section")];

@@ -1,4 +1,4 @@
-"""What fails beside the weights costs itself, and is told in one line."""
+"""A picture, TensorBoard or an evaluation that fails: training continues with one warning."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from musicspectrogan.training.settings import TrainingConfig
 
 @pytest.fixture
 def config(images) -> TrainingConfig:
-    """Two epochs with a snapshot and a judgement each."""
+    """Two epochs with a snapshot and an evaluation each."""
     return TrainingConfig(
-        gan="cgan", dataset=images, epochs=2, width=2, batch_size=8, standing_batches=1, device="cpu",
-        snapshot_every=1, eval_every=1, log_every=1, snapshot_share=1.0,
+        gan="cgan", dataset=images, epochs=2, width=2, batch_size=8, standing_batches=1,
+        device="cpu", snapshot_every=1, eval_every=1, log_every=1, snapshot_share=1.0,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Genres by name: an exact name always wins, and forgiveness ends where it would be a guess."""
+"""Flags of generate: genres by name, seeds, and combinations that are refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import distinct_names
+from musicspectrogan.flags import parse_flags
 from musicspectrogan.generation.selection import Row, find_genre, select_rows
+from musicspectrogan.generation.settings import MAX_SOUNDS, GenerateConfig
 
 GENRES = ["blues", "Hip-Hop", "AC-DC", "Música"]
 
@@ -145,3 +147,77 @@ def test_a_model_without_genres_has_one_row():
     for genre, morph, flag in (("blues", None, "--genre"), (None, "blues:AC-DC", "--morph")):
         with pytest.raises(UserError, match=f"^{flag}: the model of this checkpoint has no genres"):
             select_rows(genre, morph, GENRES, conditional=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        (None, [0, 1, 2]),
+        ("0-7", list(range(8))),
+        ("3,5,9", [3, 5, 9]),
+        ("2-3, 3, 8", [2, 3, 8]),
+        ("5", [5]),
+    ],
+)
+def test_seeds_are_read(text, seeds):
+    count = None if text else 3
+    assert list(GenerateConfig(count=count, seeds=text).seed_list()) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "7-3", "1;2", "0-9999999999"])
+def test_wrong_seeds_are_refused(text):
+    with pytest.raises(UserError, match="seeds"):
+        GenerateConfig(seeds=text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("--genre jazz --morph jazz:rock --seconds 4", "--genre with --morph"),
+        ("--seeds 1 --count 2", "--seeds with --count"),
+        ("--seeds 1 --vary 2", "--seeds with --vary"),
+        ("--seeds 1 --between 2:3", "--seeds with --between"),
+        ("--vary 1 --between 2:3", "--vary with --between"),
+        ("--amount 0.5", "--amount .* give --vary SEED too"),
+        ("--vary 1 --amount 0", "--amount: 0"),
+        ("--vary 1 --amount 1.5", "--amount: 1.5"),
+        ("--vary -1", "vary: -1"),
+        (f"--vary {10**18}", "--vary: a seed has at most 18 digits"),
+        ("--between 3", "--between: '3' .* write two seeds, as in 3:7"),
+        ("--between 3:3", "--between: '3:3'"),
+        ("--between 3:7 --count 1", "--between with --count 1"),
+        ("--loop", "give --seconds too"),
+        ("--morph jazz:rock", "give --seconds too"),
+        ("--seconds 0.01", "seconds: 0.01"),
+        ("--seconds nan", "seconds: nan"),
+        ("--sample-rate 8000", "--sample-rate: 8000 is not one of 22050, 44100, 48000"),
+        ("--bit-depth 8", "--bit-depth: 8 is not one of 16, 24"),
+        ("--bit-depth 16 --format mp3", "--bit-depth with --format mp3"),
+        ("--bit-depth 24 --format ogg", "--bit-depth with --format ogg"),
+        (
+            "--count 2000000000",
+            f"--count: 2000000000 is not allowed; it must be at most {MAX_SOUNDS}",
+        ),
+        ("--seeds 0-2000000000", f"seeds: .* more than {MAX_SOUNDS}"),
+        ("--vary 3 --count 20000", "--count: 20000"),
+        (f"--seeds 0-{10**17}", "has none, or more than"),
+        (f"--seeds {'9' * 5000}", "write 0-7 or 3,5,9"),
+        ("--format m4a", "format: 'm4a'"),
+        ("--seconds 0", "seconds: 0"),
+        ("--bars 4", "--bars without --bpm: the length needs both; give --bpm too"),
+        ("--bpm 120", "give --bars too"),
+        ("--bpm 9 --bars 4", "--bpm: 9 is not allowed; give 20 to 400"),
+        ("--bpm nan --bars 4", "--bpm: nan is not allowed"),
+        ("--bpm 120 --bars 0", "at 120 BPM give 1 to 1800"),
+        ("--bpm 120 --bars 1801", "--bars: 1801 is not allowed"),
+        (
+            "--seconds 4 --bpm 120 --bars 4",
+            "--bpm with --seconds: --bpm and --bars set the length of a piece; give either",
+        ),
+        ("--seconds 4 --bars 4", "--bars with --seconds: "),
+        ("--loop --seconds 4 --format mp3", "give --format wav, flac or"),
+    ],
+)
+def test_flags_that_would_be_ignored_or_are_out_of_range_are_refused(flags, told):
+    with pytest.raises(UserError, match=told):
+        parse_flags(GenerateConfig, flags.split())

@@ -33,7 +33,7 @@ def begun(images: Path, command: Command, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def home(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same under another name, with the dataset moved away: every path in the run is wrong now."""
+    """The same under another name, with the dataset moved away: all paths in the run are wrong."""
     home = tmp_path / "home"
     shutil.copytree(begun, home)
     (home / "set").rename(home / "moved")
@@ -63,8 +63,8 @@ def change(folder: Path) -> None:
 def test_a_run_goes_on_with_its_dataset_in_another_place(home, command):
     lost = command("run.py", "--resume", RUN, "--epochs", 2, cwd=home, status=2).stderr
     assert (
-        f"{home / 'set'}, are not there any more; name the folder that they are in now with --dataset"
-        in lost
+        f"{home / 'set'}, are not there any more; name the folder that they are in now with "
+        "--dataset" in lost
     )
     told = command("run.py", "--resume", RUN, "--dataset", "moved", "--epochs", 2, cwd=home).stderr
     assert f"{home / 'moved'} holds the images that the run began with: resuming" in told
@@ -90,8 +90,16 @@ def test_the_newest_run_of_a_dataset_is_found_by_its_images(home):
     shutil.copytree(RUN, other)
     checkpoint = load_checkpoint(other)
     config = TrainingConfig(gan="cgan", dataset=Path("moved"))
-    runner.train(runner.plan_run(TrainingConfig(gan="cgan", dataset=Path("set"), epochs=1, width=2,
-                 standing_batches=1, device="cpu", eval_every=0), Path("runs/00002-cgan-gtzan")))  # fmt: skip
+    other_config = TrainingConfig(
+        gan="cgan",
+        dataset=Path("set"),
+        epochs=1,
+        width=2,
+        standing_batches=1,
+        device="cpu",
+        eval_every=0,
+    )
+    runner.train(runner.plan_run(other_config, Path("runs/00002-cgan-gtzan")))
     assert runner.newest_run_of(config) == other
     assert (
         runner.newest_run_of(TrainingConfig(gan="cgan", dataset=Path("set"))).name
@@ -144,8 +152,9 @@ def test_what_may_be_given_away_holds_no_path_of_its_owner(
     )
     command("-m", "musicspectrogan", *line, cwd=home)
     command(
-        "run.py", "--dataset", home / "set", "--init-from", home / RUN / "checkpoints" / "latest.pt",
-        "--gan", "cgan", "--epochs", 1, *TINY, "--output", home / "tuned", cwd=tmp_path,
+        "run.py", "--dataset", home / "set",
+        "--init-from", home / RUN / "checkpoints" / "latest.pt", "--gan", "cgan",
+        "--epochs", 1, *TINY, "--output", home / "tuned", cwd=tmp_path,
     )  # fmt: skip
     command(
         "preprocess.py",
