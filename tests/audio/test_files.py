@@ -16,7 +16,14 @@ import scipy.io.wavfile
 import soundfile
 
 from musicspectrogan.audio import decoding
-from musicspectrogan.audio.files import AudioError, is_audio, load, save
+from musicspectrogan.audio.files import (
+    AudioError,
+    comment_of,
+    is_audio,
+    load,
+    read_tags,
+    save,
+)
 from musicspectrogan.audio.tempo import Tempo
 from musicspectrogan.data import composer
 from musicspectrogan.errors import UserError
@@ -561,6 +568,16 @@ def test_more_hours_than_fit_into_memory_are_refused(music, tmp_path, monkeypatc
     monkeypatch.setattr(decoding, "MAX_HOURS", 1 / 3600)
     with pytest.raises(AudioError, match=r"longer than .* hours; cut it into pieces"):
         load(path, RATE)
+
+
+def test_tags_are_read_back(music, tmp_path):
+    save(tmp_path / "x.flac", music, RATE, genre="jazz", comment="seed 1")
+    tags = read_tags(tmp_path / "x.flac")
+    assert (tags["genre"], tags["comment"]) == ("jazz", "seed 1")
+    assert comment_of(tmp_path / "x.flac") == "seed 1"
+    (tmp_path / "x.wav").write_text("text")
+    for name in ("x.wav", "missing.wav"):
+        assert read_tags(tmp_path / name) == {} and comment_of(tmp_path / name) == ""
 
 
 def test_tags_are_one_printable_line(music, tmp_path):

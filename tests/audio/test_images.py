@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from musicspectrogan.audio.images import (
     ImageError,
+    ends_whole,
     image_name,
     opened_image,
     read_image,
@@ -56,6 +57,25 @@ def test_an_image_is_read_with_its_settings(tmp_path):
 def test_damaged_settings_are_refused(tmp_path, text):
     with pytest.raises(UserError, match="its settings are damaged"):
         read_image(a_png(tmp_path / "x.png", text))
+
+
+def test_an_image_without_settings_has_the_fallback_or_the_defaults_of_its_height(tmp_path):
+    path, fallback = a_png(tmp_path / "x.png"), replace(SpectrogramConfig(), f_max=7000.0)
+    assert read_image(path)[1] == SpectrogramConfig()
+    assert read_image(path, fallback)[1] == fallback
+    with pytest.raises(UserError, match="has 64 rows, not the 128 mel bands of its settings"):
+        read_image(path, SpectrogramConfig.for_image_size(128))
+    with pytest.raises(UserError, match=r"is no spectrogram, but a L image of \(60, 64\)"):
+        read_image(a_png(tmp_path / "y.png", pixels=RAMP[:60]))
+
+
+def test_a_png_that_is_cut_off_does_not_end_whole(tmp_path):
+    contents = a_png(tmp_path / "x.png").read_bytes()
+    assert ends_whole(tmp_path / "x.png")
+    for length in (0, 5, len(contents) - 1):
+        (tmp_path / "x.png").write_bytes(contents[:length])
+        assert not ends_whole(tmp_path / "x.png")
+    assert not ends_whole(tmp_path / "missing.png")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "1", "LA"])
