@@ -17,8 +17,9 @@ from musicspectrogan.training.step import WARM_UP_STEPS
 BENCHMARKS = ROOT / "benchmarks"
 
 
+@pytest.mark.slow
 def test_training_takes_more_images_in_a_round_than_there_are(tmp_path):
-    """As on a GPU, where a round goes many times through the images."""
+    """As on a GPU, where a round takes many epochs."""
     line = [sys.executable, BENCHMARKS / "training.py", "--device", "cpu", "--tracks", 3]
     line += ["--images", 250, "--widths", 4, "--rounds", 1]  # 4,000 at this width; there are 150
     done = subprocess.run(
