@@ -1,10 +1,10 @@
-"""Does the evaluation see what it should? Subjects of known worth, judged; the tables of docs/evaluation.md.
+"""Check the evaluation on images of known quality; prints the tables of docs/evaluation.md.
 
     python benchmarks/evaluation.py DATASET RUN
 
-DATASET is a folder made by preprocess.py, RUN a training on it with checkpoints kept from its beginning on
-(--keep-checkpoints). Sabotaged sets must be caught, and real music must come out as good as real. All are
-judged by the test tracks, as evaluate does by default.
+DATASET is a folder made by preprocess.py, RUN a training run on it that kept all its checkpoints
+(--keep-checkpoints). Degraded sets must score badly, and real music must score as well as real
+music. The reference is the test tracks, as in evaluate by default.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLUMNS = (
 
 
 def windows_at_any_offset(dataset: ImageDataset, rng: np.random.Generator) -> ImageSet:
-    """Copies that begin anywhere: the end of an image with the beginning of its track's next one."""
+    """Training windows at random offsets, across the border of consecutive images of a track."""
     pixels = dataset.pixels[dataset.rows]
     follows = (np.diff(dataset.tracks) == 0) & (np.diff(dataset.segments) == 1)
     firsts = rng.choice(np.nonzero(follows)[0], COUNT)
@@ -55,8 +55,8 @@ def windows_at_any_offset(dataset: ImageDataset, rng: np.random.Generator) -> Im
     return ImageSet(windows, dataset.labels[firsts], np.arange(COUNT))
 
 
-def sabotaged(dataset: ImageDataset, training: ImageSet) -> dict[str, ImageSet]:
-    """Sets whose faults are known, made of training images."""
+def degraded_sets(dataset: ImageDataset, training: ImageSet) -> dict[str, ImageSet]:
+    """Sets with known faults, made from training images."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(training), COUNT)
     clips = np.arange(COUNT)
@@ -91,7 +91,7 @@ def row(name: str, report: Report) -> str:
 
 
 def main() -> None:
-    """Evaluator them all, and print two tables."""
+    """Evaluate all of them, and print two tables."""
     root, run = map(Path, sys.argv[1:])
     splits = load_splits(root)
     training = splits.training
@@ -101,17 +101,17 @@ def main() -> None:
         f"{METRICS[n].title}{' ratio' * METRICS[n].is_distance}{f', {f}' if f else ''}"
         for n, f in COLUMNS
     )
-    print(f"| subject | {' | '.join(titles)} |\n|{'---|' * (len(COLUMNS) + 1)}")
+    print(f"| samples | {' | '.join(titles)} |\n|{'---|' * (len(COLUMNS) + 1)}")
 
-    for ours, theirs in (("validation", "test"), ("test", "validation")):
-        judged = load_images(load_dataset(root, split=ours), genres, None, rng)
-        by = replace(splits, held_out=load_dataset(root, split=theirs), split=theirs)
-        reference = build_reference(root, by, DEVICE)
-        report = Evaluator(Samples(judged, True, {}), reference, 0).report()
-        print(row(f"real: {ours} tracks by {theirs} tracks", report), flush=True)
+    for split, other in (("validation", "test"), ("test", "validation")):
+        images = load_images(load_dataset(root, split=split), genres, None, rng)
+        held_out = replace(splits, held_out=load_dataset(root, split=other), split=other)
+        reference = build_reference(root, held_out, DEVICE)
+        report = Evaluator(Samples(images, True, {}), reference, 0).report()
+        print(row(f"real: {split} tracks by {other} tracks", report), flush=True)
 
     reference = build_reference(root, splits, DEVICE)
-    for name, images in sabotaged(training, reference.training).items():
+    for name, images in degraded_sets(training, reference.training).items():
         print(row(name, Evaluator(Samples(images, True, {}), reference, 0).report()), flush=True)
 
     folder = run / "checkpoints"
@@ -119,24 +119,22 @@ def main() -> None:
     reports = {}
     for path, seed in ((early, 0), (folder / "best.pt", 0), (folder / "best.pt", 1), (last, 0)):
         checkpoint = load_checkpoint(path)
-        subject = sample_checkpoint(
+        samples = sample_checkpoint(
             checkpoint, path, training, count=COUNT, seed=seed, device=DEVICE
         )
-        reports[path, seed] = report = Evaluator(subject, reference, seed).report()
+        reports[path, seed] = report = Evaluator(samples, reference, seed).report()
         what = {early: "early", last: "last"}.get(path, "best by validation")
         print(row(f"{what}: {checkpoint.images_seen:,} images, seed {seed}", report), flush=True)
-    stand_ins = (reports[last, 0].find(*key) for key in COLUMNS)
-    print(
-        f"| real music in their place | {' | '.join(format_estimate(f.real) for f in stand_ins)} |"
-    )
+    figures = (reports[last, 0].find(*key) for key in COLUMNS)
+    cells = (format_estimate(figure.real) for figure in figures)
+    print(f"| real music in their place | {' | '.join(cells)} |")
 
     first, second = (reports[folder / "best.pt", seed].figures for seed in (0, 1))
     print("\n| figure | features | seed 0 | seed 1 |\n|---|---|---|---|")
-    for ours, theirs in zip(first, second, strict=True):
-        title = METRICS[ours.name].title
-        print(
-            f"| {title} | {ours.features} | {format_estimate(ours.value)} | {format_estimate(theirs.value)} |"
-        )
+    for figure, other in zip(first, second, strict=True):
+        title = METRICS[figure.name].title
+        values = f"{format_estimate(figure.value)} | {format_estimate(other.value)}"
+        print(f"| {title} | {figure.features} | {values} |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Speed of sampling and of turning images into sound, beside a loop over single images with librosa.
+"""Speed of sampling and of inversion, compared with a loop over single images with librosa.
 
     PYTHONPATH=. python benchmarks/generation.py [--device cuda]
 
@@ -13,7 +13,7 @@ import statistics
 import numpy as np
 import torch
 from common import Table, in_turn, log_progress, ratios, run_command, work_folder
-from inversion import librosas
+from inversion import invert_with_librosa
 from torch import nn
 
 from musicspectrogan import models
@@ -34,7 +34,7 @@ CONFIG = SpectrogramConfig()
 
 
 def fresh_checkpoint() -> Checkpoint:
-    """A cGAN of the classic size; how good its weights are changes nothing here."""
+    """A cGAN of the classic size, untrained."""
     generator, discriminator = models.build("cgan", MODEL)
     return Checkpoint(
         gan="cgan",
@@ -55,7 +55,7 @@ def fresh_checkpoint() -> Checkpoint:
 
 
 def one_by_one(generator: nn.Module, count: int, device: torch.device) -> list[np.ndarray]:
-    """The rival's images: a batch of one at a time."""
+    """Draw images with a batch size of 1."""
     images = []
     with torch.no_grad():
         for number in range(count):
@@ -87,18 +87,18 @@ def main() -> None:
         {
             "one by one": lambda: one_by_one(sampler.generator, SAMPLES, device),
             "samples": sample,
-            "librosa": lambda: librosas(list(images), CONFIG),
+            "librosa": lambda: invert_with_librosa(list(images), CONFIG),
             "sounds": lambda: sounds_of(images, CONFIG),
         },
         ROUNDS,
     )
     table = Table()
-    a_second = SAMPLES / statistics.median(took["samples"])
+    per_second = SAMPLES / statistics.median(took["samples"])
     table.add_ratio(
-        f"width 64: times as fast as one image at a time ({a_second:,.0f} images a second)",
+        f"width 64: times as fast as one image at a time ({per_second:,.0f} images a second)",
         ratios(took["one by one"], took["samples"]),
         None,
-        "the convolutions, in batches of 16 that make an image independent of how many are asked for",
+        "the convolutions, in fixed batches of 16, so that images do not depend on the count",
     )
     audio = IMAGES * CONFIG.image_seconds / statistics.median(took["sounds"])
     table.add_ratio(

@@ -1,10 +1,10 @@
-"""Which settings bring a spectrogram image back to sound best, and how this compares with librosa.
+"""Error of the inversion for different settings, and error and speed compared with librosa.
 
     PYTHONPATH=. python benchmarks/inversion.py --music DIR
 
-DIR holds audio files at any depth. Prints two tables in Markdown: the round trip's error for spectrogram
-settings and for the inversion's own, each changed alone; and the error and time beside
-`librosa.feature.inverse.mel_to_audio` on the same images, in turn in the same run.
+DIR holds audio files at any depth. Prints two tables in Markdown: the round-trip error for settings
+of spectrograms and of the inversion, one changed at a time; and error and speed compared with
+`librosa.feature.inverse.mel_to_audio` on the same images, alternating in the same run.
 """
 
 from __future__ import annotations
@@ -24,23 +24,25 @@ from musicspectrogan.audio.inversion import invert, round_trip_error
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode, grey_to_db
 
 RATE = 22050
-IMAGES = 3  # a clip: nine seconds
+IMAGES = 3  # per clip: nine seconds
 REPEATS = 3
 
 
 def images_of(samples: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
-    """The clip's first IMAGES images side by side, uint8 (n_mels, T)."""
+    """The first IMAGES images of a clip as one, uint8 (n_mels, T)."""
     grey, _ = encode(samples, config)
     return np.ascontiguousarray(grey[::-1, : IMAGES * config.n_frames])
 
 
-def ours(images: list[np.ndarray], config: SpectrogramConfig, **options: int) -> list[np.ndarray]:
+def invert_all(
+    images: list[np.ndarray], config: SpectrogramConfig, **options: int
+) -> list[np.ndarray]:
     """This project's inversion, all clips in one batch."""
     return list(invert(torch.from_numpy(np.stack(images)), config, **options).numpy())
 
 
-def librosas(images: list[np.ndarray], config: SpectrogramConfig) -> list[np.ndarray]:
-    """What most spectrogram projects use: non-negative least squares and 32 rounds of Griffin-Lim."""
+def invert_with_librosa(images: list[np.ndarray], config: SpectrogramConfig) -> list[np.ndarray]:
+    """What most projects use: non-negative least squares and 32 iterations of Griffin-Lim."""
     return [
         librosa.feature.inverse.mel_to_audio(
             librosa.db_to_power(grey_to_db(image[::-1], config)),
@@ -62,12 +64,12 @@ def error(clips: list[np.ndarray], restored: list[np.ndarray]) -> float:
 
 
 def settings_table(clips: list[np.ndarray]) -> None:
-    """Each setting changed alone."""
+    """Print the error for each setting, changed alone."""
     print("| n_fft | f_max | power steps | phase iterations | error (dB) |\n|---|---|---|---|---|")
 
     def row(n_fft: int, f_max: float, **options: int) -> None:
         config = SpectrogramConfig(n_fft=n_fft, f_max=f_max)
-        restored = ours([images_of(clip, config) for clip in clips], config, **options)
+        restored = invert_all([images_of(clip, config) for clip in clips], config, **options)
         steps, iterations = options["power_steps"], options["phase_iterations"]
         print(
             f"| {n_fft} | {f_max:g} | {steps} | {iterations} | {error(clips, restored):.2f} |",
@@ -83,20 +85,20 @@ def settings_table(clips: list[np.ndarray]) -> None:
         row(2048, 8000.0, power_steps=10, phase_iterations=iterations)
 
 
-def rivals_table(clips: list[np.ndarray]) -> None:
-    """Both ways in turn, REPEATS times after one to warm up; ratios are of each round's own times."""
+def comparison_table(clips: list[np.ndarray]) -> None:
+    """Alternate REPEATS times after a warm-up, and print errors, speeds and the ratio by round."""
     config = SpectrogramConfig()
     images = [images_of(clip, config) for clip in clips]
-    ways: dict[str, Callable[..., list[np.ndarray]]] = {
-        "musicspectrogan": ours,
-        "librosa": librosas,
+    methods: dict[str, Callable[..., list[np.ndarray]]] = {
+        "musicspectrogan": invert_all,
+        "librosa": invert_with_librosa,
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
     errors = {}
     for _ in range(REPEATS + 1):
-        for name, way in ways.items():
+        for name, method in methods.items():
             start = time.perf_counter()
-            restored = way(images, config)
+            restored = method(images, config)
             seconds[name].append(time.perf_counter() - start)
             errors[name] = error(clips, restored)
     timed = {name: values[1:] for name, values in seconds.items()}
@@ -106,13 +108,14 @@ def rivals_table(clips: list[np.ndarray]) -> None:
     for name, values in timed.items():
         print(f"| {name} | {errors[name]:.2f} | {sound / statistics.median(values):.0f} |")
     print(
-        f"\n{statistics.median(ratios):.1f} times as fast (median of {REPEATS} rounds, {min(ratios):.1f} to "
-        f"{max(ratios):.1f}), {len(clips)} clips, {torch.get_num_threads()} threads"
+        f"\n{statistics.median(ratios):.1f} times as fast (median of {REPEATS} rounds, "
+        f"{min(ratios):.1f} to {max(ratios):.1f}), {len(clips)} clips, "
+        f"{torch.get_num_threads()} threads"
     )
 
 
 def main() -> None:
-    """Measure on all music below a folder."""
+    """Measure on all music in a folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--music", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=50)
@@ -127,7 +130,7 @@ def main() -> None:
         if len(samples) >= length
     ]
     settings_table(clips)
-    rivals_table(clips)
+    comparison_table(clips)
 
 
 if __name__ == "__main__":

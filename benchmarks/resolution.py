@@ -1,12 +1,12 @@
-"""Do 128 x 128 images sound better than 64 x 64? Both judged by the sound they become; docs/recipes.md.
+"""Compare the sound of 128 x 128 and of 64 x 64 images; see docs/recipes.md.
 
     export PYTHONPATH=.
     python benchmarks/resolution.py --music DIR --small DIR64 --large DIR128 --runs RUN64 RUN128
 
-DIR holds audio files at any depth; DIR64 and DIR128 were made of it by preprocess.py, and the runs
-were trained on them. Prints the error of real music's round trip through images of both sizes, and how far
-what was turned into sound is from the test tracks: real images of the training tracks, and samples, all seen
-again as spectrograms of 128 bands.
+DIR holds audio files at any depth; DIR64 and DIR128 were made from it by preprocess.py, and the
+runs were trained on them. Prints the round-trip error of real music for both sizes; then turns real
+training images and samples into sound, and evaluates the spectrograms of that sound, with 128
+bands, against the test tracks.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from musicspectrogan.training.checkpoint import load_checkpoint
 DEVICE = torch.device("cpu")
 COUNT = 1000
 SECONDS = 9.0
-AT_ONCE = 64
+BATCH = 64
 
 
 def round_trip(music: Path, size: int) -> float:
-    """Mean error in dB of the beginnings of clips, through an image of that many bands and back."""
+    """Mean round-trip error in dB of the beginnings of clips, with `size` mel bands."""
     config = SpectrogramConfig.for_image_size(size)
     errors = []
     for path in sorted(p for p in music.rglob("*") if is_audio(p.name)):
@@ -52,14 +52,17 @@ def round_trip(music: Path, size: int) -> float:
     return statistics.mean(errors)
 
 
-def heard(images: ImageSet, config: SpectrogramConfig, seen: SpectrogramConfig) -> ImageSet:
-    """Images turned into sound and seen again with other settings; white stays 0 dB."""
-    pixels = np.empty((len(images), seen.n_mels, seen.n_frames), dtype=np.uint8)
-    for start in range(0, len(images), AT_ONCE):
-        sounds = invert(torch.from_numpy(images.pixels[start : start + AT_ONCE]), config).numpy()
+def resynthesise(
+    images: ImageSet, config: SpectrogramConfig, target: SpectrogramConfig
+) -> ImageSet:
+    """Turn images into sound, and that into images with other settings; white stays 0 dB."""
+    pixels = np.empty((len(images), target.n_mels, target.n_frames), dtype=np.uint8)
+    for start in range(0, len(images), BATCH):
+        sounds = invert(torch.from_numpy(images.pixels[start : start + BATCH]), config).numpy()
         for number, sound in enumerate(sounds, start):
-            power = mel_power(sound, seen)[::-1, : seen.n_frames]
-            pixels[number] = db_to_grey(10.0 * np.log10(np.maximum(power, MINIMUM_POWER)), seen)
+            power = mel_power(sound, target)[::-1, : target.n_frames]
+            decibels = 10.0 * np.log10(np.maximum(power, MINIMUM_POWER))
+            pixels[number] = db_to_grey(decibels, target)
     return replace(images, pixels=pixels)
 
 
@@ -80,7 +83,7 @@ def main() -> None:
 
     splits = load_splits(arguments.large)
     reference = build_reference(arguments.large, splits, DEVICE)
-    rng, seen = np.random.default_rng(0), splits.training.spectrogram
+    rng, target = np.random.default_rng(0), splits.training.spectrogram
     reports: dict[str, Report] = {}
     for root, run in zip((arguments.small, arguments.large), arguments.runs, strict=True):
         real = load_splits(root).training
@@ -89,9 +92,10 @@ def main() -> None:
         samples = sample_checkpoint(
             load_checkpoint(path), path, real, count=COUNT, seed=0, device=DEVICE
         )
-        for name, subject in (("real", Samples(images, True, {})), ("samples", samples)):
-            sound = replace(subject, images=heard(subject.images, real.spectrogram, seen))
-            reports[f"{name}, {real.image_size} pixels"] = Evaluator(sound, reference, 0).report()
+        for name, set_ in (("real", Samples(images, True, {})), ("samples", samples)):
+            resynthesised = resynthesise(set_.images, real.spectrogram, target)
+            report = Evaluator(replace(set_, images=resynthesised), reference, 0).report()
+            reports[f"{name}, {real.image_size} pixels"] = report
 
     print(f"\nBy {len(splits.held_out)} images of the {splits.split} tracks.", *splits.remarks)
     print(f"\n| figure | features | {' | '.join(reports)} |\n|{'---|' * (len(reports) + 2)}")

@@ -17,6 +17,7 @@ from musicspectrogan.training.step import WARM_UP_STEPS
 BENCHMARKS = ROOT / "benchmarks"
 
 
+@pytest.mark.slow
 def test_training_takes_more_images_in_a_round_than_there_are(tmp_path):
     """As on a GPU, where a round goes many times through the images."""
     line = [sys.executable, BENCHMARKS / "training.py", "--device", "cpu", "--tracks", 3]
