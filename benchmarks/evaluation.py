@@ -1,10 +1,10 @@
-"""Evaluate sets of known quality, for the tables of docs/evaluation.md.
+"""Check the evaluation on images of known quality; prints the tables of docs/evaluation.md.
 
-    PYTHONPATH=. python benchmarks/evaluation.py DATASET RUN
+    python benchmarks/evaluation.py DATASET RUN
 
-DATASET is a folder made by preprocess.py, RUN a training on it that kept its early checkpoints
-(--keep-checkpoints). The figures must detect manipulated sets, and real music must be as good as
-real. All sets are compared with the test tracks, as evaluate does by default.
+DATASET is a folder made by preprocess.py, RUN a training run on it that kept all its checkpoints
+(--keep-checkpoints). Degraded sets must score badly, and real music must score as well as real
+music. The reference is the test tracks, as in evaluate by default.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLUMNS = (
 
 
 def windows_at_any_offset(dataset: ImageDataset, rng: np.random.Generator) -> ImageSet:
-    """Windows at any offset, from the end of an image and the beginning of the next one."""
+    """Training windows at random offsets, across the border of consecutive images of a track."""
     pixels = dataset.pixels[dataset.rows]
     follows = (np.diff(dataset.tracks) == 0) & (np.diff(dataset.segments) == 1)
     firsts = rng.choice(np.nonzero(follows)[0], COUNT)
@@ -55,8 +55,8 @@ def windows_at_any_offset(dataset: ImageDataset, rng: np.random.Generator) -> Im
     return ImageSet(windows, dataset.labels[firsts], np.arange(COUNT))
 
 
-def manipulated(dataset: ImageDataset, training: ImageSet) -> dict[str, ImageSet]:
-    """Make sets with known faults from training images."""
+def degraded_sets(dataset: ImageDataset, training: ImageSet) -> dict[str, ImageSet]:
+    """Sets with known faults, made from training images."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(training), COUNT)
     clips = np.arange(COUNT)
@@ -82,7 +82,7 @@ def manipulated(dataset: ImageDataset, training: ImageSet) -> dict[str, ImageSet
 
 
 def row(name: str, report: Report) -> str:
-    """Format a row of the table."""
+    """A line of the table."""
     cells = [name]
     for key in COLUMNS:
         figure = report.find(*key)
@@ -91,7 +91,7 @@ def row(name: str, report: Report) -> str:
 
 
 def main() -> None:
-    """Evaluate all sets, and print two tables."""
+    """Evaluate all of them, and print two tables."""
     root, run = map(Path, sys.argv[1:])
     splits = load_splits(root)
     training = splits.training
@@ -101,17 +101,17 @@ def main() -> None:
         f"{METRICS[n].title}{' ratio' * METRICS[n].is_distance}{f', {f}' if f else ''}"
         for n, f in COLUMNS
     )
-    print(f"| set | {' | '.join(titles)} |\n|{'---|' * (len(COLUMNS) + 1)}")
+    print(f"| samples | {' | '.join(titles)} |\n|{'---|' * (len(COLUMNS) + 1)}")
 
-    for split, other_split in (("validation", "test"), ("test", "validation")):
+    for split, other in (("validation", "test"), ("test", "validation")):
         images = load_images(load_dataset(root, split=split), genres, None, rng)
-        other = replace(splits, held_out=load_dataset(root, split=other_split), split=other_split)
-        reference = build_reference(root, other, DEVICE)
+        held_out = replace(splits, held_out=load_dataset(root, split=other), split=other)
+        reference = build_reference(root, held_out, DEVICE)
         report = Evaluator(Samples(images, True, {}), reference, 0).report()
-        print(row(f"real: {split} tracks by {other_split} tracks", report), flush=True)
+        print(row(f"real: {split} tracks by {other} tracks", report), flush=True)
 
     reference = build_reference(root, splits, DEVICE)
-    for name, images in manipulated(training, reference.training).items():
+    for name, images in degraded_sets(training, reference.training).items():
         print(row(name, Evaluator(Samples(images, True, {}), reference, 0).report()), flush=True)
 
     folder = run / "checkpoints"
@@ -126,7 +126,8 @@ def main() -> None:
         what = {early: "early", last: "last"}.get(path, "best by validation")
         print(row(f"{what}: {checkpoint.images_seen:,} images, seed {seed}", report), flush=True)
     figures = (reports[last, 0].find(*key) for key in COLUMNS)
-    print(f"| real music | {' | '.join(format_estimate(f.real) for f in figures)} |")
+    cells = (format_estimate(figure.real) for figure in figures)
+    print(f"| real music in their place | {' | '.join(cells)} |")
 
     first, second = (reports[folder / "best.pt", seed].figures for seed in (0, 1))
     print("\n| figure | features | seed 0 | seed 1 |\n|---|---|---|---|")

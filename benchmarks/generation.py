@@ -1,8 +1,8 @@
-"""Speed of sampling and inversion, compared with a loop over single images with librosa.
+"""Speed of sampling and of inversion, compared with a loop over single images with librosa.
 
     PYTHONPATH=. python benchmarks/generation.py [--device cuda]
 
-Makes demo music and images of it, and prints a section of docs/benchmarks.md.
+Composes demo music, makes images of it and prints a section of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import statistics
 import numpy as np
 import torch
 from common import Table, in_turn, log_progress, ratios, run_command, work_folder
-from inversion import librosa_invert
+from inversion import invert_with_librosa
 from torch import nn
 
 from musicspectrogan import models
@@ -34,7 +34,7 @@ CONFIG = SpectrogramConfig()
 
 
 def fresh_checkpoint() -> Checkpoint:
-    """An untrained cGAN of the classic size."""
+    """A cGAN of the classic size, untrained."""
     generator, discriminator = models.build("cgan", MODEL)
     return Checkpoint(
         gan="cgan",
@@ -55,7 +55,7 @@ def fresh_checkpoint() -> Checkpoint:
 
 
 def one_by_one(generator: nn.Module, count: int, device: torch.device) -> list[np.ndarray]:
-    """Generate images in batches of one, for comparison."""
+    """Draw images with a batch size of 1."""
     images = []
     with torch.no_grad():
         for number in range(count):
@@ -87,18 +87,18 @@ def main() -> None:
         {
             "one by one": lambda: one_by_one(sampler.generator, SAMPLES, device),
             "samples": sample,
-            "librosa": lambda: librosa_invert(list(images), CONFIG),
+            "librosa": lambda: invert_with_librosa(list(images), CONFIG),
             "sounds": lambda: sounds_of(images, CONFIG),
         },
         ROUNDS,
     )
     table = Table()
-    rate = SAMPLES / statistics.median(took["samples"])
+    per_second = SAMPLES / statistics.median(took["samples"])
     table.add_ratio(
-        f"width 64: times as fast as one image at a time ({rate:,.0f} images a second)",
+        f"width 64: times as fast as one image at a time ({per_second:,.0f} images a second)",
         ratios(took["one by one"], took["samples"]),
         None,
-        "the convolutions, in batches of 16, so that an image does not depend on their number",
+        "the convolutions, in fixed batches of 16, so that images do not depend on the count",
     )
     audio = IMAGES * CONFIG.image_seconds / statistics.median(took["sounds"])
     table.add_ratio(

@@ -1,9 +1,9 @@
-"""Compare settings of the inversion from image to sound, and the inversion with librosa's.
+"""Error of the inversion for different settings, and error and speed compared with librosa.
 
     PYTHONPATH=. python benchmarks/inversion.py --music DIR
 
-DIR holds audio files at any depth. Prints two Markdown tables: the error of the round trip for
-settings of spectrogram and inversion, each changed alone; and error and time compared with
+DIR holds audio files at any depth. Prints two tables in Markdown: the round-trip error for settings
+of spectrograms and of the inversion, one changed at a time; and error and speed compared with
 `librosa.feature.inverse.mel_to_audio` on the same images, alternating in the same run.
 """
 
@@ -24,25 +24,25 @@ from musicspectrogan.audio.inversion import invert, round_trip_error
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode, grey_to_db
 
 RATE = 22050
-IMAGES = 3  # a clip: nine seconds
+IMAGES = 3  # per clip: nine seconds
 REPEATS = 3
 
 
 def images_of(samples: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
-    """Return the first IMAGES images of a clip side by side, uint8 (n_mels, T)."""
+    """The first IMAGES images of a clip as one, uint8 (n_mels, T)."""
     grey, _ = encode(samples, config)
     return np.ascontiguousarray(grey[::-1, : IMAGES * config.n_frames])
 
 
-def project_invert(
+def invert_all(
     images: list[np.ndarray], config: SpectrogramConfig, **options: int
 ) -> list[np.ndarray]:
-    """Invert all clips in one batch with this project."""
+    """This project's inversion, all clips in one batch."""
     return list(invert(torch.from_numpy(np.stack(images)), config, **options).numpy())
 
 
-def librosa_invert(images: list[np.ndarray], config: SpectrogramConfig) -> list[np.ndarray]:
-    """Invert as most projects do: non-negative least squares and 32 rounds of Griffin-Lim."""
+def invert_with_librosa(images: list[np.ndarray], config: SpectrogramConfig) -> list[np.ndarray]:
+    """What most projects use: non-negative least squares and 32 iterations of Griffin-Lim."""
     return [
         librosa.feature.inverse.mel_to_audio(
             librosa.db_to_power(grey_to_db(image[::-1], config)),
@@ -57,19 +57,19 @@ def librosa_invert(images: list[np.ndarray], config: SpectrogramConfig) -> list[
 
 
 def error(clips: list[np.ndarray], restored: list[np.ndarray]) -> float:
-    """Return the mean round-trip error in dB."""
+    """Mean round-trip error in dB."""
     return statistics.mean(
         round_trip_error(a, b, RATE) for a, b in zip(clips, restored, strict=True)
     )
 
 
 def settings_table(clips: list[np.ndarray]) -> None:
-    """Print the error with each setting changed alone."""
+    """Print the error for each setting, changed alone."""
     print("| n_fft | f_max | power steps | phase iterations | error (dB) |\n|---|---|---|---|---|")
 
     def row(n_fft: int, f_max: float, **options: int) -> None:
         config = SpectrogramConfig(n_fft=n_fft, f_max=f_max)
-        restored = project_invert([images_of(clip, config) for clip in clips], config, **options)
+        restored = invert_all([images_of(clip, config) for clip in clips], config, **options)
         steps, iterations = options["power_steps"], options["phase_iterations"]
         print(
             f"| {n_fft} | {f_max:g} | {steps} | {iterations} | {error(clips, restored):.2f} |",
@@ -86,19 +86,19 @@ def settings_table(clips: list[np.ndarray]) -> None:
 
 
 def comparison_table(clips: list[np.ndarray]) -> None:
-    """Print error and time of both inversions, alternating; the first round only warms up."""
+    """Alternate REPEATS times after a warm-up, and print errors, speeds and the ratio by round."""
     config = SpectrogramConfig()
     images = [images_of(clip, config) for clip in clips]
-    inversions: dict[str, Callable[..., list[np.ndarray]]] = {
-        "musicspectrogan": project_invert,
-        "librosa": librosa_invert,
+    methods: dict[str, Callable[..., list[np.ndarray]]] = {
+        "musicspectrogan": invert_all,
+        "librosa": invert_with_librosa,
     }
-    seconds: dict[str, list[float]] = {name: [] for name in inversions}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
     errors = {}
     for _ in range(REPEATS + 1):
-        for name, run in inversions.items():
+        for name, method in methods.items():
             start = time.perf_counter()
-            restored = run(images, config)
+            restored = method(images, config)
             seconds[name].append(time.perf_counter() - start)
             errors[name] = error(clips, restored)
     timed = {name: values[1:] for name, values in seconds.items()}
@@ -109,13 +109,13 @@ def comparison_table(clips: list[np.ndarray]) -> None:
         print(f"| {name} | {errors[name]:.2f} | {sound / statistics.median(values):.0f} |")
     print(
         f"\n{statistics.median(ratios):.1f} times as fast (median of {REPEATS} rounds, "
-        f"{min(ratios):.1f} to {max(ratios):.1f}), "
-        f"{len(clips)} clips, {torch.get_num_threads()} threads"
+        f"{min(ratios):.1f} to {max(ratios):.1f}), {len(clips)} clips, "
+        f"{torch.get_num_threads()} threads"
     )
 
 
 def main() -> None:
-    """Measure on all music below a folder."""
+    """Measure on all music in a folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--music", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=50)

@@ -1,12 +1,12 @@
-"""Compare images of 128 x 128 and 64 x 64 by their sound, for docs/recipes.md.
+"""Compare the sound of 128 x 128 and of 64 x 64 images; see docs/recipes.md.
 
     export PYTHONPATH=.
     python benchmarks/resolution.py --music DIR --small DIR64 --large DIR128 --runs RUN64 RUN128
 
 DIR holds audio files at any depth; DIR64 and DIR128 were made from it by preprocess.py, and the
-runs were trained on them. Prints the error of the round trip of real music through images of both
-sizes. Then real images of the training tracks, and samples, are converted to sound and to
-spectrograms of 128 bands, which are compared with the test tracks.
+runs were trained on them. Prints the round-trip error of real music for both sizes; then turns real
+training images and samples into sound, and evaluates the spectrograms of that sound, with 128
+bands, against the test tracks.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from musicspectrogan.training.checkpoint import load_checkpoint
 DEVICE = torch.device("cpu")
 COUNT = 1000
 SECONDS = 9.0
-AT_ONCE = 64
+BATCH = 64
 
 
 def round_trip(music: Path, size: int) -> float:
-    """Return the mean error in dB of the first SECONDS of each clip after the round trip."""
+    """Mean round-trip error in dB of the beginnings of clips, with `size` mel bands."""
     config = SpectrogramConfig.for_image_size(size)
     errors = []
     for path in sorted(p for p in music.rglob("*") if is_audio(p.name)):
@@ -52,14 +52,17 @@ def round_trip(music: Path, size: int) -> float:
     return statistics.mean(errors)
 
 
-def convert(images: ImageSet, config: SpectrogramConfig, target: SpectrogramConfig) -> ImageSet:
-    """Convert images to sound and back to images with other settings; white stays 0 dB."""
+def resynthesise(
+    images: ImageSet, config: SpectrogramConfig, target: SpectrogramConfig
+) -> ImageSet:
+    """Turn images into sound, and that into images with other settings; white stays 0 dB."""
     pixels = np.empty((len(images), target.n_mels, target.n_frames), dtype=np.uint8)
-    for start in range(0, len(images), AT_ONCE):
-        sounds = invert(torch.from_numpy(images.pixels[start : start + AT_ONCE]), config).numpy()
+    for start in range(0, len(images), BATCH):
+        sounds = invert(torch.from_numpy(images.pixels[start : start + BATCH]), config).numpy()
         for number, sound in enumerate(sounds, start):
             power = mel_power(sound, target)[::-1, : target.n_frames]
-            pixels[number] = db_to_grey(10.0 * np.log10(np.maximum(power, MINIMUM_POWER)), target)
+            decibels = 10.0 * np.log10(np.maximum(power, MINIMUM_POWER))
+            pixels[number] = db_to_grey(decibels, target)
     return replace(images, pixels=pixels)
 
 
@@ -89,9 +92,10 @@ def main() -> None:
         samples = sample_checkpoint(
             load_checkpoint(path), path, real, count=COUNT, seed=0, device=DEVICE
         )
-        for name, of_kind in (("real", Samples(images, True, {})), ("samples", samples)):
-            sound = replace(of_kind, images=convert(of_kind.images, real.spectrogram, target))
-            reports[f"{name}, {real.image_size} pixels"] = Evaluator(sound, reference, 0).report()
+        for name, set_ in (("real", Samples(images, True, {})), ("samples", samples)):
+            resynthesised = resynthesise(set_.images, real.spectrogram, target)
+            report = Evaluator(replace(set_, images=resynthesised), reference, 0).report()
+            reports[f"{name}, {real.image_size} pixels"] = report
 
     print(f"\nBy {len(splits.held_out)} images of the {splits.split} tracks.", *splits.remarks)
     print(f"\n| figure | features | {' | '.join(reports)} |\n|{'---|' * (len(reports) + 2)}")

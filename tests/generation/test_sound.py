@@ -48,8 +48,8 @@ def test_minutes_take_the_memory_of_half_a_minute_and_their_own_samples(rate, lo
 
     monkeypatch.setattr(inversion, "griffin_lim", watched)
     peak(1.0)  # what is imported on the way
-    shorter, longer = peak(40.0), peak(140.0)
-    assert longer - shorter < 1.05 * 4 * 100 * rate
+    shorter, longer = peak(40.0), peak(240.0)
+    assert longer - shorter < 1.05 * 4 * 200 * rate
     assert max(widths) * 257 <= 1.1 * inversion.BLOCK_BINS
 
 
