@@ -187,7 +187,7 @@ def _read_str(text: str) -> str:
 
 
 def _read_path(text: str) -> Path:
-    return expanded(Path(_read_str(text)))
+    return expanded(Path(text))  # names of files need not be Unicode
 
 
 _READERS: dict[Any, Callable[[str], Any]] = {
