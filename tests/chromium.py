@@ -1,4 +1,4 @@
-"""A browser for tests of pages: Chromium, spoken to over its DevTools protocol through two pipes."""
+"""A browser for tests of pages: Chromium, driven through two pipes by its DevTools protocol."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from PIL import Image
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --mute-audio "
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars "
+    "--disable-background-networking --disable-component-update --disable-sync --mute-audio "
     "--autoplay-policy=no-user-gesture-required --remote-debugging-pipe"
 ).split()
 
@@ -32,7 +32,7 @@ class Chromium:
         if path is None:
             pytest.skip("no Chromium on PATH")
         (their_input, self._output), (self._input, their_output) = os.pipe(), os.pipe()
-        # The browser reads from 3 and writes to 4; whatever is given to it must not be one of these.
+        # The browser reads from 3 and writes to 4: give it descriptors other than these.
         given = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (their_input, their_output)]
         start = (
             f"os.dup2({given[0]}, 3); os.dup2({given[1]}, 4); os.execv(sys.argv[1], sys.argv[1:])"

@@ -114,7 +114,7 @@ def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, form: Soun
     (restored,) = sounds_of(image[None], config, sample_rate=rate, seconds=seconds)
     length = round(len(samples) * rate / config.sample_rate)
     original = resample([samples], config.sample_rate, rate, length)
-    error = round_trip_error(original, restored, rate)
+    error_db = round_trip_error(original, restored, rate)
     finish(original, rate)
     make_folder(output)
     write_image(image_path, image, config, track=audio.stem)
@@ -125,7 +125,7 @@ def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, form: Soun
     ):
         comment = _comment(what)
         save(path, sound, rate, bit_depth=form.bits, tempo=tempo, comment=comment)
-    return error
+    return error_db
 
 
 def check_overwrite(path: Path) -> None:
