@@ -301,7 +301,8 @@ def one_at_a_time(lock_file: Path, patience: float = -1) -> Iterator[bool]:
         patience: seconds to wait; -1 for no limit.
 
     Yields:
-        False if the file system has no locks: then nobody waits, and `whole_file` needs `rivals`.
+        False if the file system has no locks. Then nobody waits, and `whole_file` needs
+            `rivals`.
 
     Raises:
         filelock.Timeout: another process holds it.

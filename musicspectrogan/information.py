@@ -93,7 +93,8 @@ def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
         ("generator", f"{weights:,} numbers, images of {model.image_size}x{model.image_size}"),
         (
             "trained",
-            f"{counted(checkpoint.images_seen, 'image')}, {counted(checkpoint.step, 'step')}, "
+            f"{counted(checkpoint.images_seen, 'image')}, "
+            f"{counted(checkpoint.step, 'step')}, "
             f"{counted(checkpoint.epoch, 'epoch')} of a run of {_length(checkpoint.training)}",
         ),
         *_quality_rows(checkpoint.quality),
