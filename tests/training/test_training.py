@@ -258,14 +258,8 @@ def reference(images, command, tmp_path_factory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
-        signal.SIGINT,
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_stopped_and_resumed_equals_uninterrupted(number, reference, images, command, tmp_path):
     run = tmp_path / "run"
     with subprocess.Popen(
@@ -496,7 +490,7 @@ def test_a_penalty_is_refused_where_the_discriminator_has_batchnorm(command, ima
 
 def test_a_switch_that_the_model_does_not_know_is_refused(command, images, tmp_path):
     done = command("run.py", "--dataset", images, "--spectral-norm", cwd=tmp_path, status=2)
-    assert "--spectral-norm means nothing for --gan dcgan" in done.stderr
+    assert "--spectral-norm has no effect with --gan dcgan" in done.stderr
 
 
 @pytest.mark.parametrize(
