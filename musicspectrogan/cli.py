@@ -13,9 +13,9 @@ from musicspectrogan import __version__
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import config_file, read_yaml
 from musicspectrogan.console import EXIT_BUG, EXIT_DONE, report_error, set_up_process
-from musicspectrogan.counts import counted
+from musicspectrogan.counts import format_count
 from musicspectrogan.environment import check_environment
-from musicspectrogan.errors import Interrupted, UserError, not_one_of, printable, spared
+from musicspectrogan.errors import Interrupted, UserError, continue_on_error, not_one_of, printable
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.flags import POSITIONAL, parse_flags
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
@@ -98,12 +98,12 @@ def train(arguments: list[str], program: str) -> None:
     if command.dry_run:
         described = runner.describe_dry_run(plan)
         if distributed.is_main:
-            _tell(described)
+            _print_lines(described)
         return
     config, score_samples = plan.config, None
     is_evaluated = distributed.is_main and config.eval_every > 0 and config.split == "training"
     if is_evaluated and config.dataset is not None:
-        with spared("evaluation of samples"):
+        with continue_on_error("evaluation of samples"):
             score_samples = quality_by_validation(config.dataset, plan.dataset)
     runner.train(plan, sounds_of, score_samples, strips_of)
 
@@ -127,7 +127,7 @@ def info(arguments: list[str], program: str) -> None:
         )
 
         path = named_run(path)
-    _tell(describe(path))
+    _print_lines(describe(path))
 
 
 def generate(arguments: list[str], program: str) -> None:
@@ -159,7 +159,7 @@ def generate(arguments: list[str], program: str) -> None:
     else:
         checkpoint = load_checkpoint(source)
     page = generate(config, checkpoint, source, choose_device(config.device))
-    _tell(f"Open {page}")
+    _print_lines(f"Open {page}")
 
 
 def evaluate(arguments: list[str], program: str) -> None:
@@ -191,18 +191,18 @@ def evaluate(arguments: list[str], program: str) -> None:
     output = config.output or run_directory.evaluation_file(list(sources.values()), config.seconds)
     outcome = evaluate(config, sources, output, choose_device(config.device))
     reports = list(outcome.reports.values())
-    _tell(f"{outcome.verdict}\n")
-    _tell(table(list(sources) if config.compare else ["samples"], reports))
+    _print_lines(f"{outcome.verdict}\n")
+    _print_lines(table(list(sources) if config.compare else ["samples"], reports))
     if by_genre := genre_table(reports[0]) if len(reports) == 1 else "":
-        _tell(f"\n{by_genre}\n")
+        _print_lines(f"\n{by_genre}\n")
     by = reports[0].dataset
-    _tell(
+    _print_lines(
         f"Judged by {by['held_out_tracks']} {by['split']} tracks "
         f"with {by['held_out_images']} images."
     )
     for remark in dict.fromkeys(remark for report in reports for remark in report.remarks):
-        _tell(remark)
-    _tell(f"Open {outcome.page or output}")
+        _print_lines(remark)
+    _print_lines(f"Open {outcome.page or output}")
 
 
 def _checkpoint_to_evaluate(path: Path) -> Path:
@@ -249,7 +249,7 @@ def invert(arguments: list[str], program: str) -> None:
     manifests = (Manifest.read(root) for root in roots)
     fallback = next((manifest.spectrogram for manifest in manifests if manifest), None)
     written = invert_images(command.paths, command.output, command.sound, fallback)
-    _tell(f"{counted(len(written), 'file')} in {command.output}")
+    _print_lines(f"{format_count(len(written), 'file')} in {command.output}")
 
 
 @dataclass(frozen=True)
@@ -272,11 +272,11 @@ def reconstruct(arguments: list[str], program: str) -> None:
     from musicspectrogan.generation.invert import reconstruct
 
     error = reconstruct(command.audio, command.output, config, command.sound)
-    _tell(
+    _print_lines(
         f"round-trip error {error:.2f} dB "
         "(mean absolute difference of 128-band log-mel, 60 dB window)"
     )
-    _tell(f"image, reconstructed sound and original are in {command.output}")
+    _print_lines(f"image, reconstructed sound and original are in {command.output}")
 
 
 @dataclass(frozen=True)
@@ -299,10 +299,10 @@ def doctor(arguments: list[str], program: str) -> None:
 
     failed = 0
     for line, is_sound in examine(str(choose_device(command.device)) if command.device else None):
-        _tell(line)
+        _print_lines(line)
         sys.stdout.flush()
         failed += not is_sound
-    _tell(
+    _print_lines(
         f"\n{failed} failed: paste all of this into a bug report" if failed else "\nNothing failed"
     )
     if failed:
@@ -367,6 +367,6 @@ def _dispatch(command: str | None, arguments: list[str]) -> None:
         raise UserError(f"command: {not_one_of(arguments[0], COMMANDS)}")
 
 
-def _tell(text: str) -> None:
+def _print_lines(text: str) -> None:
     """Print lines."""
     print(*map(printable, text.split("\n")), sep="\n")

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
-from musicspectrogan.errors import SettingError, UserError, did_you_mean, setting_meant
-from musicspectrogan.filesystem import expanded
+from musicspectrogan.errors import SettingError, UserError, did_you_mean, nearest_setting
+from musicspectrogan.filesystem import expand_home
 
 Settings = TypeVar("Settings")
 
@@ -89,7 +89,7 @@ def read_yaml(settings_class: type[Settings], path: Path) -> Settings:
         types = types_of(settings_class)
         for key in contents:
             if key not in types:
-                near = setting_meant(str(key), types)
+                near = nearest_setting(str(key), types)
                 hint = f" (did you mean {near!r}?)" if near else "; --help lists the settings"
                 raise UserError(f"unknown key {key!r}{hint}")
         return settings_class(
@@ -187,7 +187,7 @@ def _read_str(text: str) -> str:
 
 
 def _read_path(text: str) -> Path:
-    return expanded(Path(text))  # names of files need not be Unicode
+    return expand_home(Path(text))  # names of files need not be Unicode
 
 
 _READERS: dict[Any, Callable[[str], Any]] = {

@@ -16,9 +16,9 @@ from musicspectrogan.errors import (
     Interrupted,
     SettingError,
     UserError,
-    in_debugging,
+    describe_os_error,
+    in_dev_mode,
     printable,
-    told_of_system,
 )
 from musicspectrogan.launch import this_process
 from musicspectrogan.progress import ConsoleHandler, OneLineFormatter
@@ -52,7 +52,7 @@ def report_error(error: BaseException) -> int:
         BaseException: the error itself, if it is a bug or an exit.
     """
     if isinstance(error, UserError):
-        print_error(error.as_flag if isinstance(error, SettingError) else str(error))
+        print_error(error.flag_message if isinstance(error, SettingError) else str(error))
         return EXIT_USER_ERROR
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         if this_process().rank == 0:
@@ -62,7 +62,7 @@ def report_error(error: BaseException) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     if message := _system_message(error) or _device_message(error):
-        if in_debugging():
+        if in_dev_mode():
             traceback.print_exception(error)
         print_error(message)
         return EXIT_USER_ERROR
@@ -84,7 +84,7 @@ def print_error(message: str) -> None:
 def _system_message(error: BaseException | None) -> str | None:
     """What the operating system refused, which the user can fix; None for other errors."""
     if isinstance(error, OSError) and (error.errno is not None or error.filename is not None):
-        return told_of_system(error)
+        return describe_os_error(error)
     if isinstance(error, UnicodeEncodeError):
         remedy = "rename it" if error.encoding == "utf-8" else "set LC_ALL=C.UTF-8"
         return f"{error.object}: no name can be written like that in {error.encoding}; {remedy}"
@@ -97,9 +97,9 @@ def _device_message(error: BaseException) -> str | None:
     """What to do about full memory or a GPU that fails; None for other errors."""
     if "torch" not in sys.modules:
         return None
-    from musicspectrogan.device import told_in_one_line
+    from musicspectrogan.device import describe_device_error
 
-    return told_in_one_line(error)
+    return describe_device_error(error)
 
 
 def _is_reported_elsewhere() -> bool:
@@ -122,7 +122,7 @@ def _report_failed_thread(failure: threading.ExceptHookArgs) -> None:
 
     A thread that writes files, as TensorBoard's does, passes its error on.
     """
-    if in_debugging() or _system_message(failure.exc_value) is None:
+    if in_dev_mode() or _system_message(failure.exc_value) is None:
         threading.__excepthook__(failure)
 
 

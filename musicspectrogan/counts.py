@@ -28,17 +28,14 @@ def parse_count(text: str) -> int:
 Count = Annotated[int, parse_count]
 """The type of a setting that counts: an int, written as `parse_count` reads it."""
 
-CountOrNone = Count | None
-"""The same, or None."""
 
-
-def counted(number: float, noun: str) -> str:
+def format_count(number: float, noun: str) -> str:
     """Return `1 epoch`, `2 epochs`, `1.5 epochs`, `12,800 images`."""
     text = f"{number:,.1f}".removesuffix(".0")
     return f"{text} {noun}" if text == "1" else f"{text} {noun}s"
 
 
-def rounded_time(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a length of time as people say it: `40 s`, `14 min`, `2.5 h`, `3 days`."""
     for limit, unit, size in ((100, "s", 1), (100 * 60, "min", 60), (48 * 3600, "h", 3600)):
         if seconds < limit:
@@ -46,4 +43,4 @@ def rounded_time(seconds: float) -> str:
             if unit == "h" and amount < 10:
                 return f"{amount:.1f} h"
             return f"{max(1, round(amount))} {unit}"
-    return counted(round(seconds / 86400), "day")
+    return format_count(round(seconds / 86400), "day")

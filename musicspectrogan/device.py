@@ -197,7 +197,7 @@ def is_from_device(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and matches is not None
 
 
-def told_in_one_line(error: BaseException) -> str | None:
+def describe_device_error(error: BaseException) -> str | None:
     """Message for an error of the device or of memory, with a remedy; None for other errors."""
     text = str(error)
     reason = (text.strip().splitlines() or [""])[0]

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from musicspectrogan import __version__, config
-from musicspectrogan.device import arithmetic, missing_kernels, told_in_one_line
+from musicspectrogan.device import arithmetic, describe_device_error, missing_kernels
 from musicspectrogan.errors import UserError
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training.building import build_networks, build_step
@@ -246,7 +246,7 @@ def _read_recipe(name: str, lr: float) -> TrainingConfig:
 
 
 def _reason(error: Exception) -> str:
-    reason = str(error) if isinstance(error, UserError) else told_in_one_line(error)
+    reason = str(error) if isinstance(error, UserError) else describe_device_error(error)
     return reason or f"{type(error).__name__}: {error}".splitlines()[0]
 
 

@@ -66,7 +66,7 @@ _REMEDIES = {
     errno.ENOMEM: "close other programs",
 }
 
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 class UserError(Exception):
@@ -79,12 +79,12 @@ class UserError(Exception):
 class SettingError(UserError):
     """A setting has a value that is not allowed.
 
-    The text begins with the setting's name as in Python and YAML; in `as_flag` it is the flag.
+    The text begins with the setting's name as in Python and YAML; in `flag_message` it is the flag.
     """
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"{name}: {problem}")
-        self.as_flag = f"{flag_of(name)}: {problem}"
+        self.flag_message = f"{flag_of(name)}: {problem}"
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error)
@@ -113,7 +113,7 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def setting_meant(name: str, settings: Iterable[str]) -> str | None:
+def nearest_setting(name: str, settings: Iterable[str]) -> str | None:
     """Return the setting that other tools call by this name, or the one with the nearest name."""
     settings = list(settings)
     plain = name.lower().replace("-", "_")
@@ -136,12 +136,12 @@ def check_choice(setting: str, value: str, allowed: Iterable[str]) -> None:
         raise SettingError(setting, not_one_of(value, allowed))
 
 
-def in_debugging() -> bool:
+def in_dev_mode() -> bool:
     """Whether to print tracebacks too: `python -X dev`, or PYTHONDEVMODE=1."""
     return sys.flags.dev_mode
 
 
-def told_of_system(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """Return in one line what the operating system refused, and for which file."""
     reason = error.strerror or str(error) or type(error).__name__
     if remedy := _REMEDIES.get(error.errno or 0):
@@ -152,10 +152,10 @@ def told_of_system(error: OSError) -> str:
     return reason if name is None else f"{name}: {reason}"
 
 
-def reason_of(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return the reason of any error in one line."""
     if isinstance(error, OSError):
-        return told_of_system(error)
+        return describe_os_error(error)
     first = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, UserError):
         return first
@@ -163,7 +163,7 @@ def reason_of(error: BaseException) -> str:
 
 
 @contextmanager
-def spared(what: str) -> Iterator[None]:
+def continue_on_error(what: str) -> Iterator[None]:
     """Log a warning and continue if something optional fails.
 
     Args:
@@ -180,7 +180,7 @@ def spared(what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
             raise
-        message = f"No {what} ({reason_of(error)}); everything else goes on"
-        if message not in _told:  # once, even if it fails again at every snapshot
-            _told.add(message)
-            logger.warning("%s", message, exc_info=in_debugging())
+        message = f"No {what} ({describe_error(error)}); everything else continues"
+        if message not in _warned:  # once, even if it fails again at every snapshot
+            _warned.add(message)
+            logger.warning("%s", message, exc_info=in_dev_mode())

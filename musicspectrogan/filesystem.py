@@ -106,18 +106,18 @@ def distinct_names(texts: Iterable[str], taken: Iterable[str] = ()) -> dict[str,
         forms.setdefault(unicodedata.normalize("NFC", text), []).append(text)
     # Prefer a form that exists: HFS+ would decompose another one.
     chosen = {(text if text in same else same[0]): same for text, same in forms.items()}
-    used = {caseless(name) for name in taken}
+    used = {fold_case(name) for name in taken}
     names: dict[str, str] = {}
     for text in sorted(chosen, key=lambda text: (safe_name(text) != text, text)):
         name = safe_name(text)
-        if caseless(name) in used:
+        if fold_case(name) in used:
             name = tagged_name(text)
-        used.add(caseless(name))
+        used.add(fold_case(name))
         names |= dict.fromkeys(chosen[text], name)
     return names
 
 
-def caseless(name: str) -> str:
+def fold_case(name: str) -> str:
     """Return a key that is equal for names that differ only in case and Unicode form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
@@ -127,25 +127,25 @@ def _tag(text: str) -> str:
 
 
 @contextmanager
-def whole_file(path: Path, *, flush: bool = True, rivals: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, *, flush: bool = True, concurrent: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the same folder, and rename it to `path` if the block succeeds.
 
     The temporary name is always the same, so the next writer removes what a killed one has left;
-    for a file that is written once, see `clear_unfinished`.
+    for a file that is written once, see `remove_unfinished`.
 
     Args:
         flush: wait for the disk, so that the file and its name survive a power cut. Without it the
             file is still complete after a kill; for thousands of small files, which `sync_files` or
             `sync_file_system` flush together.
-        rivals: another process may write the same file: a second command, or a worker that has
+        concurrent: another process may write the same file: a second command, or a worker that has
             outlived its parent. The temporary name is then unique, and the caller removes what a
             kill has left.
     """
-    own = f".{secrets.token_hex(4)}" if rivals else ""
+    own = f".{secrets.token_hex(4)}" if concurrent else ""
     temporary = path.with_name(f".{path.name}{own}{_UNFINISHED}")
     try:
-        with named_in_errors(path, temporary):
-            if not rivals:
+        with name_in_errors(path, temporary):
+            if not concurrent:
                 # After a power cut within a rename it may be a second name of the file itself.
                 temporary.unlink(missing_ok=True)
             yield temporary
@@ -160,7 +160,7 @@ def whole_file(path: Path, *, flush: bool = True, rivals: bool = False) -> Itera
         raise
 
 
-def clear_unfinished(folder: Path, names: str = "*") -> None:
+def remove_unfinished(folder: Path, names: str = "*") -> None:
     """Remove temporary files that a kill or a power cut has left; `names` is a glob pattern.
 
     No other process may be writing these files.
@@ -170,7 +170,7 @@ def clear_unfinished(folder: Path, names: str = "*") -> None:
 
 
 @contextmanager
-def named_in_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
+def name_in_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Name the file in an OSError: that of a full disk comes from write(), which has no name."""
     try:
         yield
@@ -180,9 +180,9 @@ def named_in_errors(path: Path, temporary: Path | None = None) -> Iterator[None]
         raise
 
 
-def write_text(path: Path, text: str, *, rivals: bool = False) -> None:
-    """Write `text` as UTF-8, completely or not at all. For `rivals` see `whole_file`."""
-    with whole_file(path, rivals=rivals) as temporary:
+def write_text(path: Path, text: str, *, concurrent: bool = False) -> None:
+    """Write `text` as UTF-8, completely or not at all. For `concurrent` see `atomic_write`."""
+    with atomic_write(path, concurrent=concurrent) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -275,7 +275,7 @@ def visible_folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if not is_clutter(p.name) and p.is_dir())
 
 
-def expanded(path: Path) -> Path:
+def expand_home(path: Path) -> Path:
     """Expand a leading `~`, which shells leave as it is in `--input=~/music`."""
     try:
         return path.expanduser()
@@ -283,7 +283,7 @@ def expanded(path: Path) -> Path:
         return path
 
 
-def reserve(path: Path) -> None:
+def allocate_space(path: Path) -> None:
     """Allocate disk space for a file that will be written through a memory map.
 
     Writing to a map of a sparse file kills the process if the disk is full; this raises OSError.
@@ -294,15 +294,15 @@ def reserve(path: Path) -> None:
 
 
 @contextmanager
-def one_at_a_time(lock_file: Path, patience: float = -1) -> Iterator[bool]:
+def file_lock(lock_file: Path, patience: float = -1) -> Iterator[bool]:
     """Wait for a lock and hold it. The system releases it if the process dies.
 
     Args:
         patience: seconds to wait; -1 for no limit.
 
     Yields:
-        False if the file system has no locks. Then nobody waits, and `whole_file` needs
-            `rivals`.
+        False if the file system has no locks. Then nobody waits, and `atomic_write` needs
+            `concurrent`.
 
     Raises:
         filelock.Timeout: another process holds it.
@@ -323,7 +323,7 @@ def one_at_a_time(lock_file: Path, patience: float = -1) -> Iterator[bool]:
 
 
 @contextmanager
-def sole_writer(folder: Path, doing: str) -> Iterator[None]:
+def folder_lock(folder: Path, doing: str) -> Iterator[None]:
     """Hold the lock of a folder. The system releases it if the process dies.
 
     Log a warning if the file system has no locks.
@@ -333,7 +333,7 @@ def sole_writer(folder: Path, doing: str) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            is_held = stack.enter_context(one_at_a_time(folder / ".lock", patience=0))
+            is_held = stack.enter_context(file_lock(folder / ".lock", patience=0))
         except filelock.Timeout:
             raise UserError(
                 f"{folder}: another run is {doing} there; wait for it, or name another folder"

@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 from musicspectrogan.config import Settings, read_text, types_of
-from musicspectrogan.errors import UserError, flag_of, setting_meant
+from musicspectrogan.errors import UserError, flag_of, nearest_setting
 
 # `field(metadata=POSITIONAL)` takes a setting by its position instead of by a flag.
 POSITIONAL = {"positional": True}
@@ -163,7 +163,7 @@ class _Parser(argparse.ArgumentParser):
         for argument in arguments:
             flag = argument.partition("=")[0]
             if re.match("--[^-]", flag) and flag not in self.flags:
-                near = setting_meant(flag[2:], names)
+                near = nearest_setting(flag[2:], names)
                 hint = f" (did you mean {flag_of(near)}?)" if near else ""
                 self.error(f"unknown flag {flag}{hint}")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.counts import counted
+from musicspectrogan.counts import format_count
 from musicspectrogan.data.dataset import list_images
 from musicspectrogan.data.manifest import MANIFEST_NAME, SPLITS, Manifest, is_foreign
 from musicspectrogan.errors import UserError, printable
@@ -93,9 +93,9 @@ def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
         ("generator", f"{weights:,} numbers, images of {model.image_size}x{model.image_size}"),
         (
             "trained",
-            f"{counted(checkpoint.images_seen, 'image')}, "
-            f"{counted(checkpoint.step, 'step')}, "
-            f"{counted(checkpoint.epoch, 'epoch')} of a run of {_length(checkpoint.training)}",
+            f"{format_count(checkpoint.images_seen, 'image')}, "
+            f"{format_count(checkpoint.step, 'step')}, "
+            f"{format_count(checkpoint.epoch, 'epoch')} of a run of {_length(checkpoint.training)}",
         ),
         *_quality_rows(checkpoint.quality),
         ("dataset", f"{dataset} ({checkpoint.training['split']})"),
@@ -107,8 +107,8 @@ def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
 
 def _length(training: dict[str, Any]) -> str:
     if training["images"]:
-        return counted(training["images"], "image")
-    return counted(training["epochs"], "epoch") if training["epochs"] else "the usual length"
+        return format_count(training["images"], "image")
+    return format_count(training["epochs"], "epoch") if training["epochs"] else "the usual length"
 
 
 def _quality_rows(quality: dict[str, float]) -> list[tuple[str, str]]:

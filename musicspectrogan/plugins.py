@@ -72,9 +72,9 @@ def plugin_errors(package: ModuleType, what: str) -> Iterator[None]:
 
 
 def _is_device_error(error: Exception) -> bool:
-    from musicspectrogan.device import told_in_one_line  # loads torch, which is slow
+    from musicspectrogan.device import describe_device_error  # loads torch, which is slow
 
-    return told_in_one_line(error) is not None
+    return describe_device_error(error) is not None
 
 
 def _location(error: Exception, package: ModuleType) -> str:

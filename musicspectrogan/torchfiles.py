@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import whole_file
+from musicspectrogan.filesystem import atomic_write
 
 # Entries of the zip file that torch.load needs.
 _ENTRY = re.compile(r"[^/]+/(data\.pkl|data/\d+|byteorder|version)")
@@ -40,7 +40,7 @@ def write_torch_file(contents: Any, path: Path) -> None:
     # Into memory first: on a full disk, torch.save raises an error that hides the reason.
     archive = io.BytesIO()
     torch.save(_on_cpu(contents), archive)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(archive.getbuffer())
 
 

@@ -166,7 +166,7 @@ def test_every_name_of_other_tools_leads_to_a_setting():
 def test_an_error_names_the_key_of_a_file_or_the_flag(tmp_path, arguments, message):
     with pytest.raises(SettingError) as error:
         parse_flags(TrainingConfig, arguments)
-    assert error.value.as_flag.startswith(message)
+    assert error.value.flag_message.startswith(message)
     key, value = arguments[0][2:].replace("-", "_"), arguments[1]
     with pytest.raises(UserError) as error:
         read_yaml(TrainingConfig, written(tmp_path, f"{key}: {value}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from musicspectrogan.counts import counted, parse_count, rounded_time
+from musicspectrogan.counts import format_count, format_duration, parse_count
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_anything_else_is_refused_with_an_example(text):
     ],
 )  # fmt: skip
 def test_a_count_agrees_with_its_noun(number, text):
-    assert counted(number, "epoch") == text
+    assert format_count(number, "epoch") == text
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,4 @@ def test_a_count_agrees_with_its_noun(number, text):
     ],
 )
 def test_a_time_is_rounded(seconds, text):
-    assert rounded_time(seconds) == text
+    assert format_duration(seconds) == text

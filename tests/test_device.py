@@ -14,10 +14,10 @@ from musicspectrogan.device import (
     arithmetic,
     check_precision,
     choose_device,
+    describe_device_error,
     is_from_device,
     missing_kernels,
     repeatable,
-    told_in_one_line,
 )
 from musicspectrogan.errors import UserError
 from musicspectrogan.training import runner
@@ -261,7 +261,7 @@ def test_full_memory_is_reported_in_one_line_wherever_it_occurs(
     ],
 )
 def test_device_errors_become_messages_with_a_remedy(error, message):
-    line = told_in_one_line(error)
+    line = describe_device_error(error)
     assert (line is None) == (message is None)
     if message:
         assert line.startswith(message)

@@ -20,13 +20,13 @@ from musicspectrogan.filesystem import (
     LONGEST_NAME_BYTES,
     distinct_name,
     distinct_names,
+    file_lock,
+    folder_lock,
     is_clutter,
     make_folder,
-    one_at_a_time,
     public_name,
     public_names,
     safe_name,
-    sole_writer,
     sync_file_system,
     sync_files,
     sync_folder,
@@ -276,7 +276,7 @@ def test_one_at_a_time_yields_false_without_locks(code, tmp_path, monkeypatch):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("fcntl.flock", flock)
-    with one_at_a_time(tmp_path / ".lock") as is_held:
+    with file_lock(tmp_path / ".lock") as is_held:
         assert not is_held
 
 
@@ -286,7 +286,7 @@ def test_another_failure_of_a_lock_is_an_error(tmp_path, monkeypatch):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr("fcntl.flock", flock)
-    with pytest.raises(OSError, match="Input/output"), sole_writer(tmp_path, "training"):
+    with pytest.raises(OSError, match="Input/output"), folder_lock(tmp_path, "training"):
         pass
 
 

@@ -28,7 +28,7 @@ from musicspectrogan.audio.tags import (
 )
 from musicspectrogan.audio.tempo import Tempo
 from musicspectrogan.errors import UserError, printable
-from musicspectrogan.filesystem import is_clutter, whole_file
+from musicspectrogan.filesystem import atomic_write, is_clutter
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -155,7 +155,7 @@ def save(
     subtype = f"PCM_{bit_depth}" if subtype.startswith("PCM") else subtype
     tags = {name: printable(value) for name, value in tags.items()}
     placeholder = tempo_placeholder(tempo) if tempo and container in ("FLAC", "OGG") else {}
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             with soundfile.SoundFile(
                 soundfile_path(temporary), "w", sample_rate, 1, subtype, format=container

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from musicspectrogan.audio.spectrogram import IMAGE_SIZES, LARGEST, SpectrogramConfig
 from musicspectrogan.config import from_plain
 from musicspectrogan.errors import UserError, printable
-from musicspectrogan.filesystem import whole_file
+from musicspectrogan.filesystem import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -87,13 +87,13 @@ def write_image(
     image: npt.NDArray[np.uint8],
     config: SpectrogramConfig,
     *,
-    rivals: bool = False,
+    concurrent: bool = False,
     **text: str,
 ) -> None:
     """Write (n_mels, T) as a greyscale PNG, atomically but without syncing it to disk.
 
     Args:
-        rivals: see `whole_file`.
+        concurrent: see `atomic_write`.
         text: more text chunks, such as genre, track and reference_db. The chunk `spectrogram` holds
             the settings as JSON.
     """
@@ -101,7 +101,7 @@ def write_image(
     chunks.add_text("spectrogram", _to_json(config))
     for name, value in text.items():
         chunks.add_itxt(name, printable(value))
-    with whole_file(path, flush=False, rivals=rivals) as temporary:
+    with atomic_write(path, flush=False, concurrent=concurrent) as temporary:
         # Run-length encoding is twice as fast as zlib's default; files are 2 % larger.
         Image.fromarray(image).save(
             temporary, format="PNG", pnginfo=chunks, compress_type=zlib.Z_RLE

@@ -49,7 +49,7 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig, *, sync
         _check_replaceable(paths.values(), track)
         text = {"genre": track.genre, "track": track.id, "reference_db": f"{reference_db:.4f}"}
         for segment, image in images.items():
-            write_image(paths[segment], image, config, rivals=True, **text)
+            write_image(paths[segment], image, config, concurrent=True, **text)
         if sync:
             sync_files(paths.values())
     except Exception as error:

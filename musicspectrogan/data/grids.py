@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from musicspectrogan.errors import printable
-from musicspectrogan.filesystem import whole_file
+from musicspectrogan.filesystem import atomic_write
 
 GAP = 4
 FONT_SIZE = 14
@@ -89,6 +89,6 @@ def save_grid(
 ) -> Image.Image:
     """Draw a grid, write it as PNG, and return it."""
     sheet = draw_grid(rows, names, seconds_a_column=seconds_a_column)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         sheet.save(temporary, format="PNG")
     return sheet

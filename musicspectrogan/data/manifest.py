@@ -16,7 +16,7 @@ from typing import Any
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import from_plain
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import clear_unfinished, named_in_errors, write_text
+from musicspectrogan.filesystem import name_in_errors, remove_unfinished, write_text
 
 FORMAT_VERSION = 1
 SPLITS = ("training", "validation", "test")
@@ -169,7 +169,7 @@ class Report:
     def __init__(self, root: Path) -> None:
         self.path = root / REPORT_NAME
         self.outcomes: dict[str, Outcome] = {}
-        clear_unfinished(root, REPORT_NAME)
+        remove_unfinished(root, REPORT_NAME)
         if not self.path.exists():
             self._write()
         contents = self.path.read_bytes()
@@ -230,7 +230,7 @@ class Report:
         if not new:
             return
         self.outcomes |= {outcome.track: outcome for outcome in new}
-        with named_in_errors(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
+        with name_in_errors(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
             file.write(_lines(new))
             file.flush()
             os.fsync(file.fileno())

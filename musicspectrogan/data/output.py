@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from musicspectrogan.audio.images import ends_whole, segment_of_image, track_of_image
-from musicspectrogan.counts import counted
+from musicspectrogan.counts import format_count
 from musicspectrogan.data.credits import write_credits
 from musicspectrogan.data.manifest import (
     CONVERTED,
@@ -225,8 +225,8 @@ def remove_vanished(tracks: Iterable[Track], report: Report, images: Images, out
     if vanished:
         logger.warning(
             "Removed %s of %s no longer in the input, or not in the same class",
-            counted(n_removed, "image"),
-            counted(len(vanished), "track"),
+            format_count(n_removed, "image"),
+            format_count(len(vanished), "track"),
         )
     # Sync before the report: after it, images that a power cut brings back would stay.
     for genre in {outcome.genre for outcome in vanished if (output / outcome.genre).is_dir()}:

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 
 from musicspectrogan.audio.images import ImageError, opened_image
 from musicspectrogan.data.parallel import WORKER_DIED, in_parallel
-from musicspectrogan.filesystem import one_at_a_time, reserve, whole_file, write_text
+from musicspectrogan.filesystem import allocate_space, atomic_write, file_lock, write_text
 from musicspectrogan.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -87,13 +87,13 @@ def read_pixels(
     cache = root / f".cache-{size}-{_cache_key(root, names, size)}.npy"
     notes = cache.with_suffix(".json")
     try:
-        with one_at_a_time(root / ".cache.lock"):
+        with file_lock(root / ".cache.lock"):
             cached = _read_cache(cache, notes, len(names), size)
             if cached is None:
                 for stale in [path for path in root.glob(".*") if is_cache(path, size)]:
                     stale.unlink(missing_ok=True)
                 problems = _decode_all(root, names, size, cache)
-                write_text(notes, json.dumps(problems), rivals=True)
+                write_text(notes, json.dumps(problems), concurrent=True)
                 cached = np.load(cache, mmap_mode="r"), problems
     except OSError as error:  # a read-only folder, possibly with a cache from another user
         cached = _read_cache(cache, notes, len(names), size)
@@ -157,10 +157,10 @@ def _decode_all(root: Path, names: list[str], size: int, cache: Path) -> Problem
         for start in range(0, len(names), IMAGES_PER_TASK)
     ]
     # On a file system without locks another process may write the same cache.
-    with whole_file(cache, rivals=True) as temporary:
+    with atomic_write(cache, concurrent=True) as temporary:
         shape = (len(names), size, size)
         np.lib.format.open_memmap(temporary, "w+", dtype=np.uint8, shape=shape)
-        reserve(temporary)
+        allocate_space(temporary)
         with progress_bar(total=len(names), description="Reading images", unit="image") as bar:
             decode = partial(_decode, root=root, cache=temporary)
             jobs = -1 if len(names) >= MIN_IMAGES_FOR_PROCESSES else 1

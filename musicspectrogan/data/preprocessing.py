@@ -17,7 +17,7 @@ import joblib
 
 from musicspectrogan.audio.images import track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
-from musicspectrogan.counts import counted
+from musicspectrogan.counts import format_count
 from musicspectrogan.data import sources
 from musicspectrogan.data.conversion import convert_track, make_outcome
 from musicspectrogan.data.credits import (
@@ -52,7 +52,7 @@ from musicspectrogan.data.settings import DASK, PreprocessConfig
 from musicspectrogan.data.sources import Track
 from musicspectrogan.data.splits import assign_splits
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import make_folder, sole_writer, sync_file_system, visible_folders
+from musicspectrogan.filesystem import folder_lock, make_folder, sync_file_system, visible_folders
 from musicspectrogan.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
             },
         )
         make_folder(config.output)
-        with _connect(config, tracks) as cluster, sole_writer(config.output, "preprocessing"):
+        with _connect(config, tracks) as cluster, folder_lock(config.output, "preprocessing"):
             prepare_output(config.output, manifest, overwrite=config.overwrite)
             report = Report(config.output)
             before = dict(report.outcomes)
@@ -283,8 +283,8 @@ def _log_summary(outcomes: list[Outcome], output: Path) -> None:
         "Converted %d of %d tracks into %s of %s in %s",
         len(converted),
         sum(outcome.status != EXCLUDED for outcome in outcomes),
-        counted(sum(outcome.segments for outcome in converted), "image"),
-        counted(len({outcome.genre for outcome in converted}), "genre"),
+        format_count(sum(outcome.segments for outcome in converted), "image"),
+        format_count(len({outcome.genre for outcome in converted}), "genre"),
         output,
     )
     groups: defaultdict[tuple[str, str], list[str]] = defaultdict(list)

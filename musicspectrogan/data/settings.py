@@ -10,7 +10,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import check_within
 from musicspectrogan.data.sources import Selection
 from musicspectrogan.errors import UserError, check_choice
-from musicspectrogan.filesystem import expanded
+from musicspectrogan.filesystem import expand_home
 
 LOKY, DASK = "loky", "dask"
 MOST_JOBS = 256
@@ -54,8 +54,8 @@ class PreprocessConfig:
     """Range in dB from white to black; None for 80."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "input", self.input and expanded(self.input))
-        object.__setattr__(self, "output", expanded(self.output))
+        object.__setattr__(self, "input", self.input and expand_home(self.input))
+        object.__setattr__(self, "output", expand_home(self.output))
         check_within(self, jobs=(1, MOST_JOBS))
         check_choice("--backend", self.backend, (LOKY, DASK))
         if self.backend == DASK and not re.fullmatch(r"tcp://.+:\d{1,5}", self.scheduler or ""):

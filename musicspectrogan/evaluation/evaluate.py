@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from musicspectrogan.device import repeatable
-from musicspectrogan.errors import UserError, spared
+from musicspectrogan.errors import UserError, continue_on_error
 from musicspectrogan.evaluation.evaluator import Evaluator
 from musicspectrogan.evaluation.page import collect_page_data, write_comparison, write_page
 from musicspectrogan.evaluation.reference import build_reference, load_splits
@@ -88,7 +88,7 @@ def evaluate(
     make_folder(output.parent)
     write_json(output, reports)
     page = output.with_suffix(".html")
-    with spared(f"page {page}"):
+    with continue_on_error(f"page {page}"):
         if len(sources) == 1:
             ((name, report),) = reports.items()
             data = collect_page_data(evaluators[name])

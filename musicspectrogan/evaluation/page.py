@@ -251,7 +251,7 @@ def write_comparison(path: Path, names: list[str], reports: list[Report]) -> Non
 
 
 def _write(path: Path, template: str, **context: Any) -> None:
-    write_text(path, TEMPLATES.get_template(template).render(context), rivals=True)
+    write_text(path, TEMPLATES.get_template(template).render(context), concurrent=True)
 
 
 def _shared(names: list[str], reports: list[Report]) -> dict[str, Any]:

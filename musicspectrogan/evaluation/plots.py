@@ -19,7 +19,7 @@ from PIL import Image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.charts import chart, load_matplotlib
 from musicspectrogan.data.grids import draw_grid
-from musicspectrogan.errors import printable, spared
+from musicspectrogan.errors import continue_on_error, printable
 from musicspectrogan.evaluation.metrics import Profile, modulation_hz
 from musicspectrogan.evaluation.resampling import Estimate
 from musicspectrogan.generation.page import MARKED_HZ
@@ -65,7 +65,7 @@ class Cloud(NamedTuple):
     sample_labels: Ints
 
 
-@spared("picture on the page (sheet)")
+@continue_on_error("picture on the page (sheet)")
 def draw_sheet(rows: Sequence[Pixels]) -> bytes | None:
     """Draw rows of spectrograms with matplotlib's colormap magma.
 
@@ -75,7 +75,7 @@ def draw_sheet(rows: Sequence[Pixels]) -> bytes | None:
     return _in_magma(draw_grid([_shrink(row) for row in rows]))
 
 
-@spared("picture on the page (strip)")
+@continue_on_error("picture on the page (strip)")
 def draw_strip(piece: Pixels) -> bytes | None:
     """Draw the spectrogram of a piece uint8 (H, T), T a multiple of H, with the same colormap."""
     height = piece.shape[0]
@@ -83,7 +83,7 @@ def draw_strip(piece: Pixels) -> bytes | None:
     return _in_magma(Image.fromarray(np.concatenate(list(windows), axis=1)))
 
 
-@spared("picture on the page (ratios)")
+@continue_on_error("picture on the page (ratios)")
 def draw_ratios(
     names: Sequence[str], runs: Sequence[str], ratios: Sequence[Sequence[Estimate | None]]
 ) -> bytes | None:
@@ -132,7 +132,7 @@ def draw_ratios(
     return png.getvalue()
 
 
-@spared("picture on the page (bands)")
+@continue_on_error("picture on the page (bands)")
 def draw_bands(real: Profile, samples: Profile, config: SpectrogramConfig) -> bytes | None:
     """Plot mean level and standard deviation of each band, with bands equally spaced."""
     bands = np.arange(config.n_mels)
@@ -156,7 +156,7 @@ def draw_bands(real: Profile, samples: Profile, config: SpectrogramConfig) -> by
     return png.getvalue()
 
 
-@spared("picture on the page (modulation)")
+@continue_on_error("picture on the page (modulation)")
 def draw_modulation(real: Profile, samples: Profile, config: SpectrogramConfig) -> bytes | None:
     """Plot the modulation spectra."""
     hz = modulation_hz(config)
@@ -172,7 +172,7 @@ def draw_modulation(real: Profile, samples: Profile, config: SpectrogramConfig) 
     return png.getvalue()
 
 
-@spared("picture on the page (coherence)")
+@continue_on_error("picture on the page (coherence)")
 def draw_coherence(
     seconds: Sequence[int],
     real: Sequence[Estimate],
@@ -214,7 +214,7 @@ def draw_coherence(
     return png.getvalue()
 
 
-@spared("picture on the page (confusion)")
+@continue_on_error("picture on the page (confusion)")
 def draw_confusion(counts: Ints, genres: Sequence[str]) -> bytes | None:
     """Plot a confusion matrix in percent of each row.
 
@@ -238,7 +238,7 @@ def draw_confusion(counts: Ints, genres: Sequence[str]) -> bytes | None:
     return png.getvalue()
 
 
-@spared("picture on the page (cloud)")
+@continue_on_error("picture on the page (cloud)")
 def draw_cloud(cloud: Cloud, genres: Sequence[str] | None) -> bytes | None:
     """Plot real images as rings and samples as dots, in one panel per genre.
 

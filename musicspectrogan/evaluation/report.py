@@ -184,7 +184,7 @@ def write_json(path: Path, reports: Mapping[str, Report]) -> None:
     plain = {name: report.to_plain() for name, report in reports.items()}
     contents = {"reports": plain} if len(plain) > 1 else next(iter(plain.values()))
     text = json.dumps({"format_version": FORMAT_VERSION, **contents}, indent=1) + "\n"
-    write_text(path, text, rivals=True)
+    write_text(path, text, concurrent=True)
 
 
 def figure_keys(reports: Sequence[Report], *, of_genres: bool = False) -> list[tuple[str, str]]:

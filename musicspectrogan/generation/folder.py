@@ -82,7 +82,7 @@ def write_sound(
     text = tags | {key: str(tempo) for key, tempo in tempi.items() if tempo is not None}
     # The image comes first: after a kill between the two, the same command replaces it.
     image = folder / f"{name}.png"
-    write_image(image, sound.image, sound.settings, rivals=False, request=request, **text)
+    write_image(image, sound.image, sound.settings, concurrent=False, request=request, **text)
     save(
         folder / f"{name}.{form.format}",
         sound.samples,

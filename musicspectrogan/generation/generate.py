@@ -17,9 +17,9 @@ from musicspectrogan.audio.files import check_rate
 from musicspectrogan.audio.images import check_frames, read_image, track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.audio.tempo import tempo_of
-from musicspectrogan.counts import counted
+from musicspectrogan.counts import format_count
 from musicspectrogan.data.credits import CREDITS_NAME, read_credits, write_credits
-from musicspectrogan.errors import Interrupted, UserError, spared
+from musicspectrogan.errors import Interrupted, UserError, continue_on_error
 from musicspectrogan.filesystem import distinct_name, make_folder, visible_folders
 from musicspectrogan.generation.folder import (
     LOOP,
@@ -83,7 +83,8 @@ def generate(
     facts = {
         "checkpoint": f"{source.name} ({digest})",
         "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, "
-        f"{counted(checkpoint.epoch, 'epoch')}, {counted(checkpoint.images_seen, 'image')}",
+        f"{format_count(checkpoint.epoch, 'epoch')}, "
+        f"{format_count(checkpoint.images_seen, 'image')}",
         "audio": config.sound.describe(settings.sample_rate, settings.f_max),
         "made with": f"musicspectrogan {__version__}",
     }
@@ -125,7 +126,7 @@ def _warn_of_pace(seconds: float, sampler: Sampler) -> None:
         logger.warning(
             "A loop of %g s is %s of %.3g s, so music is %.0f %% %s; longer loops are closer",
             seconds,
-            counted(frames // multiple, "cell"),
+            format_count(frames // multiple, "cell"),
             multiple * settings.hop_length / settings.sample_rate,
             100 * abs(pace - 1.0),
             "faster" if pace > 1 else "slower",
@@ -158,13 +159,13 @@ def _write_page(
         facts = {f"newest: {name}": fact for name, fact in facts.items()}
     if (output / REAL_FOLDER / CREDITS_NAME).is_file():
         facts = facts | {"credits of the real music": f"{REAL_FOLDER}/{CREDITS_NAME}"}
-    with spared(f"page in {output}"):
+    with continue_on_error(f"page in {output}"):
         return write_page(output, _title(generated), items, settings, facts)
     return output
 
 
 def _title(generated: Sequence[PageItem]) -> str:
-    title = counted(len(generated), "new sound")
+    title = format_count(len(generated), "new sound")
     rows = list(dict.fromkeys(item.genre for item in generated))
     if rows == [NO_GENRE]:
         return title
@@ -179,7 +180,7 @@ def _stem(row: Row, spec: LatentSpec, config: GenerateConfig) -> str:
     if config.seconds is not None:
         parts.append(f"{config.seconds:g}s")
     if config.bars is not None:
-        parts.append(f"{config.bpm:g}bpm_{counted(config.bars, 'bar').replace(' ', '')}")
+        parts.append(f"{config.bpm:g}bpm_{format_count(config.bars, 'bar').replace(' ', '')}")
     if config.loop:
         parts.append("loop")
     if config.sound.sample_rate is not None:
@@ -198,7 +199,7 @@ def _caption(spec: LatentSpec, config: GenerateConfig) -> str:
     if config.sound.bit_depth is not None:
         parts.append(f"{config.sound.bit_depth} bit")
     if config.bars is not None:
-        parts.append(f"{config.bpm:g} BPM, {counted(config.bars, 'bar')}")
+        parts.append(f"{config.bpm:g} BPM, {format_count(config.bars, 'bar')}")
     if config.loop:
         parts.append(LOOP)
     return ", ".join(parts)

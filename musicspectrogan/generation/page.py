@@ -127,7 +127,7 @@ def write_page(
         ],
     )
     path = folder / "index.html"
-    write_text(path, page, rivals=True)
+    write_text(path, page, concurrent=True)
     return path
 
 

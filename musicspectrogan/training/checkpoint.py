@@ -18,7 +18,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import from_plain, read_yaml, to_plain
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.errors import UserError, not_one_of
-from musicspectrogan.filesystem import visible_folders, whole_file
+from musicspectrogan.filesystem import atomic_write, visible_folders
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.plugins import PluginError
 from musicspectrogan.torchfiles import (
@@ -296,7 +296,7 @@ def keep_checkpoint(
     path = folder / f"{name}.pt"
     save_checkpoint(checkpoint, path)
     for link in (LATEST_NAME, BEST_NAME) if best else (LATEST_NAME,):
-        with whole_file(folder / link) as temporary:
+        with atomic_write(folder / link) as temporary:
             try:
                 os.link(path, temporary)
             except OSError:  # a file system without hard links

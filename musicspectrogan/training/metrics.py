@@ -16,9 +16,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from musicspectrogan.charts import chart
-from musicspectrogan.counts import counted
-from musicspectrogan.errors import printable, spared
-from musicspectrogan.filesystem import named_in_errors, sync_file, whole_file
+from musicspectrogan.counts import format_count
+from musicspectrogan.errors import continue_on_error, printable
+from musicspectrogan.filesystem import atomic_write, name_in_errors, sync_file
 from musicspectrogan.progress import PacedBar
 from musicspectrogan.training.diagnostics import Diagnostics
 from musicspectrogan.training.schedule import Schedule, SnapshotBudget
@@ -89,7 +89,7 @@ class MetricsLogger:
         self._measured_from = steps_taken, 0.0
         self._distance = ""
         self._tensorboard: SummaryWriter | None = None
-        with spared("TensorBoard"):
+        with continue_on_error("TensorBoard"):
             self._tensorboard = _open_tensorboard(run / "tensorboard", schedule.config, steps_taken)
 
     def log(self, tick: Tick) -> None:
@@ -108,7 +108,7 @@ class MetricsLogger:
         words = ", ".join(f"{k.replace('_', ' ')} {v:.3g}" for k, v in quality.items())
         logger.info(
             "Samples after %s, compared with the validation tracks: %s",
-            counted(images_seen, "image"),
+            format_count(images_seen, "image"),
             words,
         )
         if CRITERION in quality:
@@ -137,7 +137,7 @@ class MetricsLogger:
 
     def draw_curves(self) -> None:
         """Draw loss_curves.png."""
-        with spared("curves"):
+        with continue_on_error("curves"):
             draw_curves(pandas.read_csv(self.run / METRICS_NAME), self.run / CURVES_NAME)
 
     def sync(self) -> None:
@@ -164,7 +164,7 @@ class MetricsLogger:
         """Write to TensorBoard; a failure is logged and turns it off."""
         writer, self._tensorboard = self._tensorboard, None
         if writer is not None:
-            with spared("TensorBoard"), named_in_errors(self.run / "tensorboard"):
+            with continue_on_error("TensorBoard"), name_in_errors(self.run / "tensorboard"):
                 write(writer)
                 self._tensorboard = writer
 
@@ -242,7 +242,7 @@ class MetricsFile:
             self._columns += new
             self._rewrite([old + [""] * (len(self._columns) - len(old)) for old in rows])
         values = [row.get(name, "") for name in self._columns]
-        with named_in_errors(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
+        with name_in_errors(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
             texts = (f"{value:.6g}" if isinstance(value, float) else value for value in values)
             csv.writer(file, lineterminator="\n").writerow(texts)
 
@@ -252,7 +252,7 @@ class MetricsFile:
 
     def _rewrite(self, rows: list[list[str]]) -> None:
         with (
-            whole_file(self.path) as temporary,
+            atomic_write(self.path) as temporary,
             open(temporary, "w", encoding="utf-8", newline="") as file,
         ):
             csv.writer(file, lineterminator="\n").writerows([self._columns, *rows])
@@ -310,6 +310,6 @@ def draw_curves(table: pandas.DataFrame, path: Path) -> Figure:
                 axes.set_yscale("symlog", linthresh=LINEAR_BELOW)
             axes.grid(alpha=0.3)
         figure.axes[-1].set_xlabel("images seen")
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(png.getvalue())
     return figure

@@ -13,7 +13,7 @@ from pathlib import Path
 from musicspectrogan import __version__
 from musicspectrogan.config import read_yaml, to_yaml
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import clear_unfinished, make_folder, named_in_errors, write_text
+from musicspectrogan.filesystem import make_folder, name_in_errors, remove_unfinished, write_text
 from musicspectrogan.progress import OneLineFormatter, is_lasting
 from musicspectrogan.training.checkpoint import (
     CHECKPOINTS_FOLDER,
@@ -198,8 +198,8 @@ def create_run(run: Path, config: TrainingConfig) -> None:
 
 def clear_unfinished_files(run: Path) -> None:
     """Remove unfinished checkpoints and pictures that a kill or a power cut left."""
-    clear_unfinished(run / CHECKPOINTS_FOLDER, "*.pt")
-    clear_unfinished(run / SAMPLES_FOLDER, "*.png")
+    remove_unfinished(run / CHECKPOINTS_FOLDER, "*.pt")
+    remove_unfinished(run / SAMPLES_FOLDER, "*.png")
 
 
 def write_settings(run: Path, config: TrainingConfig) -> None:
@@ -223,7 +223,7 @@ class _LogFile(logging.FileHandler):
     """Raises an error if the log cannot be written, which logging itself ignores."""
 
     def flush(self) -> None:
-        with named_in_errors(Path(self.baseFilename)):
+        with name_in_errors(Path(self.baseFilename)):
             super().flush()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)

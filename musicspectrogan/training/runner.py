@@ -13,11 +13,11 @@ from torch import nn
 
 from musicspectrogan import models
 from musicspectrogan.config import from_plain, read_yaml, to_plain, to_yaml
-from musicspectrogan.counts import counted
+from musicspectrogan.counts import format_count
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.device import arithmetic, check_precision
 from musicspectrogan.errors import SettingError, UserError, check_choice, flag_of
-from musicspectrogan.filesystem import sole_writer
+from musicspectrogan.filesystem import folder_lock
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.layers import deviation_group
 from musicspectrogan.training import run_directory
@@ -102,7 +102,7 @@ class Plan:
     def contents(self) -> str:
         """The size of the dataset in words."""
         images, genres = len(self.dataset), len(self.dataset.genres)
-        return f"{counted(images, 'image')} of {counted(genres, 'genre')}"
+        return f"{format_count(images, 'image')} of {format_count(genres, 'genre')}"
 
     @property
     def remarks(self) -> list[str]:
@@ -111,13 +111,13 @@ class Plan:
         remarks = []
         if images < ROUGH_BELOW:
             remarks.append(
-                f"Samples will be rough: the run ends after {counted(images, 'image')}; give "
+                f"Samples will be rough: the run ends after {format_count(images, 'image')}; give "
                 "--images 100k or more for better ones"
             )
         if 0 < config.eval_every < config.snapshot_every:
             remarks.append(
                 "Samples are evaluated only with checkpoints, every "
-                f"{counted(config.snapshot_every, 'image')}; to evaluate more often give "
+                f"{format_count(config.snapshot_every, 'image')}; to evaluate more often give "
                 f"--snapshot-every {config.eval_every} too"
             )
         return remarks
@@ -281,8 +281,8 @@ def plan_resumed_run(
     is_complete = plan.schedule.steps <= checkpoint.step
     if is_complete and not run_directory.lacks_grid(run, position):
         raise UserError(
-            f"--resume {path}: already has its {counted(checkpoint.images_seen, 'image')} "
-            f"({counted(checkpoint.epoch, 'epoch')}); ask for more with --images or --epochs"
+            f"--resume {path}: already has its {format_count(checkpoint.images_seen, 'image')} "
+            f"({format_count(checkpoint.epoch, 'epoch')}); ask for more with --images or --epochs"
         )
     if not is_same:
         logger.info("%s holds the images that the run began with: resuming", config.dataset)
@@ -359,8 +359,8 @@ def train(
             finally:
                 snapshots.close()
                 metrics.close()
-            images = counted(trainer.images_seen, "image")
-            epochs = counted(trainer.steps_taken / trainer.schedule.steps_per_epoch, "epoch")
+            images = format_count(trainer.images_seen, "image")
+            epochs = format_count(trainer.steps_taken / trainer.schedule.steps_per_epoch, "epoch")
             logger.info("Done after %s (%s): %s", images, epochs, run)
     return run
 
@@ -371,7 +371,7 @@ def _open_run_directory(plan: Plan) -> Iterator[Path]:
     run = run_directory.claim_next(plan.run) if plan.numbered else plan.run
     if not plan.resumed:
         run_directory.claim(run)
-    with sole_writer(run, "training"):
+    with folder_lock(run, "training"):
         if not plan.resumed:
             run_directory.create_run(run, plan.config)
         run_directory.clear_unfinished_files(run)

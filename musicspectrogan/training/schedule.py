@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from musicspectrogan.counts import counted, rounded_time
+from musicspectrogan.counts import format_count, format_duration
 from musicspectrogan.training.settings import TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -75,9 +75,9 @@ class Schedule:
 
     def describe(self, done: int, seconds: float, images_per_second: float) -> str:
         """The length in words, and how long it takes from step `done` on."""
-        rest = f", of which {counted(self.steps - done, 'step')} are left" if done else ""
-        length = f"{counted(self.images, 'image')} in {counted(self.steps, 'step')}{rest}"
-        return f"{length}: about {rounded_time(seconds)} at {images_per_second:,.0f} images/s"
+        rest = f", of which {format_count(self.steps - done, 'step')} are left" if done else ""
+        length = f"{format_count(self.images, 'image')} in {format_count(self.steps, 'step')}{rest}"
+        return f"{length}: about {format_duration(seconds)} at {images_per_second:,.0f} images/s"
 
     def position_name(self, step: int) -> str:
         """Sortable file name: epoch_0007 after it, epoch_0007_images_00012345 within the next."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from musicspectrogan import models
 from musicspectrogan.config import check_at_least, check_within, to_plain
-from musicspectrogan.counts import Count, CountOrNone
+from musicspectrogan.counts import Count
 from musicspectrogan.errors import SettingError, check_choice
 from musicspectrogan.launch import check_device
 
@@ -31,7 +31,7 @@ class TrainingConfig:
     """Which tracks to train on: training, validation, test, held-out or all."""
     image_size: int | None = None
     """Pixels a side for images that preprocess.py did not make; None for their own, or 64."""
-    images: CountOrNone = None
+    images: Count | None = None
     """Length of the run: images shown, for instance 100k or 1.5m. None for that of `epochs`; if
     both are None, 50 epochs, and at least 25,000 images."""
     epochs: int | None = None

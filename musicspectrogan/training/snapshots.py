@@ -16,10 +16,10 @@ from PIL import Image
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.counts import counted
+from musicspectrogan.counts import format_count
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.data.grids import save_grid
-from musicspectrogan.errors import UserError, spared
+from musicspectrogan.errors import UserError, continue_on_error
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.tensors import as_pixels, generator_at
 from musicspectrogan.training import run_directory
@@ -104,13 +104,13 @@ class Snapshots:
             self.metrics.draw_curves()
         step = trainer.steps_taken
         if self._draws_pieces(trainer) and not self._picture("pieces_real").exists():
-            with spared("picture of pieces"):
+            with continue_on_error("picture of pieces"):
                 if strips := real_strips(self.dataset, PIECE_IMAGES):
                     self.metrics.log_image(
                         "real_pieces", self._save_strips("pieces_real", strips), step
                     )
         if not self._picture("real").exists():
-            with spared("grid of samples"):
+            with continue_on_error("grid of samples"):
                 rows = real_rows(self.dataset, trainer.config.seed)
                 grid = save_grid(self._picture("real"), rows, self.dataset.genres)
                 self.metrics.log_image("real", grid, step)
@@ -154,7 +154,7 @@ class Snapshots:
         if self._best:
             logger.info(
                 "Best by the validation tracks: after %s (%s %.3g), kept as %s",
-                counted(self._best[1], "image"),
+                format_count(self._best[1], "image"),
                 CRITERION.replace("_", " "),
                 self._best[0],
                 self.run / CHECKPOINTS_FOLDER / BEST_NAME,
@@ -187,7 +187,7 @@ class Snapshots:
         """Metrics of samples; empty if none are due or the evaluation fails."""
         step, quality = trainer.steps_taken, {}
         if self.quality_of and trainer.schedule.evaluation_due(step, trainer.last_snapshot):
-            with spared("evaluation of samples"):
+            with continue_on_error("evaluation of samples"):
                 quality = self.quality_of(samples_to_evaluate(trainer))
         if quality:
             self.metrics.log_quality(step, quality)
@@ -220,15 +220,15 @@ class Snapshots:
         strips: Strips = {}
         pieces = grid = None
         if self._draws_pieces(trainer):
-            with spared("picture of pieces"):
+            with continue_on_error("picture of pieces"):
                 strips = self._strips(trainer)
                 pieces = self._save_strips(f"pieces_{name}", strips)
-        with spared("grid of samples"):
+        with continue_on_error("grid of samples"):
             rows = sample_rows(trainer, self.dataset.genres)
             path = self._picture(name)
             names = list(rows) if models.is_conditional(trainer.config.gan) else None
             grid = save_grid(path, list(rows.values()), names)
-            images = counted(trainer.images_seen, "image")
+            images = format_count(trainer.images_seen, "image")
             logger.info("Samples after %s are in %s", images, path)
         if grid:
             self.metrics.log_image("samples", grid, step)

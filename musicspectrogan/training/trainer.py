@@ -12,7 +12,7 @@ from types import FrameType
 import torch
 from torch import Tensor
 
-from musicspectrogan.counts import rounded_time
+from musicspectrogan.counts import format_duration
 from musicspectrogan.errors import Interrupted, UserError
 from musicspectrogan.tensors import generator_at
 from musicspectrogan.training.batches import Batches
@@ -245,7 +245,7 @@ class Trainer:
             logger.info(
                 "Stopping after this step and saving a grid and a checkpoint%s; Ctrl-C again stops "
                 "at once",
-                f", about {rounded_time(seconds)}" if seconds else "",
+                f", about {format_duration(seconds)}" if seconds else "",
             )
 
         before = {n: signal.signal(n, request_stop) for n in (signal.SIGINT, signal.SIGTERM)}

@@ -47,7 +47,7 @@ def read_only(lock_file: Path) -> Iterator[bool]:
 def test_somebody_elses_cache_in_a_read_only_folder_is_read(folder, monkeypatch, caplog):
     logging.getLogger("musicspectrogan").propagate = True
     assert levels(folder) == EXPECTED
-    monkeypatch.setattr(caching, "one_at_a_time", read_only)
+    monkeypatch.setattr(caching, "file_lock", read_only)
     monkeypatch.setattr(caching, "_decode_all", None)  # not decoded again
     assert levels(folder) == EXPECTED
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -55,7 +55,7 @@ def test_somebody_elses_cache_in_a_read_only_folder_is_read(folder, monkeypatch,
 
 def test_a_read_only_folder_without_a_cache_is_decoded_each_time(folder, monkeypatch, caplog):
     logging.getLogger("musicspectrogan").propagate = True
-    monkeypatch.setattr(caching, "one_at_a_time", read_only)
+    monkeypatch.setattr(caching, "file_lock", read_only)
     assert levels(folder) == EXPECTED
     assert "Read-only file system): images are decoded each time" in caplog.text
     assert [path.name for path in folder.iterdir()] == ["jazz"]
@@ -73,7 +73,7 @@ def check(folder: Path, together: object) -> None:
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
 def test_several_at_once_without_locks_read_whole_images(folder, monkeypatch):
-    monkeypatch.setattr(caching, "one_at_a_time", no_locks)
+    monkeypatch.setattr(caching, "file_lock", no_locks)
     context = multiprocessing.get_context("fork")
     together = context.Barrier(4)
     processes = [context.Process(target=check, args=(folder, together)) for _ in range(4)]

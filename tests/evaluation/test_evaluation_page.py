@@ -383,7 +383,7 @@ def test_a_picture_that_cannot_be_drawn_costs_that_picture(tmp_path, monkeypatch
     assert {"Chart: level in each band"} <= {alt for alt, _ in page.pictures}
     assert len(page.pictures) == 5  # bands, two matrices, two clouds
     assert list(dict.fromkeys(record.message for record in caplog.records)) == [
-        f"No picture on the page ({name}) (RuntimeError: no such font); everything else goes on"
+        f"No picture on the page ({name}) (RuntimeError: no such font); everything else continues"
         for name in ("ratios", "sheet", "modulation")
     ]
     assert whole.all("table", "class") == page.all("table", "class")

@@ -67,13 +67,13 @@ def test_a_picture_that_fails_costs_that_picture(
 ):
     monkeypatch.setattr(metrics, "draw_curves", failing(error))
     monkeypatch.setattr(snapshots, "save_grid", failing(error))
-    monkeypatch.setattr("musicspectrogan.errors._told", set())
+    monkeypatch.setattr("musicspectrogan.errors._warned", set())
     run = runner.train(runner.plan_run(config, tmp_path / "run"), quality_of=judged)
     assert load_checkpoint(run).epoch == 2
     assert sorted(p.name for p in run.rglob("*.png")) == []
     assert warnings_of(told) == [
-        f"No grid of samples ({reason}); everything else goes on",
-        f"No curves ({reason}); everything else goes on",
+        f"No grid of samples ({reason}); everything else continues",
+        f"No curves ({reason}); everything else continues",
     ]
 
 
@@ -109,7 +109,7 @@ def test_tensorboard_that_fails_is_given_up(config, told, tmp_path, monkeypatch)
     monkeypatch.setattr(tensorboard.SummaryWriter, "add_scalar", failing(TypeError("protobuf")))
     run = runner.train(runner.plan_run(config, tmp_path / "run"))
     assert load_checkpoint(run).epoch == 2 and len(list((run / "samples").iterdir())) == 4
-    assert warnings_of(told) == ["No TensorBoard (TypeError: protobuf); everything else goes on"]
+    assert warnings_of(told) == ["No TensorBoard (TypeError: protobuf); everything else continues"]
 
 
 def test_a_judgement_that_fails_costs_that_judgement(config, told, tmp_path):
@@ -120,7 +120,7 @@ def test_a_judgement_that_fails_costs_that_judgement(config, told, tmp_path):
     assert load_checkpoint(run).epoch == 2 and not (run / "checkpoints" / "best.pt").exists()
     assert "kernel_distance" not in (run / "metrics.csv").read_text().splitlines()[0]
     assert warnings_of(told) == [
-        "No evaluation of samples (ZeroDivisionError: nothing to divide); everything else goes on"
+        "No evaluation of samples (ZeroDivisionError: nothing to divide); everything else continues"
     ]
 
 

@@ -167,7 +167,7 @@ def test_strips_differ_and_draw_on_nobodys_random_numbers(gan, names, config, tm
 
 def test_what_cannot_be_drawn_costs_itself(config, caplog, tmp_path, monkeypatch):
     monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
-    monkeypatch.setattr("musicspectrogan.errors._told", set())
+    monkeypatch.setattr("musicspectrogan.errors._warned", set())
     caplog.set_level(logging.WARNING)
     calls = []
 
@@ -180,7 +180,7 @@ def test_what_cannot_be_drawn_costs_itself(config, caplog, tmp_path, monkeypatch
     plan = runner.plan_run(config, tmp_path / "run")
     run = runner.train(plan, strips_of=sometimes)
     told = [record.message for record in caplog.records if "will be rough" not in record.message]
-    assert told == ["No picture of pieces (RuntimeError: once); everything else goes on"]
+    assert told == ["No picture of pieces (RuntimeError: once); everything else continues"]
     assert load_checkpoint(run).epoch == 2
     assert pictures(run, "pieces_e*") == ["pieces_epoch_0000.png", "pieces_epoch_0002.png"]
     assert pictures(run, "e*") == ["epoch_0000.png", "epoch_0001.png", "epoch_0002.png"]

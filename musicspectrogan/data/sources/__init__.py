@@ -22,7 +22,7 @@ from musicspectrogan.data.credits import Credit, parse_licenses
 from musicspectrogan.data.manifest import SPLITS
 from musicspectrogan.data.splits import SPLIT_FOLDERS, match_split_folders
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import caseless, is_clutter, safe_name
+from musicspectrogan.filesystem import fold_case, is_clutter, safe_name
 from musicspectrogan.plugins import load_module, module_names
 
 logger = logging.getLogger(__name__)
@@ -237,10 +237,10 @@ def check_tracks(tracks: Iterable[Track], source: str) -> None:
 def with_unique_ids(tracks: Iterable[Track], root: Path) -> list[Track]:
     """Append a hash of the path below `root` to ids that are equal when case is ignored."""
     tracks = list(tracks)
-    counts = Counter(caseless(track.id) for track in tracks)
+    counts = Counter(fold_case(track.id) for track in tracks)
 
     def unique(track: Track) -> Track:
-        if counts[caseless(track.id)] == 1:
+        if counts[fold_case(track.id)] == 1:
             return track
         path = os.fsencode(os.path.relpath(track.path, root))
         return replace(track, id=f"{track.id}-{crc32(path):08x}")

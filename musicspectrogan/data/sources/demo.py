@@ -12,7 +12,7 @@ from musicspectrogan.data.credits import Credit
 from musicspectrogan.data.parallel import WORKER_DIED, in_parallel
 from musicspectrogan.data.sources import Selection, Track
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import make_folder, sole_writer
+from musicspectrogan.filesystem import folder_lock, make_folder
 from musicspectrogan.progress import progress_bar
 
 OPTIONS = ("limit", "tracks_per_genre", "seed")
@@ -35,7 +35,7 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     for style in composer.STYLES:
         make_folder(root / style)
     with (
-        sole_writer(root, "composing"),
+        folder_lock(root, "composing"),
         progress_bar(total=len(missing), description="Composing", unit="clip") as bar,
     ):
         for _ in in_parallel(_compose, missing, on_death=_fail):

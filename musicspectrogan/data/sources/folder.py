@@ -19,7 +19,7 @@ from musicspectrogan.data.sources import (
     track_id,
 )
 from musicspectrogan.errors import UserError, printable
-from musicspectrogan.filesystem import caseless, distinct_names, safe_name
+from musicspectrogan.filesystem import distinct_names, fold_case, safe_name
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def _split_folders(music: Iterable[tuple[str, ...]]) -> dict[str, str]:
     classes: dict[str, set[str]] = {}
     for parts in music:
         if len(parts) > 1:
-            classes.setdefault(parts[0], set()).update(map(caseless, parts[1:-1][:1]))
+            classes.setdefault(parts[0], set()).update(map(fold_case, parts[1:-1][:1]))
     return splits_of_folders(classes)
 
 
