@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from musicspectrogan import models
+from musicspectrogan import models, training
 from musicspectrogan.errors import UserError
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.contract import check_networks
-from musicspectrogan.plugins import PluginError
+from musicspectrogan.plugins import PluginError, plugin_errors
 from musicspectrogan.training.augment import Augmentation
 from musicspectrogan.training.batches import Batch, Batches
 from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed, convert_batchnorm
@@ -62,10 +62,11 @@ def build_networks(
 def _check_loss(name: str) -> None:
     """Raise PluginError for a loss that is no finite scalar where both players are undecided."""
     loss, logits = LOSSES[name], torch.zeros(3, requires_grad=True)
-    values = {
-        "discriminator": loss.discriminator(logits, logits),
-        "generator": loss.generator(logits, logits if loss.is_relative else None),
-    }
+    with plugin_errors(training, f"--loss {name}"):
+        values = {
+            "discriminator": loss.discriminator(logits, logits),
+            "generator": loss.generator(logits if loss.is_relative else None, logits),
+        }
     for player, value in values.items():
         if value.shape != () or not value.isfinite():
             raise PluginError(

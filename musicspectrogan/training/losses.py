@@ -16,10 +16,10 @@ class Loss:
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     """(real logits (B,), fake logits (B,)) -> scalar."""
-    generator: Callable[[Tensor, Tensor | None], Tensor]
-    """(fake logits (B,), real logits (B,)) -> scalar."""
+    generator: Callable[[Tensor | None, Tensor], Tensor]
+    """(real logits (B,), or None unless `is_relative`; fake logits (B,)) -> scalar."""
     is_relative: bool = False
-    """Whether the generator's objective needs real logits; otherwise they are None."""
+    """Whether the generator's objective needs real logits."""
 
 
 def bce_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def bce_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
-def bce_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+def bce_generator(real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
     """-E log D(G(z)): the non-saturating form of section 3 of the same paper."""
     return F.softplus(-fake_logits).mean()
 
@@ -44,7 +44,7 @@ def hinge_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return F.relu(1.0 - real_logits).mean() + F.relu(1.0 + fake_logits).mean()
 
 
-def hinge_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+def hinge_generator(real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
     """-E D(G(z)): equation 17 of the same paper."""
     return -fake_logits.mean()
 
@@ -59,7 +59,7 @@ def relativistic_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tens
     return F.softplus(fake_logits - real_logits).mean()
 
 
-def relativistic_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+def relativistic_generator(real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
     """-E log sigmoid(D(G(z)) - D(x)): the same with real and fake exchanged."""
     assert real_logits is not None
     return F.softplus(real_logits - fake_logits).mean()

@@ -123,7 +123,7 @@ class AdversarialStep:
                 if self.loss.is_relative:
                     seen = self.augmentation(images, draws[0])
                     reference = self.discriminator(seen, labels).float()
-            loss_g = self.loss.generator(logits, reference)
+            loss_g = self.loss.generator(reference, logits)
             torch.autograd.backward(loss_g)
         self._average_gradients(self.generator)
         self.optimizer_g.step()

@@ -24,7 +24,7 @@ LN2, LN3, LN4 = math.log(2), math.log(3), math.log(4)
 def test_an_undecided_discriminator_loses_two_logarithms_of_two():
     undecided = torch.zeros(4)
     assert bce_discriminator(undecided, undecided).item() == pytest.approx(2 * LN2)
-    assert bce_generator(undecided).item() == pytest.approx(LN2)
+    assert bce_generator(None, undecided).item() == pytest.approx(LN2)
 
 
 def test_known_probabilities():
@@ -32,7 +32,7 @@ def test_known_probabilities():
     real, fake = torch.tensor([LN3, 0.0]), torch.tensor([LN3, -LN3])
     expected = (-math.log(3 / 4) + LN2) / 2 + (-math.log(1 / 4) - math.log(3 / 4)) / 2
     assert bce_discriminator(real, fake).item() == pytest.approx(expected, rel=1e-6)
-    assert bce_generator(fake).item() == pytest.approx(
+    assert bce_generator(None, fake).item() == pytest.approx(
         (-math.log(3 / 4) - math.log(1 / 4)) / 2, rel=1e-6
     )
 
@@ -48,7 +48,7 @@ def test_the_hinge_loss_counts_what_is_missing_to_a_margin_of_one():
     real, fake = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-2.0, 0.0, 3.0])
     # 1 - real: -1, 0.5, 2; 1 + fake: -1, 1, 4.
     assert hinge_discriminator(real, fake).item() == pytest.approx(2.5 / 3 + 5 / 3)
-    assert hinge_generator(fake).item() == pytest.approx(-1 / 3)
+    assert hinge_generator(None, fake).item() == pytest.approx(-1 / 3)
 
 
 def test_beyond_the_margin_the_hinge_loss_teaches_only_the_generator():
@@ -58,7 +58,7 @@ def test_beyond_the_margin_the_hinge_loss_teaches_only_the_generator():
     )
     hinge_discriminator(real, fake).backward()
     assert real.grad.tolist() == fake.grad.tolist() == [0.0] * 4
-    hinge_generator(fake).backward()
+    hinge_generator(None, fake).backward()
     assert fake.grad.tolist() == [-0.25] * 4
 
 
@@ -68,7 +68,7 @@ def test_the_relativistic_loss_judges_each_pair_by_its_difference():
     assert relativistic_discriminator(real, fake).item() == pytest.approx(
         (math.log(4 / 3) + LN2) / 2
     )
-    assert relativistic_generator(fake, real).item() == pytest.approx((LN4 + LN2) / 2, rel=1e-6)
+    assert relativistic_generator(real, fake).item() == pytest.approx((LN4 + LN2) / 2, rel=1e-6)
     # Pairs count, and not means: the same logits in other pairs are another loss.
     other = relativistic_discriminator(real, fake.flip(0)).item()
     assert other == pytest.approx(
@@ -81,21 +81,21 @@ def test_a_constant_added_to_all_logits_does_not_change_the_relativistic_loss():
     for constant in (-8.0, 0.25, 16.0):
         moved = real + constant, fake + constant
         assert relativistic_discriminator(*moved) == relativistic_discriminator(real, fake)
-        assert relativistic_generator(*moved[::-1]) == relativistic_generator(fake, real)
+        assert relativistic_generator(*moved) == relativistic_generator(real, fake)
     assert relativistic_discriminator(real + 1, fake) < relativistic_discriminator(real, fake)
 
 
 def test_the_relativistic_players_are_mirror_images():
     some, others = torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
-    assert relativistic_generator(some, others) == relativistic_discriminator(some, others)
+    assert relativistic_generator(others, some) == relativistic_discriminator(some, others)
     assert relativistic_generator(some, others) != relativistic_generator(others, some)
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_real_logits_matter_to_the_generator_exactly_where_the_loss_is_relative(name):
     loss, fake = LOSSES[name], torch.tensor([0.5, -1.0])
-    low, high = (loss.generator(fake, torch.full((2,), real)).item() for real in (-1.0, 1.0))
-    assert (low < high) if loss.is_relative else (low == high == loss.generator(fake, None).item())
+    low, high = (loss.generator(torch.full((2,), real), fake).item() for real in (-1.0, 1.0))
+    assert (low < high) if loss.is_relative else (low == high == loss.generator(None, fake).item())
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
@@ -105,14 +105,14 @@ def test_every_loss_is_finite_for_huge_logits_and_pulls_the_right_way(name):
         huge = torch.full((3,), sign)
         beside = -huge if loss.is_relative else None
         assert (
-            loss.discriminator(huge, -huge).isfinite() and loss.generator(huge, beside).isfinite()
+            loss.discriminator(huge, -huge).isfinite() and loss.generator(beside, huge).isfinite()
         )
     # Least squares, for one, rest at 0 for fakes.
     real, fake = torch.zeros(3, requires_grad=True), torch.full((3,), 0.5, requires_grad=True)
     loss.discriminator(real, fake).backward()
     assert (real.grad < 0).all() and (fake.grad > 0).all()
     fake.grad = None
-    loss.generator(fake, torch.zeros(3) if loss.is_relative else None).backward()
+    loss.generator(torch.zeros(3) if loss.is_relative else None, fake).backward()
     assert (fake.grad < 0).all()
 
 
@@ -120,9 +120,9 @@ def test_every_loss_is_finite_for_huge_logits_and_pulls_the_right_way(name):
 def test_every_loss_is_a_mean_over_the_batch(name):
     loss = LOSSES[name]
     real, fake = torch.tensor([0.5, -1.0, 0.25]), torch.tensor([-0.5, 0.75, 2.0])
-    for objective, logits in ((loss.discriminator, (real, fake)), (loss.generator, (fake, real))):
-        each = [objective(a[None], b[None]).item() for a, b in zip(*logits, strict=True)]
-        assert objective(*logits).item() == pytest.approx(sum(each) / 3, rel=1e-6)
+    for objective in (loss.discriminator, loss.generator):
+        each = [objective(a[None], b[None]).item() for a, b in zip(real, fake, strict=True)]
+        assert objective(real, fake).item() == pytest.approx(sum(each) / 3, rel=1e-6)
 
 
 def some_images():
