@@ -6,6 +6,7 @@ a YAML file and the flags of a command (`flags.py`); `read_text` reads the value
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -187,6 +188,8 @@ def _read_str(text: str) -> str:
 
 
 def _read_path(text: str) -> Path:
+    if "\0" in os.fsdecode(os.fsencode(text)):  # which also refuses half a character
+        raise ValueError
     return expand_home(Path(text))  # names of files need not be Unicode
 
 

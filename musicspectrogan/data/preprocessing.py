@@ -136,7 +136,7 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
     for option in selection.given():
         if option not in source.OPTIONS:
             flag = option.replace("_", "-")
-            raise UserError(f"--{flag} means nothing for --dataset {config.dataset}; remove it")
+            raise UserError(f"--{flag} has no effect with --dataset {config.dataset}; remove it")
     found = source.find_tracks(config.input, selection)
     sources.check_tracks(found, config.dataset)
     root = config.input or Path()

@@ -65,10 +65,10 @@ class PreprocessConfig:
             )
         if self.backend == DASK and self.jobs is not None:
             raise UserError(
-                "--jobs means nothing with --backend dask, which uses all workers of the cluster"
+                "--jobs has no effect with --backend dask, which uses all workers of the cluster"
             )
         if self.backend != DASK and self.scheduler:
-            raise UserError("--scheduler means nothing without --backend dask")
+            raise UserError("--scheduler has no effect without --backend dask")
 
     def spectrogram(self) -> SpectrogramConfig:
         """Return the settings of the spectrogram images."""

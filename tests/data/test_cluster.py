@@ -161,10 +161,10 @@ def test_a_track_that_kills_its_workers_is_reported(
             "needs --scheduler tcp://HOST:PORT",
         ),
         (("--backend", "dsak"), "'dsak' is not one of loky, dask (did you mean 'dask'?)"),
-        (("--scheduler", "tcp://127.0.0.1:9"), "means nothing without --backend dask"),
+        (("--scheduler", "tcp://127.0.0.1:9"), "has no effect without --backend dask"),
         (
             ("--backend", "dask", "--scheduler", "tcp://x:9", "--jobs", 2),
-            "--jobs means nothing with",
+            "--jobs has no effect with",
         ),
     ],
 )

@@ -106,8 +106,10 @@ class TestWhatIsWritten:
             assert Path(line["path"]) == Path(line["genre"], f"{name}.wav")
 
     def test_no_other_file_is_left(self, images: Path) -> None:
-        beside = set(files_in(images)) - set(images_in(images))
-        assert beside == {"dataset.json", "preprocess_report.csv", ".lock"}
+        others = set(files_in(images)) - set(images_in(images))
+        # Tests before this one may have read the images, which leaves a cache.
+        others = {name for name in others if not name.startswith(".cache")}
+        assert others == {"dataset.json", "preprocess_report.csv", ".lock"}
 
     def test_torchvision_opens_the_folder(self, images: Path) -> None:
         from torchvision.datasets import ImageFolder
@@ -436,15 +438,15 @@ class TestWhatIsRefused:
             ("--dataset gtzan --input MUSIC --top-db nan", "--top-db: nan is not allowed"),
             (
                 "--dataset gtzan --input MUSIC --subset small",
-                "--subset means nothing for --dataset gtzan",
+                "--subset has no effect with --dataset gtzan",
             ),
             (
                 "--dataset fma --input MUSIC --exclude-faults",
-                "--exclude-faults means nothing for --dataset fma",
+                "--exclude-faults has no effect with --dataset fma",
             ),
             (
                 "--dataset demo --tracks-per-genre 1 --subset small",
-                "--subset means nothing for --dataset demo",
+                "--subset has no effect with --dataset demo",
             ),
             ("--dataset gtzan --input MUSIC --output taken", "taken: cannot be made a folder"),
         ],
