@@ -154,6 +154,9 @@ def run_line(
     ],
 )
 def test_a_command_of_the_readme_works(line: str, run_line: Callable[[str], None]) -> None:
+    lines = commands_of("README.md")
+    for earlier in lines[: lines.index(line)]:  # which have run, unless this test runs alone
+        run_line(earlier)
     run_line(line)
 
 

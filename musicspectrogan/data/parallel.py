@@ -144,6 +144,7 @@ def connect(scheduler: str, *shared: Path) -> Iterator[Client]:
     """
     try:
         from distributed import Client  # an extra, and slow to import
+        from distributed.comm import CommClosedError
     except ImportError:
         raise UserError(
             "--backend dask needs the package distributed, here and where the workers run: "
@@ -182,7 +183,7 @@ def connect(scheduler: str, *shared: Path) -> Iterator[Client]:
                 )
         try:
             yield client
-        except CancelledError:
+        except (CancelledError, CommClosedError):
             raise UserError(
                 f"the dask scheduler at {scheduler} went away; start it and its workers again, "
                 "then repeat the command to continue"
