@@ -144,7 +144,7 @@ def connect(scheduler: str, *shared: Path) -> Iterator[Client]:
     """
     try:
         from distributed import Client  # an extra, and slow to import
-        from distributed.comm import CommClosedError
+        from distributed.comm.core import CommClosedError
     except ImportError:
         raise UserError(
             "--backend dask needs the package distributed, here and where the workers run: "
