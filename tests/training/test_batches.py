@@ -43,6 +43,15 @@ def test_an_epoch_shows_every_image_in_full_batches(count, batch_size, steps):
         assert [number % 3 for number in numbers(images)] == labels.tolist()
 
 
+def test_draws_stay_the_same_functions_of_the_seed():
+    """Resumed runs of earlier versions depend on them."""
+    batches = Batches(numbered_images(9), 9, CPU, seed=7)
+    ((images, _),) = batches.epoch(2)
+    assert numbers(images) == [9, 1, 2, 4, 3, 5, 8, 7, 6]
+    assert batches.labels_at(2, 3).tolist() == [1, 2, 0, 1, 2, 1, 1, 1, 2]
+    assert batches.labels_at(3).tolist() != batches.labels_at(4).tolist()
+
+
 def test_an_epoch_can_be_entered_anywhere():
     batches = Batches(numbered_images(50), 8, CPU, seed=5)
     whole = [numbers(images) for images, _ in batches.epoch(3)]
