@@ -436,6 +436,58 @@ def test_a_damaged_dataset_json_is_refused(tmp_path: Path, contents: str) -> Non
         Manifest.read(tmp_path)
 
 
+TRACK = {"id": "é" * 50, "genre": "rock", "split": "test", "seconds": 3.0, "reference_db": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"tracks": [{**TRACK, "segments": -1}]},
+            rf"ValueError: impossible values of the track '{'é' * 40}'\)",
+        ),
+        (
+            {"tracks": [{**TRACK, "segments": 1, "split": "train"}]},
+            r"ValueError: 'train' is not a split\)",
+        ),
+        ({"format_version": "1"}, r"TypeError: format_version\)"),
+    ],
+)
+def test_what_is_damaged_in_a_dataset_json_is_named(tmp_path, changes, problem) -> None:
+    (tmp_path / "dataset.json").write_text(damaged(**changes))
+    with pytest.raises(UserError, match=rf"is damaged \({problem}; run preprocess with"):
+        Manifest.read(tmp_path)
+
+
+def test_a_track_without_segments_is_read(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(damaged(tracks=[{**TRACK, "segments": 0}]))
+    assert Manifest.read(tmp_path).tracks == [{**TRACK, "segments": 0}]
+
+
+def test_a_folder_without_dataset_json_is_not_foreign(tmp_path: Path) -> None:
+    assert not is_foreign(tmp_path)
+
+
+def test_a_report_of_a_spreadsheet_is_read_and_its_header_restored(tmp_path: Path) -> None:
+    """With the line ends of Windows, a byte that is no UTF-8, and a NUL."""
+    report = Report(tmp_path)
+    report.append(outcome("a", reason="x"))
+    contents = report.path.read_bytes()
+    assert b"\r" not in contents and contents.startswith(b"track,genre,")
+    report.path.write_bytes(contents.replace(b"\n", b"\r\n").replace(b",x,", b",\xffx\0,"))
+    assert Report.is_in(tmp_path)
+    read = Report(tmp_path)
+    assert read.outcomes == {"a": outcome("a", reason="\ufffdx")}
+
+
+def test_unfinished_files_of_the_report_are_removed_but_no_others(tmp_path: Path) -> None:
+    ours, other = tmp_path / ".preprocess_report.csv.tmp", tmp_path / ".other.csv.tmp"
+    for path in (ours, other):
+        path.touch()
+    Report(tmp_path)
+    assert not ours.exists() and other.exists()
+
+
 @pytest.mark.parametrize(
     "contents",
     [
