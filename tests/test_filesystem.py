@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import re
 import shutil
 import subprocess
 import unicodedata
@@ -15,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicspectrogan import filesystem
-from musicspectrogan.errors import printable
+from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import (
     LONGEST_NAME_BYTES,
+    allocate_space,
     distinct_name,
     distinct_names,
     file_lock,
@@ -30,6 +33,7 @@ from musicspectrogan.filesystem import (
     sync_file_system,
     sync_files,
     sync_folder,
+    visible_folders,
     write_text,
 )
 
@@ -300,3 +304,64 @@ def test_public_names_do_not_reveal_parent_folders():
         assert public_name(Path(path)) == name
     paths = [Path("/a/run"), Path("/b/run"), Path("run"), Path("/c/other")]
     assert public_names(paths) == ["run", "run (2)", "run (3)", "other"]
+
+
+def test_a_long_name_is_cut_between_characters_and_gets_a_hash():
+    text = "ä" * 200
+    assert safe_name("x" * LONGEST_NAME_BYTES) == "x" * LONGEST_NAME_BYTES
+    assert safe_name("x" * (LONGEST_NAME_BYTES + 1)).startswith(
+        "x" * (LONGEST_NAME_BYTES - 9) + "-"
+    )
+    name = safe_name(text)
+    kept, _, tag = name.partition("-")
+    assert kept == "ä" * ((LONGEST_NAME_BYTES - 9) // 2)
+    assert re.fullmatch("[0-9a-f]{8}", tag)
+    assert safe_name(text + "ä") != name
+
+
+def test_a_byte_that_is_no_character_of_old_windows_is_replaced():
+    assert safe_name("caf\udce9 \udc81") == "café \ufffd"  # 0x81 is not assigned in cp1252
+    assert safe_name("X - name - X") == "X - name - X"
+
+
+def test_a_name_that_is_safe_already_stays_as_it_is():
+    assert distinct_name("blues.00000") == "blues.00000"
+    assert distinct_name("a/b").startswith("a-b-")
+    # "a-b" is its own safe name, so it keeps it wherever it comes in the list.
+    assert distinct_names(["a/b", "a-b"])["a-b"] == "a-b"
+    assert distinct_names(["a!b", "a-b", "a:b"])["a-b"] == "a-b"
+
+
+def test_visible_folders_are_sorted_and_leave_out_files_and_those_of_systems(tmp_path):
+    for name in ("b", "a", ".Trash", "__MACOSX"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "c.wav").touch()
+    assert [path.name for path in visible_folders(tmp_path)] == ["a", "b"]
+
+
+def test_allocating_space_keeps_the_contents_and_takes_blocks(tmp_path):
+    path = tmp_path / "map"
+    with open(path, "wb") as file:
+        file.write(b"begin")
+        file.truncate(1 << 20)
+    assert path.stat().st_blocks * 512 < 1 << 20
+    allocate_space(path)
+    assert path.stat().st_blocks * 512 >= 1 << 20
+    assert (path.stat().st_size, path.read_bytes()[:5]) == (1 << 20, b"begin")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/below: cannot be made a folder: Not a directory"):
+        make_folder(tmp_path / "file" / "below")
+
+
+def test_a_file_system_that_fails_to_sync_is_named(tmp_path, monkeypatch):
+    def fail(descriptor: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(filesystem, "_syncfs_of_libc", lambda: fail)
+    with pytest.raises(OSError, match="Input/output error") as error:
+        sync_file_system(tmp_path)
+    assert (error.value.errno, error.value.filename) == (errno.EIO, str(tmp_path))
