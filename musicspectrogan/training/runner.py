@@ -253,8 +253,10 @@ def plan_resumed_run(
         return plan_run(config, path, distributed)
     run = path if path.is_dir() else run_directory.run_of_checkpoint(path)
     for name in AUTOMATIC:
-        if getattr(config, name) == "auto":
-            config = replace(config, **{name: getattr(previous.config, name)})
+        value = getattr(previous.config, name)
+        if getattr(config, name) == "auto" and value != "auto":
+            config = replace(config, **{name: value})
+            logger.info("%s auto: the resumed run keeps its value, %s", flag_of(name), value)
     config, before = with_resolved_paths(config), to_plain(previous.config)
     for name, value in to_plain(config).items():
         # The dataset may have moved: the checkpoint identifies its images.

@@ -38,7 +38,7 @@ def test_numbers_out_of_range_are_refused_and_auto_is_named(change):
 
 
 def test_a_run_stores_the_learning_rate_it_takes_and_is_resumed_with_auto_or_that(
-    images: Path, tmp_path: Path
+    images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     config = TrainingConfig(
         dataset=images,
@@ -60,5 +60,8 @@ def test_a_run_stores_the_learning_rate_it_takes_and_is_resumed_with_auto_or_tha
     for lr in ("auto", 0.00125):
         wanted = replace(previous.config, lr=lr, epochs=2)
         assert runner.plan_resumed_run(previous, wanted).config.lr == 0.00125
+    with caplog.at_level("INFO"):
+        runner.plan_resumed_run(previous, replace(previous.config, lr="auto", epochs=2))
+    assert "--lr auto: the resumed run keeps its value, 0.00125" in caplog.messages
     with pytest.raises(UserError, match=r"--lr was 0\.00125 and is now 0\.001"):
         runner.plan_resumed_run(previous, replace(previous.config, lr=0.001, epochs=2))
