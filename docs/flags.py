@@ -19,9 +19,11 @@ from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.flags import Setting, describe_default, documentation, settings_of
 from musicspectrogan.generation.settings import GenerateConfig
+from musicspectrogan.vocoding.settings import VocoderConfig
 
 COMMANDS = {
     "preprocess": PreprocessConfig,
+    "vocoder": VocoderConfig,
     "train": TrainCommand,
     "generate": GenerateConfig,
     "evaluate": EvaluateConfig,

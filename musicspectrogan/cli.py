@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from musicspectrogan import __version__
+from musicspectrogan.audio import VOCODER_NAME
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import config_file, read_yaml
 from musicspectrogan.console import EXIT_BUG, EXIT_DONE, report_error, set_up_process
@@ -21,6 +22,7 @@ from musicspectrogan.flags import POSITIONAL, parse_flags
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
 from musicspectrogan.launch import check_device, this_process
 from musicspectrogan.training.settings import TrainingConfig
+from musicspectrogan.vocoding.settings import VocoderConfig
 
 logger = logging.getLogger(__name__)
 
@@ -246,9 +248,15 @@ def invert(arguments: list[str], program: str) -> None:
         for root in (path, *path.resolve().parents[:2])
         if root.is_dir()
     ]
-    manifests = (Manifest.read(root) for root in roots)
-    fallback = next((manifest.spectrogram for manifest in manifests if manifest), None)
-    written = invert_images(command.paths, command.output, command.sound, fallback)
+    datasets = ((root, Manifest.read(root)) for root in roots)
+    root, manifest = next((found for found in datasets if found[1]), (None, None))
+    fallback = manifest.spectrogram if manifest else None
+    vocoder = None
+    if root and fallback and command.sound.vocoder is None:
+        from musicspectrogan.audio.vocoder import find_vocoder
+
+        vocoder = find_vocoder(root, fallback)
+    written = invert_images(command.paths, command.output, command.sound, fallback, vocoder)
     _print_lines(f"{format_count(len(written), 'file')} in {command.output}")
 
 
@@ -309,8 +317,26 @@ def doctor(arguments: list[str], program: str) -> None:
         sys.exit(EXIT_BUG)
 
 
+def vocoder(arguments: list[str], program: str) -> None:
+    """Run `vocoder`."""
+    config = parse_flags(VocoderConfig, arguments, program=program)
+    # torch takes seconds to import: report a wrong flag first.
+    from musicspectrogan.device import choose_device
+    from musicspectrogan.training.checkpoint import add_vocoder
+    from musicspectrogan.training.run_directory import named_run
+    from musicspectrogan.vocoding.learn import learn
+
+    path = named_run(config.checkpoint) if config.checkpoint else None
+    learned = learn(config, choose_device(config.device))
+    _print_lines(f"the vocoder is {config.dataset / VOCODER_NAME}")
+    if path:
+        added = add_vocoder(path, learned)
+        _print_lines(f"and in {format_count(len(added), 'checkpoint')} of {path}")
+
+
 COMMANDS: dict[str, Callable[[list[str], str], None]] = {
     "preprocess": preprocess,
+    "vocoder": vocoder,
     "train": train,
     "generate": generate,
     "evaluate": evaluate,
@@ -323,6 +349,7 @@ OVERVIEW = """\
 usage: musicspectrogan COMMAND [--help] [flags]
 
   preprocess   music -> mel-spectrogram PNGs in class folders
+  vocoder      dataset -> a learned way from its images back to sound, for better sounds
   train        images -> checkpoints, sample grids and curves in a run directory
   generate     checkpoint -> new spectrograms, their sound, and a page to play them on
   evaluate     checkpoint + dataset -> metrics of the samples, beside those of real music

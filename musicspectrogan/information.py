@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from musicspectrogan.audio import VOCODER_NAME
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.counts import format_count
 from musicspectrogan.data.dataset import list_images
@@ -46,6 +47,7 @@ def _dataset_rows(path: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("genres", ", ".join(f"{genre} {count}" for genre, count in sorted(images.items()))),
         ("splits", ", ".join(f"{name} {count} tracks" for name, count in splits.items())),
         *_spectrogram_rows(manifest.spectrogram),
+        ("vocoder", VOCODER_NAME if (path / VOCODER_NAME).is_file() else "none"),
     ]
 
 
@@ -85,7 +87,7 @@ def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
 
     file, checkpoint = newest_checkpoint(path) if path.is_dir() else (path, load_checkpoint(path))
     dataset = dataset_of(checkpoint, file) or checkpoint.training["dataset"]
-    model = checkpoint.model
+    model, vocoder = checkpoint.model, checkpoint.build_vocoder()
     weights = sum(tensor.numel() for tensor in checkpoint.ema.values())
     return [
         ("run" if path.is_dir() else "checkpoint", str(path)),
@@ -102,6 +104,7 @@ def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
         ("genres", ", ".join(checkpoint.genres)),
         ("loss", "{loss}, lr {lr}, seed {seed}".format(**checkpoint.training)),
         *_spectrogram_rows(checkpoint.spectrogram),
+        ("vocoder", vocoder.record.describe() if vocoder else "none"),
     ]
 
 

@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Generic modules: they know no stage, and every stage may use them.
 GENERIC = {
     "charts", "config", "console", "counts", "device", "environment", "errors", "filesystem",
-    "flags", "launch", "plugins", "progress",
+    "flags", "launch", "plugins", "progress", "stopping",
     "tensors", "torchfiles",
 }  # fmt: skip
 # What each stage may import besides these and itself.
@@ -24,7 +24,8 @@ ALLOWED = {
     "audio": set(),
     "models": set(),
     "data": {"audio"},
-    "training": {"models", "data", "audio.spectrogram"},
+    "training": {"models", "data", "audio.spectrogram", "audio.vocoder"},
+    "vocoding": {"data", "audio"},
     "generation": {
         "training.checkpoint",
         "models",
@@ -39,7 +40,13 @@ ALLOWED = {
         "audio.images",
     },
     "doctor": {"training", "models", "audio"},
-    "information": {"data.dataset", "data.manifest", "training.checkpoint", "audio.spectrogram"},
+    "information": {
+        "data.dataset",
+        "data.manifest",
+        "training.checkpoint",
+        "audio.spectrogram",
+        "audio.VOCODER_NAME",
+    },
 }
 TOP = {"cli", "__main__", "__init__"}
 

@@ -1,7 +1,8 @@
 """Spectrogram images to sound: mel bands -> Fourier bins -> phase.
 
-Batched, on any device; each item of a batch gives the same samples as alone. docs/inversion.md has
-the measurements behind the defaults.
+The Fourier bins are a non-negative fit, or those of a learned vocoder. Batched, on any device; each
+item of a batch gives the same samples as alone. docs/inversion.md has the measurements behind the
+defaults.
 """
 
 from __future__ import annotations
@@ -14,15 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from musicspectrogan.audio.spectrogram import (
-    MINIMUM_POWER,
-    SpectrogramConfig,
-    grey_to_db,
-    mel_filterbank,
-    mel_power,
-)
+from musicspectrogan.audio.magnitude import EPSILON, POWER_STEPS, linear_power, mel_power_of
+from musicspectrogan.audio.spectrogram import MINIMUM_POWER, SpectrogramConfig, mel_power
+from musicspectrogan.audio.vocoder import Vocoder
 
-POWER_STEPS = 5
 PHASE_ITERATIONS = 8
 MOMENTUM = 0.99
 PHASE_SEED = 0
@@ -30,9 +26,6 @@ PHASE_SEED = 0
 PHASE_FRAMES = 1024
 # Frames times Fourier bins inverted at a time, about 50 bytes each; 24 s at the default settings.
 BLOCK_BINS = 2**19
-
-# Avoids dividing 0 by 0.
-EPSILON = 1e-20
 
 # Dynamic range of `round_trip_error`.
 COMPARED_DB = 60.0
@@ -42,6 +35,7 @@ def invert(
     images: Tensor,
     config: SpectrogramConfig,
     *,
+    vocoder: Vocoder | None = None,
     loops: bool = False,
     power_steps: int = POWER_STEPS,
     phase_iterations: int = PHASE_ITERATIONS,
@@ -52,7 +46,10 @@ def invert(
         images: grey levels (B, n_mels, T) from 0 to 255, uint8 or float, low frequencies at the
             bottom; any T.
         config: settings of the images.
+        vocoder: gives the Fourier bins, for images with its settings but any number of frames, and
+            any hop that is a multiple of its `frames_per_column`; None for the fit.
         loops: the last frame is followed by the first.
+        power_steps: of the fit without a vocoder.
 
     Returns:
         Samples (B, T * hop_length), float32, at an arbitrary level.
@@ -60,6 +57,7 @@ def invert(
     blocks = inverted_blocks(
         images,
         config,
+        vocoder=vocoder,
         loops=loops,
         power_steps=power_steps,
         phase_iterations=phase_iterations,
@@ -71,6 +69,7 @@ def inverted_blocks(
     images: Tensor,
     config: SpectrogramConfig,
     *,
+    vocoder: Vocoder | None = None,
     loops: bool = False,
     margin: int = 0,
     power_steps: int = POWER_STEPS,
@@ -89,48 +88,26 @@ def inverted_blocks(
         Samples (B, frames * hop_length) of consecutive blocks.
     """
     frames, hop = images.shape[2], config.hop_length
+    fine = vocoder.fine_config(config) if vocoder else config
+    per_column = hop // fine.hop_length
     # Each STFT round trip mixes as many neighbours as the windows overlap.
-    context = (phase_iterations + 1) * -(-config.n_fft // hop)
-    block = max(context, BLOCK_BINS // (1 + config.n_fft // 2))
+    context = -(-(phase_iterations + 1) * -(-fine.n_fft // fine.hop_length) // per_column)
+    context += vocoder.context if vocoder else 0
+    block = max(context, BLOCK_BINS // (per_column * (1 + fine.n_fft // 2)))
     for start in range(-margin, frames + margin, block):
         stop = min(start + block, frames + margin)
         first, last = start - context, stop + context
         if not loops:
             first, last = max(0, first), min(frames, last)
         columns = torch.arange(first, last) % frames
-        mel = mel_power_of(images[:, :, columns.to(images.device)], config)
-        power = linear_power(mel, config, steps=power_steps)
-        wave = griffin_lim(power.sqrt(), config, iterations=phase_iterations, positions=columns)
+        shown = images[:, :, columns.to(images.device)]
+        if vocoder:
+            magnitude = vocoder.magnitude(shown)
+        else:
+            magnitude = linear_power(mel_power_of(shown, config), config, steps=power_steps).sqrt()
+        positions = (columns[:, None] * per_column + torch.arange(per_column)).flatten()
+        wave = griffin_lim(magnitude, fine, iterations=phase_iterations, positions=positions)
         yield wave[:, (start - first) * hop : (stop - first) * hop]
-
-
-def mel_power_of(images: Tensor, config: SpectrogramConfig) -> Tensor:
-    """Convert grey levels (B, n_mels, T) to mel power (B, n_mels, T), lowest band first.
-
-    White is 1. Black is 0, because it means -top_db or anything quieter.
-    """
-    grey = images.float().flip(1)
-    return torch.where(grey > 0, 10.0 ** (grey_to_db(grey, config) / 10.0), 0.0)
-
-
-def linear_power(mel: Tensor, config: SpectrogramConfig, *, steps: int = POWER_STEPS) -> Tensor:
-    """Estimate non-negative Fourier power (B, 1 + n_fft // 2, T) from mel power (B, n_mels, T).
-
-    Minimises the generalised Kullback-Leibler divergence by multiplicative updates (D. Lee, S.
-    Seung, Algorithms for non-negative matrix factorization, NeurIPS 2000). Unlike least squares,
-    it weighs each band by its own power, as hearing does.
-    """
-    filters = torch.from_numpy(mel_filterbank(config).copy()).to(mel)
-    batch, n_mels, frames = mel.shape
-    # Two-dimensional: batched products round differently with the batch size.
-    target = mel.transpose(1, 2).reshape(batch * frames, n_mels)
-    # Start from each band's power spread evenly over its bins.
-    spread = filters / filters.sum(dim=0).clamp_min(EPSILON)
-    power = (target / filters.sum(dim=1).clamp_min(EPSILON)) @ spread
-    for _ in range(steps):
-        ratio = target / (power @ filters.T).clamp_min(EPSILON)
-        power = power * (ratio @ spread)
-    return power.reshape(batch, frames, -1).transpose(1, 2)
 
 
 def griffin_lim(

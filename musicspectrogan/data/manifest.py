@@ -16,12 +16,14 @@ from typing import Any
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import from_plain
 from musicspectrogan.errors import UserError
-from musicspectrogan.filesystem import name_in_errors, remove_unfinished, write_text
+from musicspectrogan.filesystem import atomic_write, name_in_errors, remove_unfinished, write_text
 
 FORMAT_VERSION = 1
 SPLITS = ("training", "validation", "test")
 MANIFEST_NAME = "dataset.json"
 REPORT_NAME = "preprocess_report.csv"
+# Holds the whole path of the music, of which dataset.json has the last part: it may be shared.
+MUSIC_NAME = ".music_folder"
 
 STATUSES = CONVERTED, SKIPPED, EXCLUDED = "converted", "skipped", "excluded"
 
@@ -132,6 +134,27 @@ class Manifest:
     def split_of_track(self) -> dict[tuple[str, str], str]:
         """Return the split of each (genre, track id)."""
         return {(t["genre"], t["id"]): t["split"] for t in self.tracks}
+
+
+def record_music_folder(root: Path, music: Path) -> None:
+    """Write where the paths in a dataset's report start, on this machine."""
+    with atomic_write(root / MUSIC_NAME) as temporary:
+        temporary.write_bytes(os.fsencode(music.absolute()))  # any name, also one that is not UTF-8
+
+
+def find_music_folder(root: Path, manifest: Manifest) -> Path | None:
+    """The folder that the paths in a dataset's report start from; None if it is not known.
+
+    It is where preprocessing found it, or beside the dataset or in the working directory under its
+    name, if the dataset came from another machine.
+    """
+    candidates: list[Path] = []
+    record = root / MUSIC_NAME
+    if record.is_file():
+        candidates.append(Path(os.fsdecode(record.read_bytes())))
+    if name := manifest.selection.get("input"):
+        candidates += [root.absolute().parent / str(name), Path(str(name))]
+    return next((folder for folder in candidates if folder.is_dir()), None)
 
 
 def is_foreign(root: Path) -> bool:

@@ -36,6 +36,7 @@ from musicspectrogan.data.manifest import (
     Manifest,
     Outcome,
     Report,
+    record_music_folder,
 )
 from musicspectrogan.data.output import (
     Stat,
@@ -105,6 +106,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
             unchanged = {t for t, outcome in report.outcomes.items() if before.get(t) == outcome}
             _write_credits(config.output, manifest, tracks, unchanged)
             manifest.write(config.output)
+            record_music_folder(config.output, config.input or Path())
     n_skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
     if config.strict and n_skipped:
         raise UserError(

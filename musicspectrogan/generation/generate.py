@@ -17,6 +17,7 @@ from musicspectrogan.audio.files import check_rate
 from musicspectrogan.audio.images import check_frames, read_image, track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.audio.tempo import tempo_of
+from musicspectrogan.audio.vocoder import Vocoder, find_vocoder
 from musicspectrogan.counts import format_count
 from musicspectrogan.data.credits import CREDITS_NAME, read_credits, write_credits
 from musicspectrogan.errors import Interrupted, UserError, continue_on_error
@@ -35,7 +36,12 @@ from musicspectrogan.generation.pieces import loop_multiple, piece
 from musicspectrogan.generation.sampler import BATCH, LatentSpec, Sampler
 from musicspectrogan.generation.selection import NO_GENRE, Row, latent_specs, select_rows
 from musicspectrogan.generation.settings import MAX_SOUNDS, GenerateConfig, SoundConfig
-from musicspectrogan.generation.sound import loop_settings, sound_of_loop, sounds_of
+from musicspectrogan.generation.sound import (
+    choose_vocoder,
+    loop_settings,
+    sound_of_loop,
+    sounds_of,
+)
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint, available_dataset
 
@@ -77,22 +83,27 @@ def generate(
     if config.loop and config.length is not None:
         _warn_of_pace(config.length, sampler)
     digest = _digest(source.read_bytes())
+    dataset = available_dataset(checkpoint, source)
+    own = checkpoint.build_vocoder()
+    if own is None and dataset is not None:
+        own = find_vocoder(dataset, settings)
+    vocoder = choose_vocoder(config.sound.vocoder, own, settings)
     output = config.output or _new_folder(source)
     check_folder(output, settings)
-    dataset = available_dataset(checkpoint, source)
     facts = {
         "checkpoint": f"{source.name} ({digest})",
         "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, "
         f"{format_count(checkpoint.epoch, 'epoch')}, "
         f"{format_count(checkpoint.images_seen, 'image')}",
-        "audio": config.sound.describe(settings.sample_rate, settings.f_max),
+        "audio": config.sound.describe(settings.sample_rate, settings.f_max)
+        + (f", vocoder {vocoder.digest}" if vocoder else ""),
         "made with": f"musicspectrogan {__version__}",
     }
     new: list[str] = []
     try:
         with progress_bar(total=total, description="Generating", unit="sound") as bar:
             for row in rows:
-                for spec, sound in _make_sounds(config, sampler, row, specs):
+                for spec, sound in _make_sounds(config, sampler, vocoder, row, specs):
                     stem = _stem(row, spec, config)
                     request = _request(config, row, spec, digest, facts["audio"])
                     name = write_sound(
@@ -101,7 +112,14 @@ def generate(
                     new.append(name)
                     bar.update()
                 if dataset is not None:
-                    _add_real_music(dataset, row, output / REAL_FOLDER, settings, config.sound)
+                    _add_real_music(
+                        dataset,
+                        row,
+                        output / REAL_FOLDER,
+                        settings,
+                        form=config.sound,
+                        vocoder=vocoder,
+                    )
             if dataset is not None:
                 _copy_credits(dataset, output / REAL_FOLDER)
     except KeyboardInterrupt:
@@ -221,7 +239,11 @@ def _digest(content: bytes) -> str:
 
 
 def _make_sounds(
-    config: GenerateConfig, sampler: Sampler, row: Row, specs: Sequence[LatentSpec]
+    config: GenerateConfig,
+    sampler: Sampler,
+    vocoder: Vocoder | None,
+    row: Row,
+    specs: Sequence[LatentSpec],
 ) -> Iterator[tuple[LatentSpec, Sound]]:
     """The sounds of a row, made lazily: a batch of images, or one piece, at a time."""
     settings, seconds, rate = sampler.spectrogram, config.length, config.sound.sample_rate
@@ -230,7 +252,7 @@ def _make_sounds(
     if seconds:
         frames = settings.frames_in(seconds)
         if config.loop:
-            frames, settings = loop_settings(seconds, settings, loop_multiple(sampler))
+            frames, settings = loop_settings(seconds, settings, loop_multiple(sampler), vocoder)
         flag = f"--seconds {seconds:g}" if config.bars is None else f"--bars {config.bars}"
         check_frames(frames, settings, flag)
     batch_size = 1 if seconds else BATCH
@@ -252,9 +274,9 @@ def _make_sounds(
             latents = torch.stack([sampler.latent(spec) for spec in batch]) * config.truncation
             images = sampler.images(latents, start.expand(len(batch), -1))
         if config.loop and seconds:
-            sounds = [sound_of_loop(images[0], settings, seconds, sample_rate=rate)]
+            sounds = [sound_of_loop(images[0], settings, seconds, vocoder, sample_rate=rate)]
         else:
-            sounds = sounds_of(images, settings, sample_rate=rate, seconds=seconds)
+            sounds = sounds_of(images, settings, vocoder, sample_rate=rate, seconds=seconds)
         for spec, image, samples in zip(batch, images, sounds, strict=True):
             detected = tempo_of(image, settings, loops=config.loop)
             if detected is not None and detected.beats is not None and seconds:
@@ -266,7 +288,13 @@ def _make_sounds(
 
 
 def _add_real_music(
-    dataset: Path, row: Row, folder: Path, settings: SpectrogramConfig, form: SoundConfig
+    dataset: Path,
+    row: Row,
+    folder: Path,
+    settings: SpectrogramConfig,
+    *,
+    form: SoundConfig,
+    vocoder: Vocoder | None,
 ) -> None:
     """Write some training images of a row's genre and their sound; of any genre if it has none."""
     for path in _choose_real_images(dataset, row):
@@ -280,11 +308,11 @@ def _add_real_music(
             continue
         # One folder per genre, because genres may have files of the same name.
         target = folder / distinct_name(path.parent.name)
-        request = _digest(image.tobytes())
+        request = _digest(image.tobytes() + (vocoder.digest.encode() if vocoder else b""))
         if has_sound(target, path.stem, request):
             continue
         make_folder(target)
-        (samples,) = sounds_of(image[None], settings, sample_rate=form.sample_rate)
+        (samples,) = sounds_of(image[None], settings, vocoder, sample_rate=form.sample_rate)
         tempo = tempo_of(image, settings)
         sound = Sound(row.name, path.stem, image, samples, settings, detected=tempo, tempo=tempo)
         write_sound(target, path.stem, sound, form, request=request)

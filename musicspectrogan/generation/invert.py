@@ -22,11 +22,12 @@ from musicspectrogan.audio.images import (
 from musicspectrogan.audio.inversion import round_trip_error
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode
 from musicspectrogan.audio.tempo import tempo_of
+from musicspectrogan.audio.vocoder import Vocoder
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, safe_name
 from musicspectrogan.generation.folder import text_of
 from musicspectrogan.generation.settings import SoundConfig
-from musicspectrogan.generation.sound import sounds_of
+from musicspectrogan.generation.sound import choose_vocoder, sounds_of
 from musicspectrogan.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def invert_images(
     output: Path,
     form: SoundConfig | None = None,
     fallback: SpectrogramConfig | None = None,
+    vocoder: Vocoder | None = None,
 ) -> list[Path]:
     """Turn PNGs, and all PNGs in folders, into audio files in `output`; returns their paths.
 
@@ -51,6 +53,7 @@ def invert_images(
     Args:
         form: format of the audio files; None for the defaults.
         fallback: settings of images that do not contain their own.
+        vocoder: of the images' dataset, for those with its settings.
 
     Raises:
         UserError: no PNG, an image that is not a spectrogram, a rate that the format does not
@@ -65,6 +68,12 @@ def invert_images(
     ]
     _check_distinct(groups, targets)
     configs = [_read_settings(group, fallback) for group in groups]
+    vocoders = {
+        config: choose_vocoder(
+            form.vocoder, vocoder if vocoder and vocoder.fits(config) else None, config
+        )
+        for config in configs
+    }
     for config, target in zip(configs, targets, strict=True):
         check_rate(form.format, form.rate_for(config.sample_rate))
         check_overwrite(target)
@@ -73,7 +82,7 @@ def invert_images(
             image = np.concatenate([read_image(path, config)[0] for path in group], axis=1)
             make_folder(target.parent)
             rate = form.rate_for(config.sample_rate)
-            (samples,) = sounds_of(image[None], config, sample_rate=rate)
+            (samples,) = sounds_of(image[None], config, vocoders[config], sample_rate=rate)
             tempo, comment = tempo_of(image, config), _comment(INVERTED)
             save(target, samples, rate, bit_depth=form.bits, tempo=tempo, comment=comment)
             bar.update()
@@ -92,6 +101,7 @@ def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, form: Soun
     """
     rate = form.rate_for(config.sample_rate)
     check_rate(form.format, rate)
+    vocoder = choose_vocoder(form.vocoder, None, config)
     try:
         loaded = load(audio, config.sample_rate)
     except AudioError as error:
@@ -111,7 +121,7 @@ def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, form: Soun
     for path in (image_path, restored_path, original_path):
         check_overwrite(path)
     seconds = len(samples) / config.sample_rate
-    (restored,) = sounds_of(image[None], config, sample_rate=rate, seconds=seconds)
+    (restored,) = sounds_of(image[None], config, vocoder, sample_rate=rate, seconds=seconds)
     length = round(len(samples) * rate / config.sample_rate)
     original = resample([samples], config.sample_rate, rate, length)
     error_db = round_trip_error(original, restored, rate)

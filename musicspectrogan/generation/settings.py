@@ -27,7 +27,7 @@ MIN_BPM, MAX_BPM = 20, 400
 
 @dataclass(frozen=True)
 class SoundConfig:
-    """Format of audio files: always mono, all at the same loudness."""
+    """Audio files and how images become sound: always mono, all at the same loudness."""
 
     format: str = "wav"
     """wav, flac, ogg or mp3."""
@@ -35,6 +35,9 @@ class SoundConfig:
     """Hz: 22050, 44100 or 48000; None for that of the images. A higher rate adds no content."""
     bit_depth: int | None = None
     """Bits per sample in wav and flac, 16 or 24; None for 16."""
+    vocoder: str | None = None
+    """File of a vocoder, or none to do without; None for the one that the checkpoint or the dataset
+    has, if any."""
 
     def __post_init__(self) -> None:
         check_choice("--format", self.format, FORMATS)

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import shutil
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from torch import nn
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.audio.vocoder import Vocoder
 from musicspectrogan.config import from_plain, read_yaml, to_plain
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.errors import UserError, not_one_of
-from musicspectrogan.filesystem import atomic_write, visible_folders
+from musicspectrogan.filesystem import atomic_write, folder_lock, visible_folders
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.plugins import PluginError
 from musicspectrogan.torchfiles import (
@@ -70,6 +71,8 @@ class Checkpoint:
     """Metrics of samples; empty if they were not evaluated."""
     dataset_contents: str = ""
     """A hash of some of the images' pixels; empty in older checkpoints."""
+    vocoder: dict[str, Any] | None = None
+    """`Vocoder.to_plain` of the dataset's vocoder; None if it had none."""
 
     def __post_init__(self) -> None:
         self.gan = models.current_name(self.gan)
@@ -79,6 +82,10 @@ class Checkpoint:
         generator, _ = models.build(self.gan, self.model)
         generator.load_state_dict(self.ema)
         return generator.eval().requires_grad_(False)
+
+    def build_vocoder(self) -> Vocoder | None:
+        """The vocoder for its images, in eval mode on the CPU."""
+        return None if self.vocoder is None else Vocoder.from_plain(self.vocoder)
 
     def is_trained_on(self, dataset: ImageDataset) -> bool:
         """Whether these are the images that it was trained on, in any folder."""
@@ -175,6 +182,9 @@ def _check(checkpoint: Checkpoint) -> None:
     check_weights("generator", checkpoint.generator, generator)
     check_weights("generator", checkpoint.ema, generator)
     check_weights("discriminator", checkpoint.discriminator, discriminator)
+    vocoder = checkpoint.build_vocoder()
+    if vocoder and not vocoder.fits(checkpoint.spectrogram):
+        raise UserError("a vocoder for images with other settings")
 
 
 def newest_checkpoint(run: Path) -> tuple[Path, Checkpoint]:
@@ -296,11 +306,7 @@ def keep_checkpoint(
     path = folder / f"{name}.pt"
     save_checkpoint(checkpoint, path)
     for link in (LATEST_NAME, BEST_NAME) if best else (LATEST_NAME,):
-        with atomic_write(folder / link) as temporary:
-            try:
-                os.link(path, temporary)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(path, temporary)
+        _link(path, folder / link)
     saved = _saved(folder)
     # A run that went back to an older checkpoint has later ones, which are obsolete.
     newest = saved[: saved.index(path) + 1][-keep:]
@@ -308,6 +314,47 @@ def keep_checkpoint(
         if other not in newest:
             other.unlink()
     return path
+
+
+def _link(path: Path, name: Path) -> None:
+    """Give a file another name in its folder, atomically."""
+    with atomic_write(name) as temporary:
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, temporary)
+
+
+def add_vocoder(path: Path, vocoder: Vocoder) -> list[Path]:
+    """Put a vocoder into a checkpoint file, or into all checkpoints of a run; returns their paths.
+
+    Raises:
+        UserError: a checkpoint cannot be read, or is of images with other settings; nothing is
+            changed then. Or the run is being trained.
+    """
+    if not path.is_dir():
+        return _add_vocoder([path], vocoder)
+    if not (paths := _newest_first(path)):
+        raise UserError(f"{path}: no checkpoint in it; name a run directory or a checkpoint file")
+    with folder_lock(path, "adding a vocoder"):
+        return _add_vocoder(paths, vocoder)
+
+
+def _add_vocoder(paths: list[Path], vocoder: Vocoder) -> list[Path]:
+    for path in paths:
+        if not vocoder.fits(load_checkpoint(path).spectrogram):
+            raise UserError(
+                f"{path} is of images with other spectrogram settings than the vocoder; learn one "
+                "from the dataset that it was trained on"
+            )
+    names: dict[int, list[Path]] = {}
+    for path in paths:
+        names.setdefault(path.stat().st_ino, []).append(path)
+    for first, *others in names.values():
+        save_checkpoint(replace(load_checkpoint(first), vocoder=vocoder.to_plain()), first)
+        for other in others:
+            _link(first, other)
+    return paths
 
 
 def _saved(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from musicspectrogan import models
+from musicspectrogan.audio.vocoder import Vocoder, find_vocoder
 from musicspectrogan.config import from_plain, read_yaml, to_plain, to_yaml
 from musicspectrogan.counts import format_count
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
@@ -347,6 +348,7 @@ def train(
                 steps_taken=trainer.steps_taken,
                 on_gpu=plan.device.type != "cpu",
             )
+            vocoder = _vocoder_of(plan)
             snapshots = Snapshots(
                 run,
                 plan.model,
@@ -355,6 +357,7 @@ def train(
                 quality_of=quality_of,
                 strips_of=strips_of,
                 sounds_of=sounds_of,
+                vocoder=vocoder,
             )
             try:
                 trainer.train(metrics, snapshots)
@@ -365,6 +368,17 @@ def train(
             epochs = format_count(trainer.steps_taken / trainer.schedule.steps_per_epoch, "epoch")
             logger.info("Done after %s (%s): %s", images, epochs, run)
     return run
+
+
+def _vocoder_of(plan: Plan) -> Vocoder | None:
+    """The dataset's vocoder, or the one that a resumed run has had so far."""
+    assert plan.config.dataset is not None
+    vocoder = find_vocoder(plan.config.dataset, plan.dataset.spectrogram)
+    if vocoder is None and plan.start and plan.resumed:
+        vocoder = plan.start.build_vocoder()
+    if vocoder:
+        logger.info("Checkpoints will have the vocoder that was learned from the dataset's music")
+    return vocoder
 
 
 @contextmanager

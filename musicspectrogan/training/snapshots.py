@@ -16,6 +16,7 @@ from PIL import Image
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.audio.vocoder import Vocoder
 from musicspectrogan.counts import format_count
 from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.data.grids import save_grid
@@ -54,7 +55,7 @@ Quality = dict[str, float]
 Strips = dict[str, Pixels]
 """Grey levels uint8 (n_mels, T), by name."""
 QualityOf = Callable[[Pixels], Quality]
-SoundsOf = Callable[[Pixels, SpectrogramConfig], list[npt.NDArray[np.float32]]]
+SoundsOf = Callable[[Pixels, SpectrogramConfig, Vocoder | None], list[npt.NDArray[np.float32]]]
 StripsOf = Callable[[LiveGenerator, int], Strips]
 
 
@@ -71,8 +72,9 @@ class Snapshots:
         quality_of: evaluates samples uint8 (N, H, W): metrics by name, among them kernel_distance
             and diversity; None for no evaluation.
         strips_of: generates pieces of so many frames; None for no pieces.
-        sounds_of: images uint8 (B, H, W) and their settings -> samples (n,) in [-1, 1] of each;
-            None for no sounds.
+        sounds_of: images uint8 (B, H, W), their settings and the vocoder -> samples (n,) in [-1, 1]
+            of each; None for no sounds.
+        vocoder: of the dataset, for the checkpoints and the sounds; None if it has none.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Snapshots:
         quality_of: QualityOf | None = None,
         strips_of: StripsOf | None = None,
         sounds_of: SoundsOf | None = None,
+        vocoder: Vocoder | None = None,
     ) -> None:
         self.run = run
         self.model = model
@@ -93,6 +96,7 @@ class Snapshots:
         self.quality_of = quality_of
         self.strips_of = strips_of
         self.sounds_of = sounds_of
+        self.vocoder = vocoder
         self._best: tuple[float, int] | None = None  # its distance, and images seen
         self._obsolete_best: Path | None = None
 
@@ -212,6 +216,7 @@ class Snapshots:
             dataset_fingerprint=self.dataset.fingerprint,
             dataset_contents=self.dataset.contents,
             quality=dict(quality),
+            vocoder=self.vocoder.to_plain() if self.vocoder else None,
         )
 
     def _draw(self, trainer: Trainer, *, with_sounds: bool = False) -> None:
@@ -244,7 +249,8 @@ class Snapshots:
         """Play images of the same length in TensorBoard."""
         if self.sounds_of:
             settings = self.dataset.spectrogram
-            render = partial(self.sounds_of, np.stack(list(images.values())), settings)
+            pixels = np.stack(list(images.values()))
+            render = partial(self.sounds_of, pixels, settings, self.vocoder)
             names = [f"{group}/{name}" for name in images]
             self.metrics.log_sounds(names, render, step, settings.sample_rate)
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import torch
 from torch import Tensor
 
 from musicspectrogan.counts import format_duration
 from musicspectrogan.errors import Interrupted, UserError
+from musicspectrogan.stopping import stop_on_signals
 from musicspectrogan.tensors import generator_at
 from musicspectrogan.training.batches import Batches
 from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed
@@ -233,28 +232,22 @@ class Trainer:
         seconds_per_batch = (time.perf_counter() - begun) / batches
         self.budget.estimate(seconds_per_batch * self.config.standing_batches)
 
+    def _request_stop(self) -> None:
+        self._stop_requested = True
+        seconds = self.budget.seconds_per_snapshot
+        logger.info(
+            "Stopping after this step and saving a grid and a checkpoint%s; Ctrl-C again stops at "
+            "once",
+            f", about {format_duration(seconds)}" if seconds else "",
+        )
+
     @contextmanager
     def _stop_on_signals(self) -> Iterator[None]:
         """End training after the current step on Ctrl-C or SIGTERM, or at once on a second one."""
-
-        def request_stop(number: int, frame: FrameType | None) -> None:
-            if self._stop_requested:
-                raise KeyboardInterrupt
-            self._stop_requested = True
-            seconds = self.budget.seconds_per_snapshot
-            logger.info(
-                "Stopping after this step and saving a grid and a checkpoint%s; Ctrl-C again stops "
-                "at once",
-                f", about {format_duration(seconds)}" if seconds else "",
-            )
-
-        before = {n: signal.signal(n, request_stop) for n in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        except UserError:
-            if self._stop_requested and not self.distributed.is_main:
-                raise KeyboardInterrupt from None  # torchrun ended it, because rank 0 has failed
-            raise
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with stop_on_signals(self._request_stop):
+            try:
+                yield
+            except UserError:
+                if self._stop_requested and not self.distributed.is_main:
+                    raise KeyboardInterrupt from None  # torchrun ended it: rank 0 has failed
+                raise

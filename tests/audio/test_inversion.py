@@ -12,10 +12,9 @@ from musicspectrogan.audio.inversion import (
     griffin_lim,
     invert,
     inverted_blocks,
-    linear_power,
-    mel_power_of,
     round_trip_error,
 )
+from musicspectrogan.audio.magnitude import linear_power, mel_power_of
 from musicspectrogan.audio.spectrogram import (
     SpectrogramConfig,
     encode,

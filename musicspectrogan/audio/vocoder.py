@@ -1,0 +1,366 @@
+"""A learned vocoder: from mel bands to Fourier magnitudes at a finer hop.
+
+A network multiplies the non-negative fit of `magnitude` by a gain for each Fourier bin. It is
+learned from music by `musicspectrogan.vocoding`, and stored in `vocoder.pt` and in checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musicspectrogan.audio import VOCODER_NAME
+from musicspectrogan.audio.magnitude import linear_power
+from musicspectrogan.audio.spectrogram import (
+    SpectrogramConfig,
+    grey_to_db,
+    hz_to_mel,
+    mel_filterbank,
+)
+from musicspectrogan.config import from_plain
+from musicspectrogan.counts import format_count
+from musicspectrogan.errors import UserError
+from musicspectrogan.torchfiles import (
+    TorchFileError,
+    check_weights,
+    read_torch_file,
+    write_torch_file,
+)
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+
+# Sizes of the network; docs/inversion.md compares others.
+CHANNELS, BLOCKS, KERNEL = 192, 4, 7
+BAND_CHANNELS, BAND_LAYERS, BAND_KERNEL = 24, 3, (3, 5)
+# Gains in each mel band, which are interpolated to Fourier bins.
+SUBBANDS = 4
+# Largest logarithm of a gain of power, 43 dB.
+LARGEST_GAIN = 10.0
+# Windows that overlap at the vocoder's hop: where there are fewer, phases are hard to find.
+OVERLAP = 4
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a vocoder was learned from, and how well it does."""
+
+    tracks: int = 0
+    minutes: float = 0.0
+    """Of music."""
+    steps: int = 0
+    seed: int = 0
+    error_db: float | None = None
+    """Mean `round_trip_error` of validation tracks; None if there were none."""
+    fit_error_db: float | None = None
+    """The same for the non-negative fit alone."""
+
+    def describe(self) -> str:
+        """One line about it."""
+        text = f"learned from {format_count(self.tracks, 'track')}, {self.minutes:.1f} minutes"
+        if self.error_db is not None and self.fit_error_db is not None:
+            text += (
+                f"; round-trip error of validation tracks {self.error_db:.2f} dB, "
+                f"{self.fit_error_db:.2f} dB without it"
+            )
+        return text
+
+
+class Vocoder(nn.Module):
+    """Estimates Fourier magnitudes from spectrogram images.
+
+    Gains are the sum of two networks' outputs. `frames` sees all bands of a few columns at once: it
+    learns spectra as a whole, with ConvNeXt blocks over time like Vocos (H. Siuzdak, Vocos: closing
+    the gap between time-domain and Fourier-based neural vocoders, ICLR 2024, arXiv:2306.00814).
+    `bands` is convolutional over time and bands: it learns what neighbouring bands say about where
+    a partial is, from few examples, because they share weights.
+
+    Args:
+        spectrogram: settings of the images; the number of frames does not matter.
+    """
+
+    def __init__(self, spectrogram: SpectrogramConfig) -> None:
+        super().__init__()
+        self.spectrogram = replace(spectrogram, n_frames=SpectrogramConfig.n_frames)
+        self.record = Record()
+        self.frames_per_column = _frames_per_column(spectrogram)
+        self.frames = FrameNetwork(spectrogram, self.frames_per_column)
+        self.bands = BandNetwork(spectrogram, self.frames_per_column)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Tensors and plain values, with weights in half precision: for files and checkpoints."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "spectrogram": asdict(self.spectrogram),
+            "weights": {name: weight.half() for name, weight in self.state_dict().items()},
+            "record": asdict(self.record),
+        }
+
+    @classmethod
+    def from_plain(cls, contents: dict[str, Any]) -> Vocoder:
+        """The vocoder in eval mode on the CPU, from `to_plain` in a file that may be untrusted.
+
+        Raises:
+            UserError: it is of another version, or its parts do not fit together.
+        """
+        version, weights = contents.get("format_version"), contents.get("weights")
+        if version != FORMAT_VERSION or not isinstance(weights, dict):
+            raise UserError(f"a vocoder of format {version}; this version reads {FORMAT_VERSION}")
+        spectrogram = from_plain(SpectrogramConfig, contents.get("spectrogram"))
+        with torch.device("meta"):  # shapes without memory
+            expected = cls(spectrogram).half()
+        check_weights("vocoder", weights, expected)
+        vocoder = cls(spectrogram)
+        vocoder.load_state_dict(weights)
+        vocoder.record = from_plain(Record, contents.get("record", {}))
+        return vocoder.eval().requires_grad_(False)
+
+    @property
+    def digest(self) -> str:
+        """A short hash of the weights."""
+        sha = hashlib.sha256()
+        for weight in self.to_plain()["weights"].values():
+            sha.update(weight.cpu().numpy().tobytes())
+        return sha.hexdigest()[:8]
+
+    @property
+    def context(self) -> int:
+        """Columns on either side of a column that its magnitudes depend on."""
+        return max(self.frames.context, self.bands.context) + 1  # one by interpolation
+
+    def fits(self, config: SpectrogramConfig) -> bool:
+        """Whether images with these settings can be inverted, of any number of frames."""
+        return replace(config, n_frames=self.spectrogram.n_frames) == self.spectrogram
+
+    def fine_config(self, config: SpectrogramConfig) -> SpectrogramConfig:
+        """The settings of images, with the hop of the magnitudes.
+
+        Args:
+            config: the vocoder's own settings, or these with another hop, as for a loop.
+        """
+        hop_length, remainder = divmod(config.hop_length, self.frames_per_column)
+        assert not remainder, "the hop is no multiple of frames_per_column"
+        return replace(config, hop_length=hop_length)
+
+    def forward(self, decibels: Tensor) -> Tensor:
+        """Power (B, T * frames_per_column, F) of dB relative to white (B, T, n_mels).
+
+        The lowest band comes first; -top_db is silence.
+        """
+        with torch.no_grad():
+            fit = self._fit(decibels)
+        shown = 1.0 + decibels * (2.0 / self.spectrogram.top_db)  # -1 to 1
+        gain = self.frames(shown) + self.bands(shown)
+        power: Tensor = fit * gain.clamp(-LARGEST_GAIN, LARGEST_GAIN).exp()
+        return power
+
+    @torch.no_grad()
+    def magnitude(self, images: Tensor) -> Tensor:
+        """Magnitudes (B, F, T * frames_per_column) of grey levels (B, n_mels, T) from 0 to 255.
+
+        Low frequencies are at the bottom of the images.
+        """
+        decibels = grey_to_db(images.float().flip(1).transpose(1, 2), self.spectrogram)
+        power: Tensor = self(decibels)
+        return power.sqrt().transpose(1, 2)
+
+    def _fit(self, decibels: Tensor) -> Tensor:
+        """The non-negative fit (B, T * frames_per_column, F), between columns too."""
+        following = torch.cat([decibels[:, 1:], decibels[:, -1:]], dim=1)
+        weights = torch.arange(self.frames_per_column).to(decibels) / self.frames_per_column
+        between = torch.lerp(decibels[:, :, None], following[:, :, None], weights[:, None])
+        between = between.flatten(1, 2).transpose(1, 2)
+        mel = torch.where(between > -self.spectrogram.top_db, 10.0 ** (between / 10.0), 0.0)
+        power = linear_power(mel, self.spectrogram).transpose(1, 2)
+        # Above the highest band nothing is known: go on with the power of its rising side.
+        highest = torch.from_numpy(mel_filterbank(self.spectrogram)[-1].copy())
+        first, peak = int(highest.nonzero()[0]), int(highest.argmax())
+        edge = power[:, :, first : peak + 1].mean(dim=2, keepdim=True)
+        above = torch.arange(power.shape[2], device=power.device) > peak
+        return torch.where(above, edge, power)
+
+
+def save_vocoder(vocoder: Vocoder, path: Path) -> None:
+    """Write a vocoder atomically."""
+    write_torch_file(vocoder.to_plain(), path)
+
+
+def load_vocoder(path: Path) -> Vocoder:
+    """Read a vocoder onto the CPU. Nothing in the file is executed.
+
+    Raises:
+        UserError: there is no such file, or it is not a vocoder of this format.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such vocoder")
+    try:
+        return Vocoder.from_plain(read_torch_file(path))
+    except OSError:
+        raise
+    except Exception as error:  # the file may hold anything
+        why = f" ({error})" if isinstance(error, (TorchFileError, UserError)) else ""
+        raise UserError(
+            f"{path} is damaged or not a vocoder{why}; learn it again: "
+            "python -m musicspectrogan vocoder DATASET --overwrite"
+        ) from None
+
+
+def find_vocoder(folder: Path, config: SpectrogramConfig) -> Vocoder | None:
+    """The vocoder of a dataset for its images; None, with a warning, where it cannot be used."""
+    path = folder / VOCODER_NAME
+    if not path.is_file():
+        return None
+    try:
+        vocoder = load_vocoder(path)
+    except UserError as error:
+        logger.warning("%s; going on without it", error)
+        return None
+    if not vocoder.fits(config):
+        logger.warning(
+            "%s is for images with other spectrogram settings: going on without it; learn another: "
+            "python -m musicspectrogan vocoder %s",
+            path,
+            folder,
+        )
+        return None
+    return vocoder
+
+
+class FrameNetwork(nn.Module):
+    """Log gains from all bands of neighbouring columns: (B, T, n_mels) -> (B, T * k, F).
+
+    Args:
+        spectrogram: settings of the images.
+        frames_per_column: k.
+    """
+
+    def __init__(self, spectrogram: SpectrogramConfig, frames_per_column: int) -> None:
+        super().__init__()
+        self.bins, self.per_column = 1 + spectrogram.n_fft // 2, frames_per_column
+        self.input = nn.Conv1d(spectrogram.n_mels, CHANNELS, 3, padding="same")
+        self.blocks = nn.Sequential(*(ConvNeXtBlock() for _ in range(BLOCKS)))
+        self.norm = nn.LayerNorm(CHANNELS)
+        self.output = nn.Linear(CHANNELS, frames_per_column * self.bins)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    @property
+    def context(self) -> int:
+        """Columns on either side that it sees."""
+        return 1 + BLOCKS * (KERNEL // 2)
+
+    def forward(self, shown: Tensor) -> Tensor:
+        """Log gains of bands (B, T, n_mels) in [-1, 1]."""
+        features = self.input(shown.transpose(1, 2)).transpose(1, 2)
+        gain: Tensor = self.output(self.norm(self.blocks(features)))
+        return gain.reshape(len(gain), -1, self.bins)
+
+
+class ConvNeXtBlock(nn.Module):
+    """A block over time of (B, T, CHANNELS).
+
+    Z. Liu et al., A ConvNet for the 2020s, CVPR 2022, arXiv:2201.03545.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over_time = nn.Conv1d(CHANNELS, CHANNELS, KERNEL, padding="same", groups=CHANNELS)
+        self.norm = nn.LayerNorm(CHANNELS)
+        self.expand = nn.Linear(CHANNELS, 2 * CHANNELS)
+        self.contract = nn.Linear(2 * CHANNELS, CHANNELS)
+        nn.init.zeros_(self.contract.weight)
+        nn.init.zeros_(self.contract.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features of the same shape."""
+        mixed = self.over_time(features.transpose(1, 2)).transpose(1, 2)
+        added: Tensor = self.contract(F.gelu(self.expand(self.norm(mixed))))
+        return features + added
+
+
+class BandNetwork(nn.Module):
+    """Log gains from neighbouring bands and columns: (B, T, n_mels) -> (B, T * k, F).
+
+    Args:
+        spectrogram: settings of the images.
+        frames_per_column: k.
+    """
+
+    interpolation: Tensor
+    position: Tensor
+
+    def __init__(self, spectrogram: SpectrogramConfig, frames_per_column: int) -> None:
+        super().__init__()
+        self.per_column = frames_per_column
+        self.input = nn.Conv2d(4, BAND_CHANNELS, BAND_KERNEL, padding="same")
+        self.layers = nn.Sequential(*(BandLayer() for _ in range(BAND_LAYERS)))
+        self.output = nn.Conv2d(BAND_CHANNELS, frames_per_column * SUBBANDS, 1)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+        # Where a band is, because weights are shared: its number, and that around a circle.
+        number = torch.linspace(0.0, 1.0, spectrogram.n_mels)
+        circle = 2.0 * torch.pi * number
+        position = torch.stack([number, circle.cos(), circle.sin()])[None, :, None]
+        self.register_buffer("position", position, persistent=False)
+        self.register_buffer("interpolation", _interpolation(spectrogram), persistent=False)
+
+    @property
+    def context(self) -> int:
+        """Columns on either side that it sees."""
+        return (1 + BAND_LAYERS) * (BAND_KERNEL[0] // 2)
+
+    def forward(self, shown: Tensor) -> Tensor:
+        """Log gains of bands (B, T, n_mels) in [-1, 1]."""
+        batch, columns, n_mels = shown.shape
+        position = self.position.expand(batch, -1, columns, -1)
+        features = torch.cat([shown[:, None], position], dim=1)
+        features = features.contiguous(memory_format=torch.channels_last)
+        gain: Tensor = self.output(F.gelu(self.layers(self.input(features))))
+        # (B, k * SUBBANDS, T, n_mels) -> (B * T * k, n_mels * SUBBANDS)
+        gain = gain.reshape(batch, self.per_column, SUBBANDS, columns, n_mels)
+        gain = gain.permute(0, 3, 1, 4, 2).reshape(-1, n_mels * SUBBANDS)
+        return (gain @ self.interpolation).reshape(batch, columns * self.per_column, -1)
+
+
+class BandLayer(nn.Module):
+    """A residual layer over time and bands of (B, BAND_CHANNELS, T, n_mels)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(BAND_CHANNELS, BAND_CHANNELS, BAND_KERNEL, padding="same")
+        self.add = nn.Conv2d(BAND_CHANNELS, BAND_CHANNELS, 1)
+        nn.init.zeros_(self.add.weight)
+        nn.init.zeros_(self.add.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features of the same shape."""
+        added: Tensor = self.add(F.gelu(self.mix(features)))
+        return features + added
+
+
+def _frames_per_column(config: SpectrogramConfig) -> int:
+    """The least number of equal parts of a hop of which OVERLAP fit into a window."""
+    for parts in range(1, config.hop_length + 1):
+        if config.hop_length % parts == 0 and config.hop_length // parts * OVERLAP <= config.n_fft:
+            return parts
+    return 1
+
+
+def _interpolation(config: SpectrogramConfig) -> Tensor:
+    """Linear interpolation on the mel scale, (n_mels * SUBBANDS, F), constant beyond the ends."""
+    low, high = hz_to_mel(config.f_min), hz_to_mel(config.f_max)
+    width, count = (high - low) / (config.n_mels + 1), config.n_mels * SUBBANDS
+    first = low + width * (0.5 + 0.5 / SUBBANDS)
+    hz = np.fft.rfftfreq(config.n_fft, 1.0 / config.sample_rate)
+    place = (np.array([hz_to_mel(f) for f in hz]) - first) / (width / SUBBANDS)
+    distance = np.abs(np.clip(place, 0, count - 1) - np.arange(count)[:, None])
+    return torch.from_numpy(np.maximum(0.0, 1.0 - distance).astype(np.float32))

@@ -1,0 +1,1 @@
+"""Learning a vocoder from the music of a dataset."""
