@@ -40,8 +40,9 @@ logger = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 
 # Sizes of the network; docs/inversion.md compares others.
-CHANNELS, BLOCKS, KERNEL = 192, 4, 7
-BAND_CHANNELS, BAND_LAYERS, BAND_KERNEL = 24, 3, (3, 5)
+CHANNELS, LAYERS = 32, 5
+# Columns and bands that a layer sees.
+KERNEL = (3, 5)
 # Gains in each mel band, which are interpolated to Fourier bins.
 SUBBANDS = 4
 # Largest logarithm of a gain of power, 43 dB.
@@ -78,23 +79,30 @@ class Record:
 class Vocoder(nn.Module):
     """Estimates Fourier magnitudes from spectrogram images.
 
-    Gains are the sum of two networks' outputs. `frames` sees all bands of a few columns at once: it
-    learns spectra as a whole, with ConvNeXt blocks over time like Vocos (H. Siuzdak, Vocos: closing
-    the gap between time-domain and Fourier-based neural vocoders, ICLR 2024, arXiv:2306.00814).
-    `bands` is convolutional over time and bands: it learns what neighbouring bands say about where
-    a partial is, from few examples, because they share weights.
+    The network is convolutional over time and bands. So it learns what neighbouring bands say about
+    where between them a partial is from little music, because all bands share its weights.
 
     Args:
         spectrogram: settings of the images; the number of frames does not matter.
     """
+
+    interpolation: Tensor
+    position: Tensor
 
     def __init__(self, spectrogram: SpectrogramConfig) -> None:
         super().__init__()
         self.spectrogram = replace(spectrogram, n_frames=SpectrogramConfig.n_frames)
         self.record = Record()
         self.frames_per_column = _frames_per_column(spectrogram)
-        self.frames = FrameNetwork(spectrogram, self.frames_per_column)
-        self.bands = BandNetwork(spectrogram, self.frames_per_column)
+        self.input = nn.Conv2d(4, CHANNELS, KERNEL, padding="same")
+        self.layers = nn.Sequential(*(ResidualLayer() for _ in range(LAYERS)))
+        self.output = _zero_convolution(self.frames_per_column * SUBBANDS)
+        # Where a band is, because weights are shared: its number, and that around a circle.
+        number = torch.linspace(0.0, 1.0, spectrogram.n_mels)
+        circle = 2.0 * torch.pi * number
+        position = torch.stack([number, circle.cos(), circle.sin()])[None, :, None]
+        self.register_buffer("position", position, persistent=False)
+        self.register_buffer("interpolation", _interpolation(spectrogram), persistent=False)
 
     def to_plain(self) -> dict[str, Any]:
         """Tensors and plain values, with weights in half precision: for files and checkpoints."""
@@ -135,7 +143,7 @@ class Vocoder(nn.Module):
     @property
     def context(self) -> int:
         """Columns on either side of a column that its magnitudes depend on."""
-        return max(self.frames.context, self.bands.context) + 1  # one by interpolation
+        return (1 + LAYERS) * (KERNEL[0] // 2) + 1  # one by interpolation
 
     def fits(self, config: SpectrogramConfig) -> bool:
         """Whether images with these settings can be inverted, of any number of frames."""
@@ -158,10 +166,8 @@ class Vocoder(nn.Module):
         """
         with torch.no_grad():
             fit = self._fit(decibels)
-        shown = 1.0 + decibels * (2.0 / self.spectrogram.top_db)  # -1 to 1
-        gain = self.frames(shown) + self.bands(shown)
-        power: Tensor = fit * gain.clamp(-LARGEST_GAIN, LARGEST_GAIN).exp()
-        return power
+        gain = self._log_gain(decibels).clamp(-LARGEST_GAIN, LARGEST_GAIN)
+        return fit * gain.exp()
 
     @torch.no_grad()
     def magnitude(self, images: Tensor) -> Tensor:
@@ -172,6 +178,18 @@ class Vocoder(nn.Module):
         decibels = grey_to_db(images.float().flip(1).transpose(1, 2), self.spectrogram)
         power: Tensor = self(decibels)
         return power.sqrt().transpose(1, 2)
+
+    def _log_gain(self, decibels: Tensor) -> Tensor:
+        """Natural logarithms of gains of power (B, T * frames_per_column, F)."""
+        batch, columns, n_mels = decibels.shape
+        shown = 1.0 + decibels[:, None] * (2.0 / self.spectrogram.top_db)  # -1 to 1
+        features = torch.cat([shown, self.position.expand(batch, -1, columns, -1)], dim=1)
+        features = features.contiguous(memory_format=torch.channels_last)  # faster
+        gain: Tensor = self.output(F.gelu(self.layers(self.input(features))))
+        # (B, frames * SUBBANDS, T, n_mels) -> (B * T * frames, n_mels * SUBBANDS)
+        gain = gain.reshape(batch, self.frames_per_column, SUBBANDS, columns, n_mels)
+        gain = gain.permute(0, 3, 1, 4, 2).reshape(-1, n_mels * SUBBANDS)
+        return (gain @ self.interpolation).reshape(batch, columns * self.frames_per_column, -1)
 
     def _fit(self, decibels: Tensor) -> Tensor:
         """The non-negative fit (B, T * frames_per_column, F), between columns too."""
@@ -235,116 +253,26 @@ def find_vocoder(folder: Path, config: SpectrogramConfig) -> Vocoder | None:
     return vocoder
 
 
-class FrameNetwork(nn.Module):
-    """Log gains from all bands of neighbouring columns: (B, T, n_mels) -> (B, T * k, F).
-
-    Args:
-        spectrogram: settings of the images.
-        frames_per_column: k.
-    """
-
-    def __init__(self, spectrogram: SpectrogramConfig, frames_per_column: int) -> None:
-        super().__init__()
-        self.bins, self.per_column = 1 + spectrogram.n_fft // 2, frames_per_column
-        self.input = nn.Conv1d(spectrogram.n_mels, CHANNELS, 3, padding="same")
-        self.blocks = nn.Sequential(*(ConvNeXtBlock() for _ in range(BLOCKS)))
-        self.norm = nn.LayerNorm(CHANNELS)
-        self.output = nn.Linear(CHANNELS, frames_per_column * self.bins)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
-
-    @property
-    def context(self) -> int:
-        """Columns on either side that it sees."""
-        return 1 + BLOCKS * (KERNEL // 2)
-
-    def forward(self, shown: Tensor) -> Tensor:
-        """Log gains of bands (B, T, n_mels) in [-1, 1]."""
-        features = self.input(shown.transpose(1, 2)).transpose(1, 2)
-        gain: Tensor = self.output(self.norm(self.blocks(features)))
-        return gain.reshape(len(gain), -1, self.bins)
-
-
-class ConvNeXtBlock(nn.Module):
-    """A block over time of (B, T, CHANNELS).
-
-    Z. Liu et al., A ConvNet for the 2020s, CVPR 2022, arXiv:2201.03545.
-    """
+class ResidualLayer(nn.Module):
+    """A residual layer over time and bands of features (B, CHANNELS, T, n_mels)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.over_time = nn.Conv1d(CHANNELS, CHANNELS, KERNEL, padding="same", groups=CHANNELS)
-        self.norm = nn.LayerNorm(CHANNELS)
-        self.expand = nn.Linear(CHANNELS, 2 * CHANNELS)
-        self.contract = nn.Linear(2 * CHANNELS, CHANNELS)
-        nn.init.zeros_(self.contract.weight)
-        nn.init.zeros_(self.contract.bias)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features of the same shape."""
-        mixed = self.over_time(features.transpose(1, 2)).transpose(1, 2)
-        added: Tensor = self.contract(F.gelu(self.expand(self.norm(mixed))))
-        return features + added
-
-
-class BandNetwork(nn.Module):
-    """Log gains from neighbouring bands and columns: (B, T, n_mels) -> (B, T * k, F).
-
-    Args:
-        spectrogram: settings of the images.
-        frames_per_column: k.
-    """
-
-    interpolation: Tensor
-    position: Tensor
-
-    def __init__(self, spectrogram: SpectrogramConfig, frames_per_column: int) -> None:
-        super().__init__()
-        self.per_column = frames_per_column
-        self.input = nn.Conv2d(4, BAND_CHANNELS, BAND_KERNEL, padding="same")
-        self.layers = nn.Sequential(*(BandLayer() for _ in range(BAND_LAYERS)))
-        self.output = nn.Conv2d(BAND_CHANNELS, frames_per_column * SUBBANDS, 1)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
-        # Where a band is, because weights are shared: its number, and that around a circle.
-        number = torch.linspace(0.0, 1.0, spectrogram.n_mels)
-        circle = 2.0 * torch.pi * number
-        position = torch.stack([number, circle.cos(), circle.sin()])[None, :, None]
-        self.register_buffer("position", position, persistent=False)
-        self.register_buffer("interpolation", _interpolation(spectrogram), persistent=False)
-
-    @property
-    def context(self) -> int:
-        """Columns on either side that it sees."""
-        return (1 + BAND_LAYERS) * (BAND_KERNEL[0] // 2)
-
-    def forward(self, shown: Tensor) -> Tensor:
-        """Log gains of bands (B, T, n_mels) in [-1, 1]."""
-        batch, columns, n_mels = shown.shape
-        position = self.position.expand(batch, -1, columns, -1)
-        features = torch.cat([shown[:, None], position], dim=1)
-        features = features.contiguous(memory_format=torch.channels_last)
-        gain: Tensor = self.output(F.gelu(self.layers(self.input(features))))
-        # (B, k * SUBBANDS, T, n_mels) -> (B * T * k, n_mels * SUBBANDS)
-        gain = gain.reshape(batch, self.per_column, SUBBANDS, columns, n_mels)
-        gain = gain.permute(0, 3, 1, 4, 2).reshape(-1, n_mels * SUBBANDS)
-        return (gain @ self.interpolation).reshape(batch, columns * self.per_column, -1)
-
-
-class BandLayer(nn.Module):
-    """A residual layer over time and bands of (B, BAND_CHANNELS, T, n_mels)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mix = nn.Conv2d(BAND_CHANNELS, BAND_CHANNELS, BAND_KERNEL, padding="same")
-        self.add = nn.Conv2d(BAND_CHANNELS, BAND_CHANNELS, 1)
-        nn.init.zeros_(self.add.weight)
-        nn.init.zeros_(self.add.bias)  # type: ignore[arg-type]
+        self.mix = nn.Conv2d(CHANNELS, CHANNELS, KERNEL, padding="same")
+        self.add = _zero_convolution(CHANNELS)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features of the same shape."""
         added: Tensor = self.add(F.gelu(self.mix(features)))
         return features + added
+
+
+def _zero_convolution(out_channels: int) -> nn.Conv2d:
+    """A 1x1 convolution that gives zeros before it has learned."""
+    convolution = nn.Conv2d(CHANNELS, out_channels, 1)
+    for weight in convolution.parameters():
+        nn.init.zeros_(weight)
+    return convolution
 
 
 def _frames_per_column(config: SpectrogramConfig) -> int:
