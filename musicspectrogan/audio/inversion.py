@@ -38,7 +38,7 @@ def invert(
     vocoder: Vocoder | None = None,
     loops: bool = False,
     power_steps: int = POWER_STEPS,
-    phase_iterations: int = PHASE_ITERATIONS,
+    phase_iterations: int | None = None,
 ) -> Tensor:
     """Sound of spectrogram images.
 
@@ -50,6 +50,7 @@ def invert(
             any hop that is a multiple of its `frames_per_column`; None for the fit.
         loops: the last frame is followed by the first.
         power_steps: of the fit without a vocoder.
+        phase_iterations: of Griffin-Lim; None for the vocoder's, or PHASE_ITERATIONS without one.
 
     Returns:
         Samples (B, T * hop_length), float32, at an arbitrary level.
@@ -73,7 +74,7 @@ def inverted_blocks(
     loops: bool = False,
     margin: int = 0,
     power_steps: int = POWER_STEPS,
-    phase_iterations: int = PHASE_ITERATIONS,
+    phase_iterations: int | None = None,
 ) -> Iterator[Tensor]:
     """Same as `invert`, block by block, so that memory does not grow with length.
 
@@ -90,6 +91,8 @@ def inverted_blocks(
     frames, hop = images.shape[2], config.hop_length
     fine = vocoder.fine_config(config) if vocoder else config
     per_column = hop // fine.hop_length
+    if phase_iterations is None:
+        phase_iterations = vocoder.phase_iterations if vocoder else PHASE_ITERATIONS
     # Each STFT round trip mixes as many neighbours as the windows overlap.
     context = -(-(phase_iterations + 1) * -(-fine.n_fft // fine.hop_length) // per_column)
     context += vocoder.context if vocoder else 0

@@ -43,6 +43,8 @@ FORMAT_VERSION = 1
 CHANNELS, LAYERS = 32, 5
 # Columns and bands that a layer sees.
 KERNEL = (3, 5)
+# Steps of the fit that the gains correct.
+FIT_STEPS = 5
 # Gains in each mel band, which are interpolated to Fourier bins.
 SUBBANDS = 4
 # Largest logarithm of a gain of power, 43 dB.
@@ -145,6 +147,11 @@ class Vocoder(nn.Module):
         """Columns on either side of a column that its magnitudes depend on."""
         return (1 + LAYERS) * (KERNEL[0] // 2) + 1  # one by interpolation
 
+    @property
+    def phase_iterations(self) -> int:
+        """Iterations of Griffin-Lim that its magnitudes are worth: more where bands are narrow."""
+        return 8 if self.frames_per_column > 1 else 16
+
     def fits(self, config: SpectrogramConfig) -> bool:
         """Whether images with these settings can be inverted, of any number of frames."""
         return replace(config, n_frames=self.spectrogram.n_frames) == self.spectrogram
@@ -198,7 +205,7 @@ class Vocoder(nn.Module):
         between = torch.lerp(decibels[:, :, None], following[:, :, None], weights[:, None])
         between = between.flatten(1, 2).transpose(1, 2)
         mel = torch.where(between > -self.spectrogram.top_db, 10.0 ** (between / 10.0), 0.0)
-        power = linear_power(mel, self.spectrogram).transpose(1, 2)
+        power = linear_power(mel, self.spectrogram, steps=FIT_STEPS).transpose(1, 2)
         # Above the highest band nothing is known: go on with the power of its rising side.
         highest = torch.from_numpy(mel_filterbank(self.spectrogram)[-1].copy())
         first, peak = int(highest.nonzero()[0]), int(highest.argmax())

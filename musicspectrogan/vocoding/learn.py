@@ -49,7 +49,9 @@ logger = logging.getLogger(__name__)
 UNFINISHED_NAME = ".vocoder.unfinished.pt"
 SECONDS_BETWEEN_SAVES = 30.0
 
-STEPS, BATCH = 900, 8
+STEPS = 900
+# Pixels of a batch, in windows of so many columns: a step takes as long with any number of bands.
+BATCH_PIXELS, COLUMNS = 8 * 64 * 64, 64
 LEARNING_RATE, WARM_UP_STEPS = 2e-3, 50
 BETAS, WEIGHT_DECAY, MAX_GRADIENT = (0.8, 0.95), 0.01, 20.0
 # Share of the averaged weights that each step replaces.
@@ -172,7 +174,8 @@ class Lesson:
     def advance(self) -> dict[str, Tensor]:
         """Take a step; returns the parts of the loss."""
         config = self.vocoder.spectrogram
-        sounds = windows(self.excerpts, config, config.n_mels, BATCH, (self.seed, self.step))
+        count = max(1, BATCH_PIXELS // (COLUMNS * config.n_mels))
+        sounds = windows(self.excerpts, config, COLUMNS, count, (self.seed, self.step))
         parts = self.loss(self.vocoder, sounds.to(self.device, non_blocking=True))
         annealed = 0.5 * (1.0 + math.cos(math.pi * self.progress))
         for group in self.optimizer.param_groups:
