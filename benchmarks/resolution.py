@@ -1,12 +1,13 @@
-"""Compare the sound of 128 x 128 and of 64 x 64 images; see docs/recipes.md.
+"""Compare the sound of 128 x 128 and of 64 x 64 images, with vocoders and without.
 
     export PYTHONPATH=.
-    python benchmarks/resolution.py --music DIR --small DIR64 --large DIR128 --runs RUN64 RUN128
+    python benchmarks/resolution.py --music DIR --small DIR64 --large DIR128 --runs RUN64 [RUN128]
 
 DIR holds audio files at any depth; DIR64 and DIR128 were made from it by preprocess.py, and the
 runs were trained on them. Prints the round-trip error of real music for both sizes; then turns real
 training images and samples into sound, and evaluates the spectrograms of that sound, with 128
-bands, against the test tracks.
+bands, against the test tracks. Where a dataset has a vocoder, everything comes with and without it.
+See docs/recipes.md and docs/inversion.md.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from musicspectrogan.audio.spectrogram import (
     encode,
     mel_power,
 )
+from musicspectrogan.audio.vocoder import Vocoder, find_vocoder
 from musicspectrogan.evaluation.evaluator import Evaluator
 from musicspectrogan.evaluation.reference import build_reference, load_images, load_splits
 from musicspectrogan.evaluation.report import METRICS, Report, format_estimate
@@ -53,13 +55,14 @@ def round_trip(music: Path, size: int) -> float:
 
 
 def resynthesise(
-    images: ImageSet, config: SpectrogramConfig, target: SpectrogramConfig
+    images: ImageSet, config: SpectrogramConfig, vocoder: Vocoder | None, target: SpectrogramConfig
 ) -> ImageSet:
     """Turn images into sound, and that into images with other settings; white stays 0 dB."""
     pixels = np.empty((len(images), target.n_mels, target.n_frames), dtype=np.uint8)
     for start in range(0, len(images), BATCH):
-        sounds = invert(torch.from_numpy(images.pixels[start : start + BATCH]), config).numpy()
-        for number, sound in enumerate(sounds, start):
+        shown = torch.from_numpy(images.pixels[start : start + BATCH])
+        sounds = invert(shown, config, vocoder=vocoder)
+        for number, sound in enumerate(sounds.numpy(), start):
             power = mel_power(sound, target)[::-1, : target.n_frames]
             decibels = 10.0 * np.log10(np.maximum(power, MINIMUM_POWER))
             pixels[number] = db_to_grey(decibels, target)
@@ -74,7 +77,7 @@ def main() -> None:
     parser.add_argument("--music", type=Path, required=True)
     parser.add_argument("--small", type=Path, required=True)
     parser.add_argument("--large", type=Path, required=True)
-    parser.add_argument("--runs", type=Path, nargs=2, required=True, metavar=("RUN64", "RUN128"))
+    parser.add_argument("--runs", type=Path, nargs="+", required=True)
     arguments = parser.parse_args()
 
     print("| pixels a side | round trip of real music, dB |\n|---|---|")
@@ -85,17 +88,21 @@ def main() -> None:
     reference = build_reference(arguments.large, splits, DEVICE)
     rng, target = np.random.default_rng(0), splits.training.spectrogram
     reports: dict[str, Report] = {}
-    for root, run in zip((arguments.small, arguments.large), arguments.runs, strict=True):
+    for root, run in zip((arguments.small, arguments.large), arguments.runs, strict=False):
         real = load_splits(root).training
         images = load_images(real, splits.training.genres, None, rng)
         path = run / "checkpoints" / "best.pt"
         samples = sample_checkpoint(
             load_checkpoint(path), path, real, count=COUNT, seed=0, device=DEVICE
         )
+        ways = {"": None}
+        if vocoder := find_vocoder(root, real.spectrogram):
+            ways[", vocoder"] = vocoder
         for name, set_ in (("real", Samples(images, True, {})), ("samples", samples)):
-            resynthesised = resynthesise(set_.images, real.spectrogram, target)
-            report = Evaluator(replace(set_, images=resynthesised), reference, 0).report()
-            reports[f"{name}, {real.image_size} pixels"] = report
+            for way, own in ways.items():
+                resynthesised = resynthesise(set_.images, real.spectrogram, own, target)
+                report = Evaluator(replace(set_, images=resynthesised), reference, 0).report()
+                reports[f"{name}, {real.image_size} pixels{way}"] = report
 
     print(f"\nBy {len(splits.held_out)} images of the {splits.split} tracks.", *splits.remarks)
     print(f"\n| figure | features | {' | '.join(reports)} |\n|{'---|' * (len(reports) + 2)}")

@@ -43,8 +43,6 @@ FORMAT_VERSION = 1
 CHANNELS, LAYERS = 32, 5
 # Columns and bands that a layer sees.
 KERNEL = (3, 5)
-# Steps of the fit that the gains correct.
-FIT_STEPS = 5
 # Gains in each mel band, which are interpolated to Fourier bins.
 SUBBANDS = 4
 # Largest logarithm of a gain of power, 43 dB.
@@ -205,7 +203,7 @@ class Vocoder(nn.Module):
         between = torch.lerp(decibels[:, :, None], following[:, :, None], weights[:, None])
         between = between.flatten(1, 2).transpose(1, 2)
         mel = torch.where(between > -self.spectrogram.top_db, 10.0 ** (between / 10.0), 0.0)
-        power = linear_power(mel, self.spectrogram, steps=FIT_STEPS).transpose(1, 2)
+        power = linear_power(mel, self.spectrogram).transpose(1, 2)
         # Above the highest band nothing is known: go on with the power of its rising side.
         highest = torch.from_numpy(mel_filterbank(self.spectrogram)[-1].copy())
         first, peak = int(highest.nonzero()[0]), int(highest.argmax())

@@ -95,7 +95,9 @@ def generate(
         "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, "
         f"{format_count(checkpoint.epoch, 'epoch')}, "
         f"{format_count(checkpoint.images_seen, 'image')}",
-        "audio": config.sound.describe(settings.sample_rate, settings.f_max)
+        "audio": config.sound.describe(
+            settings.sample_rate, settings.sample_rate / 2 if vocoder else settings.f_max
+        )
         + (f", vocoder {vocoder.digest}" if vocoder else ""),
         "made with": f"musicspectrogan {__version__}",
     }
