@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from musicspectrogan import __version__
@@ -66,7 +67,7 @@ def train(arguments: list[str], program: str) -> None:
     # torch takes seconds to import: report a wrong flag first.
     from musicspectrogan.evaluation.reference import quality_by_validation
     from musicspectrogan.generation.pieces import strips_of
-    from musicspectrogan.generation.sound import sounds_of
+    from musicspectrogan.generation.sound import choose_vocoder, sounds_of
     from musicspectrogan.training import runner
     from musicspectrogan.training.distributed import Distributed
 
@@ -107,7 +108,8 @@ def train(arguments: list[str], program: str) -> None:
     if is_evaluated and config.dataset is not None:
         with continue_on_error("evaluation of samples"):
             score_samples = quality_by_validation(config.dataset, plan.dataset)
-    runner.train(plan, sounds_of, score_samples, strips_of)
+    vocoder = choose_vocoder(None, plan.vocoder, plan.dataset.spectrogram)
+    runner.train(plan, partial(sounds_of, vocoder=vocoder), score_samples, strips_of)
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,8 @@ def shortened(line: str) -> list[str]:
         arguments += ["--tracks-per-genre", "4"]
     if "evaluate" in arguments:
         arguments += ["--samples", "100"]
+    if "vocoder" in arguments:
+        arguments += ["--minutes", "0.02", "--device", "cpu"]
     if "generate" in arguments and not {"--count", "--seeds"} & set(arguments):
         arguments += ["--count", "1"]
     return arguments

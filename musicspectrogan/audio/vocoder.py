@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ from musicspectrogan.torchfiles import (
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
+# Comes with the package, for images with the default settings; docs/inversion.md says how it was
+# learned.
+DEFAULT = Path(__file__).with_name("default_vocoder.pt")
 
 # Sizes of the network; docs/inversion.md compares others.
 CHANNELS, LAYERS = 32, 5
@@ -235,6 +239,13 @@ def load_vocoder(path: Path) -> Vocoder:
             f"{path} is damaged or not a vocoder{why}; learn it again: "
             "python -m musicspectrogan vocoder DATASET --overwrite"
         ) from None
+
+
+@cache
+def default_vocoder(config: SpectrogramConfig) -> Vocoder | None:
+    """The vocoder of this package, learned from its demo music; None if it does not fit."""
+    vocoder = load_vocoder(DEFAULT)
+    return vocoder if vocoder.fits(config) else None
 
 
 def find_vocoder(folder: Path, config: SpectrogramConfig) -> Vocoder | None:

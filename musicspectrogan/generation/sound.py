@@ -13,7 +13,7 @@ import torch
 from musicspectrogan.audio.finishing import finish, resample
 from musicspectrogan.audio.inversion import BLOCK_BINS, invert, inverted_blocks
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.audio.vocoder import Vocoder, load_vocoder
+from musicspectrogan.audio.vocoder import Vocoder, default_vocoder, load_vocoder
 from musicspectrogan.errors import UserError
 
 # Samples around a loop while it is resampled: longer than the filter.
@@ -25,10 +25,10 @@ NO_VOCODER = "none"
 def choose_vocoder(
     named: str | None, own: Vocoder | None, config: SpectrogramConfig
 ) -> Vocoder | None:
-    """The vocoder for images: the one that --vocoder names, or their own, or none.
+    """The vocoder for images: the one that --vocoder names, their own, or the package's.
 
     Args:
-        named: a file, or NO_VOCODER; None for the images' own.
+        named: a file, or NO_VOCODER; None for the images' own, or the package's if it fits.
         own: of their checkpoint or dataset.
         config: settings of the images.
 
@@ -36,7 +36,7 @@ def choose_vocoder(
         UserError: the file is no vocoder, or is for images with other settings.
     """
     if named is None:
-        return own
+        return own or default_vocoder(config)
     if named == NO_VOCODER:
         return None
     vocoder = load_vocoder(Path(named))

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -98,6 +99,15 @@ class Plan:
     def steps_taken(self) -> int:
         """Where it starts."""
         return self.start.step if self.start and self.resumed else 0
+
+    @cached_property
+    def vocoder(self) -> Vocoder | None:
+        """The dataset's vocoder, or the one that a resumed run has had so far."""
+        assert self.config.dataset is not None
+        vocoder = find_vocoder(self.config.dataset, self.dataset.spectrogram)
+        if vocoder is None and self.start and self.resumed:
+            vocoder = self.start.build_vocoder()
+        return vocoder
 
     @property
     def contents(self) -> str:
@@ -348,7 +358,6 @@ def train(
                 steps_taken=trainer.steps_taken,
                 on_gpu=plan.device.type != "cpu",
             )
-            vocoder = _vocoder_of(plan)
             snapshots = Snapshots(
                 run,
                 plan.model,
@@ -357,7 +366,7 @@ def train(
                 quality_of=quality_of,
                 strips_of=strips_of,
                 sounds_of=sounds_of,
-                vocoder=vocoder,
+                vocoder=plan.vocoder,
             )
             try:
                 trainer.train(metrics, snapshots)
@@ -368,17 +377,6 @@ def train(
             epochs = format_count(trainer.steps_taken / trainer.schedule.steps_per_epoch, "epoch")
             logger.info("Done after %s (%s): %s", images, epochs, run)
     return run
-
-
-def _vocoder_of(plan: Plan) -> Vocoder | None:
-    """The dataset's vocoder, or the one that a resumed run has had so far."""
-    assert plan.config.dataset is not None
-    vocoder = find_vocoder(plan.config.dataset, plan.dataset.spectrogram)
-    if vocoder is None and plan.start and plan.resumed:
-        vocoder = plan.start.build_vocoder()
-    if vocoder:
-        logger.info("Checkpoints will have the vocoder that was learned from the dataset's music")
-    return vocoder
 
 
 @contextmanager

@@ -55,7 +55,7 @@ Quality = dict[str, float]
 Strips = dict[str, Pixels]
 """Grey levels uint8 (n_mels, T), by name."""
 QualityOf = Callable[[Pixels], Quality]
-SoundsOf = Callable[[Pixels, SpectrogramConfig, Vocoder | None], list[npt.NDArray[np.float32]]]
+SoundsOf = Callable[[Pixels, SpectrogramConfig], list[npt.NDArray[np.float32]]]
 StripsOf = Callable[[LiveGenerator, int], Strips]
 
 
@@ -72,9 +72,9 @@ class Snapshots:
         quality_of: evaluates samples uint8 (N, H, W): metrics by name, among them kernel_distance
             and diversity; None for no evaluation.
         strips_of: generates pieces of so many frames; None for no pieces.
-        sounds_of: images uint8 (B, H, W), their settings and the vocoder -> samples (n,) in [-1, 1]
-            of each; None for no sounds.
-        vocoder: of the dataset, for the checkpoints and the sounds; None if it has none.
+        sounds_of: images uint8 (B, H, W) and their settings -> samples (n,) in [-1, 1] of each;
+            None for no sounds.
+        vocoder: for the checkpoints; None if the dataset has none.
     """
 
     def __init__(
@@ -249,8 +249,7 @@ class Snapshots:
         """Play images of the same length in TensorBoard."""
         if self.sounds_of:
             settings = self.dataset.spectrogram
-            pixels = np.stack(list(images.values()))
-            render = partial(self.sounds_of, pixels, settings, self.vocoder)
+            render = partial(self.sounds_of, np.stack(list(images.values())), settings)
             names = [f"{group}/{name}" for name in images]
             self.metrics.log_sounds(names, render, step, settings.sample_rate)
 
