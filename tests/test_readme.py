@@ -11,6 +11,7 @@ import shlex
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from musicspectrogan.data.sources import Selection
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
 from musicspectrogan.training.settings import TrainingConfig
+from musicspectrogan.vocoding.settings import VocoderConfig
 
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
@@ -200,6 +202,7 @@ def test_every_flag_that_a_page_names_exists() -> None:
             GenerateConfig,
             SoundConfig,
             EvaluateConfig,
+            partial(VocoderConfig, Path()),
         )
         for field in config.to_plain(settings())
     }

@@ -60,7 +60,7 @@ AVERAGING = 0.02
 COMPARED_BANDS = (128, 320)
 # Power that is not heard beside white, 1: differences below it do not count.
 INAUDIBLE = 3e-8
-BIN_WEIGHT, FLUX_WEIGHT = 0.3, 0.7
+BIN_WEIGHT, FLUX_WEIGHT, ONSET_WEIGHT = 0.3, 0.7, 1.0
 DECIBELS = 10.0 / math.log(10.0)
 
 
@@ -242,7 +242,8 @@ class VocoderLoss(nn.Module):
     `bands`: mean absolute difference of log-mel power, with bands about as narrow as hearing's and
     narrower. `bins`: the same of Fourier bins. `flux`: absolute difference of the mean change from
     frame to frame of each band; without it, regression smooths over time, which takes the edge off
-    onsets and the grain off noise.
+    onsets and the grain off noise. `onsets`: absolute difference of the mean rise of all bands in
+    each frame, the onset strength; without it, bands rise together where nothing begins.
     """
 
     filters_0: Tensor
@@ -280,15 +281,19 @@ class VocoderLoss(nn.Module):
         # After the last column there are no frames between columns.
         found = vocoder(decibels)[:, : power.shape[1]]
         parts = {"bins": BIN_WEIGHT * _difference(found, power, INAUDIBLE).abs().mean()}
-        bands, flux = [], []
+        bands, flux, onsets = [], [], []
         for filters in (self.filters_0, self.filters_1):
             inaudible = INAUDIBLE * float(filters.sum(dim=1).mean())
             there, here = power @ filters.T, found @ filters.T
             bands.append(_difference(here, there, inaudible).abs().mean())
-            changes = [_changes(x, inaudible) for x in (here, there)]
-            flux.append((changes[0] - changes[1]).abs().mean())
+            changes = [(x + inaudible).log().mul(DECIBELS).diff(dim=1) for x in (here, there)]
+            mean, own_mean = (change.abs().mean(dim=1) for change in changes)
+            flux.append((mean - own_mean).abs().mean())
+            strength, own_strength = (change.clamp_min(0.0).mean(dim=2) for change in changes)
+            onsets.append((strength - own_strength).abs().mean())
         parts["bands"] = torch.stack(bands).sum()
         parts["flux"] = FLUX_WEIGHT * torch.stack(flux).sum()
+        parts["onsets"] = ONSET_WEIGHT * torch.stack(onsets).sum()
         return parts
 
 
@@ -301,11 +306,6 @@ def as_decibels(mel: Tensor, config: SpectrogramConfig) -> Tensor:
 
 def _difference(one: Tensor, other: Tensor, inaudible: float) -> Tensor:
     return DECIBELS * ((one + inaudible) / (other + inaudible)).log()
-
-
-def _changes(power: Tensor, inaudible: float) -> Tensor:
-    """Mean absolute change from frame to frame in dB of (B, T, bands): (B, bands)."""
-    return (DECIBELS * (power + inaudible).log()).diff(dim=1).abs().mean(dim=1)
 
 
 def _filters(config: SpectrogramConfig) -> Tensor:

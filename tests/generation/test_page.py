@@ -586,11 +586,11 @@ def test_a_page_of_many_opens_no_file_before_it_is_played(browser, tmp_path):
 
 def test_an_installed_package_has_the_files_of_its_pages():
     metadata = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    (patterns,) = re.findall(r'package-data\]\n"musicspectrogan" = \[(.*)\]', metadata)
+    (patterns,) = re.findall(r'package-data\]\n"musicspectrogan" = \[(.*?)\]', metadata, re.DOTALL)
     package = ROOT / "musicspectrogan"
     shipped = {
         path for pattern in re.findall(r'"(.*?)"', patterns) for path in package.glob(pattern)
     }
     assert {
-        path for path in package.rglob("*") if path.suffix in (".html", ".css", ".js")
+        path for path in package.rglob("*") if path.suffix in (".html", ".css", ".js", ".pt")
     } <= shipped
