@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -47,12 +48,16 @@ DEFAULT = Path(__file__).with_name("default_vocoder.pt")
 CHANNELS, LAYERS = 32, 5
 # Columns and bands that a layer sees.
 KERNEL = (3, 5)
+# Of LeakyReLU, which rounds alike wherever a tensor is split among threads; GELU does not.
+SLOPE = 0.1
 # Gains in each mel band, which are interpolated to Fourier bins.
 SUBBANDS = 4
 # Largest logarithm of a gain of power, 43 dB.
 LARGEST_GAIN = 10.0
 # Windows that overlap at the vocoder's hop: where there are fewer, phases are hard to find.
 OVERLAP = 4
+# A hop that has no small divisor, such as a prime number, is not divided.
+MOST_FRAMES_PER_COLUMN = 8
 
 
 @dataclass(frozen=True)
@@ -101,12 +106,13 @@ class Vocoder(nn.Module):
         self.input = nn.Conv2d(4, CHANNELS, KERNEL, padding="same")
         self.layers = nn.Sequential(*(ResidualLayer() for _ in range(LAYERS)))
         self.output = _zero_convolution(self.frames_per_column * SUBBANDS)
+        interpolation = _interpolation(spectrogram)
         # Where a band is, because weights are shared: its number, and that around a circle.
-        number = torch.linspace(0.0, 1.0, spectrogram.n_mels)
+        number = torch.linspace(0.0, 1.0, len(interpolation) // SUBBANDS)
         circle = 2.0 * torch.pi * number
         position = torch.stack([number, circle.cos(), circle.sin()])[None, :, None]
         self.register_buffer("position", position, persistent=False)
-        self.register_buffer("interpolation", _interpolation(spectrogram), persistent=False)
+        self.register_buffer("interpolation", interpolation, persistent=False)
 
     def to_plain(self) -> dict[str, Any]:
         """Tensors and plain values, with weights in half precision: for files and checkpoints."""
@@ -191,13 +197,16 @@ class Vocoder(nn.Module):
     def _log_gain(self, decibels: Tensor) -> Tensor:
         """Natural logarithms of gains of power (B, T * frames_per_column, F)."""
         batch, columns, n_mels = decibels.shape
-        shown = 1.0 + decibels[:, None] * (2.0 / self.spectrogram.top_db)  # -1 to 1
-        features = torch.cat([shown, self.position.expand(batch, -1, columns, -1)], dim=1)
+        bands = self.position.shape[3]
+        above = decibels[:, :, -1:].expand(-1, -1, bands - n_mels)
+        shown = 1.0 + torch.cat([decibels, above], dim=2) * (2.0 / self.spectrogram.top_db)
+        position = self.position.expand(batch, -1, columns, -1)
+        features = torch.cat([shown[:, None], position], dim=1)  # -1 to 1
         features = features.contiguous(memory_format=torch.channels_last)  # faster
-        gain: Tensor = self.output(F.gelu(self.layers(self.input(features))))
-        # (B, frames * SUBBANDS, T, n_mels) -> (B * T * frames, n_mels * SUBBANDS)
-        gain = gain.reshape(batch, self.frames_per_column, SUBBANDS, columns, n_mels)
-        gain = gain.permute(0, 3, 1, 4, 2).reshape(-1, n_mels * SUBBANDS)
+        gain: Tensor = self.output(F.leaky_relu(self.layers(self.input(features)), SLOPE))
+        # (B, frames * SUBBANDS, T, bands) -> (B * T * frames, bands * SUBBANDS)
+        gain = gain.reshape(batch, self.frames_per_column, SUBBANDS, columns, bands)
+        gain = gain.permute(0, 3, 1, 4, 2).reshape(-1, bands * SUBBANDS)
         return (gain @ self.interpolation).reshape(batch, columns * self.frames_per_column, -1)
 
     def _fit(self, decibels: Tensor) -> Tensor:
@@ -279,7 +288,7 @@ class ResidualLayer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features of the same shape."""
-        added: Tensor = self.add(F.gelu(self.mix(features)))
+        added: Tensor = self.add(F.leaky_relu(self.mix(features), SLOPE))
         return features + added
 
 
@@ -292,17 +301,22 @@ def _zero_convolution(out_channels: int) -> nn.Conv2d:
 
 
 def _frames_per_column(config: SpectrogramConfig) -> int:
-    """The least number of equal parts of a hop of which OVERLAP fit into a window."""
-    for parts in range(1, config.hop_length + 1):
+    """The least number of equal parts of a hop of which OVERLAP fit into a window, or 1."""
+    for parts in range(1, MOST_FRAMES_PER_COLUMN + 1):
         if config.hop_length % parts == 0 and config.hop_length // parts * OVERLAP <= config.n_fft:
             return parts
     return 1
 
 
 def _interpolation(config: SpectrogramConfig) -> Tensor:
-    """Linear interpolation on the mel scale, (n_mels * SUBBANDS, F), constant beyond the ends."""
+    """Linear interpolation from sub-bands to bins on the mel scale, (bands * SUBBANDS, F).
+
+    The bands go on above the highest mel band, as wide as those, to half the sample rate.
+    """
     low, high = hz_to_mel(config.f_min), hz_to_mel(config.f_max)
-    width, count = (high - low) / (config.n_mels + 1), config.n_mels * SUBBANDS
+    width = (high - low) / (config.n_mels + 1)
+    above = math.ceil((hz_to_mel(config.sample_rate / 2) - high) / width)
+    count = (config.n_mels + above) * SUBBANDS
     first = low + width * (0.5 + 0.5 / SUBBANDS)
     hz = np.fft.rfftfreq(config.n_fft, 1.0 / config.sample_rate)
     place = (np.array([hz_to_mel(f) for f in hz]) - first) / (width / SUBBANDS)

@@ -584,9 +584,11 @@ def test_a_page_of_many_opens_no_file_before_it_is_played(browser, tmp_path):
     assert len(asked) < 100  # the page, and the images near the window
 
 
-def test_an_installed_package_has_the_files_of_its_pages():
+def test_an_installed_package_has_its_vocoder_and_the_files_of_its_pages():
     metadata = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    (patterns,) = re.findall(r'package-data\]\n"musicspectrogan" = \[(.*?)\]', metadata, re.DOTALL)
+    (patterns,) = re.findall(
+        r'package-data\]\n"musicspectrogan" = \[(.*?)\n\]', metadata, re.DOTALL
+    )
     package = ROOT / "musicspectrogan"
     shipped = {
         path for pattern in re.findall(r'"(.*?)"', patterns) for path in package.glob(pattern)
@@ -594,3 +596,4 @@ def test_an_installed_package_has_the_files_of_its_pages():
     assert {
         path for path in package.rglob("*") if path.suffix in (".html", ".css", ".js", ".pt")
     } <= shipped
+    assert package / "audio" / "default_vocoder.pt" in shipped
