@@ -37,7 +37,7 @@ from musicspectrogan.vocoding.music import Music
 Samples = npt.NDArray[np.float32]
 Way = Callable[[Samples], Samples]
 
-SECONDS = 30.0
+SECONDS, MOST_CLIPS = 30.0, 50
 RANGE_DB = 60.0
 WINDOWS = (512, 1024, 2048)
 SHOWN_SECONDS, SHOWN_TRACKS = 4.0, 3
@@ -73,30 +73,46 @@ def figures(original: Samples, restored: Samples, rate: int) -> list[float]:
     return [round_trip_error(*pair, rate), float(np.mean(distances)), *flux, *onsets]
 
 
+def averages(rows: list[list[float]]) -> tuple[float, float, float, float]:
+    """Mean error and distance, and ratios of flux and onsets, of the `figures` of several clips."""
+    error, distance, *_ = np.mean(rows, axis=0)
+    _, _, flux, own_flux, onsets, own_onsets = np.sum(rows, axis=0)
+    return error, distance, own_flux / flux, own_onsets / onsets
+
+
+def clips_of(dataset: Music, split: str, seconds: float) -> list[Samples]:
+    """An excerpt of each track of a split, of MOST_CLIPS tracks at most."""
+    length = round(seconds * dataset.spectrogram.sample_rate)
+    excerpts = dataset.excerpts(split, most=MOST_CLIPS, samples=MOST_CLIPS * length)
+    return [excerpt[:length] for excerpt in excerpts]
+
+
 def image_of(samples: Samples, config: SpectrogramConfig) -> torch.Tensor:
     """A clip as one image (1, n_mels, T)."""
     grey, _ = encode(samples, config)
     return torch.from_numpy(grey[None, ::-1].copy())
 
 
+def true_magnitude(samples: Samples, config: SpectrogramConfig) -> torch.Tensor:
+    """Fourier magnitudes (1, F, T) of a clip at the hop of `config`."""
+    window = torch.hann_window(config.n_fft)
+    spectra = torch.stft(
+        torch.from_numpy(samples)[None],
+        config.n_fft,
+        config.hop_length,
+        window=window,
+        pad_mode="constant",
+        return_complex=True,
+    )
+    return spectra.abs()
+
+
 def ways_of(config: SpectrogramConfig, vocoder: Vocoder) -> dict[str, Way]:
     """Functions from a clip to its restored sound, by name."""
 
     def true_magnitudes(hop_length: int) -> Way:
-        fine, window = replace(config, hop_length=hop_length), torch.hann_window(config.n_fft)
-
-        def restore(samples: Samples) -> Samples:
-            spectra = torch.stft(
-                torch.from_numpy(samples)[None],
-                config.n_fft,
-                hop_length,
-                window=window,
-                pad_mode="constant",
-                return_complex=True,
-            )
-            return griffin_lim(spectra.abs(), fine)[0].numpy()
-
-        return restore
+        fine = replace(config, hop_length=hop_length)
+        return lambda x: griffin_lim(true_magnitude(x, fine), fine)[0].numpy()
 
     def restored(own: Vocoder | None) -> Way:
         return lambda x: invert(image_of(x, config), config, vocoder=own)[0].numpy()
@@ -120,11 +136,10 @@ def table(clips: list[Samples], ways: dict[str, Way], rate: int) -> str:
             restored = way(clip)
             spent += time.process_time() - begun
             rows.append(figures(clip, restored, rate))
-        error, distance, *_ = np.mean(rows, axis=0)
-        _, _, flux, own_flux, onsets, own_onsets = np.sum(rows, axis=0)
+        error, distance, flux, onsets = averages(rows)
         lines.append(
-            f"| {name} | {error:.2f} | {distance:.2f} | {own_flux / flux:.3f} | "
-            f"{own_onsets / onsets:.3f} | {seconds / spent:.0f} |"
+            f"| {name} | {error:.2f} | {distance:.2f} | {flux:.3f} | {onsets:.3f} | "
+            f"{seconds / spent:.0f} |"
         )
     return "\n".join(lines)
 
@@ -160,14 +175,12 @@ def main() -> None:
     dataset = Music(arguments.dataset)
     config, rate = dataset.spectrogram, dataset.spectrogram.sample_rate
     ways = ways_of(config, load_vocoder(arguments.vocoder or arguments.dataset / VOCODER_NAME))
-    length = round(SECONDS * rate)
-    most = 50
-    clips = dataset.excerpts(arguments.split, most=most, samples=most * length)
-    sets = {f"{len(clips)} {arguments.split} tracks": [clip[:length] for clip in clips]}
+    clips = clips_of(dataset, arguments.split, SECONDS)
+    sets = {f"{len(clips)} {arguments.split} tracks": clips}
     for folder in arguments.music:
         paths = sorted(path for path in folder.rglob("*") if is_audio(path.name))
         sets[f"{len(paths)} files of {folder.name}"] = [
-            load(path, rate).samples[:length] for path in paths
+            load(path, rate).samples[: round(SECONDS * rate)] for path in paths
         ]
     for name, music in sets.items():
         print(f"{config.n_mels} bands, {name}:\n\n{table(music, ways, rate)}\n", flush=True)

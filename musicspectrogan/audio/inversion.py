@@ -119,6 +119,7 @@ def griffin_lim(
     *,
     iterations: int = PHASE_ITERATIONS,
     positions: Tensor | None = None,
+    phase: Tensor | None = None,
 ) -> Tensor:
     """Samples (B, T * hop_length) whose Fourier magnitude is close to `magnitude` (B, F, T).
 
@@ -128,6 +129,8 @@ def griffin_lim(
     Args:
         positions: int64 (T,), the frames' positions in a longer piece, which select their initial
             phases; None for 0 to T - 1.
+        phase: phases (B, F, T + 1) in radians to start from, also of the frame after the last; None
+            for random ones.
     """
     if positions is None:
         positions = torch.arange(magnitude.shape[2])
@@ -137,9 +140,10 @@ def griffin_lim(
     window = torch.hann_window(n_fft, device=magnitude.device)
     stft = partial(torch.stft, n_fft=n_fft, hop_length=hop, window=window, pad_mode="constant")
     istft = partial(torch.istft, n_fft=n_fft, hop_length=hop, window=window)
-    rows = torch.cat([positions, positions[-1:] + 1]) % PHASE_FRAMES
-    cycles = _initial_cycles(magnitude.shape[1])[rows].T.to(magnitude.device)
-    phase = torch.polar(torch.ones_like(cycles), 2.0 * torch.pi * cycles)
+    if phase is None:
+        rows = torch.cat([positions, positions[-1:] + 1]) % PHASE_FRAMES
+        phase = 2.0 * torch.pi * _initial_cycles(magnitude.shape[1])[rows].T.to(magnitude.device)
+    phase = torch.polar(torch.ones_like(phase), phase)
     phase = _bins_contiguous(phase.expand(magnitude.shape))
     previous = torch.zeros_like(phase)
     for _ in range(iterations):

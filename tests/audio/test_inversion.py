@@ -129,6 +129,21 @@ def test_griffin_lim_equals_a_plain_implementation(start, rounds):
         assert (one - expected).norm() < 1e-3 * expected.norm()
 
 
+def test_griffin_lim_starts_from_the_phases_that_it_is_given():
+    samples = torch.from_numpy(clip("chords")).float()[None, : 32 * 1024]
+    n_fft, hop, window = CONFIG.n_fft, CONFIG.hop_length, torch.hann_window(CONFIG.n_fft)
+    spectrum = torch.stft(
+        samples, n_fft, hop, window=window, pad_mode="constant", return_complex=True
+    )
+    magnitude, phase = spectrum.abs()[:, :, :-1], spectrum.angle()
+    for iterations in (0, 2):
+        found = griffin_lim(magnitude, CONFIG, iterations=iterations, phase=phase)
+        assert found.shape == samples.shape
+        inside = slice(0, -2 * n_fft)  # the magnitudes of the frame after the last are lost
+        assert (found - samples)[:, inside].abs().max() < 1e-5
+    assert not torch.allclose(griffin_lim(magnitude, CONFIG), found, atol=0.1)
+
+
 def test_the_defaults_are_5_steps_of_power_and_8_of_phase():
     image = image_of(clip("bass"))[None]
     samples = invert(image, CONFIG)
