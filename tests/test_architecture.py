@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +155,18 @@ def test_every_folder_of_tests_mirrors_the_package():
     assert {
         p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and p.name != "__pycache__"
     } <= stages
+
+
+def test_an_installed_package_has_all_its_folders():
+    metadata = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"\npackages = \[\n(.*?)\n\]", metadata, re.DOTALL)
+    expected = {
+        ".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")
+    }
+    assert set(re.findall(r'^ *"(.*?)"', listed, re.MULTILINE)) == {
+        *expected,
+        "musicspectrogan.configs",
+    }
 
 
 @pytest.mark.slow
