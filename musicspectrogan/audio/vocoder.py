@@ -53,6 +53,8 @@ SUBBANDS = 4
 LARGEST_GAIN = 10.0
 # Windows that overlap at the vocoder's hop: where there are fewer, phases are hard to find.
 OVERLAP = 4
+# A hop that has no small divisor, such as a prime number, is not divided.
+MOST_FRAMES_PER_COLUMN = 8
 
 
 @dataclass(frozen=True)
@@ -292,8 +294,8 @@ def _zero_convolution(out_channels: int) -> nn.Conv2d:
 
 
 def _frames_per_column(config: SpectrogramConfig) -> int:
-    """The least number of equal parts of a hop of which OVERLAP fit into a window."""
-    for parts in range(1, config.hop_length + 1):
+    """The least number of equal parts of a hop of which OVERLAP fit into a window, or 1."""
+    for parts in range(1, MOST_FRAMES_PER_COLUMN + 1):
         if config.hop_length % parts == 0 and config.hop_length // parts * OVERLAP <= config.n_fft:
             return parts
     return 1
