@@ -145,7 +145,7 @@ class Lesson:
             unfinished: file to continue from, and to save to now and then and on Ctrl-C.
 
         Raises:
-            UserError: the weights are no longer finite.
+            UserError: gradients are no longer finite.
             Interrupted: by Ctrl-C or SIGTERM.
         """
         self._load(unfinished)
@@ -182,7 +182,11 @@ class Lesson:
             group["lr"] = LEARNING_RATE * annealed * min(1.0, (self.step + 1) / WARM_UP_STEPS)
         self.optimizer.zero_grad()
         torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.vocoder.parameters(), MAX_GRADIENT, error_if_nonfinite=True)
+        norm = nn.utils.clip_grad_norm_(self.vocoder.parameters(), MAX_GRADIENT)
+        if not norm.isfinite():  # waits for a GPU, whose steps take longer than their start
+            raise UserError(
+                f"the gradients of step {self.step + 1} are not finite; try another --seed"
+            )
         self.optimizer.step()
         with torch.no_grad():
             weights = zip(self.averaged.parameters(), self.vocoder.parameters(), strict=True)
