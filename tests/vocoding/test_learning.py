@@ -449,7 +449,7 @@ class TestThatItLearns:
         before = loss()
         for _ in range(12):
             parts = lesson.advance()
-            assert parts.keys() == {"bins", "bands", "flux"}
+            assert parts.keys() == {"bins", "bands", "flux", "onsets"}
         assert lesson.step == 12 and lesson.progress == 0.3
         assert loss() < 0.98 * before
 
