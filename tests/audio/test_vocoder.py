@@ -195,11 +195,12 @@ class TestToTheLastBit:
     @pytest.mark.parametrize("config", SIZES[:2], ids=lambda c: f"{c.n_mels}")
     def test_a_long_image_in_blocks_is_one_pass(self, config, monkeypatch):
         vocoder = random_vocoder(config)
-        image = torch.cat([image_of(style, config) for style in composer.STYLES], dim=1)[None]
+        parts = [image_of(style, config, 90) for style in list(composer.STYLES)[:3]]
+        image = torch.cat(parts, dim=1)[None]
         options = {"vocoder": vocoder, "phase_iterations": 2}
         monkeypatch.setattr(inversion, "BLOCK_BINS", 2**30)
         whole = invert(image, config, **options)
-        for bins in (1, 60 * vocoder.frames_per_column * 1025):
+        for bins in (1, 50 * vocoder.frames_per_column * 1025):
             monkeypatch.setattr(inversion, "BLOCK_BINS", bins)
             blocks = list(inverted_blocks(image, config, **options))
             assert len(blocks) > 4

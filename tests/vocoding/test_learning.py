@@ -436,10 +436,11 @@ class TestThatItLearns:
 
     def test_the_loss_of_the_same_windows_falls(self, monkeypatch):
         monkeypatch.setattr(learning, "STEPS", 40)
+        monkeypatch.setattr(learning, "COLUMNS", 32)
         monkeypatch.setattr(learning, "WARM_UP_STEPS", 1)
         excerpts = self.excerpts(1)
         lesson = Lesson(self.CONFIG, excerpts, CPU)
-        sounds = windows(excerpts, self.CONFIG, 64, 4, (7, 7))
+        sounds = windows(excerpts, self.CONFIG, 64, 2, (7, 7))
 
         def loss() -> float:
             with torch.no_grad():
@@ -448,13 +449,14 @@ class TestThatItLearns:
         before = loss()
         for _ in range(12):
             parts = lesson.advance()
-            assert parts.keys() == {"bins", "bands", "flux"}
+            assert parts.keys() == {"bins", "bands", "flux", "onsets"}
         assert lesson.step == 12 and lesson.progress == 0.3
         assert loss() < 0.98 * before
 
     @pytest.mark.slow
     def test_sound_of_other_music_comes_nearer_than_the_fits(self, monkeypatch):
         monkeypatch.setattr(learning, "STEPS", 150)
+        monkeypatch.setattr(learning, "COLUMNS", 64)
         monkeypatch.setattr(learning, "BATCH_PIXELS", 4 * 64 * 64)
         lesson = Lesson(self.CONFIG, self.excerpts(2), CPU)
         while lesson.progress < 1:
@@ -473,7 +475,7 @@ class TestThatItLearns:
                 ]
             )
         with_it, without = np.mean(errors, axis=0)
-        assert with_it < 0.9 * without
+        assert with_it < 0.97 * without
 
     def test_the_averaged_weights_follow_slowly(self):
         lesson = Lesson(self.CONFIG, self.excerpts(1)[:2], CPU)

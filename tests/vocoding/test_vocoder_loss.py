@@ -22,6 +22,7 @@ from musicspectrogan.vocoding.learn import (
     COMPARED_BANDS,
     FLUX_WEIGHT,
     INAUDIBLE,
+    ONSET_WEIGHT,
     VocoderLoss,
     as_decibels,
 )
@@ -83,14 +84,16 @@ def plain_loss(config: SpectrogramConfig, found: Power, power: Power) -> dict[st
         return 10 * np.log10(values + inaudible)
 
     bins = np.abs(decibels(found, INAUDIBLE) - decibels(power, INAUDIBLE)).mean()
-    parts = {"bins": BIN_WEIGHT * bins, "bands": 0.0, "flux": 0.0}
+    parts = {"bins": BIN_WEIGHT * bins, "bands": 0.0, "flux": 0.0, "onsets": 0.0}
     for bands in COMPARED_BANDS:
         filters = filters_of(config, bands)
         inaudible = INAUDIBLE * filters.sum(axis=1).mean()
         here, there = (decibels(x @ filters.T, inaudible) for x in (found, power))
         parts["bands"] += np.abs(here - there).mean()
-        changes = [np.abs(np.diff(x, axis=1)).mean(axis=1) for x in (here, there)]
-        parts["flux"] += FLUX_WEIGHT * np.abs(changes[0] - changes[1]).mean()
+        flux = [np.abs(np.diff(x, axis=1)).mean(axis=1) for x in (here, there)]
+        parts["flux"] += FLUX_WEIGHT * np.abs(flux[0] - flux[1]).mean()
+        onsets = [np.maximum(np.diff(x, axis=1), 0).mean(axis=2) for x in (here, there)]
+        parts["onsets"] += ONSET_WEIGHT * np.abs(onsets[0] - onsets[1]).mean()
     return parts
 
 
@@ -98,7 +101,7 @@ def plain_loss(config: SpectrogramConfig, found: Power, power: Power) -> dict[st
 def test_equal_spectra_lose_nothing(config):
     sounds = sounds_of(config)
     parts = parts_of(config, sounds, true_power(config, sounds))
-    assert parts.keys() == {"bins", "bands", "flux"}
+    assert parts.keys() == {"bins", "bands", "flux", "onsets"}
     assert max(parts.values()) < 1e-3
 
 
@@ -127,23 +130,46 @@ def test_ten_times_the_power_is_10_db_in_each_band_and_changes_no_flux(config):
     # Bands without a bin have no power and no difference.
     audible = [filters_of(config, bands).any(axis=1).mean() for bands in COMPARED_BANDS]
     assert audible[0] > 0.95 and 0.5 < audible[1] <= 1
-    expected = {"bins": BIN_WEIGHT * 10, "bands": 10 * sum(audible), "flux": 0}
+    expected = {"bins": BIN_WEIGHT * 10, "bands": 10 * sum(audible), "flux": 0, "onsets": 0}
     assert parts == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
 @LIKE
-def test_a_smoothed_spectrogram_loses_its_whole_flux(config):
+def test_a_smoothed_spectrogram_loses_its_whole_flux_and_its_onsets(config):
     sounds = sounds_of(config)
     power = true_power(config, sounds)
     smooth = np.broadcast_to(np.exp(np.log(power + 1e-12).mean(axis=1, keepdims=True)), power.shape)
-    flux = 0.0
+    flux = onsets = 0.0
     for bands in COMPARED_BANDS:
         filters = filters_of(config, bands)
         inaudible = INAUDIBLE * filters.sum(axis=1).mean()
-        flux += np.abs(np.diff(10 * np.log10(power @ filters.T + inaudible), axis=1)).mean()
+        changes = np.diff(10 * np.log10(power @ filters.T + inaudible), axis=1)
+        flux += np.abs(changes).mean()
+        onsets += np.maximum(changes, 0).mean()
     parts = parts_of(config, sounds, np.ascontiguousarray(smooth))
     assert parts["flux"] == pytest.approx(FLUX_WEIGHT * flux, rel=2e-3)
-    assert parts["flux"] > 1
+    assert parts["onsets"] == pytest.approx(ONSET_WEIGHT * onsets, rel=2e-3)
+    assert min(parts.values()) > 0.5
+
+
+def test_bands_that_rise_together_are_onsets_and_no_flux():
+    """Half of the bands rise in each frame; with the same changes, all do in every other frame."""
+    config = CONFIGS[0]
+    frames = (COLUMNS - 1) * Vocoder(config).frames_per_column + 1
+    length = (COLUMNS - 1) * config.hop_length + config.n_fft
+    loss = VocoderLoss(Vocoder(config))
+    turns = np.arange(frames)[:, None] % 2
+    upper_half = np.fft.rfftfreq(config.n_fft, 1 / config.sample_rate) > 2000  # on the mel scale
+    together = np.tile(10.0**turns, (1, len(upper_half)))
+    alternating = 10.0 ** (turns ^ upper_half)
+    oracle = Oracle(config, together[None])
+    # Its sounds have the spectra of the other: the transform is replaced.
+    spectra = torch.from_numpy(np.sqrt(alternating).T[None]).to(torch.complex64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "stft", lambda *_, **__: spectra)
+        parts = {k: float(v) for k, v in loss(oracle, torch.zeros(1, length)).items()}
+    assert parts["onsets"] > 0.8 * ONSET_WEIGHT * 2 * 5
+    assert parts["flux"] < 0.1 * parts["onsets"]
 
 
 def test_what_is_not_heard_does_not_count():
