@@ -124,8 +124,8 @@ class Vocoder(nn.Module):
         }
 
     @classmethod
-    def from_plain(cls, contents: dict[str, Any]) -> Vocoder:
-        """The vocoder in eval mode on the CPU, from `to_plain` in a file that may be untrusted.
+    def check_plain(cls, contents: dict[str, Any]) -> Vocoder:
+        """A vocoder without weights, on the device meta, of what `to_plain` gave and a file held.
 
         Raises:
             UserError: it is of another version, or its parts do not fit together.
@@ -135,11 +135,22 @@ class Vocoder(nn.Module):
             raise UserError(f"a vocoder of format {version}; this version reads {FORMAT_VERSION}")
         spectrogram = from_plain(SpectrogramConfig, contents.get("spectrogram"))
         with torch.device("meta"):  # shapes without memory
-            expected = cls(spectrogram).half()
-        check_weights("vocoder", weights, expected)
-        vocoder = cls(spectrogram)
-        vocoder.load_state_dict(weights)
+            vocoder = cls(spectrogram).half()
+        check_weights("vocoder", weights, vocoder)
         vocoder.record = from_plain(Record, contents.get("record", {}))
+        return vocoder
+
+    @classmethod
+    def from_plain(cls, contents: dict[str, Any]) -> Vocoder:
+        """The vocoder in eval mode on the CPU, from what `to_plain` gave.
+
+        Raises:
+            UserError: as `check_plain`.
+        """
+        checked = cls.check_plain(contents)
+        vocoder = cls(checked.spectrogram)
+        vocoder.load_state_dict(contents["weights"])
+        vocoder.record = checked.record
         return vocoder.eval().requires_grad_(False)
 
     @property
@@ -311,14 +322,21 @@ def _frames_per_column(config: SpectrogramConfig) -> int:
 def _interpolation(config: SpectrogramConfig) -> Tensor:
     """Linear interpolation from sub-bands to bins on the mel scale, (bands * SUBBANDS, F).
 
-    The bands go on above the highest mel band, as wide as those, to half the sample rate.
+    The bands go on above the highest mel band, as wide as those, to half the sample rate, but to no
+    more than twice their number.
     """
     low, high = hz_to_mel(config.f_min), hz_to_mel(config.f_max)
     width = (high - low) / (config.n_mels + 1)
     above = math.ceil((hz_to_mel(config.sample_rate / 2) - high) / width)
-    count = (config.n_mels + above) * SUBBANDS
+    count = (config.n_mels + min(above, config.n_mels)) * SUBBANDS
     first = low + width * (0.5 + 0.5 / SUBBANDS)
     hz = np.fft.rfftfreq(config.n_fft, 1.0 / config.sample_rate)
     place = (np.array([hz_to_mel(f) for f in hz]) - first) / (width / SUBBANDS)
-    distance = np.abs(np.clip(place, 0, count - 1) - np.arange(count)[:, None])
-    return torch.from_numpy(np.maximum(0.0, 1.0 - distance).astype(np.float32))
+    place = np.clip(place, 0.0, count - 1)
+    lower = np.minimum(place.astype(np.int64), count - 2)
+    share = torch.from_numpy((place - lower).astype(np.float32))
+    matrix = torch.zeros(count, len(hz))
+    if not matrix.is_meta:
+        rows, bins = torch.from_numpy(lower), torch.arange(len(hz))
+        matrix[rows, bins], matrix[rows + 1, bins] = 1.0 - share, share
+    return matrix

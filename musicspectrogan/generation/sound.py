@@ -15,6 +15,7 @@ from musicspectrogan.audio.inversion import BLOCK_BINS, invert, inverted_blocks
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.audio.vocoder import Vocoder, default_vocoder, load_vocoder
 from musicspectrogan.errors import UserError
+from musicspectrogan.filesystem import expand_home
 
 # Samples around a loop while it is resampled: longer than the filter.
 RESAMPLING_REACH = 8192
@@ -39,7 +40,7 @@ def choose_vocoder(
         return own or default_vocoder(config)
     if named == NO_VOCODER:
         return None
-    vocoder = load_vocoder(Path(named))
+    vocoder = load_vocoder(expand_home(Path(named)))
     if not vocoder.fits(config):
         raise UserError(
             f"--vocoder {named}: is for images of {vocoder.spectrogram.n_mels} mel bands and with "

@@ -182,9 +182,10 @@ def _check(checkpoint: Checkpoint) -> None:
     check_weights("generator", checkpoint.generator, generator)
     check_weights("generator", checkpoint.ema, generator)
     check_weights("discriminator", checkpoint.discriminator, discriminator)
-    vocoder = checkpoint.build_vocoder()
-    if vocoder and not vocoder.fits(checkpoint.spectrogram):
-        raise UserError("a vocoder for images with other settings")
+    if checkpoint.vocoder is not None:
+        vocoder = Vocoder.check_plain(checkpoint.vocoder)
+        if not vocoder.fits(checkpoint.spectrogram):
+            raise UserError("a vocoder for images with other settings")
 
 
 def newest_checkpoint(run: Path) -> tuple[Path, Checkpoint]:

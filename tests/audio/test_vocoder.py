@@ -143,7 +143,7 @@ def test_frames_in_a_column(n_fft, hop_length, expected):
 @LIKE
 def test_gains_are_interpolated_on_the_mel_scale(config):
     matrix = _interpolation(config).numpy()
-    assert matrix.shape == (config.n_mels * SUBBANDS, 1 + config.n_fft // 2)
+    assert matrix.shape[1] == 1 + config.n_fft // 2
     np.testing.assert_allclose(matrix.sum(axis=0), 1, rtol=1e-5)
     assert matrix.min() >= 0 and (np.count_nonzero(matrix, axis=0) <= 2).all()
 
@@ -155,7 +155,11 @@ def test_gains_are_interpolated_on_the_mel_scale(config):
     edges = mels(mel_edges(config))
     width = edges[1] - edges[0]
     offsets = (np.arange(SUBBANDS) + 0.5) / SUBBANDS - 0.5
-    centres = (edges[1:-1, None] + width * offsets).flatten()
+    # Above the highest band more of them, as wide, to half the sample rate.
+    above = int(np.ceil((mels(np.array(config.sample_rate / 2)) - edges[-1]) / width))
+    peaks = edges[1] + width * np.arange(config.n_mels + min(above, config.n_mels))
+    centres = (peaks[:, None] + width * offsets).flatten()
+    assert len(matrix) == len(centres)
     values = np.random.default_rng(0).standard_normal(len(centres))
     bins = mels(np.fft.rfftfreq(config.n_fft, 1 / config.sample_rate))
     np.testing.assert_allclose(values @ matrix, np.interp(bins, centres, values), atol=2e-4)
