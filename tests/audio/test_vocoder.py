@@ -17,7 +17,7 @@ import torch
 from vocoders import random_vocoder
 
 from musicspectrogan.audio import inversion
-from musicspectrogan.audio.inversion import invert, inverted_blocks
+from musicspectrogan.audio.inversion import griffin_lim, invert, inverted_blocks
 from musicspectrogan.audio.magnitude import linear_power, mel_power_of
 from musicspectrogan.audio.spectrogram import (
     SpectrogramConfig,
@@ -247,6 +247,17 @@ def test_a_loops_margin_is_its_other_end(monkeypatch):
     assert torch.equal(with_margin[:, margin:-margin], loop)
     assert torch.equal(with_margin[:, :margin], loop[:, -margin:])
     assert torch.equal(with_margin[:, -margin:], loop[:, :margin])
+
+
+@pytest.mark.parametrize("config", SIZES[:2], ids=lambda c: f"{c.n_mels}")
+def test_the_phases_are_those_of_its_magnitudes_at_its_hop(config):
+    vocoder, image = random_vocoder(config), image_of("chords", config)[None]
+    magnitude, fine = vocoder.magnitude(image), vocoder.fine_config(config)
+    for iterations in (2, vocoder.phase_iterations):
+        expected = griffin_lim(magnitude, fine, iterations=iterations)
+        sound = invert(image, config, vocoder=vocoder, phase_iterations=iterations)
+        assert torch.equal(sound, expected)
+    assert torch.equal(invert(image, config, vocoder=vocoder), expected)
 
 
 def test_another_hop_is_taken_for_a_loop_if_it_can_be_divided():

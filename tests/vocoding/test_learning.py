@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -489,6 +490,40 @@ class TestThatItLearns:
             expected = expected + learning.AVERAGING * (weight - expected)
         torch.testing.assert_close(lesson.averaged.state_dict()[name], expected)
         assert not torch.equal(weights[0], weights[2])
+
+    def test_windows_follow_from_the_seed_and_the_step(self, monkeypatch):
+        positions: list[tuple[int, ...]] = []
+
+        def drawn(*arguments: Any) -> torch.Tensor:
+            positions.append(arguments[-1])
+            return windows(*arguments)
+
+        monkeypatch.setattr(learning, "windows", drawn)
+        lesson = Lesson(self.CONFIG, self.excerpts(1)[:1], CPU, seed=5)
+        for _ in range(3):
+            lesson.advance()
+        assert positions == [(5, 0), (5, 1), (5, 2)]
+
+    def test_the_learning_rate_rises_and_falls(self, monkeypatch):
+        monkeypatch.setattr(learning, "STEPS", 6)
+        monkeypatch.setattr(learning, "WARM_UP_STEPS", 2)
+        lesson = Lesson(self.CONFIG, self.excerpts(1)[:1], CPU)
+        rates: list[float] = []
+        while lesson.progress < 1:
+            lesson.advance()
+            rates.append(lesson.optimizer.param_groups[0]["lr"] / learning.LEARNING_RATE)
+        falling = [0.5 + 0.5 * np.cos(np.pi * step / 6) for step in range(6)]
+        assert rates == pytest.approx([0.5 * falling[0], *falling[1:]])
+
+    def test_another_seed_of_the_same_excerpts_starts_anew(self, tmp_path):
+        excerpts = self.excerpts(1)[:1]
+        first = Lesson(self.CONFIG, excerpts, CPU, seed=5)
+        first.advance()
+        first._save(tmp_path / UNFINISHED)
+        for seed, step in ((5, 1), (6, 0)):
+            lesson = Lesson(self.CONFIG, excerpts, CPU, seed=seed)
+            lesson._load(tmp_path / UNFINISHED)
+            assert lesson.step == step
 
     def test_the_random_numbers_of_others_are_left_alone(self):
         torch.manual_seed(3)
