@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from musicspectrogan.audio import VOCODER_NAME
 from musicspectrogan.audio.images import ends_whole, segment_of_image, track_of_image
 from musicspectrogan.counts import format_count
 from musicspectrogan.data.credits import write_credits
@@ -156,6 +157,13 @@ def prepare_output(output: Path, wanted: Manifest, *, overwrite: bool) -> None:
         present = None
     if overwrite:
         _clear(output)
+        if (output / VOCODER_NAME).exists():
+            logger.warning(
+                "%s was learned from the earlier music; learn another: "
+                "python -m musicspectrogan vocoder %s --overwrite",
+                output / VOCODER_NAME,
+                output,
+            )
     elif present is not None and (changes := _compare(present, wanted)):
         raise UserError(
             f"--output {output} was made with other settings ({'; '.join(changes)}); "

@@ -40,6 +40,7 @@ from musicspectrogan.vocoding.music import (
     MOST_TRACKS,
     Music,
     Samples,
+    read_manifest,
     windows,
 )
 from musicspectrogan.vocoding.settings import VocoderConfig
@@ -74,25 +75,24 @@ def learn(config: VocoderConfig, device: torch.device) -> Vocoder:
         UserError: the dataset or its music is missing or cannot be used.
         Interrupted: by Ctrl-C; what was learned so far is saved.
     """
-    music = Music(config.dataset, config.input)
+    spectrogram = read_manifest(config.dataset).spectrogram
     path = config.dataset / VOCODER_NAME
     with folder_lock(config.dataset, "learning a vocoder"):
         if path.is_file() and not config.overwrite:
             vocoder = load_vocoder(path)
-            if vocoder.fits(music.spectrogram):
+            if vocoder.fits(spectrogram):
                 logger.info("%s is there already; --overwrite learns another", path)
                 return vocoder
             logger.info("%s is for other spectrogram settings; learning another", path)
+        music = Music(config.dataset, config.input)
         excerpts = music.excerpts(
             "training", most=MOST_TRACKS, samples=MOST_SAMPLES, seed=config.seed
         )
-        minutes = sum(map(len, excerpts)) / music.spectrogram.sample_rate / 60
+        minutes = sum(map(len, excerpts)) / spectrogram.sample_rate / 60
         if not excerpts:
             raise UserError(f"{config.dataset}: none of its training tracks can be read")
         logger.info("Learning from %s, %.1f minutes", format_count(len(excerpts), "track"), minutes)
-        lesson = Lesson(
-            music.spectrogram, excerpts, device, seed=config.seed, minutes=config.minutes
-        )
+        lesson = Lesson(spectrogram, excerpts, device, seed=config.seed, minutes=config.minutes)
         lesson.run(config.dataset / UNFINISHED_NAME)
         vocoder = lesson.averaged.cpu()
         errors = _judge(vocoder, music)

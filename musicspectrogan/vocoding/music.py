@@ -34,6 +34,23 @@ PROBLEMS_SHOWN = 5
 Samples = npt.NDArray[np.float32]
 
 
+def read_manifest(dataset: Path) -> Manifest:
+    """The manifest of a finished dataset.
+
+    Raises:
+        UserError: the folder is none.
+    """
+    manifest = Manifest.read(dataset) if dataset.is_dir() else None
+    if manifest is None:
+        raise UserError(
+            f"{dataset}: no dataset.json of this tool in it; name a folder that preprocess.py "
+            "made from audio"
+        )
+    if not manifest.tracks:
+        raise UserError(f"{dataset}: is unfinished; run the same preprocess command again")
+    return manifest
+
+
 class Music:
     """The tracks of a dataset, by split.
 
@@ -42,19 +59,12 @@ class Music:
         folder: of the music; None for the one that preprocessing read.
 
     Raises:
-        UserError: the folder is no finished dataset, or its music is not found.
+        UserError: as `read_manifest`, or the music is not found.
     """
 
     def __init__(self, dataset: Path, folder: Path | None = None) -> None:
-        manifest = Manifest.read(dataset) if dataset.is_dir() else None
-        if manifest is None:
-            raise UserError(
-                f"{dataset}: no dataset.json of this tool in it; name a folder that preprocess.py "
-                "made from audio"
-            )
-        if not manifest.tracks:
-            raise UserError(f"{dataset}: is unfinished; run the same preprocess command again")
-        self.spectrogram, self._dataset = manifest.spectrogram, dataset
+        manifest = read_manifest(dataset)
+        self.spectrogram = manifest.spectrogram
         root = folder or find_music_folder(dataset, manifest)
         if root is None or not root.is_dir():
             missing = root or manifest.selection.get("input") or "its folder is not recorded"
