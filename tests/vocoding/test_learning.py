@@ -204,6 +204,20 @@ class TestOneThatIsThere:
         assert "set/vocoder.pt is there already; --overwrite learns another" in told
         assert (home / "set" / "vocoder.pt").read_bytes() == before
 
+    def test_it_needs_no_music(self, home, run, monkeypatch):
+        save_vocoder(random_vocoder(), home / "set" / "vocoder.pt")
+        refuse_to_learn(monkeypatch)
+        shutil.rmtree(home / "music")
+        assert "is there already" in run()
+
+    def test_preprocess_says_that_it_is_of_the_earlier_music(self, home, run, command):
+        save_vocoder(random_vocoder(), home / "set" / "vocoder.pt")
+        line = "preprocess.py --dataset folder --input music --output set --jobs 1"
+        assert "vocoder" not in command(*line.split(), cwd=home).stderr
+        told = command(*line.split(), "--overwrite", cwd=home).stderr
+        assert "set/vocoder.pt was learned from the earlier music" in told
+        assert (home / "set" / "vocoder.pt").is_file()
+
     def test_overwrite_replaces_it(self, home, run, uninterrupted):
         save_vocoder(random_vocoder(), home / "set" / "vocoder.pt")
         assert "is there already" not in run("--overwrite")
