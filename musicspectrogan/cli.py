@@ -324,11 +324,14 @@ def vocoder(arguments: list[str], program: str) -> None:
     config = parse_flags(VocoderConfig, arguments, program=program)
     # torch takes seconds to import: report a wrong flag first.
     from musicspectrogan.device import choose_device
-    from musicspectrogan.training.checkpoint import add_vocoder
+    from musicspectrogan.training.checkpoint import add_vocoder, checkpoints_for
     from musicspectrogan.training.run_directory import named_run
     from musicspectrogan.vocoding.learn import learn
+    from musicspectrogan.vocoding.music import read_manifest
 
     path = named_run(config.checkpoint) if config.checkpoint else None
+    if path:  # minutes before it is needed
+        checkpoints_for(path, read_manifest(config.dataset).spectrogram)
     learned = learn(config, choose_device(config.device))
     _print_lines(f"the vocoder is {config.dataset / VOCODER_NAME}")
     if path:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -326,35 +327,40 @@ def _link(path: Path, name: Path) -> None:
             shutil.copyfile(path, temporary)
 
 
+def checkpoints_for(path: Path, spectrogram: SpectrogramConfig) -> list[Path]:
+    """A checkpoint file, or all those of a run, whose images a vocoder is for.
+
+    Raises:
+        UserError: there is none, one cannot be read, or one is of images with other settings.
+    """
+    paths = _newest_first(path) if path.is_dir() else [path]
+    if not paths:
+        raise UserError(f"{path}: no checkpoint in it; name a run directory or a checkpoint file")
+    for file in paths:
+        found = load_checkpoint(file).spectrogram
+        if replace(found, n_frames=spectrogram.n_frames) != spectrogram:
+            raise UserError(
+                f"{file} is of images with other spectrogram settings than the vocoder; learn one "
+                "from the dataset that it was trained on"
+            )
+    return paths
+
+
 def add_vocoder(path: Path, vocoder: Vocoder) -> list[Path]:
     """Put a vocoder into a checkpoint file, or into all checkpoints of a run; returns their paths.
 
     Raises:
-        UserError: a checkpoint cannot be read, or is of images with other settings; nothing is
-            changed then. Or the run is being trained.
+        UserError: as `checkpoints_for`, and nothing is changed; or the run is being trained.
     """
-    if not path.is_dir():
-        return _add_vocoder([path], vocoder)
-    if not (paths := _newest_first(path)):
-        raise UserError(f"{path}: no checkpoint in it; name a run directory or a checkpoint file")
-    with folder_lock(path, "adding a vocoder"):
-        return _add_vocoder(paths, vocoder)
-
-
-def _add_vocoder(paths: list[Path], vocoder: Vocoder) -> list[Path]:
-    for path in paths:
-        if not vocoder.fits(load_checkpoint(path).spectrogram):
-            raise UserError(
-                f"{path} is of images with other spectrogram settings than the vocoder; learn one "
-                "from the dataset that it was trained on"
-            )
-    names: dict[int, list[Path]] = {}
-    for path in paths:
-        names.setdefault(path.stat().st_ino, []).append(path)
-    for first, *others in names.values():
-        save_checkpoint(replace(load_checkpoint(first), vocoder=vocoder.to_plain()), first)
-        for other in others:
-            _link(first, other)
+    with folder_lock(path, "adding a vocoder") if path.is_dir() else nullcontext():
+        paths = checkpoints_for(path, vocoder.spectrogram)
+        names: dict[int, list[Path]] = {}
+        for file in paths:
+            names.setdefault(file.stat().st_ino, []).append(file)
+        for first, *others in names.values():
+            save_checkpoint(replace(load_checkpoint(first), vocoder=vocoder.to_plain()), first)
+            for other in others:
+                _link(first, other)
     return paths
 
 
