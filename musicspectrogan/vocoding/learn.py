@@ -61,7 +61,7 @@ AVERAGING = 0.02
 COMPARED_BANDS = (128, 320)
 # Power that is not heard beside white, 1: differences below it count little.
 INAUDIBLE = 1e-6
-BIN_WEIGHT, FLUX_WEIGHT, ONSET_WEIGHT = 0.3, 0.7, 1.0
+BIN_WEIGHT, FLUX_WEIGHT, ONSET_WEIGHT = 0.3, 1.5, 1.0
 DECIBELS = 10.0 / math.log(10.0)
 
 
