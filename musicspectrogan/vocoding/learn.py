@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 UNFINISHED_NAME = ".vocoder.unfinished.pt"
 SECONDS_BETWEEN_SAVES = 30.0
 
-STEPS = 900
+STEPS = 800
 # Pixels of a batch, in windows of so many columns: a step takes as long with any number of bands.
 BATCH_PIXELS, COLUMNS = 8 * 64 * 64, 64
 LEARNING_RATE, WARM_UP_STEPS = 2e-3, 50
