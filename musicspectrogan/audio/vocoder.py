@@ -148,7 +148,7 @@ class Vocoder(nn.Module):
             UserError: as `check_plain`.
         """
         checked = cls.check_plain(contents)
-        vocoder = cls(checked.spectrogram)
+        vocoder = cls(checked.spectrogram).float()  # whatever the default dtype is
         vocoder.load_state_dict(contents["weights"])
         vocoder.record = checked.record
         return vocoder.eval().requires_grad_(False)
@@ -335,7 +335,7 @@ def _interpolation(config: SpectrogramConfig) -> Tensor:
     place = np.clip(place, 0.0, count - 1)
     lower = np.minimum(place.astype(np.int64), count - 2)
     share = torch.from_numpy((place - lower).astype(np.float32))
-    matrix = torch.zeros(count, len(hz))
+    matrix = torch.zeros(count, len(hz), dtype=torch.float32)
     if not matrix.is_meta:
         rows, bins = torch.from_numpy(lower), torch.arange(len(hz))
         matrix[rows, bins], matrix[rows + 1, bins] = 1.0 - share, share

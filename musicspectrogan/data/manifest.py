@@ -9,6 +9,7 @@ import math
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ FORMAT_VERSION = 1
 SPLITS = ("training", "validation", "test")
 MANIFEST_NAME = "dataset.json"
 REPORT_NAME = "preprocess_report.csv"
-# Holds the whole path of the music, of which dataset.json has the last part: it may be shared.
+# Holds the path from here to the music, of which dataset.json has the last part.
 MUSIC_NAME = ".music_folder"
 
 STATUSES = CONVERTED, SKIPPED, EXCLUDED = "converted", "skipped", "excluded"
@@ -137,9 +138,15 @@ class Manifest:
 
 
 def record_music_folder(root: Path, music: Path) -> None:
-    """Write where the paths in a dataset's report start, on this machine."""
+    """Write where the paths in a dataset's report start.
+
+    Relative to the dataset, so that both can be moved together and no home folder is named.
+    """
+    path = os.path.realpath(music)
+    with suppress(ValueError):  # on another drive
+        path = os.path.relpath(path, os.path.realpath(root))
     with atomic_write(root / MUSIC_NAME) as temporary:
-        temporary.write_bytes(os.fsencode(music.absolute()))  # any name, also one that is not UTF-8
+        temporary.write_bytes(os.fsencode(path))  # any name, also one that is not UTF-8
 
 
 def find_music_folder(root: Path, manifest: Manifest) -> Path | None:
@@ -151,7 +158,8 @@ def find_music_folder(root: Path, manifest: Manifest) -> Path | None:
     candidates: list[Path] = []
     record = root / MUSIC_NAME
     if record.is_file():
-        candidates.append(Path(os.fsdecode(record.read_bytes())))
+        found = os.fsdecode(record.read_bytes())
+        candidates.append(root.resolve() / found)
     if name := manifest.selection.get("input"):
         candidates += [root.absolute().parent / str(name), Path(str(name))]
     return next((folder for folder in candidates if folder.is_dir()), None)
