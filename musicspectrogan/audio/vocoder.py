@@ -169,7 +169,7 @@ class Vocoder(nn.Module):
     @property
     def phase_iterations(self) -> int:
         """Iterations of Griffin-Lim that its magnitudes are worth: more where bands are narrow."""
-        return 6 if self.frames_per_column > 1 else 16
+        return 4 if self.frames_per_column > 1 else 16
 
     def fits(self, config: SpectrogramConfig) -> bool:
         """Whether images with these settings can be inverted, of any number of frames."""

@@ -399,7 +399,7 @@ class TestRefused:
 class TestItsMusic:
     def test_preprocess_writes_down_where_it_is(self, preprocessed):
         recorded = (preprocessed / "set" / ".music_folder").read_bytes()
-        assert recorded == os.fsencode(Path("..") / "music")
+        assert recorded == os.fsencode(Path("..", "music"))
         assert manifest(preprocessed / "set")["selection"]["input"] == "music"
 
     def test_it_is_found_where_it_was(self, preprocessed, home, command, uninterrupted):
