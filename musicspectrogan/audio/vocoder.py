@@ -229,8 +229,9 @@ class Vocoder(nn.Module):
         mel = torch.where(between > -self.spectrogram.top_db, 10.0 ** (between / 10.0), 0.0)
         power = linear_power(mel, self.spectrogram).transpose(1, 2)
         # Above the highest band nothing is known: go on with the power of its rising side.
-        highest = torch.from_numpy(mel_filterbank(self.spectrogram)[-1].copy())
-        first, peak = int(highest.nonzero()[0]), int(highest.argmax())
+        filters = mel_filterbank(self.spectrogram)
+        highest = filters[filters.any(axis=1)][-1]  # a band narrower than a bin is empty
+        first, peak = int(np.flatnonzero(highest)[0]), int(highest.argmax())
         edge = power[:, :, first : peak + 1].mean(dim=2, keepdim=True)
         above = torch.arange(power.shape[2], device=power.device) > peak
         return torch.where(above, edge, power)

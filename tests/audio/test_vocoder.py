@@ -117,6 +117,17 @@ def test_black_is_silence_and_nothing_sounds_above_black_bands():
     assert magnitude[:, 1:highest].min() > 0
 
 
+def test_a_highest_band_without_a_bin_is_passed_over():
+    config = SpectrogramConfig(n_fft=512, hop_length=128, f_max=300.0)
+    filters = mel_filterbank(config)
+    assert not filters[-1].any()
+    highest = filters[filters.any(axis=1)][-1]
+    magnitude = Vocoder(config).magnitude(noise(config, 10).clamp_min(1))[0]
+    edge = magnitude[np.flatnonzero(highest)[0] : highest.argmax() + 1].square().mean(dim=0).sqrt()
+    torch.testing.assert_close(magnitude[-1], edge)
+    assert edge.min() > 0
+
+
 @LIKE
 def test_an_image_sounds_for_as_long_as_it_is_wide(config):
     sound = invert(noise(config, 30, 2), config, vocoder=random_vocoder(config), phase_iterations=1)
