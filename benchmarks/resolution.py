@@ -6,8 +6,8 @@
 DIR holds audio files at any depth; DIR64 and DIR128 were made from it by preprocess.py, and the
 runs were trained on them. Prints the round-trip error of real music for both sizes; then turns real
 training images and samples into sound, and evaluates the spectrograms of that sound, with 128
-bands, against the test tracks. Where a dataset has a vocoder, everything comes with and without it.
-See docs/recipes.md and docs/inversion.md.
+bands, against the test tracks, where a dataset has a vocoder also with it. See docs/recipes.md and
+docs/inversion.md.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ def main() -> None:
     parser.add_argument("--large", type=Path, required=True)
     parser.add_argument("--runs", type=Path, nargs="+", required=True)
     arguments = parser.parse_args()
+    if len(arguments.runs) > 2:
+        parser.error("--runs: one or two")
 
     print("| pixels a side | round trip of real music, dB |\n|---|---|")
     for size in (64, 128):

@@ -250,15 +250,9 @@ def invert(arguments: list[str], program: str) -> None:
         for root in (path, *path.resolve().parents[:2])
         if root.is_dir()
     ]
-    datasets = ((root, Manifest.read(root)) for root in roots)
-    root, manifest = next((found for found in datasets if found[1]), (None, None))
-    fallback = manifest.spectrogram if manifest else None
-    vocoder = None
-    if root and fallback and command.sound.vocoder is None:
-        from musicspectrogan.audio.vocoder import find_vocoder
-
-        vocoder = find_vocoder(root, fallback)
-    written = invert_images(command.paths, command.output, command.sound, fallback, vocoder)
+    manifests = (Manifest.read(root) for root in roots)
+    fallback = next((manifest.spectrogram for manifest in manifests if manifest), None)
+    written = invert_images(command.paths, command.output, command.sound, fallback)
     _print_lines(f"{format_count(len(written), 'file')} in {command.output}")
 
 

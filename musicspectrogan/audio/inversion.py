@@ -24,7 +24,8 @@ MOMENTUM = 0.99
 PHASE_SEED = 0
 # Period of the initial random phases, in frames.
 PHASE_FRAMES = 1024
-# Frames times Fourier bins inverted at a time, about 50 bytes each; 24 s at the default settings.
+# Frames times Fourier bins inverted at a time, about 50 bytes each; 24 s at the default settings,
+# 12 s with a vocoder.
 BLOCK_BINS = 2**19
 
 # Dynamic range of `round_trip_error`.

@@ -213,7 +213,8 @@ class Vocoder(nn.Module):
         shown = 1.0 + torch.cat([decibels, above], dim=2) * (2.0 / self.spectrogram.top_db)
         position = self.position.expand(batch, -1, columns, -1)
         features = torch.cat([shown[:, None], position], dim=1)  # -1 to 1
-        features = features.contiguous(memory_format=torch.channels_last)  # faster
+        if features.device.type == "cpu":  # faster there
+            features = features.contiguous(memory_format=torch.channels_last)
         gain: Tensor = self.output(F.leaky_relu(self.layers(self.input(features)), SLOPE))
         # (B, frames * SUBBANDS, T, bands) -> (B * T * frames, bands * SUBBANDS)
         gain = gain.reshape(batch, self.frames_per_column, SUBBANDS, columns, bands)
@@ -262,11 +263,15 @@ def load_vocoder(path: Path) -> Vocoder:
         ) from None
 
 
-@cache
 def default_vocoder(config: SpectrogramConfig) -> Vocoder | None:
     """The vocoder of this package, learned from its demo music; None if it does not fit."""
-    vocoder = load_vocoder(DEFAULT)
+    vocoder = _default_vocoder()
     return vocoder if vocoder.fits(config) else None
+
+
+@cache
+def _default_vocoder() -> Vocoder:
+    return load_vocoder(DEFAULT)
 
 
 def find_vocoder(folder: Path, config: SpectrogramConfig) -> Vocoder | None:

@@ -140,7 +140,7 @@ class Manifest:
 def record_music_folder(root: Path, music: Path) -> None:
     """Write where the paths in a dataset's report start.
 
-    Relative to the dataset, so that both can be moved together and no home folder is named.
+    Relative to the dataset, so that both can be moved together.
     """
     path = os.path.realpath(music)
     with suppress(ValueError):  # on another drive

@@ -85,7 +85,7 @@ def generate(
     digest = _digest(source.read_bytes())
     dataset = available_dataset(checkpoint, source)
     own = checkpoint.build_vocoder()
-    if own is None and dataset is not None:
+    if own is None and dataset is not None and config.sound.vocoder is None:
         own = find_vocoder(dataset, settings)
     vocoder = choose_vocoder(config.sound.vocoder, own, settings)
     output = config.output or _new_folder(source)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from musicspectrogan import __version__
+from musicspectrogan.audio import VOCODER_NAME
 from musicspectrogan.audio.files import AudioError, check_rate, comment_of, load, save
 from musicspectrogan.audio.finishing import finish, resample
 from musicspectrogan.audio.images import (
@@ -22,7 +24,7 @@ from musicspectrogan.audio.images import (
 from musicspectrogan.audio.inversion import round_trip_error
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode
 from musicspectrogan.audio.tempo import tempo_of
-from musicspectrogan.audio.vocoder import Vocoder
+from musicspectrogan.audio.vocoder import Vocoder, find_vocoder
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, safe_name
 from musicspectrogan.generation.folder import text_of
@@ -43,7 +45,6 @@ def invert_images(
     output: Path,
     form: SoundConfig | None = None,
     fallback: SpectrogramConfig | None = None,
-    vocoder: Vocoder | None = None,
 ) -> list[Path]:
     """Turn PNGs, and all PNGs in folders, into audio files in `output`; returns their paths.
 
@@ -53,7 +54,6 @@ def invert_images(
     Args:
         form: format of the audio files; None for the defaults.
         fallback: settings of images that do not contain their own.
-        vocoder: of the images' dataset, for those with its settings.
 
     Raises:
         UserError: no PNG, an image that is not a spectrogram, a rate that the format does not
@@ -68,12 +68,9 @@ def invert_images(
     ]
     _check_distinct(groups, targets)
     configs = [_read_settings(group, fallback) for group in groups]
-    vocoders = {
-        config: choose_vocoder(
-            form.vocoder, vocoder if vocoder and vocoder.fits(config) else None, config
-        )
-        for config in configs
-    }
+    vocoder_of = _vocoders(form.vocoder)
+    for group, config in zip(groups, configs, strict=True):
+        vocoder_of(group[0], config)  # before the first file is written
     for config, target in zip(configs, targets, strict=True):
         check_rate(form.format, form.rate_for(config.sample_rate))
         check_overwrite(target)
@@ -82,11 +79,32 @@ def invert_images(
             image = np.concatenate([read_image(path, config)[0] for path in group], axis=1)
             make_folder(target.parent)
             rate = form.rate_for(config.sample_rate)
-            (samples,) = sounds_of(image[None], config, vocoders[config], sample_rate=rate)
+            vocoder = vocoder_of(group[0], config)
+            (samples,) = sounds_of(image[None], config, vocoder, sample_rate=rate)
             tempo, comment = tempo_of(image, config), _comment(INVERTED)
             save(target, samples, rate, bit_depth=form.bits, tempo=tempo, comment=comment)
             bar.update()
     return targets
+
+
+def _vocoders(named: str | None) -> Callable[[Path, SpectrogramConfig], Vocoder | None]:
+    """A function that chooses the vocoder of an image by its dataset and its settings.
+
+    Args:
+        named: as for `choose_vocoder`.
+    """
+
+    @cache
+    def choose(dataset: Path | None, config: SpectrogramConfig) -> Vocoder | None:
+        own = find_vocoder(dataset, config) if dataset else None
+        return choose_vocoder(named, own, config)
+
+    def vocoder_of(image: Path, config: SpectrogramConfig) -> Vocoder | None:
+        folders = image.resolve().parents[:2] if named is None else ()
+        found = (folder for folder in folders if (folder / VOCODER_NAME).is_file())
+        return choose(next(found, None), config)
+
+    return vocoder_of
 
 
 def reconstruct(audio: Path, output: Path, config: SpectrogramConfig, form: SoundConfig) -> float:

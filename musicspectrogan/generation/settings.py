@@ -37,7 +37,7 @@ class SoundConfig:
     """Bits per sample in wav and flac, 16 or 24; None for 16."""
     vocoder: str | None = None
     """File of a vocoder, or none to do without; None for that of the checkpoint or the dataset, or
-    else, for images of 64 mel bands, the one in this package."""
+    else, for images of 64 mel bands with the default settings, the one in this package."""
 
     def __post_init__(self) -> None:
         check_choice("--format", self.format, FORMATS)

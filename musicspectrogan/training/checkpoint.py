@@ -354,10 +354,15 @@ def add_vocoder(path: Path, vocoder: Vocoder) -> list[Path]:
     """
     with folder_lock(path, "adding a vocoder") if path.is_dir() else nullcontext():
         paths = checkpoints_for(path, vocoder.spectrogram)
-        names: dict[int, list[Path]] = {}
+        names: list[list[Path]] = []  # those of one file together
         for file in paths:
-            names.setdefault(file.stat().st_ino, []).append(file)
-        for first, *others in names.values():
+            same = (group for group in names if file.samefile(group[0]))
+            group = next(same, None) if file.stat().st_nlink > 1 else None
+            if group is None:
+                names.append([file])
+            else:
+                group.append(file)
+        for first, *others in names:
             save_checkpoint(replace(load_checkpoint(first), vocoder=vocoder.to_plain()), first)
             for other in others:
                 _link(first, other)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from musicspectrogan import __version__
 from musicspectrogan.audio import VOCODER_NAME
 from musicspectrogan.audio.inversion import invert, round_trip_error
 from musicspectrogan.audio.spectrogram import (
-    MINIMUM_POWER,
     SpectrogramConfig,
     encode,
     mel_filterbank,
@@ -34,10 +34,10 @@ from musicspectrogan.progress import progress_bar
 from musicspectrogan.stopping import stop_on_signals
 from musicspectrogan.torchfiles import check_weights, read_torch_file, write_torch_file
 from musicspectrogan.vocoding.music import (
-    JUDGED_SECONDS,
-    JUDGED_TRACKS,
     MOST_SAMPLES,
     MOST_TRACKS,
+    VALIDATION_SECONDS,
+    VALIDATION_TRACKS,
     Music,
     Samples,
     read_manifest,
@@ -90,20 +90,25 @@ def learn(config: VocoderConfig, device: torch.device) -> Vocoder:
         )
         minutes = sum(map(len, excerpts)) / spectrogram.sample_rate / 60
         if not excerpts:
-            raise UserError(f"{config.dataset}: none of its training tracks can be read")
+            raise UserError(
+                f"{config.dataset}: has no training tracks that can be read; name the folder of "
+                "its music with --input, or run preprocess again on music that can be read"
+            )
         logger.info("Learning from %s, %.1f minutes", format_count(len(excerpts), "track"), minutes)
-        lesson = Lesson(spectrogram, excerpts, device, seed=config.seed, minutes=config.minutes)
-        lesson.run(config.dataset / UNFINISHED_NAME)
-        vocoder = lesson.averaged.cpu()
-        errors = _judge(vocoder, music)
-        vocoder.record = Record(len(excerpts), minutes, lesson.step, config.seed, *errors)
+        trainer = VocoderTrainer(
+            spectrogram, excerpts, device, seed=config.seed, minutes=config.minutes
+        )
+        trainer.run(config.dataset / UNFINISHED_NAME)
+        vocoder = trainer.averaged.cpu()
+        errors = _validate(vocoder, music)
+        vocoder.record = Record(len(excerpts), minutes, trainer.step, config.seed, *errors)
         save_vocoder(vocoder, path)
         (config.dataset / UNFINISHED_NAME).unlink(missing_ok=True)
     return vocoder
 
 
-class Lesson:
-    """The state of learning; random numbers follow from the seed and the step.
+class VocoderTrainer:
+    """Trains a vocoder; random numbers follow from the seed and the step.
 
     Args:
         spectrogram: settings of the images.
@@ -134,7 +139,7 @@ class Lesson:
 
     @property
     def progress(self) -> float:
-        """Share of the lesson that is done."""
+        """Share of the steps, or of the time, that is done."""
         done = self.step / STEPS if self.minutes is None else self.seconds / 60 / self.minutes
         return min(1.0, done)
 
@@ -170,13 +175,14 @@ class Lesson:
                         f"interrupted and saved after step {self.step}; repeat the command to "
                         "continue"
                     )
+        self._save(unfinished)  # validation can be interrupted too
 
     def advance(self) -> dict[str, Tensor]:
         """Take a step; returns the parts of the loss."""
         config = self.vocoder.spectrogram
         count = max(1, BATCH_PIXELS // (COLUMNS * config.n_mels))
         sounds = windows(self.excerpts, config, COLUMNS, count, (self.seed, self.step))
-        parts = self.loss(self.vocoder, sounds.to(self.device, non_blocking=True))
+        parts = self.loss(self.vocoder, sounds.to(self.device))
         annealed = 0.5 * (1.0 + math.cos(math.pi * self.progress))
         for group in self.optimizer.param_groups:
             group["lr"] = LEARNING_RATE * annealed * min(1.0, (self.step + 1) / WARM_UP_STEPS)
@@ -195,21 +201,23 @@ class Lesson:
         self.step += 1
         return {name: value.detach() for name, value in parts.items()}
 
+    @cached_property
     def _identity(self) -> dict[str, Any]:
-        """What must be equal for an unfinished lesson to continue."""
+        """What must be equal for an unfinished vocoder to be continued."""
         music = hashlib.sha256()
         for excerpt in self.excerpts:
-            music.update(excerpt.tobytes())
+            music.update(np.ascontiguousarray(excerpt).data)
         return {
             "version": __version__,
             "spectrogram": asdict(self.vocoder.spectrogram),
             "music": music.hexdigest(),
             "seed": self.seed,
+            "minutes": self.minutes,
         }
 
     def _save(self, path: Path) -> None:
         contents = {
-            "identity": self._identity(),
+            "identity": self._identity,
             "step": self.step,
             "seconds": self.seconds,
             "vocoder": self.vocoder.state_dict(),
@@ -219,12 +227,12 @@ class Lesson:
         write_torch_file(contents, path)
 
     def _load(self, path: Path) -> None:
-        """Continue an unfinished lesson, if there is one with the same music and settings."""
+        """Continue an unfinished vocoder, if there is one with the same music and settings."""
         if not path.is_file():
             return
         try:
             contents = read_torch_file(path)
-            if contents["identity"] != self._identity():
+            if contents["identity"] != self._identity:
                 logger.info("An unfinished vocoder is of other music or settings: starting anew")
                 return
             check_weights("vocoder", contents["vocoder"], self.vocoder)
@@ -263,6 +271,11 @@ class VocoderLoss(nn.Module):
             self.register_buffer(f"filters_{number}", _filters(compared))
         self.register_buffer("image_filters", _filters(config))
         self.register_buffer("window", torch.hann_window(config.n_fft))
+        # Of a band, in proportion to the bins in it.
+        self.inaudible = [
+            INAUDIBLE * float(filters.sum(dim=1).mean())
+            for filters in (self.filters_0, self.filters_1)
+        ]
 
     def forward(self, vocoder: Vocoder, sounds: Tensor) -> dict[str, Tensor]:
         """Weighted parts of the loss, scalars.
@@ -283,18 +296,19 @@ class VocoderLoss(nn.Module):
         power = spectra.abs().square().transpose(1, 2)
         decibels = as_decibels(power[:, ::per_column] @ self.image_filters.T, config)
         # After the last column there are no frames between columns.
-        found = vocoder(decibels)[:, : power.shape[1]]
-        parts = {"bins": BIN_WEIGHT * _difference(found, power, INAUDIBLE).abs().mean()}
+        estimate = vocoder(decibels)[:, : power.shape[1]]
+        parts = {"bins": BIN_WEIGHT * _difference(estimate, power, INAUDIBLE).abs().mean()}
         bands, flux, onsets = [], [], []
-        for filters in (self.filters_0, self.filters_1):
-            inaudible = INAUDIBLE * float(filters.sum(dim=1).mean())
-            there, here = power @ filters.T, found @ filters.T
-            bands.append(_difference(here, there, inaudible).abs().mean())
-            changes = [(x + inaudible).log().mul(DECIBELS).diff(dim=1) for x in (here, there)]
-            mean, own_mean = (change.abs().mean(dim=1) for change in changes)
-            flux.append((mean - own_mean).abs().mean())
-            strength, own_strength = (change.clamp_min(0.0).mean(dim=2) for change in changes)
-            onsets.append((strength - own_strength).abs().mean())
+        for filters, inaudible in zip(
+            (self.filters_0, self.filters_1), self.inaudible, strict=True
+        ):
+            pair = estimate @ filters.T, power @ filters.T
+            bands.append(_difference(*pair, inaudible).abs().mean())
+            changes = [(x + inaudible).log().mul(DECIBELS).diff(dim=1) for x in pair]
+            mean, true_mean = (change.abs().mean(dim=1) for change in changes)
+            flux.append((mean - true_mean).abs().mean())
+            strength, true_strength = (change.clamp_min(0.0).mean(dim=2) for change in changes)
+            onsets.append((strength - true_strength).abs().mean())
         parts["bands"] = torch.stack(bands).sum()
         parts["flux"] = FLUX_WEIGHT * torch.stack(flux).sum()
         parts["onsets"] = ONSET_WEIGHT * torch.stack(onsets).sum()
@@ -303,7 +317,8 @@ class VocoderLoss(nn.Module):
 
 def as_decibels(mel: Tensor, config: SpectrogramConfig) -> Tensor:
     """Mel power relative to white, as images show it: in steps of a grey level, with clipping."""
-    decibels = 10.0 * mel.clamp_min(MINIMUM_POWER).log10()
+    below_black = 10.0 ** (-config.top_db / 10.0 - 1.0)
+    decibels = 10.0 * mel.clamp_min(below_black).log10()
     step = config.top_db / 255.0
     return (decibels / step).round().mul(step).clamp(-config.top_db, 0.0)
 
@@ -316,16 +331,20 @@ def _filters(config: SpectrogramConfig) -> Tensor:
     return torch.from_numpy(mel_filterbank(config).copy())
 
 
-def _judge(vocoder: Vocoder, music: Music) -> tuple[float | None, float | None]:
+def _validate(vocoder: Vocoder, music: Music) -> tuple[float | None, float | None]:
     """Mean round-trip errors in dB of validation tracks, with the vocoder and without."""
     config = vocoder.spectrogram
-    length = round(JUDGED_SECONDS * config.sample_rate)
-    excerpts = music.excerpts("validation", most=JUDGED_TRACKS, samples=JUDGED_TRACKS * length)
-    if not excerpts:
+    length = round(VALIDATION_SECONDS * config.sample_rate)
+    excerpts = music.excerpts(
+        "validation", most=VALIDATION_TRACKS, samples=VALIDATION_TRACKS * length
+    )
+    if not any(excerpt.any() for excerpt in excerpts):
         logger.info("There are no validation tracks to measure the vocoder by")
         return None, None
     errors = []
     for excerpt in (excerpt[:length] for excerpt in excerpts):
+        if not excerpt.any():  # a silent beginning
+            continue
         grey, _ = encode(excerpt, config)
         image = torch.from_numpy(np.ascontiguousarray(grey[::-1]))[None]
         sounds = [invert(image, config, vocoder=way)[0].numpy() for way in (vocoder, None)]

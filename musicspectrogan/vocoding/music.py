@@ -17,7 +17,7 @@ from torch import Tensor
 from musicspectrogan.audio.files import AudioError, load
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode
 from musicspectrogan.counts import format_count
-from musicspectrogan.data.manifest import Manifest, Report, find_music_folder
+from musicspectrogan.data.manifest import REPORT_NAME, Manifest, Report, find_music_folder
 from musicspectrogan.errors import UserError
 from musicspectrogan.progress import progress_bar
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # Bounds of what is in memory: 160 MB, half an hour at 22,050 Hz.
 MOST_TRACKS, MOST_SAMPLES = 120, 40_000_000
 # Tracks of another split that a vocoder is judged by, and seconds of each.
-JUDGED_TRACKS, JUDGED_SECONDS = 20, 10
+VALIDATION_TRACKS, VALIDATION_SECONDS = 20, 10
 # Windows are played faster or slower by up to so much, which gives more pitches than there are.
 SEMITONES = 1.0
 PROBLEMS_SHOWN = 5
@@ -72,6 +72,11 @@ class Music:
                 f"{dataset}: the music that it was made from ({missing}) is not there; name its "
                 "folder with --input"
             )
+        if not Report.is_in(dataset):
+            raise UserError(
+                f"{dataset}: {REPORT_NAME}, which names the files of the tracks, is not there; "
+                "run the same preprocess command again"
+            )
         paths = {o.track: root / o.path for o in Report(dataset).outcomes.values()}
         if not any(path.is_file() for path in paths.values()):
             raise UserError(
@@ -97,8 +102,8 @@ class Music:
         """
         rng = np.random.default_rng(seed)
         rows: dict[str, list[Path]] = defaultdict(list)
-        for found, genre, path in self._tracks:
-            if found == split:
+        for track_split, genre, path in self._tracks:
+            if track_split == split:
                 rows[genre].append(path)
         shuffled = [[row[k] for k in rng.permutation(len(row))] for row in rows.values()]
         paths = [path for path in chain(*zip_longest(*shuffled)) if path is not None]

@@ -23,8 +23,8 @@ class VocoderConfig:
     input: Path | None = None
     """Folder of the music; None for the one that preprocess.py read."""
     minutes: float | None = None
-    """Time to learn for; None for a fixed number of steps, which take about three minutes on two
-    CPU cores."""
+    """Time to learn for, by which the learning rate falls; None for a fixed number of steps, which
+    take about three minutes on two CPU cores and give the same vocoder each time."""
     seed: int = 0
     """Seed of all random numbers."""
     device: str = "auto"

@@ -26,7 +26,7 @@ from musicspectrogan.data import composer
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import folder_lock
 from musicspectrogan.vocoding import learn as learning
-from musicspectrogan.vocoding.learn import Lesson, learn
+from musicspectrogan.vocoding.learn import VocoderTrainer, learn
 from musicspectrogan.vocoding.music import windows
 from musicspectrogan.vocoding.settings import VocoderConfig
 
@@ -43,7 +43,7 @@ Run = Callable[..., str]
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lessons of a few steps of a window each, judged by 1.5 s of each track."""
     monkeypatch.setattr(learning, "STEPS", STEPS)
-    monkeypatch.setattr(learning, "JUDGED_SECONDS", 1.5)
+    monkeypatch.setattr(learning, "VALIDATION_SECONDS", 1.5)
     monkeypatch.setattr(learning, "BATCH_PIXELS", 1)
 
 
@@ -110,22 +110,22 @@ def uninterrupted(preprocessed: Path) -> Callable[[int], Vocoder]:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals) -> None:
     """Send a signal during a step, as Ctrl-C does."""
-    advance = Lesson.advance
+    advance = VocoderTrainer.advance
 
-    def stopping(lesson: Lesson) -> dict[str, torch.Tensor]:
-        parts = advance(lesson)
-        if lesson.step == step:
+    def stopping(trainer: VocoderTrainer) -> dict[str, torch.Tensor]:
+        parts = advance(trainer)
+        if trainer.step == step:
             os.kill(os.getpid(), number)
         return parts
 
-    monkeypatch.setattr(Lesson, "advance", stopping)
+    monkeypatch.setattr(VocoderTrainer, "advance", stopping)
 
 
 def refuse_to_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refusing(lesson: Lesson) -> dict[str, torch.Tensor]:
+    def refusing(trainer: VocoderTrainer) -> dict[str, torch.Tensor]:
         raise AssertionError("learning")
 
-    monkeypatch.setattr(Lesson, "advance", refusing)
+    monkeypatch.setattr(VocoderTrainer, "advance", refusing)
 
 
 class TestWhatItWrites:
@@ -259,21 +259,21 @@ class TestInterrupted:
 
     def test_a_second_time_stops_at_once(self, home, run, monkeypatch):
         stop_after(monkeypatch, 1, signal.SIGINT)
-        monkeypatch.setattr(Lesson, "_save", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        monkeypatch.setattr(VocoderTrainer, "_save", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         assert "interrupted" in run(status=130)
         assert not (home / "set" / UNFINISHED).exists()
 
     def test_it_is_saved_now_and_then(self, home, run, uninterrupted, monkeypatch):
         monkeypatch.setattr(learning, "SECONDS_BETWEEN_SAVES", -1.0)
-        advance = Lesson.advance
+        advance = VocoderTrainer.advance
 
-        def failing(lesson: Lesson) -> dict[str, torch.Tensor]:
-            if lesson.step == 3:
+        def failing(trainer: VocoderTrainer) -> dict[str, torch.Tensor]:
+            if trainer.step == 3:
                 raise OSError(5, "Input/output error", "disk")
-            return advance(lesson)
+            return advance(trainer)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Lesson, "advance", failing)
+            patch.setattr(VocoderTrainer, "advance", failing)
             run(status=2)
         assert "Continuing after step 3" in run()
         assert digest(home) == uninterrupted(0).digest
@@ -340,8 +340,8 @@ class TestMinutes:
             stop_after(patch, 2, signal.SIGINT)
             run("--minutes", 0.1, status=130)
         seen: list[int] = []
-        advance = Lesson.advance
-        monkeypatch.setattr(Lesson, "advance", lambda x: seen.append(x.step) or advance(x))
+        advance = VocoderTrainer.advance
+        monkeypatch.setattr(VocoderTrainer, "advance", lambda x: seen.append(x.step) or advance(x))
         assert "Continuing after step 2" in run("--minutes", 0.1)
         assert seen == [2, 3, 4, 5]
 
@@ -454,18 +454,18 @@ class TestThatItLearns:
         monkeypatch.setattr(learning, "COLUMNS", 32)
         monkeypatch.setattr(learning, "WARM_UP_STEPS", 1)
         excerpts = self.excerpts(1)
-        lesson = Lesson(self.CONFIG, excerpts, CPU)
+        trainer = VocoderTrainer(self.CONFIG, excerpts, CPU)
         sounds = windows(excerpts, self.CONFIG, 64, 2, (7, 7))
 
         def loss() -> float:
             with torch.no_grad():
-                return float(sum(lesson.loss(lesson.vocoder, sounds).values()))
+                return float(sum(trainer.loss(trainer.vocoder, sounds).values()))
 
         before = loss()
         for _ in range(12):
-            parts = lesson.advance()
+            parts = trainer.advance()
             assert parts.keys() == {"bins", "bands", "flux", "onsets"}
-        assert lesson.step == 12 and lesson.progress == 0.3
+        assert trainer.step == 12 and trainer.progress == 0.3
         assert loss() < 0.98 * before
 
     @pytest.mark.slow
@@ -473,9 +473,9 @@ class TestThatItLearns:
         monkeypatch.setattr(learning, "STEPS", 150)
         monkeypatch.setattr(learning, "COLUMNS", 64)
         monkeypatch.setattr(learning, "BATCH_PIXELS", 4 * 64 * 64)
-        lesson = Lesson(self.CONFIG, self.excerpts(2), CPU)
-        while lesson.progress < 1:
-            lesson.advance()
+        trainer = VocoderTrainer(self.CONFIG, self.excerpts(2), CPU)
+        while trainer.progress < 1:
+            trainer.advance()
         errors = []
         for style in composer.STYLES:
             clip = composer.compose(style, 9, seed=3, seconds=7.0)
@@ -486,23 +486,23 @@ class TestThatItLearns:
                     round_trip_error(
                         clip, invert(image, self.CONFIG, vocoder=way)[0].numpy(), 22050
                     )
-                    for way in (lesson.averaged, None)
+                    for way in (trainer.averaged, None)
                 ]
             )
         with_it, without = np.mean(errors, axis=0)
         assert with_it < 0.97 * without
 
     def test_the_averaged_weights_follow_slowly(self):
-        lesson = Lesson(self.CONFIG, self.excerpts(1)[:2], CPU)
+        trainer = VocoderTrainer(self.CONFIG, self.excerpts(1)[:2], CPU)
         name = "output.bias"
-        weights = [lesson.vocoder.state_dict()[name].clone()]
+        weights = [trainer.vocoder.state_dict()[name].clone()]
         for _ in range(2):
-            lesson.advance()
-            weights.append(lesson.vocoder.state_dict()[name].clone())
+            trainer.advance()
+            weights.append(trainer.vocoder.state_dict()[name].clone())
         expected = weights[0]
         for weight in weights[1:]:
             expected = expected + learning.AVERAGING * (weight - expected)
-        torch.testing.assert_close(lesson.averaged.state_dict()[name], expected)
+        torch.testing.assert_close(trainer.averaged.state_dict()[name], expected)
         assert not torch.equal(weights[0], weights[2])
 
     def test_windows_follow_from_the_seed_and_the_step(self, monkeypatch):
@@ -513,37 +513,37 @@ class TestThatItLearns:
             return windows(*arguments)
 
         monkeypatch.setattr(learning, "windows", drawn)
-        lesson = Lesson(self.CONFIG, self.excerpts(1)[:1], CPU, seed=5)
+        trainer = VocoderTrainer(self.CONFIG, self.excerpts(1)[:1], CPU, seed=5)
         for _ in range(3):
-            lesson.advance()
+            trainer.advance()
         assert positions == [(5, 0), (5, 1), (5, 2)]
 
     def test_the_learning_rate_rises_and_falls(self, monkeypatch):
         monkeypatch.setattr(learning, "STEPS", 6)
         monkeypatch.setattr(learning, "WARM_UP_STEPS", 2)
-        lesson = Lesson(self.CONFIG, self.excerpts(1)[:1], CPU)
+        trainer = VocoderTrainer(self.CONFIG, self.excerpts(1)[:1], CPU)
         rates: list[float] = []
-        while lesson.progress < 1:
-            lesson.advance()
-            rates.append(lesson.optimizer.param_groups[0]["lr"] / learning.LEARNING_RATE)
+        while trainer.progress < 1:
+            trainer.advance()
+            rates.append(trainer.optimizer.param_groups[0]["lr"] / learning.LEARNING_RATE)
         falling = [0.5 + 0.5 * np.cos(np.pi * step / 6) for step in range(6)]
         assert rates == pytest.approx([0.5 * falling[0], *falling[1:]])
 
     def test_another_seed_of_the_same_excerpts_starts_anew(self, tmp_path):
         excerpts = self.excerpts(1)[:1]
-        first = Lesson(self.CONFIG, excerpts, CPU, seed=5)
+        first = VocoderTrainer(self.CONFIG, excerpts, CPU, seed=5)
         first.advance()
         first._save(tmp_path / UNFINISHED)
         for seed, step in ((5, 1), (6, 0)):
-            lesson = Lesson(self.CONFIG, excerpts, CPU, seed=seed)
-            lesson._load(tmp_path / UNFINISHED)
-            assert lesson.step == step
+            trainer = VocoderTrainer(self.CONFIG, excerpts, CPU, seed=seed)
+            trainer._load(tmp_path / UNFINISHED)
+            assert trainer.step == step
 
     def test_the_random_numbers_of_others_are_left_alone(self):
         torch.manual_seed(3)
         expected = torch.rand(1)
         torch.manual_seed(3)
-        Lesson(self.CONFIG, self.excerpts(1)[:1], CPU, seed=5).advance()
+        VocoderTrainer(self.CONFIG, self.excerpts(1)[:1], CPU, seed=5).advance()
         assert torch.equal(torch.rand(1), expected)
 
     @pytest.mark.gpu
