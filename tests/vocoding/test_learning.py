@@ -381,7 +381,7 @@ class TestRefused:
         for path in paths_of(home, "training"):
             path.write_text("no sound")
         told = run(status=2)
-        assert "set: none of its training tracks can be read" in told
+        assert "set: has no training tracks that can be read" in told
         assert "6 training tracks left out: " in told and "; and 1 more" in told
 
     def test_a_dataset_that_is_in_use(self, home, run):
