@@ -93,7 +93,7 @@ def report_csv(data: bytes, folder: Path) -> str:
     return f"{len(done)} done"
 
 
-def _silence(images: np.ndarray, config: SpectrogramConfig, **form: object) -> list[np.ndarray]:
+def _silence(images: np.ndarray, *settings: object, **form: object) -> list[np.ndarray]:
     return [np.zeros(1000, np.float32)] * len(images)
 
 
