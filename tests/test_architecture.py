@@ -40,6 +40,7 @@ ALLOWED = {
         "audio.spectrogram",
         "audio.images",
     },
+    "export": {"generation", "training.checkpoint", "models", "audio", "data.credits"},
     "doctor": {"training", "models", "audio"},
     "information": {
         "data.dataset",

@@ -1,0 +1,1 @@
+"""Share a trained generator: a folder, ONNX files, or an instrument in one HTML file."""

@@ -1,0 +1,33 @@
+"""Settings of the command `export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from musicspectrogan.errors import UserError, check_choice
+
+FORMATS = ("folder", "html", "onnx")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Export a trained generator, to share it or to play it elsewhere."""
+
+    checkpoint: Path | None = None
+    """Run directory, checkpoint file, exported folder, `latest` for the newest run, or `demo` for
+    the model of this package."""
+    format: str = "folder"
+    """folder (weights, settings and a model card), html (an instrument in one file) or onnx."""
+    output: Path | None = None
+    """Folder to write, or HTML file; None for one named after the model in the working
+    directory."""
+    half: bool = False
+    """Store weights in half precision: half the size, and nearly the same sounds. Folders only."""
+    overwrite: bool = False
+    """Replace an earlier export."""
+
+    def __post_init__(self) -> None:
+        check_choice("format", self.format, FORMATS)
+        if self.half and self.format != "folder":
+            raise UserError(f"--half has no effect with --format {self.format}; omit it")
