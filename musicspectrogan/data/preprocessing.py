@@ -38,6 +38,7 @@ from musicspectrogan.data.manifest import (
     Report,
     record_music_folder,
 )
+from musicspectrogan.data.metadata import METADATA_NAME, write_metadata
 from musicspectrogan.data.output import (
     Stat,
     check_output,
@@ -105,6 +106,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
             _add_tracks(manifest, outcomes, tracks, config.output)
             unchanged = {t for t, outcome in report.outcomes.items() if before.get(t) == outcome}
             _write_credits(config.output, manifest, tracks, unchanged)
+            write_metadata(config.output, manifest, find_images(config.output))
             manifest.write(config.output)
             record_music_folder(config.output, config.input or Path())
     n_skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
@@ -150,7 +152,7 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
             if selection.limit and counts[track.genre] > selection.limit:
                 continue
         genre = track.genre
-        if genre.lower() in (MANIFEST_NAME, REPORT_NAME, CREDITS_NAME):
+        if genre.lower() in (MANIFEST_NAME, REPORT_NAME, CREDITS_NAME, METADATA_NAME):
             genre = f"_{genre}"
         below = os.path.relpath(track.path, root)
         tracks.append(replace(track, genre=genre, relative_path=below))
