@@ -15,10 +15,11 @@ import numpy.typing as npt
 from musicspectrogan.audio.files import AudioError, load
 from musicspectrogan.audio.images import image_name, write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, cut_images, encode
+from musicspectrogan.data.archives import local_file
 from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Outcome
 from musicspectrogan.data.output import is_own_image
 from musicspectrogan.data.sources import Track
-from musicspectrogan.errors import UserError, printable
+from musicspectrogan.errors import DISK_FULL, UserError, printable
 from musicspectrogan.filesystem import sync_files
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,14 @@ NAME_ERRORS = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, err
 SILENCE = 10.0 ** (-80.0 / 20.0)
 
 
-def convert_track(track: Track, output: Path, config: SpectrogramConfig, *, sync: bool) -> Outcome:
+def convert_track(
+    track: Track,
+    output: Path,
+    config: SpectrogramConfig,
+    *,
+    sync: bool,
+    scratch: Path | None = None,
+) -> Outcome:
     """Decode one track and write its spectrogram images.
 
     An error skips this track only and becomes the reason in the report. Errors that concern the
@@ -39,10 +47,13 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig, *, sync
     Args:
         sync: wait until the images are on the disk. Otherwise the caller must sync them before
             adding the outcome to the report.
+        scratch: folder for files taken out of an archive; None for the system's.
     """
     try:
-        images, seconds, reference_db, warning = _encode_track(track, config)
+        images, seconds, reference_db, warning = _encode_track(track, config, scratch)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
         return make_outcome(track, SKIPPED, _describe(error, track), track.known_fault)
     paths = {segment: output / track.genre / image_name(track.id, segment) for segment in images}
     try:
@@ -71,14 +82,15 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig, *, sync
 
 
 def _encode_track(
-    track: Track, config: SpectrogramConfig
+    track: Track, config: SpectrogramConfig, scratch: Path | None
 ) -> tuple[dict[int, npt.NDArray[np.uint8]], float, float, str]:
     """Return images uint8 (n_mels, T) by segment, seconds, reference_db, and a warning.
 
     Raises:
         AudioError: there is no image to make.
     """
-    audio = load(track.path, config.sample_rate)
+    with local_file(track.path, scratch) as path:
+        audio = load(path, config.sample_rate)
     seconds = len(audio.samples) / config.sample_rate
     if 1 + len(audio.samples) // config.hop_length < config.n_frames:
         raise AudioError(

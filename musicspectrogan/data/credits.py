@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from musicspectrogan.audio.files import read_tags
+from musicspectrogan.data.archives import local_file
 from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import write_text
 
@@ -67,7 +68,8 @@ _COLUMNS = ["track", *(field.name for field in fields(Credit))]
 
 def read_credit(path: Path) -> Credit:
     """Read the credit of a file from its tags; empty for formats that soundfile cannot read."""
-    tags = read_tags(path)
+    with local_file(path) as local:
+        tags = read_tags(local)
     url = _URL.search(tags.get("comment", ""))
     return Credit(
         artist=tags.get("artist", ""),

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from musicspectrogan.audio.images import track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.counts import format_count
 from musicspectrogan.data import sources
+from musicspectrogan.data.archives import file_status, position
 from musicspectrogan.data.conversion import convert_track, make_outcome
 from musicspectrogan.data.credits import (
     CREDITS_NAME,
@@ -40,7 +42,6 @@ from musicspectrogan.data.manifest import (
 )
 from musicspectrogan.data.metadata import METADATA_NAME, write_metadata
 from musicspectrogan.data.output import (
-    Stat,
     check_output,
     find_images,
     image_names,
@@ -108,7 +109,8 @@ def preprocess(config: PreprocessConfig) -> Manifest:
             _write_credits(config.output, manifest, tracks, unchanged)
             write_metadata(config.output, manifest, find_images(config.output))
             manifest.write(config.output)
-            record_music_folder(config.output, config.input or Path())
+            top = sources.find_top(config.input) if config.input else Path()
+            record_music_folder(config.output, top)
     n_skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
     if config.strict and n_skipped:
         raise UserError(
@@ -141,9 +143,14 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
         if option not in source.OPTIONS:
             flag = option.replace("_", "-")
             raise UserError(f"--{flag} has no effect with --dataset {config.dataset}; remove it")
-    found = source.find_tracks(config.input, selection)
+    top = config.input and sources.find_top(config.input)
+    if config.verify:
+        if not isinstance(source, sources.VerifiableSource):
+            raise UserError(f"--verify has no effect with --dataset {config.dataset}; remove it")
+        source.verify(top, selection)
+    found = source.find_tracks(top, selection)
     sources.check_tracks(found, config.dataset)
-    root = config.input or Path()
+    root = top or Path()
     counts: Counter[str] = Counter()
     tracks = []
     for track in sources.with_unique_ids(found, root):
@@ -194,20 +201,24 @@ def _convert_tracks(
         )
     )
     # Read before conversion, so that a file that changes meanwhile is converted again.
-    stats = {track.id: _stat(track.path) for track in candidates}
+    stats = {track.id: file_status(track.path) for track in candidates}
     pending = select_pending(candidates, stats, report, images, output)
+    pending.sort(key=lambda track: position(track.path))
     if n_finished := len(candidates) - len(pending):
         logger.info("%d of %d tracks were converted before", n_finished, len(candidates))
     # Workers on other machines sync their files themselves.
     sync_here = cluster is None and sync_file_system(output)
-    convert = partial(convert_track, output=output, config=spectrogram, sync=not sync_here)
     on_death = partial(_skip_crashed, output=output)
     # At least two processes: one that crashes in a decoder must not be this one.
     jobs = config.jobs and min(config.jobs, max(2, len(pending)))
     with (
+        _scratch_folder(cluster) as scratch,
         progress_bar(total=len(pending), description="Converting", unit="track") as bar,
         _report_in_batches(report, output if sync_here else None) as add,
     ):
+        convert = partial(
+            convert_track, output=output, config=spectrogram, sync=not sync_here, scratch=scratch
+        )
         for outcome in in_parallel(convert, pending, on_death=on_death, jobs=jobs, cluster=cluster):
             size, modified_ns = stats[outcome.track]
             add(replace(outcome, bytes=size, modified_ns=modified_ns))
@@ -225,17 +236,22 @@ def _convert_tracks(
             folder.rmdir()  # ImageFolder does not accept a class without images
 
 
-def _stat(path: Path) -> Stat:
-    try:
-        status = path.stat()
-    except OSError:  # the file is gone; keep its images
-        return None, None
-    return status.st_size, status.st_mtime_ns
+@contextmanager
+def _scratch_folder(cluster: Client | None) -> Iterator[Path | None]:
+    """Yield a folder for temporary files, also those of workers that crash; removed afterwards.
+
+    None for the workers of a cluster, which have their own disks.
+    """
+    if cluster is not None:
+        yield None
+        return
+    with TemporaryDirectory(prefix="musicspectrogan-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def _has_files(folder: Path) -> bool:
     """Return False also for an empty folder, such as the mount point of a removed disk."""
-    return folder.is_dir() and any(folder.iterdir())
+    return folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
 
 
 @contextmanager
@@ -349,7 +365,7 @@ def _write_credits(
     converted = [by_id[track["id"]] for track in manifest.tracks]
     known = read_credits(output) or {}
     credits: dict[str, Credit] = {}
-    for track in converted:
+    for track in sorted(converted, key=lambda track: position(track.path)):
         if track.credit is not None:
             credits[track.id] = track.credit
         elif track.id in known and track.id in unchanged:
@@ -357,4 +373,4 @@ def _write_credits(
         else:
             credits[track.id] = read_credit(track.path)
     uncredited = all(track.credit == Credit() for track in converted)
-    write_credits(output, {} if uncredited else credits)
+    write_credits(output, {} if uncredited else {t.id: credits[t.id] for t in converted})

@@ -23,7 +23,7 @@ class PreprocessConfig:
     dataset: str = ""
     """Kind of dataset: gtzan, fma, folder (class folders of audio) or demo (composes music)."""
     input: Path | None = None
-    """Folder of the music; for demo, the folder to compose it in (default: demo_music)."""
+    """Folder or archive of the music; for demo, where to compose it (default: demo_music)."""
     output: Path = Path("spectrogram_images")
     """Folder for the images; repeat the command to continue there."""
     jobs: int | None = None
@@ -36,6 +36,8 @@ class PreprocessConfig:
     """Height and width in pixels: 64, 128 or 256; an image always spans about three seconds."""
     selection: Selection = field(default_factory=Selection)
     """Which tracks to convert."""
+    verify: bool = False
+    """FMA only: first check the archives against their published SHA-1."""
     strict: bool = False
     """Exit with an error if any file is skipped."""
     overwrite: bool = False
