@@ -143,6 +143,10 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
         if option not in source.OPTIONS:
             flag = option.replace("_", "-")
             raise UserError(f"--{flag} has no effect with --dataset {config.dataset}; remove it")
+    if config.download and config.input:
+        if not isinstance(source, sources.DownloadableSource):
+            raise UserError(f"--download has no effect with --dataset {config.dataset}; remove it")
+        source.download(config.input, config.download, selection, config.mirror)
     top = config.input and sources.find_top(config.input)
     if config.verify:
         if not isinstance(source, sources.VerifiableSource):
