@@ -40,6 +40,7 @@ from musicspectrogan.data.manifest import (
     Report,
     record_music_folder,
 )
+from musicspectrogan.data.metadata import METADATA_NAME, write_metadata
 from musicspectrogan.data.output import (
     check_output,
     find_images,
@@ -106,6 +107,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
             _add_tracks(manifest, outcomes, tracks, config.output)
             unchanged = {t for t, outcome in report.outcomes.items() if before.get(t) == outcome}
             _write_credits(config.output, manifest, tracks, unchanged)
+            write_metadata(config.output, manifest, find_images(config.output))
             manifest.write(config.output)
             top = sources.find_top(config.input) if config.input else Path()
             record_music_folder(config.output, top)
@@ -141,6 +143,10 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
         if option not in source.OPTIONS:
             flag = option.replace("_", "-")
             raise UserError(f"--{flag} has no effect with --dataset {config.dataset}; remove it")
+    if config.download and config.input:
+        if not isinstance(source, sources.DownloadableSource):
+            raise UserError(f"--download has no effect with --dataset {config.dataset}; remove it")
+        source.download(config.input, config.download, selection, config.mirror)
     top = config.input and sources.find_top(config.input)
     if config.verify:
         if not isinstance(source, sources.VerifiableSource):
@@ -157,7 +163,7 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
             if selection.limit and counts[track.genre] > selection.limit:
                 continue
         genre = track.genre
-        if genre.lower() in (MANIFEST_NAME, REPORT_NAME, CREDITS_NAME):
+        if genre.lower() in (MANIFEST_NAME, REPORT_NAME, CREDITS_NAME, METADATA_NAME):
             genre = f"_{genre}"
         below = os.path.relpath(track.path, root)
         tracks.append(replace(track, genre=genre, relative_path=below))

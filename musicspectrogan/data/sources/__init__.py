@@ -110,6 +110,24 @@ class VerifiableSource(Source, Protocol):
         """
 
 
+@runtime_checkable
+class DownloadableSource(Source, Protocol):
+    """A source that can be downloaded."""
+
+    def download(
+        self, folder: Path, archive: str, selection: Selection, mirror: str | None
+    ) -> None:
+        """Download what `find_tracks` needs to a folder, unless it is there.
+
+        Args:
+            archive: what the user asked for, such as a subset.
+            mirror: address of the archives; None for the dataset's own.
+
+        Raises:
+            UserError: there is no such archive, or it cannot be downloaded.
+        """
+
+
 def names() -> list[str]:
     """Return the names of all sources, sorted."""
     return module_names(sys.modules[__name__])

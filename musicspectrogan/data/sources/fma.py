@@ -60,6 +60,8 @@ ARCHIVES_SHA1 = {
     "fma_large.zip": "497109f4dd721066b5ce5e5f250ec604dc78939e",
     "fma_full.zip": "0f0ace23fbe9ba30ecb7e95f763e435ea802b8ab",
 }
+MIRROR = "https://os.unil.cloud.switch.ch/fma/"
+METADATA = "metadata"
 HASHED_BYTES = 1 << 20
 
 _SHORT = "known to be shorter than a clip should be"
@@ -109,6 +111,19 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     columns = list(_Row._fields)
     rows = map(_Row._make, table.reset_index()[columns].itertuples(index=False, name=None))
     return [_track(row, audio_root, names, selection, urls.get(row.id, "")) for row in rows]
+
+
+def download(folder: Path, archive: str, selection: Selection, mirror: str | None) -> None:
+    """Download the archive of a subset and that of tracks.csv, or only the latter."""
+    from musicspectrogan.data.download import fetch  # slow to import
+
+    check_choice("--download", archive, (*SUBSETS, METADATA))
+    if archive != METADATA and (subset := selection.subset) is not None:
+        check_choice("--subset", subset, SUBSETS)
+        if SUBSETS.index(subset) > SUBSETS.index(archive):
+            raise UserError(f"--subset {subset} is not in --download {archive}; remove one of them")
+    names = dict.fromkeys(f"fma_{name}.zip" for name in (METADATA, archive))
+    fetch({name: ARCHIVES_SHA1[name] for name in names}, folder, mirror or MIRROR)
 
 
 def verify(root: Path | None, selection: Selection) -> None:
