@@ -17,6 +17,8 @@ COPIED_BYTES = 1 << 20
 # A small archive may expand to anything. WAV files are no longer than this.
 MOST_BYTES = 2**32
 
+# As for a file that is not in a folder.
+MISSING = "file is missing"
 LEADS_OUT = "its name leads out of the archive"
 
 

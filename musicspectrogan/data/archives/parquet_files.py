@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from musicspectrogan.audio.files import AUDIO_SUFFIXES
-from musicspectrogan.data.archives.base import Archive, ArchiveError, Member, damaged
+from musicspectrogan.data.archives.base import MISSING, Archive, ArchiveError, Member, damaged
 from musicspectrogan.data.splits import EVALUATION_FOLDERS, SPLIT_FOLDERS
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import distinct_names, is_clutter, safe_name
@@ -68,15 +68,19 @@ class ParquetArchive(Archive):
         self._next: _Row | None = None
 
     def list_members(self) -> Iterator[Member]:
-        """Yield a member `SPLIT/LABEL/FILE` for each row; without SPLIT if not all files have one.
+        """Yield a member `SPLIT/LABEL/FILE` for each row.
 
-        Size and time are those of the parquet file. A row without a label is in no class folder.
+        Without SPLIT if not all files are named after one, or none after that for training. Size
+        and time are those of the parquet file. A row without a label is in no class folder.
         """
         files = find_parquet(self.path.parent) if self.path.name == ALL_FILES else [self.path]
-        splits = [_split_of(file) for file in files]
+        splits = {file: _split_of(file) for file in files}
+        has_splits = "" not in splits.values() and "training" in map(
+            SPLIT_FOLDERS.get, splits.values()
+        )
         found = [
-            (split if all(splits) else "", label, name, row)
-            for file, split in zip(files, splits, strict=True)
+            (splits[file] if has_splits else "", label, name, row)
+            for file in files
             for label, name, row in self._list_file(file)
         ]
         classes = distinct_names({label for _, label, *_ in found if label}) | {"": ""}
@@ -130,7 +134,7 @@ class ParquetArchive(Archive):
     def copy(self, name: str, target: BinaryIO) -> None:
         """Write the contents of a member to an open file."""
         if name not in self.members:  # which also finds the rows
-            raise ArchiveError("not in the parquet file any more")
+            raise ArchiveError(MISSING)
         target.write(self._read(self._rows[name]))
 
     def _read(self, row: _Row) -> memoryview:
@@ -183,11 +187,9 @@ def find_parquet(folder: Path) -> list[Path]:
 
 
 def _split_of(file: Path) -> str:
-    """Return the name of the split in that of a file, or of its folder; empty if there is none."""
-    for name in (file.stem, file.parent.name):
-        if match := _SPLIT.search(name.casefold()):
-            return match[1]
-    return ""
+    """Return the name of the split in that of a file, or its folder's; empty if there is none."""
+    match = _SPLIT.search(file.stem.casefold()) or _SPLIT.fullmatch(file.parent.name.casefold())
+    return match[1] if match else ""
 
 
 def _find_columns(schema: pyarrow.Schema, file: Path) -> _Columns:

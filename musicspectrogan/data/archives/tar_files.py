@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from musicspectrogan.data.archives.base import (
     COPIED_BYTES,
+    MISSING,
     Archive,
     ArchiveError,
     Member,
@@ -110,7 +111,7 @@ class TarArchive(Archive):
         try:
             info = self._target(name)
             if info is None:
-                raise ArchiveError("not in the archive any more")
+                raise ArchiveError(MISSING)
             if problem := size_problem(info.size):
                 raise ArchiveError(problem)
             with self._tar.extractfile(info) as source:  # type: ignore[union-attr]

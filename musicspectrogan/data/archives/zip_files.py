@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from musicspectrogan.data.archives.base import (
     COPIED_BYTES,
+    MISSING,
     Archive,
     ArchiveError,
     Member,
@@ -51,7 +52,9 @@ class ZipArchive(Archive):
 
     def copy(self, name: str, target: BinaryIO) -> None:
         """Write the contents of a member to an open file."""
-        info = self._infos[name]
+        info = self._infos.get(name)
+        if info is None:
+            raise ArchiveError(MISSING)
         if problem := _problem(info) or size_problem(info.file_size):
             raise ArchiveError(problem)
         try:
