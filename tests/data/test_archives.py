@@ -508,7 +508,7 @@ class TestParquet:
         parquet_of(tmp_path / "m.parquet", clips, group=2, genre=[0, 0, 0])
         command(*FOLDER, "m.parquet", cwd=tmp_path)
         ids = [track["id"] for track in manifest(tmp_path / "out")["tracks"]]
-        assert ids == ["a", "a-0-1", "a-1-0"]
+        assert ids == ["a", "a-1", "a-2"]
 
     def test_without_a_column_of_classes_it_is_one_class(
         self, music: Path, command: Command, tmp_path: Path
