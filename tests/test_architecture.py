@@ -123,7 +123,9 @@ except SystemExit:
     pass"""
 
 
-@pytest.mark.parametrize("command", ["preprocess", "train", "generate", "evaluate", "export", "info"])
+@pytest.mark.parametrize(
+    "command", ["preprocess", "train", "generate", "evaluate", "export", "info"]
+)
 def test_help_loads_nothing_heavy(command):
     assert not modules_after(help_of(command)) & {
         "torch",
