@@ -40,7 +40,15 @@ ALLOWED = {
         "audio.spectrogram",
         "audio.images",
     },
-    "export": {"generation", "training.checkpoint", "models", "audio", "data.credits"},
+    "export": {
+        "generation",
+        "training.checkpoint",
+        "models",
+        "audio",
+        "data.credits",
+        "evaluation.report",
+        "evaluation.resampling",
+    },
     "doctor": {"training", "models", "audio"},
     "information": {
         "data.dataset",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from musicspectrogan.config import check_within
 from musicspectrogan.errors import UserError, check_choice
 
 FORMATS = ("folder", "html", "onnx")
+MOST_SOUNDS = 100
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,13 @@ class ExportConfig:
     directory."""
     half: bool = False
     """Store weights in half precision: half the size, and nearly the same sounds. Folders only."""
+    sounds: int = 4
+    """Sounds of ten seconds to add to a folder."""
     overwrite: bool = False
     """Replace an earlier export."""
 
     def __post_init__(self) -> None:
         check_choice("format", self.format, FORMATS)
+        check_within(self, sounds=(0, MOST_SOUNDS))
         if self.half and self.format != "folder":
             raise UserError(f"--half has no effect with --format {self.format}; omit it")

@@ -114,10 +114,15 @@ class Model:
         Raises:
             UserError: as `images`.
         """
-        form = SoundConfig(sample_rate=sample_rate)
-        config = GenerateConfig(seconds=seconds, truncation=truncation, loop=loop, sound=form)
-        images, settings = self._images_of(genre, seeds, config)
-        return np.stack(self.invert(images, settings, config))
+        player = self.play(
+            genre,
+            seeds,
+            seconds=seconds,
+            truncation=truncation,
+            loop=loop,
+            sample_rate=sample_rate,
+        )
+        return np.stack(player.sounds)
 
     def play(
         self,
@@ -127,20 +132,22 @@ class Model:
         seconds: float | None = None,
         truncation: float = 1.0,
         loop: bool = False,
+        sample_rate: int | None = None,
     ) -> Player:
         """A player for notebooks, with a spectrogram over each sound.
 
         Args:
-            all: as `images`.
+            all: as `sounds`.
 
         Raises:
             UserError: as `images`.
         """
-        config = GenerateConfig(seconds=seconds, truncation=truncation, loop=loop)
+        form = SoundConfig(sample_rate=sample_rate)
+        config = GenerateConfig(seconds=seconds, truncation=truncation, loop=loop, sound=form)
         images, settings = self._images_of(genre, seeds, config)
         sounds = self.invert(images, settings, config)
         captions = [f"seed {seed}" for seed in _as_list(seeds)]
-        return Player(images, sounds, self.sample_rate, captions, loops=loop)
+        return Player(images, sounds, form.rate_for(self.sample_rate), captions, loops=loop)
 
     def draw(
         self, specs: Sequence[LatentSpec], start: Mixture, end: Mixture, config: GenerateConfig

@@ -29,7 +29,11 @@ class Player:
 
     def _repr_html_(self) -> str:
         items = [
-            (caption, _data("image/png", _png(image)), _data("audio/wav", self._wav(samples)))
+            (
+                caption,
+                _data("image/png", coloured_png(image)),
+                _data("audio/wav", self._wav(samples)),
+            )
             for caption, image, samples in zip(self.captions, self.images, self.sounds, strict=True)
         ]
         return TEMPLATES.get_template("player.html").render(items=items, loops=self.loops)
@@ -42,8 +46,8 @@ class Player:
         return file.getvalue()
 
 
-def _png(image: npt.NDArray[np.uint8]) -> bytes:
-    """The image in matplotlib's magma colours."""
+def coloured_png(image: npt.NDArray[np.uint8]) -> bytes:
+    """A PNG of grey levels (H, W) in matplotlib's magma colours."""
     colours = np.array([list(bytes.fromhex(colour)) for colour in MAGMA])
     places = np.linspace(0, 255, len(colours))
     palette = np.stack([np.interp(np.arange(256), places, channel) for channel in colours.T], 1)
