@@ -72,7 +72,8 @@ def export_folder(
         checkpoint = replace(checkpoint, vocoder=vocoder.to_plain())
     export_checkpoint(checkpoint, folder, half=config.half)
     # The sounds are those of the folder: half precision changes them a little.
-    sounds = _write_sounds(Model(load_checkpoint(folder), vocoder), folder, config.sounds)
+    model = Model(load_checkpoint(folder), vocoder)
+    sounds = _write_sounds(model, folder, config.sounds)
     credits = (read_credits(origin) if origin else None) or {}
     if credits:
         write_credits(folder, credits)
@@ -80,6 +81,8 @@ def export_folder(
     card = _TEMPLATES.get_template("card.md").render(
         name=name,
         checkpoint=checkpoint,
+        genres=model.genres,
+        license=config.license,
         version=__version__,
         sounds=sounds,
         recipe={key: checkpoint.training[key] for key in RECIPE},

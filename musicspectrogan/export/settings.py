@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ class ExportConfig:
     directory."""
     half: bool = False
     """Store weights in half precision: half the size, and nearly the same sounds. Folders only."""
+    license: str = "other"
+    """License of the model for its card, in Hugging Face's words, such as mit or cc-by-4.0."""
     sounds: int = 4
     """Sounds of ten seconds to add to a folder."""
     overwrite: bool = False
@@ -33,6 +36,10 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         check_choice("format", self.format, FORMATS)
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
+            raise UserError(
+                f"--license: {self.license!r} is not allowed; write a short name, such as mit"
+            )
         check_within(self, sounds=(0, MOST_SOUNDS))
         if self.half and self.format != "folder":
             raise UserError(f"--half has no effect with --format {self.format}; omit it")
