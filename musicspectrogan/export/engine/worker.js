@@ -50,3 +50,102 @@
  * rate, image_seconds, rows (mel bands), columns (of one image), top_db, band_hz (centre of each
  * band, lowest first), longest_seconds, vocoder (whether there is one).
  */
+
+/** What a loaded checkpoint is; the other files are given it. */
+function loaded({ description, weights, kernels: code }) {
+  const kernels = new Kernels(code), tensors = new Tensors(description.tensors, weights);
+  const filters = new MelFilters(tensors, description.rows);
+  return {
+    description,
+    filters,
+    generator: new Generator(kernels, tensors, description.generator),
+    vocoder: description.vocoder ? new Vocoder(kernels, tensors, filters, description) : null,
+    inversion: new Inversion(description),
+  };
+}
+
+/** The weights (n_genres,) of a mixture, which sum to 1. */
+function mixtureOf(weights, { conditional, genres }) {
+  if (!conditional) return [1];
+  const unknown = Object.keys(weights).find((genre) => !genres.includes(genre));
+  if (unknown !== undefined) throw new Error(`${unknown} is not a genre of this instrument`);
+  const mixture = genres.map((genre) => weights[genre] ?? 0);
+  const total = mixture.reduce((sum, weight) => sum + weight, 0);
+  if (!(total > 0) || mixture.some((weight) => !(weight >= 0)))
+    throw new Error("give a weight above 0 to at least one genre");
+  return mixture.map((weight) => weight / total);
+}
+
+/** Seconds of a request, null for one image, and beats where they are given. */
+function lengthOf({ seconds = null, bars, bpm }, { pieces, longest_seconds }) {
+  let beats = null;
+  if (bars && bpm) {
+    beats = bars * pieces.beats_per_bar;
+    seconds = (60 * beats) / bpm;
+  }
+  if (seconds !== null && !(seconds > 0 && seconds <= longest_seconds))
+    throw new Error(`${seconds} seconds are not possible; give up to ${longest_seconds}`);
+  return { seconds, beats };
+}
+
+/**
+ * @param {Object} instrument
+ * @param {Request} request
+ * @param {function(number): void} report Given the fraction that is done.
+ */
+function made(instrument, request, report) {
+  const { description, generator } = instrument, { rate, rows, inversion } = description;
+  const { style, sequence = style, loop = false, truncation = 1, sound = true } = request;
+  const { seconds, beats } = lengthOf(request, description);
+  const start = mixtureOf(request.start, description);
+  const end = mixtureOf(request.end ?? request.start, description);
+  let image, frames = rows, hop = inversion.hop_length;
+  if (seconds === null) {
+    if (loop) throw new Error("a loop needs a length");
+    const { latent_dim, style_dim = latent_dim } = generator.settings;
+    const latents = draw(latent_dim, description.any_length ? sequence : style);
+    latents.set(draw(latent_dim, style).subarray(0, style_dim));
+    image = generator.image(latents.map((x) => x * truncation), start);
+  } else {
+    frames = Math.ceil((seconds * rate) / hop);
+    if (loop) ({ frames, hop } = loopSettings(seconds, description));
+    const parts = { style, sequence, start, end, frames, loop, truncation, beats };
+    image = piece(instrument, parts);
+  }
+  const columns = image.length / rows;
+  if (!sound) return { image, rows, columns, samples: new Float32Array(0), rate, loop };
+  let samples = inverted(instrument, image, hop, loop, report);
+  const length = roundHalfEven((seconds ?? (columns * hop) / rate) * rate);
+  samples = loop ? resampledLoop(samples, length) : samples.slice(0, length);
+  finish(samples, rate, loop, description.finishing);
+  return { image, rows, columns, samples, rate, loop };
+}
+
+let instrument = null;
+
+/** Answer one message. */
+function answer(message) {
+  const { id, type, request } = message;
+  if (type === "load") {
+    instrument = loaded(message);
+    postMessage({ id, type: "ready" });
+  } else if (type === "make") {
+    if (!instrument) throw new Error("nothing is loaded");
+    const begun = performance.now();
+    const report = (fraction) => postMessage({ id, type: "progress", fraction });
+    const result = made(instrument, request, report);
+    const milliseconds = performance.now() - begun;
+    const buffers = [result.image.buffer, result.samples.buffer];
+    postMessage({ id, type: "made", ...result, milliseconds }, buffers);
+  } else {
+    throw new Error(`there is no message ${type}`);
+  }
+}
+
+self.onmessage = ({ data }) => {
+  try {
+    answer(data);
+  } catch (error) {
+    postMessage({ id: data.id, type: "failed", message: error.message });
+  }
+};
