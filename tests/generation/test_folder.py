@@ -22,7 +22,8 @@ from musicspectrogan.flags import parse_flags
 from musicspectrogan.generation import generate as generating
 from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
-from musicspectrogan.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from musicspectrogan.training.checkpoint import save_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint, newest_checkpoint
 
 
 @pytest.fixture
