@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from musicspectrogan.api import preprocess as preprocess
     from musicspectrogan.api import train as train
     from musicspectrogan.data.settings import PreprocessConfig as PreprocessConfig
+    from musicspectrogan.errors import Interrupted as Interrupted
     from musicspectrogan.errors import UserError as UserError
     from musicspectrogan.evaluation.settings import EvaluateConfig as EvaluateConfig
     from musicspectrogan.export.settings import ExportConfig as ExportConfig
     from musicspectrogan.generation.settings import GenerateConfig as GenerateConfig
+    from musicspectrogan.generation.settings import SoundConfig as SoundConfig
     from musicspectrogan.training.settings import TrainingConfig as TrainingConfig
 
 # Where each public name is defined.
@@ -41,7 +43,9 @@ _HOMES = {
     "GenerateConfig": "generation.settings",
     "EvaluateConfig": "evaluation.settings",
     "ExportConfig": "export.settings",
+    "SoundConfig": "generation.settings",
     "UserError": "errors",
+    "Interrupted": "errors",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  (the names of a dict)
 
