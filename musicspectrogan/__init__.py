@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from musicspectrogan.api import generate as generate
     from musicspectrogan.api import load as load
     from musicspectrogan.api import preprocess as preprocess
+    from musicspectrogan.api import recipe as recipe
     from musicspectrogan.api import train as train
     from musicspectrogan.data.settings import PreprocessConfig as PreprocessConfig
+    from musicspectrogan.data.sources import Selection as Selection
     from musicspectrogan.errors import Interrupted as Interrupted
     from musicspectrogan.errors import UserError as UserError
     from musicspectrogan.evaluation.settings import EvaluateConfig as EvaluateConfig
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "load": "api",
     "preprocess": "api",
+    "recipe": "api",
     "train": "api",
     "generate": "api",
     "evaluate": "api",
@@ -44,6 +47,7 @@ _HOMES = {
     "EvaluateConfig": "evaluation.settings",
     "ExportConfig": "export.settings",
     "SoundConfig": "generation.settings",
+    "Selection": "data.sources",
     "UserError": "errors",
     "Interrupted": "errors",
 }

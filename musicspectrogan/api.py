@@ -7,11 +7,19 @@ import what they need.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from musicspectrogan.errors import UserError, continue_on_error, named_as_in_python
+from musicspectrogan.config import config_file, read_yaml, to_plain
+from musicspectrogan.errors import (
+    SettingError,
+    UserError,
+    continue_on_error,
+    named_as_in_python,
+    nearest_setting,
+)
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.export.settings import ExportConfig
 from musicspectrogan.filesystem import expand_home
@@ -69,6 +77,29 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     from musicspectrogan.data.preprocessing import preprocess
 
     return preprocess(config)
+
+
+@named_as_in_python()
+def recipe(name: str | Path, **changes: Any) -> TrainingConfig:
+    """Settings for training from a recipe, as `--config` with flags.
+
+    Args:
+        name: of a recipe, such as `cgan-best`, or a YAML file.
+        changes: settings by name; `images` or `epochs` replaces the length in the file.
+
+    Raises:
+        UserError: an unknown recipe or setting, or a bad value.
+    """
+    settings = read_yaml(TrainingConfig, config_file(_path(name)))
+    known = to_plain(settings)
+    for key in changes:
+        if key not in known:
+            near = nearest_setting(key, known)
+            hint = f" (did you mean {near!r}?)" if near else ""
+            raise SettingError(key, f"there is no such setting{hint}")
+    if {"images", "epochs"} & set(changes):
+        changes = {"images": None, "epochs": None, **changes}
+    return replace(settings, **changes)
 
 
 @named_as_in_python()

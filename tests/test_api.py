@@ -92,7 +92,7 @@ def test_arrays_have_the_shapes_of_the_documentation(model):
     assert model.images("jazz", 0, seconds=3.5).shape == (1, 64, 76)
     assert not np.array_equal(model.images({"jazz": 1, "rock": 1}), model.images("jazz"))
     assert np.array_equal(model.images({"jazz": 2.5, "rock": 0}, 1), images[1:])
-    with pytest.raises(ms.UserError, match="^genre: name one of blues, jazz"):
+    with pytest.raises(ms.UserError, match=r"^genre: name one of blues, jazz"):
         model.images()
 
 
@@ -157,6 +157,19 @@ def test_settings_take_text_as_yaml_does():
     assert ms.PreprocessConfig(output="x").output == Path("x")
 
 
+def test_a_recipe_is_read_by_name_and_changed(tmp_path):
+    config = ms.recipe("demo", dataset="x", epochs=3)
+    assert (config.gan, config.r1, config.dataset) == ("anylength_cgan", 1.0, Path("x"))
+    assert config.images is None and config.epochs == 3  # of which a run can have only one
+    assert ms.recipe("demo").images == 50_000
+    (tmp_path / "mine.yaml").write_text("gan: cgan\nwidth: 8\n")
+    assert ms.recipe(tmp_path / "mine.yaml", seed=4) == ms.TrainingConfig("cgan", width=8, seed=4)
+    with pytest.raises(ms.UserError, match=r"^config demmo: .*did you mean 'demo'"):
+        ms.recipe("demmo")
+    with pytest.raises(ms.UserError, match=r"^widht: there is no such .*did you mean 'width'"):
+        ms.recipe("demo", widht=8)
+
+
 def test_the_command_names_flags_in_the_same_errors(trained, command, tmp_path):
     for flags, message in (
         ("--loop", "--loop and --morph need continuous pieces; give --seconds too"),
@@ -216,9 +229,9 @@ def test_the_names_of_the_package():
     public = {name for name in ms.__all__ if name != "__version__"}
     assert public <= set(dir(ms)) and all(getattr(ms, name) for name in public)
     assert public == {
-        "load", "preprocess", "train", "generate", "evaluate", "export_model",
+        "load", "preprocess", "recipe", "train", "generate", "evaluate", "export_model",
         "PreprocessConfig", "TrainingConfig", "GenerateConfig", "EvaluateConfig", "ExportConfig",
-        "SoundConfig", "UserError", "Interrupted",
+        "SoundConfig", "Selection", "UserError", "Interrupted",
     }  # fmt: skip
     with pytest.raises(AttributeError, match="has no attribute 'laod'"):
         ms.laod  # noqa: B018
