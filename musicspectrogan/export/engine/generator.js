@@ -40,15 +40,14 @@ class Generator {
           weights[((o * innermost + row) * inputs + input) * width + column];
         return new Convolution(this.kernels, outputs, [1, width, inputs], weight, (o) => bias[o]);
       }
-      // (inputs, outputs, rows, columns): all columns of a row at once, each with all channels.
-      const [inputs] = this.tensors.shape("begin.weight");
-      const output = (o) => o % padded;
-      const weight = (o, _row, _column, input) =>
-        output(o) < outputs
-          ? weights[((input * outputs + output(o)) * innermost + row) * innermost +
-              Math.floor(o / padded)]
-          : 0;
-      const shift = (o) => bias[output(o)] ?? 0;
+      // (outputs, inputs, rows, columns): all columns of a row at once, each with all channels.
+      const [, inputs] = this.tensors.shape("begin.weight");
+      const weight = (o, _row, _column, input) => {
+        const output = o % padded, column = Math.floor(o / padded);
+        return output < outputs
+          ? weights[((output * inputs + input) * innermost + row) * innermost + column] : 0;
+      };
+      const shift = (o) => bias[o % padded] ?? 0;
       return new Convolution(this.kernels, innermost * padded, [1, 1, inputs], weight, shift);
     });
   }
