@@ -1,8 +1,8 @@
 /**
  * The generators of `musicspectrogan.models`: latents to grey levels.
  *
- * All are the same but for two things: the innermost layer, and what the scale and shift of BatchNorm
- * depend on. BatchNorm's statistics are part of the weights.
+ * All are the same but for two things: the innermost layer, and what the scale and shift of
+ * BatchNorm depend on. BatchNorm's statistics are part of the weights.
  */
 
 /** Source rows (or columns) of each of the two outputs between them, as weights of the kernel. */
@@ -52,7 +52,7 @@ class Generator {
     });
   }
 
-  /** The layer that doubles the features of a level: convolutions for even and odd rows, columns. */
+  /** The layer that doubles a level's features: convolutions for even and odd rows and columns. */
   upsampling(level) {
     const { upsampling, channels } = this.settings;
     const weights = this.tensors.get(`layers.${level}.weight`);
@@ -98,10 +98,11 @@ class Generator {
       const input = labels ? Float32Array.from([...latents, ...genres]) : latents;
       return this.drawn(input, 1, this.constantNorms(genres), true);
     }
-    const { style_dim, cell_dim, window_cells, cell_frames } = this.settings;
+    const { style_dim, cell_dim, window_cells } = this.settings;
     const style = latents.subarray(0, style_dim);
     const sequence = Array.from({ length: window_cells }, (_, cell) =>
-      Float32Array.from({ length: cell_dim }, (_, i) => latents[style_dim + i * window_cells + cell]),
+      Float32Array.from(
+        { length: cell_dim }, (_, i) => latents[style_dim + i * window_cells + cell]),
     );
     const end = style_dim + cell_dim * window_cells;
     const start = this.phase(latents[end]), tempo = this.beatsInCell(style);
