@@ -13,6 +13,7 @@ class Player {
   #present = null;
   #next = null;
   #timer = 0;
+  #begun = null;
   #changed;
 
   // `changed` is called when playing begins or ends.
@@ -49,11 +50,8 @@ class Player {
     const end = zero + passes * seconds;
     this.#release(this.#present, end - FADE_OUT + FADE_IN);
     this.#next = this.#voice(take, end, 0, true);
-    this.#timer = setTimeout(() => {
-      this.#present = this.#next;
-      this.#next = null;
-      begun();
-    }, (end - this.#context.currentTime) * 1000);
+    this.#begun = begun;
+    this.#timer = setTimeout(() => this.#advance(), (end - this.#context.currentTime) * 1000);
   }
 
   // Whether the present sound is played again at its end. What was to follow is forgotten.
@@ -66,8 +64,7 @@ class Player {
     if (!this.#present) return;
     this.#dropNext();
     this.#release(this.#present, this.#context.currentTime);
-    this.#present = null;
-    this.#changed();
+    this.#end();
   }
 
   #wake(rate) {
@@ -98,8 +95,8 @@ class Player {
     source.onended = () => {
       gain.disconnect();
       if (this.#present !== voice) return;
-      this.#present = null;
-      this.#changed();
+      if (this.#next) this.#advance(); // the timer is late
+      else this.#end();
     };
     return voice;
   }
@@ -112,6 +109,18 @@ class Player {
     gain.linearRampToValueAtTime(0, from + FADE_OUT);
     source.stop(from + FADE_OUT);
     return from + FADE_OUT;
+  }
+
+  #end() {
+    this.#present = null;
+    this.#changed();
+  }
+
+  #advance() {
+    clearTimeout(this.#timer);
+    this.#present = this.#next;
+    this.#next = null;
+    this.#begun();
   }
 
   #dropNext() {
