@@ -6,8 +6,10 @@
 const about = JSON.parse(element("about").textContent);
 const colours = colourTable(about.colours);
 
-// Milliseconds without a change before a sound is asked for.
+// Milliseconds without a change before the sound is asked for, while something is moved.
 const PAUSE = 90;
+// Seconds up to which images of what is moved are shown meanwhile.
+const LONGEST_PREVIEW = 12;
 // Sounds that Back returns to, and places of the trail on the map.
 const MOST_BACK = 200;
 const TRAIL = 24;
@@ -69,6 +71,10 @@ class Engine {
     return this.#ask({ type: "load", ...parts }, [parts.weights, parts.kernels]);
   }
 
+  get isIdle() {
+    return !this.#running;
+  }
+
   // What was made, or null where a newer question has come.
   async make(request) {
     this.#waiting?.(false);
@@ -117,28 +123,51 @@ function movePlayhead() {
   requestAnimationFrame(movePlayhead);
 }
 
-// Ask for the sound of `state`, when nothing has changed for a moment. `play` it if it is to be
-// heard even though nothing plays now; `stays`: go on from the present position.
+// Ask for the sound of `state`. `play`: it is to be heard even if nothing plays now; `stays`: it
+// goes on from the present position; `moves`: more changes are likely to follow.
 let toPlay = false;
 
-function change(changes, { play = false, stays = false } = {}) {
+function change(changes, { play = false, stays = false, moves = false } = {}) {
+  interrupt();
   state = { ...state, ...changes };
   toPlay ||= play;
-  asked++; // what is being made is not wanted any more
-  if (walk !== null) player.repeat(true);
-  element("notice").hidden = true;
   showState();
-  clearTimeout(timer);
+  if (moves) preview();
   timer = setTimeout(async () => {
     const take = await make(state);
     if (!take) return;
     const same = stays && shown && shown.samples.length === take.samples.length;
     const from = same ? player.position : 0;
     show(take);
-    if (toPlay || player.isPlaying) player.start(take, { from, repeats: take.loop || walk !== null });
-    toPlay = false;
-    if (walk !== null) step();
-  }, PAUSE);
+    if (toPlay || player.isPlaying) begin(take, from);
+  }, moves ? PAUSE : 0);
+}
+
+// What is being made, and what was to follow in a walk, is not wanted any more.
+function interrupt() {
+  clearTimeout(timer);
+  asked++;
+  if (walk !== null) player.repeat(true);
+  element("notice").hidden = true;
+}
+
+function begin(take, from = 0) {
+  toPlay = false;
+  player.start(take, { from, repeats: take.loop || walk !== null });
+  if (walk !== null) step();
+}
+
+// Show the images on the way from one sound to another, as far as the engine has time.
+async function preview() {
+  const wanted = state;
+  if (!engine.isIdle || lengthOf(wanted) > LONGEST_PREVIEW) return;
+  try {
+    const made = await engine.make({ ...requestOf(wanted, about.genres), sound: false });
+    if (made && state !== shown.state) drawSpectrogram(element("spectrogram"), made, colours);
+    if (state !== wanted) preview();
+  } catch {
+    // The sound fails, too, and says so.
+  }
 }
 
 // The take of a state; null if a newer one was asked for, or if it failed.
@@ -201,8 +230,8 @@ const named = place => `${isSeed(place) ? "" : "near "}seed ${nearestSeed(place)
 
 // Controls show the state; the address and the map, too.
 const map = new PlaceMap(element("map"), colours, {
-  moved: place => go(() => place),
-  stepped: (x, y) => go(from => placeAt(from.x + x, from.y + y)),
+  moved: place => go(() => place, { moves: true }),
+  stepped: (x, y) => go(from => placeAt(from.x + x, from.y + y), { moves: true }),
 });
 
 function showState() {
@@ -278,9 +307,9 @@ function fail(error) {
 }
 
 // Moves. What is held stays; the other moves.
-function go(next, { play = true } = {}) {
+function go(next, { play = true, moves = false } = {}) {
   const changes = moved(next);
-  if (changes) change(changes, { play });
+  if (changes) change(changes, { play, moves });
 }
 
 function moved(next) {
@@ -307,7 +336,7 @@ const anyDirection = () => 2 * Math.PI * Math.random();
 const actions = {
   play() {
     if (player.isPlaying) player.stop();
-    else if (shown) player.start(shown);
+    else if (shown) begin(shown);
   },
   new() {
     const place = placeOfSeed(Math.floor(SEEDS * Math.random()));
@@ -330,13 +359,12 @@ const actions = {
 
 // Return to a state, without noting the one that is left.
 async function restore(former) {
-  clearTimeout(timer);
+  interrupt();
   state = former;
   const take = await make(former);
   if (!take) return;
   show(take, { isReturn: true });
-  player.start(take, { repeats: take.loop || walk !== null });
-  if (walk !== null) step();
+  begin(take);
 }
 
 // A walk plays each sound until the next one is made, and goes on at its end.
@@ -449,9 +477,9 @@ for (const [id, act] of Object.entries(actions)) {
   element(id).addEventListener("click", act);
 }
 sliders.forEach(({ name, input }, number) => {
-  const set = weights => change({ [editing]: weights }, { stays: true });
-  input.addEventListener("input", () => set(state[editing].with(number, +input.value)));
-  name.addEventListener("click", () => set(state[editing].map((_, other) => (other === number ? 100 : 0))));
+  const set = (weights, moves) => change({ [editing]: weights }, { stays: true, moves });
+  input.addEventListener("input", () => set(state[editing].with(number, +input.value), true));
+  name.addEventListener("click", () => set(state[editing].map((_, other) => (other === number ? 100 : 0)), false));
 });
 element("glide")?.addEventListener("click", () => {
   editing = state.end ? "start" : "end";
@@ -471,18 +499,21 @@ for (const radio of document.getElementsByName("length")) {
 for (const [id, name] of NUMBERS) {
   element(id).addEventListener("input", () => {
     const value = rounded(element(id).valueAsNumber);
-    if (isWithin(value, LIMITS[name]) && (name !== "bars" || Number.isInteger(value))) change({ [name]: value });
+    if (isWithin(value, LIMITS[name]) && (name !== "bars" || Number.isInteger(value))) change({ [name]: value }, { moves: true });
   });
   element(id).addEventListener("blur", showState);
 }
+element("spectrogram").addEventListener("click", event => {
+  if (shown) begin(shown, event.offsetX / event.target.clientWidth);
+});
 element("loop").addEventListener("click", () => change({ loop: !state.loop }));
 element("truncation").addEventListener("input", () => {
-  change({ truncation: +element("truncation").value }, { stays: true });
+  change({ truncation: +element("truncation").value }, { stays: true, moves: true });
 });
 element("step").addEventListener("input", showState);
 element("seed").addEventListener("input", () => {
   const seed = element("seed").valueAsNumber;
-  if (Number.isInteger(seed) && isWithin(seed, [0, SEEDS - 1])) go(() => placeOfSeed(seed), { play: false });
+  if (Number.isInteger(seed) && isWithin(seed, [0, SEEDS - 1])) go(() => placeOfSeed(seed), { play: false, moves: true });
 });
 for (const part of ["style", "sequence"]) {
   element(`hold-${part}`)?.addEventListener("click", () => {
@@ -532,7 +563,7 @@ function readAddress() {
 
 const bytesOf = id => Uint8Array.from(atob(JSON.parse(element(id).textContent)), letter => letter.charCodeAt(0)).buffer;
 
-async function begin() {
+async function load() {
   const damage = readAddress();
   if (damage) notify(damage);
   showState();
@@ -549,4 +580,4 @@ async function begin() {
   if (take) show(take);
 }
 
-begin();
+load();
