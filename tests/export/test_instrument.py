@@ -239,7 +239,7 @@ def test_a_link_gives_the_same_take(browser, page):
     # A link that is opened in the page itself.
     other.js(f"changed(() => location.hash = '{part}')")
     assert other.js("get('status').textContent") == (
-        f"{GENRES[1]} 70 %, drums 30 % to {GENRES[2]}, style of near seed 4007, sequence of near "
+        f"{GENRES[1]} 70 %, drums 30 % to {GENRES[2]}, style near seed 4007, sequence near "
         "seed 0, 1 bar at 200 BPM, 1.2 s"
     )
     assert tab.complaints == other.complaints == []

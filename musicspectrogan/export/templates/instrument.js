@@ -221,7 +221,7 @@ function caption({ start, end, style, sequence, length, bars, bpm }) {
   };
   const parts = [];
   if (start.length) parts.push(end ? `${mixture(start)} to ${mixture(end)}` : mixture(start));
-  parts.push(isSamePlace(style, sequence) ? named(style) : `style of ${named(style)}, sequence of ${named(sequence)}`);
+  parts.push(isSamePlace(style, sequence) ? named(style) : `style ${named(style)}, sequence ${named(sequence)}`);
   if (length === "bars") parts.push(`${bars} ${bars === 1 ? "bar" : "bars"} at ${bpm} BPM`);
   return parts.join(", ");
 }
@@ -238,9 +238,10 @@ function showState() {
   const { style, sequence, length } = state;
   const isPiece = length !== "image";
   const starred = [...takes.values()].map(take => take.state.style);
-  map.show({ style, sequence, focus: held.style ? sequence : style, trail, starred });
-  const count = seedsAround(style).length;
-  if (document.activeElement !== element("seed")) element("seed").value = nearestSeed(style);
+  const focus = held.style ? sequence : style;
+  map.show({ style, sequence, focus, trail, starred });
+  const count = seedsAround(focus).length;
+  if (document.activeElement !== element("seed")) element("seed").value = nearestSeed(focus);
   element("place").textContent = count === 1 ? "" : `and ${count - 1} more around`;
   if (!state.end) editing = "start";
   const shares = sharesOf(state[editing]);
@@ -297,6 +298,9 @@ function notify(text) {
   element("notice").textContent = text;
   element("notice").hidden = false;
 }
+
+addEventListener("error", event => fail(event.error ?? event));
+addEventListener("unhandledrejection", event => fail(event.reason));
 
 function fail(error) {
   document.body.dataset.state = "failed";
@@ -483,7 +487,8 @@ sliders.forEach(({ name, input }, number) => {
 });
 element("glide")?.addEventListener("click", () => {
   editing = state.end ? "start" : "end";
-  change({ end: state.end ? null : [...state.start] }, { stays: true });
+  // To the next genre, so that it is heard.
+  change({ end: state.end ? null : state.start.map((_, number) => state.start.at(number - 1)) }, { stays: true });
 });
 for (const radio of document.getElementsByName("end")) {
   radio.addEventListener("change", () => {
