@@ -237,7 +237,8 @@ def test_a_link_gives_the_same_take(browser, page):
     assert np.array_equal(sound_of(other)[0], samples)
     assert saved_by(other, "png") == saved_by(tab, "png")
     # A link that is opened in the page itself.
-    other.js(f"changed(() => location.hash = '{part}')")
+    other.js(f"location.hash = '{part}'")
+    other.js("until(() => get('status').textContent.includes('sequence near seed 0,'))")
     assert other.js("get('status').textContent") == (
         f"{GENRES[1]} 70 %, drums 30 % to {GENRES[2]}, style near seed 4007, sequence near "
         "seed 0, 1 bar at 200 BPM, 1.2 s"

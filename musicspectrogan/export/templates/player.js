@@ -4,8 +4,9 @@
 // end of that: the sum is never louder than one sound, and attacks are heard.
 const FADE_OUT = 0.02;
 const FADE_IN = 0.005;
-// Seconds needed to schedule a sound, and a time that never comes.
-const NOTICE = 0.03;
+// Seconds before a change at which the browser must know of it: what it learns too late, clicks.
+const NOTICE = 0.06;
+// A time that never comes.
 const NEVER = 1e9;
 
 class Player {
@@ -36,7 +37,7 @@ class Player {
   start(take, { from = 0, repeats = take.loop } = {}) {
     this.#wake(take.rate);
     this.#dropNext();
-    let at = this.#context.currentTime + 0.002;
+    let at = this.#soon;
     if (this.#present) at = this.#release(this.#present, at) - FADE_IN;
     this.#present = this.#voice(take, at, from, repeats);
     this.#changed();
@@ -46,7 +47,7 @@ class Player {
   follow(take, begun) {
     this.#dropNext();
     const { zero, seconds } = this.#present;
-    const passes = Math.ceil((this.#context.currentTime + NOTICE - zero) / seconds);
+    const passes = Math.ceil((this.#soon + FADE_OUT - zero) / seconds);
     const end = zero + passes * seconds;
     this.#release(this.#present, end - FADE_OUT + FADE_IN);
     this.#next = this.#voice(take, end, 0, true);
@@ -63,7 +64,7 @@ class Player {
   stop() {
     if (!this.#present) return;
     this.#dropNext();
-    this.#release(this.#present, this.#context.currentTime);
+    this.#release(this.#present, this.#soon);
     this.#end();
   }
 
@@ -123,8 +124,17 @@ class Player {
     this.#begun();
   }
 
+  get #soon() {
+    return this.#context.currentTime + NOTICE;
+  }
+
+  // Forget what was to follow, unless it is too late.
   #dropNext() {
     if (!this.#next) return;
+    if (this.#next.at - FADE_OUT < this.#soon) {
+      this.#advance();
+      return;
+    }
     clearTimeout(this.#timer);
     this.#next.source.onended = null;
     this.#next.source.stop();
