@@ -6,7 +6,7 @@ import logging
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from musicspectrogan.errors import UserError, did_you_mean
@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 # Name of the only row of an unconditional model.
 NO_GENRE = "sample"
 ALL_GENRES = "all"
+# Of a genre in a mixture.
+MOST_WEIGHT = 1e9
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,30 @@ def select_rows(
     return _rows_of_list(genre, genres)
 
 
+def mixture_row(weights: Mapping[str, float], genres: Sequence[str]) -> Row:
+    """The row of a mixture; its weights are divided by their sum.
+
+    Raises:
+        UserError: no weights, an unknown genre, one that is named twice, or weights that are not
+            numbers from 0, or all 0.
+    """
+    if not genres:
+        raise UserError("genre: the model has no genres; give None")
+    named = {find_genre(name, genres, "genre"): float(w) for name, w in weights.items()}
+    valid = all(0 <= weight < MOST_WEIGHT for weight in named.values())
+    if not valid or not sum(named.values()) or len(named) < len(weights):
+        raise UserError(
+            f"genre: {dict(weights)} is not allowed; give each genre once, with a weight above 0"
+        )
+    named = {name: weight for name, weight in named.items() if weight}
+    if len(named) == 1:
+        return _genre_row(next(iter(named)))
+    total = sum(named.values())
+    mixture = {name: weight / total for name, weight in named.items()}
+    title = ",".join(f"{name}={weight:.4g}" for name, weight in mixture.items())
+    return Row(title, mixture, mixture)
+
+
 def find_genre(name: str, genres: Sequence[str], flag: str = "--genre") -> str:
     """Find a genre by name or index.
 
@@ -160,12 +186,7 @@ def _rows_of_list(text: str, genres: Sequence[str]) -> list[Row]:
         raise UserError(f"--genre {text}: give a weight to every genre, or to none")
     if len(names) < len(parts):
         raise UserError(f"--genre {text}: name each genre once")
-    if len(names) == 1:
-        return [_genre_row(names[0])]
-    total = sum(weights)
-    mixture = {name: weight / total for name, weight in zip(names, weights, strict=True)}
-    title = ",".join(f"{name}={weight:.4g}" for name, weight in mixture.items())
-    return [Row(title, mixture, mixture)]
+    return [mixture_row(dict(zip(names, weights, strict=True)), genres)]
 
 
 def _split_list(text: str, genres: Sequence[str]) -> list[str]:
@@ -191,7 +212,7 @@ def _parse_weight(part: str, genres: Sequence[str]) -> tuple[str, float | None]:
         weight = float(number)
     except ValueError:
         weight = math.nan
-    if not 0 < weight < 1e9:
+    if not 0 < weight < MOST_WEIGHT:
         raise UserError(
             f"--genre {part}: {number!r} is not a weight; write a number above 0, as in drums=0.7"
         )

@@ -1,7 +1,11 @@
-"""A checkpoint: tensors and plain values in one file, enough to generate from and to resume."""
+"""A checkpoint: tensors and plain values in one file, enough to generate from and to resume.
+
+An exported model has only what generating takes: a folder, or a zip of it, see `modelfolder`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -21,6 +25,12 @@ from musicspectrogan.config import from_plain, read_yaml, to_plain
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.errors import UserError, not_one_of
 from musicspectrogan.filesystem import atomic_write, folder_lock, visible_folders
+from musicspectrogan.modelfolder import (
+    ModelFolderError,
+    is_model_folder,
+    read_model_folder,
+    write_model_folder,
+)
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.plugins import PluginError
 from musicspectrogan.torchfiles import (
@@ -40,6 +50,8 @@ LATEST_NAME = "latest.pt"
 BEST_NAME = "best.pt"
 
 LONGEST_GENRE = 1000
+# What training takes beyond generating, and exported models lack.
+OF_TRAINING = ("discriminator", "optimizer_g", "optimizer_d")
 
 
 @dataclass
@@ -57,6 +69,7 @@ class Checkpoint:
     """How to turn the images back into sound."""
     generator: dict[str, torch.Tensor]
     discriminator: dict[str, torch.Tensor]
+    """Empty in an exported model, and so are the optimizers."""
     ema: dict[str, torch.Tensor]
     """The averaged generator with standing statistics, ready to sample from."""
     optimizer_g: dict[str, Any]
@@ -88,6 +101,22 @@ class Checkpoint:
         """The vocoder for its images, in eval mode on the CPU."""
         return None if self.vocoder is None else Vocoder.from_plain(self.vocoder)
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether it can only generate: training needs the discriminator."""
+        return not self.discriminator
+
+    @property
+    def digest(self) -> str:
+        """A short hash of all that its images and sounds depend on, in whatever file it is."""
+        facts = (self.gan, asdict(self.model), self.genres, asdict(self.spectrogram))
+        sha = hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace"))
+        weights = [*self.ema.items(), *(self.vocoder or {}).get("weights", {}).items()]
+        for name, weight in sorted(weights):
+            sha.update(name.encode())
+            sha.update(weight.cpu().contiguous().numpy().tobytes())
+        return sha.hexdigest()[:16]
+
     def is_trained_on(self, dataset: ImageDataset) -> bool:
         """Whether these are the images that it was trained on, in any folder."""
         return (
@@ -113,45 +142,68 @@ class LiveGenerator:
         return self.module
 
 
+# Errors whose text says what is wrong with a file.
+REASONS = (TorchFileError, ModelFolderError, UserError)
+
+
 class DamagedError(UserError):
     """The file is damaged; an older checkpoint may be intact."""
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint atomically."""
+    write_torch_file(_contents(checkpoint), path)
+
+
+def export_checkpoint(checkpoint: Checkpoint, folder: Path, *, half: bool = False) -> None:
+    """Write what generating takes into a folder that exists: the averaged generator, the vocoder.
+
+    Args:
+        half: store weights in half precision.
+    """
+    contents = _contents(checkpoint)
+    contents["generator"] = contents.pop("ema")
+    for name in OF_TRAINING:
+        del contents[name]
+    write_model_folder(contents, folder, half=half)
+
+
+def _contents(checkpoint: Checkpoint) -> dict[str, Any]:
     contents = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
     contents["model"] = asdict(checkpoint.model)
     contents["spectrogram"] = asdict(checkpoint.spectrogram)
-    write_torch_file({"format_version": FORMAT_VERSION, **contents}, path)
+    return {"format_version": FORMAT_VERSION, **contents}
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU. Nothing in it is executed.
 
     Args:
-        path: a checkpoint file, or a run directory for its newest intact checkpoint.
+        path: a checkpoint file, an exported model, or a run directory for its newest intact
+            checkpoint.
 
     Raises:
         UserError: there is none, or it is damaged or not of this format.
     """
-    if path.is_dir():
+    exported = is_model_folder(path)
+    if path.is_dir() and not exported:
         return newest_checkpoint(path)[1]
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
-        contents = read_torch_file(path)
+        contents = _read_exported(path) if exported else read_torch_file(path)
         version = int(contents.pop("format_version"))
         checkpoint = from_plain(Checkpoint, contents) if version == FORMAT_VERSION else None
         if checkpoint and checkpoint.gan in models.names():
-            _check(checkpoint)
+            _check(checkpoint, exported)
             return checkpoint
     except (OSError, PluginError):  # no permission or a faulty model: the file is not damaged
         raise
     except Exception as error:  # the file may hold anything
-        why = f" ({error})" if isinstance(error, (TorchFileError, UserError)) else ""
+        why = f" ({error})" if isinstance(error, REASONS) else ""
+        remedy = "export it again" if exported else "use an older one from its folder"
         raise DamagedError(
-            f"{path} is damaged or not a checkpoint of this tool{why}; use an older one from its "
-            "folder"
+            f"{path} is damaged or not a checkpoint of this tool{why}; {remedy}"
         ) from None
     if checkpoint is None:
         raise UserError(f"{path} has format {version}; this version reads format {FORMAT_VERSION}")
@@ -161,7 +213,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def _check(checkpoint: Checkpoint) -> None:
+def _read_exported(path: Path) -> dict[str, Any]:
+    """What a file of a checkpoint would hold."""
+    contents = read_model_folder(path)
+    weights = contents["generator"]
+    for name, weight in weights.items():
+        if weight.is_floating_point():
+            weights[name] = weight.float()
+    return {**contents, "ema": weights, **{name: {} for name in OF_TRAINING}}
+
+
+def _check(checkpoint: Checkpoint, exported: bool) -> None:
     """Raise UserError for parts that do not fit together. No network is built in memory."""
     model, genres = checkpoint.model, checkpoint.genres
     if min(checkpoint.epoch, checkpoint.step, checkpoint.images_seen) < 0:
@@ -182,7 +244,8 @@ def _check(checkpoint: Checkpoint) -> None:
         generator, discriminator = models.build(checkpoint.gan, model)
     check_weights("generator", checkpoint.generator, generator)
     check_weights("generator", checkpoint.ema, generator)
-    check_weights("discriminator", checkpoint.discriminator, discriminator)
+    if not exported:
+        check_weights("discriminator", checkpoint.discriminator, discriminator)
     if checkpoint.vocoder is not None:
         vocoder = Vocoder.check_plain(checkpoint.vocoder)
         if not vocoder.fits(checkpoint.spectrogram):
@@ -281,12 +344,34 @@ def images_in(dataset: Path, split: str, image_size: int | None) -> ImageDataset
         return None
 
 
+def open_checkpoint(path: Path, *, best: bool = False) -> tuple[Path, Checkpoint]:
+    """Read the checkpoint that a path names; returns its file, or folder, too.
+
+    Args:
+        path: a run directory, a checkpoint file, or an exported model.
+        best: take the best of a run by the validation tracks, not the newest.
+
+    Raises:
+        UserError: there is none, or it is damaged or not of this format.
+    """
+    if not path.is_dir():
+        return path, load_checkpoint(path)
+    return best_checkpoint(path) if best else newest_checkpoint(path)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path names a checkpoint, rather than a folder of images."""
+    return not path.is_dir() or has_checkpoint(path)
+
+
 def has_checkpoint(run: Path) -> bool:
-    """Whether there is a checkpoint in a run directory, intact or not."""
+    """Whether a run directory has a checkpoint, intact or not, or is an exported model."""
     return bool(_newest_first(run))
 
 
 def _newest_first(run: Path) -> list[Path]:
+    if is_model_folder(run):
+        return [run]
     folder = run / CHECKPOINTS_FOLDER
     if not folder.is_dir():
         return []
@@ -337,6 +422,8 @@ def checkpoints_for(path: Path, spectrogram: SpectrogramConfig) -> list[Path]:
     if not paths:
         raise UserError(f"{path}: no checkpoint in it; name a run directory or a checkpoint file")
     for file in paths:
+        if not file.is_dir() and is_model_folder(file):
+            raise UserError(f"{file} is a zip, which is not changed; unpack it and name the folder")
         found = load_checkpoint(file).spectrogram
         if replace(found, n_frames=spectrogram.n_frames) != spectrogram:
             raise UserError(
@@ -363,10 +450,19 @@ def add_vocoder(path: Path, vocoder: Vocoder) -> list[Path]:
             else:
                 group.append(file)
         for first, *others in names:
-            save_checkpoint(replace(load_checkpoint(first), vocoder=vocoder.to_plain()), first)
+            changed = replace(load_checkpoint(first), vocoder=vocoder.to_plain())
+            if changed.is_exported:
+                export_checkpoint(changed, first, half=_is_half(changed.ema))
+            else:
+                save_checkpoint(changed, first)
             for other in others:
                 _link(first, other)
     return paths
+
+
+def _is_half(weights: dict[str, torch.Tensor]) -> bool:
+    """Whether half precision holds these weights exactly."""
+    return all(weight.half().to(weight.dtype).equal(weight) for weight in weights.values())
 
 
 def _saved(folder: Path) -> list[Path]:

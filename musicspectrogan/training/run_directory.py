@@ -29,6 +29,8 @@ from musicspectrogan.training.settings import TrainingConfig
 RUNS = Path("runs")
 # Names the newest run in place of a path.
 LATEST = Path("latest")
+# Names the model of this package, trained on its demo music, in place of a path.
+DEMO, DEMO_MODEL = Path("demo"), Path(__file__).parents[1] / "demo"
 LOG_NAME = "log.txt"
 SAMPLES_FOLDER = "samples"
 # Pictures that a run draws there; others belong to the user.
@@ -45,12 +47,16 @@ def next_run(gan: str, dataset_name: str, runs: Path = RUNS) -> Path:
 
 
 def named_run(path: Path) -> Path:
-    """The path that an argument names: `latest` is the newest run, unless such a path exists.
+    """The path that an argument names: `latest` is the newest run, `demo` the package's model.
+
+    A path of that name takes precedence.
 
     Raises:
         UserError: there is no run yet.
     """
-    return newest_run(TrainingConfig()) if path == LATEST and not path.exists() else path
+    if path.exists():
+        return path
+    return newest_run(TrainingConfig()) if path == LATEST else DEMO_MODEL if path == DEMO else path
 
 
 def newest_run(config: TrainingConfig, runs: Path = RUNS) -> Path:

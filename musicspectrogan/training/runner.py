@@ -36,7 +36,7 @@ from musicspectrogan.training.checkpoint import (
     Checkpoint,
     dataset_of,
     load_checkpoint,
-    newest_checkpoint,
+    open_checkpoint,
     run_settings,
 )
 from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed
@@ -63,6 +63,10 @@ CHANGEABLE = (
 )
 # Settings that follow from others where they are `auto`.
 AUTOMATIC = ("augment", "lr")
+NOT_TRAINABLE = (
+    "an exported model has no discriminator and cannot be trained further; name a checkpoint of "
+    "the run that it was exported from"
+)
 # The widest network that trains in reasonable time without a GPU.
 WIDTH_FOR_CPU = 32
 
@@ -192,6 +196,8 @@ def plan_run(
     models.check_options(config.gan, model)
     run = output or run_directory.next_run(config.gan, dataset.name)
     start = load_checkpoint(config.init_from) if config.init_from else None
+    if start and start.is_exported:
+        raise UserError(f"--init-from {config.init_from}: {NOT_TRAINABLE}")
     if start and start.genres != dataset.genres:
         logger.warning(
             "The weights were trained on %s; here the same labels mean %s",
@@ -233,7 +239,9 @@ def load_run(path: Path) -> PreviousRun:
     path = run_directory.named_run(path)
     if run_directory.is_unstarted(path):
         return PreviousRun(path, read_yaml(TrainingConfig, path / CONFIG_NAME), None)
-    file, checkpoint = newest_checkpoint(path) if path.is_dir() else (path, load_checkpoint(path))
+    file, checkpoint = open_checkpoint(path)
+    if checkpoint.is_exported:
+        raise UserError(f"--resume {path}: {NOT_TRAINABLE}")
     config = from_plain(TrainingConfig, checkpoint.training)
     settings = run_settings(file)  # with whole paths, of which the checkpoint has the last part
     return PreviousRun(
