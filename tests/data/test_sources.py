@@ -534,7 +534,7 @@ class TestFma:
     def test_missing_metadata_and_missing_audio_are_told_apart(self, tmp_path: Path) -> None:
         root = fma_tree(tmp_path)
         shutil.move(root / "fma_metadata", tmp_path / "elsewhere")
-        with pytest.raises(UserError, match=r"unpack fma_metadata\.zip"):
+        with pytest.raises(UserError, match=r"put fma_metadata\.zip there"):
             fma.find_tracks(root, ALL)
         with pytest.raises(UserError, match="no folders 000, 001, … of MP3 files"):
             fma.find_tracks(tmp_path / "elsewhere", ALL)
