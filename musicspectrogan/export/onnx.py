@@ -341,9 +341,7 @@ def _check_sound(sampler: Sampler, vocoder: Vocoder | None, folder: Path) -> Non
         _check("sound", error, LARGEST_SOUND_ERROR_DB, "dB")
 
 
-def _check_grey(
-    name: str, found: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]
-) -> None:
+def _check_grey(name: str, found: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) -> None:
     if found.shape != expected.shape:
         raise UserError(_differs(name, f"are {found.shape}, not {expected.shape}"))
     difference = float(np.abs(found.astype(np.int16) - expected).max())
