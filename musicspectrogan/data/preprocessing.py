@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.counts import format_count
 from musicspectrogan.data import sources
 from musicspectrogan.data.archives import file_status, position
-from musicspectrogan.data.conversion import convert_track, make_outcome
+from musicspectrogan.data.conversion import Conversion, convert_track, make_outcome
 from musicspectrogan.data.credits import (
     CREDITS_NAME,
     Credit,
@@ -100,13 +100,13 @@ def preprocess(config: PreprocessConfig) -> Manifest:
             prepare_output(config.output, manifest, overwrite=config.overwrite)
             report = Report(config.output)
             before = dict(report.outcomes)
-            _convert_tracks(tracks, report, config, spectrogram, cluster)
+            credits = _convert_tracks(tracks, report, config, spectrogram, cluster)
             # The split of the source, which may have changed since an earlier run.
             outcomes = [replace(report.outcomes[track.id], split=track.split) for track in tracks]
             _log_summary(outcomes, config.output)
             _add_tracks(manifest, outcomes, tracks, config.output)
             unchanged = {t for t, outcome in report.outcomes.items() if before.get(t) == outcome}
-            _write_credits(config.output, manifest, tracks, unchanged)
+            _write_credits(config.output, manifest, tracks, unchanged, credits)
             write_metadata(config.output, manifest, find_images(config.output))
             manifest.write(config.output)
             top = sources.find_top(config.input) if config.input else Path()
@@ -189,8 +189,12 @@ def _convert_tracks(
     config: PreprocessConfig,
     spectrogram: SpectrogramConfig,
     cluster: Client | None,
-) -> None:
-    """Convert all tracks that are not finished according to the report."""
+) -> dict[str, Credit]:
+    """Convert all tracks that are not finished according to the report.
+
+    Returns:
+        The credits in the tags of their files, by track id.
+    """
     output = config.output
     candidates = [track for track in tracks if not track.excluded]
     for genre in {track.genre for track in candidates}:
@@ -213,6 +217,7 @@ def _convert_tracks(
     # Workers on other machines sync their files themselves.
     sync_here = cluster is None and sync_file_system(output)
     on_death = partial(_skip_crashed, output=output)
+    credits: dict[str, Credit] = {}
     # At least two processes: one that crashes in a decoder must not be this one.
     jobs = config.jobs and min(config.jobs, max(2, len(pending)))
     with (
@@ -223,7 +228,11 @@ def _convert_tracks(
         convert = partial(
             convert_track, output=output, config=spectrogram, sync=not sync_here, scratch=scratch
         )
-        for outcome in in_parallel(convert, pending, on_death=on_death, jobs=jobs, cluster=cluster):
+        for outcome, credit in in_parallel(
+            convert, pending, on_death=on_death, jobs=jobs, cluster=cluster
+        ):
+            if credit is not None:
+                credits[outcome.track] = credit
             size, modified_ns = stats[outcome.track]
             add(replace(outcome, bytes=size, modified_ns=modified_ns))
             bar.update()
@@ -238,6 +247,7 @@ def _convert_tracks(
         image_names(folder)  # removes unfinished images of workers that died
         if folder.name in genres and not any(folder.iterdir()):
             folder.rmdir()  # ImageFolder does not accept a class without images
+    return credits
 
 
 @contextmanager
@@ -292,13 +302,13 @@ def _report_in_batches(
             flush()
 
 
-def _skip_crashed(track: Track, output: Path) -> Outcome:
+def _skip_crashed(track: Track, output: Path) -> Conversion:
     """Skip a track that killed its worker, and remove images that it may have written."""
     folder = output / track.genre
     for name in image_names(folder):
         if track_of_image(name) == track.id and is_own_image(folder / name, track.id):
             (folder / name).unlink()
-    return make_outcome(track, SKIPPED, WORKER_DIED)
+    return Conversion(make_outcome(track, SKIPPED, WORKER_DIED))
 
 
 def _log_summary(outcomes: list[Outcome], output: Path) -> None:
@@ -359,11 +369,18 @@ def _add_tracks(
 
 
 def _write_credits(
-    output: Path, manifest: Manifest, tracks: Iterable[Track], unchanged: set[str]
+    output: Path,
+    manifest: Manifest,
+    tracks: Iterable[Track],
+    unchanged: set[str],
+    read: Mapping[str, Credit],
 ) -> None:
     """Write the credits of all converted tracks; no file if the source states there are none.
 
     Lines of unchanged tracks are kept, including edits by hand, unless the source has the credit.
+
+    Args:
+        read: credits from the tags of files that were converted by this command.
     """
     by_id = {track.id: track for track in tracks}
     converted = [by_id[track["id"]] for track in manifest.tracks]
@@ -374,7 +391,7 @@ def _write_credits(
             credits[track.id] = track.credit
         elif track.id in known and track.id in unchanged:
             credits[track.id] = known[track.id]
-        else:
-            credits[track.id] = read_credit(track.path)
+        else:  # not in `read` if an earlier command was interrupted
+            credits[track.id] = read.get(track.id) or read_credit(track.path)
     uncredited = all(track.credit == Credit() for track in converted)
     write_credits(output, {} if uncredited else {t.id: credits[t.id] for t in converted})
