@@ -10,7 +10,7 @@ LOCK = $(if $(LOCKED),--constraint requirements.lock)
 TORCH = $(if $(LOCKED),$(shell grep -Eo '^torch(vision)?==[^ ]+' requirements.lock),torch torchvision)
 INSTALLED := $(VENV)/installed$(if $(CPU),-cpu)$(if $(LOCKED),-locked)
 
-.PHONY: demo install test test-all torture gpu lint bench lock clean help
+.PHONY: demo demo-model install test test-all torture gpu lint bench lock clean help
 
 help:
 	@echo "make demo      install, make demo music, train a small GAN, generate a page of new sounds"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench     measure the speed and write docs/benchmarks.md, a quarter of an hour"
 	@echo "make gpu       run the tests that need a GPU, measure there, write docs/benchmarks.md"
 	@echo "make lock      resolve requirements.lock; UPGRADE=1 takes the newest versions"
+	@echo "make demo-model  train the model of the package, --checkpoint demo, a quarter of an hour"
 	@echo "make clean     remove the environment and the output of the demo"
 
 # The stamp file records that the environment satisfies the requirements, so nothing is installed twice.
@@ -42,6 +43,15 @@ demo: $(INSTALLED)
 	@$(RUN) preprocess.py --dataset demo --output demo_images
 	@$(RUN) run.py --config configs/demo.yaml --dataset demo_images
 	@$(RUN) -m musicspectrogan generate --checkpoint latest --count 4
+
+# The same commands on the same versions and kind of processor give the same weights.
+demo-model: $(INSTALLED)
+	@$(RUN) preprocess.py --dataset demo --output demo_images
+	@$(RUN) run.py --config configs/cgan-best.yaml --dataset demo_images --width 16 \
+		--images 150k --seed 0 --output runs/demo
+	@$(RUN) -m musicspectrogan evaluate --checkpoint runs/demo/checkpoints/best.pt
+	@$(RUN) -m musicspectrogan export --checkpoint runs/demo --half --sounds 0 --license mit \
+		--output musicspectrogan/demo --overwrite
 
 test: $(INSTALLED)-dev
 	@$(RUN) -m pytest -m "not slow"

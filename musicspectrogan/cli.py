@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import filecmp
 import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
-from musicspectrogan import __version__
+from musicspectrogan import __version__, api
 from musicspectrogan.audio import VOCODER_NAME
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import config_file, read_yaml
 from musicspectrogan.console import EXIT_BUG, EXIT_DONE, report_error, set_up_process
 from musicspectrogan.counts import format_count
 from musicspectrogan.environment import check_environment
-from musicspectrogan.errors import Interrupted, UserError, continue_on_error, not_one_of, printable
+from musicspectrogan.errors import Interrupted, UserError, not_one_of, printable
 from musicspectrogan.evaluation.settings import EvaluateConfig
+from musicspectrogan.export.settings import ExportConfig
 from musicspectrogan.flags import POSITIONAL, parse_flags
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
 from musicspectrogan.launch import check_device, this_process
@@ -34,10 +33,8 @@ def preprocess(arguments: list[str], program: str) -> None:
     from musicspectrogan.data.settings import PreprocessConfig
 
     config = parse_flags(PreprocessConfig, arguments, program=program)
-    from musicspectrogan.data.preprocessing import preprocess
-
     try:
-        preprocess(config)
+        api.preprocess(config)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; run the same command again to continue") from None
 
@@ -65,9 +62,6 @@ def train(arguments: list[str], program: str) -> None:
         TrainCommand, arguments, default=TrainCommand(TrainingConfig()), program=program
     )
     # torch takes seconds to import: report a wrong flag first.
-    from musicspectrogan.evaluation.reference import quality_by_validation
-    from musicspectrogan.generation.pieces import strips_of
-    from musicspectrogan.generation.sound import choose_vocoder, sounds_of
     from musicspectrogan.training import runner
     from musicspectrogan.training.distributed import Distributed
 
@@ -103,13 +97,7 @@ def train(arguments: list[str], program: str) -> None:
         if distributed.is_main:
             _print_lines(described)
         return
-    config, score_samples = plan.config, None
-    is_evaluated = distributed.is_main and config.eval_every > 0 and config.split == "training"
-    if is_evaluated and config.dataset is not None:
-        with continue_on_error("evaluation of samples"):
-            score_samples = quality_by_validation(config.dataset, plan.dataset)
-    vocoder = choose_vocoder(None, plan.vocoder, plan.dataset.spectrogram)
-    runner.train(plan, partial(sounds_of, vocoder=vocoder), score_samples, strips_of)
+    api.train_plan(plan)
 
 
 @dataclass(frozen=True)
@@ -137,66 +125,18 @@ def info(arguments: list[str], program: str) -> None:
 def generate(arguments: list[str], program: str) -> None:
     """Run `generate`."""
     config = parse_flags(GenerateConfig, arguments, program=program)
-    if config.checkpoint is None:
-        raise UserError(
-            "--checkpoint is missing: name a run directory, a checkpoint file, or latest"
-        )
-    # torch takes seconds to import: report a wrong flag first.
-    from musicspectrogan.device import choose_device
-    from musicspectrogan.generation.generate import generate
-    from musicspectrogan.training.checkpoint import (
-        BEST_NAME,
-        LATEST_NAME,
-        best_checkpoint,
-        load_checkpoint,
-    )
-    from musicspectrogan.training.run_directory import named_run
-
-    source = named_run(config.checkpoint)
-    if source.is_dir():
-        source, checkpoint = best_checkpoint(source)
-        newest = source.with_name(LATEST_NAME)
-        if source.name == BEST_NAME:
-            logger.info(
-                "Taking %s, the best by the validation tracks; the newest is %s", source, newest
-            )
-    else:
-        checkpoint = load_checkpoint(source)
-    page = generate(config, checkpoint, source, choose_device(config.device))
-    _print_lines(f"Open {page}")
+    _print_lines(f"Open {api.generate(config)}")
 
 
 def evaluate(arguments: list[str], program: str) -> None:
     """Run `evaluate`."""
     config = parse_flags(EvaluateConfig, arguments, program=program)
-    named = config.compare or tuple(path for path in (config.checkpoint, config.images) if path)
-    if not named:
-        raise UserError(
-            "--checkpoint is missing: name a run directory, a checkpoint file, or latest"
-        )
-    # torch takes seconds to import: report a wrong flag first.
-    from musicspectrogan.device import choose_device
-    from musicspectrogan.evaluation.evaluate import evaluate
+    outcome = api.evaluate(config)
     from musicspectrogan.evaluation.report import genre_table, table
-    from musicspectrogan.filesystem import public_names
-    from musicspectrogan.training import run_directory
-    from musicspectrogan.training.checkpoint import has_checkpoint
 
-    def is_folder_of_images(path: Path) -> bool:
-        if path in (config.checkpoint, config.images):
-            return path == config.images
-        return path.is_dir() and not has_checkpoint(path)
-
-    named = tuple(
-        path if is_folder_of_images(path) else run_directory.named_run(path) for path in named
-    )
-    found = [path if is_folder_of_images(path) else _checkpoint_to_evaluate(path) for path in named]
-    sources = dict(zip(public_names(named), found, strict=True))
-    output = config.output or run_directory.evaluation_file(list(sources.values()), config.seconds)
-    outcome = evaluate(config, sources, output, choose_device(config.device))
-    reports = list(outcome.reports.values())
+    names, reports = list(outcome.reports), list(outcome.reports.values())
     _print_lines(f"{outcome.verdict}\n")
-    _print_lines(table(list(sources) if config.compare else ["samples"], reports))
+    _print_lines(table(names if config.compare else ["samples"], reports))
     if by_genre := genre_table(reports[0]) if len(reports) == 1 else "":
         _print_lines(f"\n{by_genre}\n")
     by = reports[0].dataset
@@ -206,25 +146,13 @@ def evaluate(arguments: list[str], program: str) -> None:
     )
     for remark in dict.fromkeys(remark for report in reports for remark in report.remarks):
         _print_lines(remark)
-    _print_lines(f"Open {outcome.page or output}")
+    _print_lines(f"Open {outcome.page or outcome.file}")
 
 
-def _checkpoint_to_evaluate(path: Path) -> Path:
-    """The checkpoint of a run directory, a file or `latest`: the newest one of a run.
-
-    The best one was selected by its metrics, which would be optimistic.
-    """
-    from musicspectrogan.training import run_directory
-    from musicspectrogan.training.checkpoint import BEST_NAME, newest_checkpoint
-
-    path = run_directory.named_run(path)
-    if not path.is_dir():
-        return path
-    newest, _ = newest_checkpoint(path)
-    best = newest.with_name(BEST_NAME)
-    if best.is_file() and not filecmp.cmp(best, newest, shallow=False):
-        logger.info("This is the newest checkpoint; by the validation tracks %s was better", best)
-    return newest
+def export(arguments: list[str], program: str) -> None:
+    """Run `export`."""
+    config = parse_flags(ExportConfig, arguments, program=program)
+    _print_lines(f"The export is {api.export_model(config)}")
 
 
 @dataclass(frozen=True)
@@ -318,7 +246,7 @@ def vocoder(arguments: list[str], program: str) -> None:
     config = parse_flags(VocoderConfig, arguments, program=program)
     # torch takes seconds to import: report a wrong flag first.
     from musicspectrogan.device import choose_device
-    from musicspectrogan.training.checkpoint import add_vocoder, checkpoints_for
+    from musicspectrogan.training.run_checkpoints import add_vocoder, checkpoints_for
     from musicspectrogan.training.run_directory import named_run
     from musicspectrogan.vocoding.learn import learn
     from musicspectrogan.vocoding.music import read_manifest
@@ -339,6 +267,7 @@ COMMANDS: dict[str, Callable[[list[str], str], None]] = {
     "train": train,
     "generate": generate,
     "evaluate": evaluate,
+    "export": export,
     "invert": invert,
     "reconstruct": reconstruct,
     "info": info,
@@ -352,6 +281,7 @@ usage: musicspectrogan COMMAND [--help] [flags]
   train        images -> checkpoints, sample grids and curves in a run directory
   generate     checkpoint -> new spectrograms, their sound, and a page to play them on
   evaluate     checkpoint + dataset -> metrics of the samples, beside those of real music
+  export       checkpoint -> a folder to share, ONNX files, or an instrument in one HTML file
   invert       spectrogram PNGs -> audio files
   reconstruct  audio -> image -> audio, and the error of the round trip
   info         describe a checkpoint, a run or a dataset in ten lines

@@ -83,14 +83,15 @@ def _picture_rows(path: Path) -> list[tuple[str, str]]:
 
 def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
     # torch: slow, and not for datasets
-    from musicspectrogan.training.checkpoint import dataset_of, load_checkpoint, newest_checkpoint
+    from musicspectrogan.training.run_checkpoints import dataset_of, open_checkpoint
 
-    file, checkpoint = newest_checkpoint(path) if path.is_dir() else (path, load_checkpoint(path))
+    file, checkpoint = open_checkpoint(path)
     dataset = dataset_of(checkpoint, file) or checkpoint.training["dataset"]
     model, vocoder = checkpoint.model, checkpoint.build_vocoder()
+    kind = "exported" if checkpoint.is_exported else "run" if path.is_dir() else "checkpoint"
     weights = sum(tensor.numel() for tensor in checkpoint.ema.values())
     return [
-        ("run" if path.is_dir() else "checkpoint", str(path)),
+        (kind, str(path)),
         ("gan", f"{checkpoint.gan}, width {model.width}, latents of length {model.latent_dim}"),
         ("generator", f"{weights:,} numbers, images of {model.image_size}x{model.image_size}"),
         (

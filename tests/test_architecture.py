@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Generic modules: they know no stage, and every stage may use them.
 GENERIC = {
     "charts", "config", "console", "counts", "device", "environment", "errors", "filesystem",
-    "flags", "launch", "plugins", "progress", "stopping",
+    "flags", "launch", "modelfolder", "plugins", "progress", "stopping",
     "tensors", "torchfiles",
 }  # fmt: skip
 # What each stage may import besides these and itself.
@@ -29,6 +29,7 @@ ALLOWED = {
     "vocoding": {"data", "audio"},
     "generation": {
         "training.checkpoint",
+        "training.run_checkpoints",
         "models",
         "audio",
         "data.credits",
@@ -37,20 +38,31 @@ ALLOWED = {
         "generation",
         "data",
         "training.checkpoint",
+        "training.run_checkpoints",
         "audio.spectrogram",
         "audio.images",
     },
-    "export": {"generation", "training.checkpoint", "models", "audio", "data.credits"},
+    "export": {
+        "generation",
+        "training.checkpoint",
+        "training.run_checkpoints",
+        "models",
+        "audio",
+        "data.credits",
+        "evaluation.report",
+        "evaluation.resampling",
+    },
     "doctor": {"training", "models", "audio"},
     "information": {
         "data.dataset",
         "data.manifest",
         "training.checkpoint",
+        "training.run_checkpoints",
         "audio.spectrogram",
         "audio.VOCODER_NAME",
     },
 }
-TOP = {"cli", "__main__", "__init__"}
+TOP = {"api", "cli", "__main__", "__init__"}
 
 
 def imported(path: Path) -> set[str]:
@@ -123,7 +135,9 @@ except SystemExit:
     pass"""
 
 
-@pytest.mark.parametrize("command", ["preprocess", "train", "generate", "evaluate", "info"])
+@pytest.mark.parametrize(
+    "command", ["preprocess", "train", "generate", "evaluate", "export", "info"]
+)
 def test_help_loads_nothing_heavy(command):
     assert not modules_after(help_of(command)) & {
         "torch",

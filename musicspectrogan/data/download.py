@@ -66,8 +66,12 @@ def fetch(files: Mapping[str, str], folder: Path, address: str) -> None:
             part = _Part(folder / f"{name}.part", store.get_url(name))
             if (folder / name).exists():
                 logger.info("%s is there; checking its SHA-1", folder / name)
+            else:
+                logger.info("Downloading %s to %s", part.url, folder)
+                part.complete()
+                logger.info("Checking the SHA-1 of %s", name)
             try:
-                store.fetch(name, downloader=partial(_download, part))
+                store.fetch(name, downloader=partial(_hand_over, part, folder / name))
             except ValueError:  # by pooch; requests has such errors only for bad addresses
                 part.remove()
                 raise UserError(
@@ -78,18 +82,13 @@ def fetch(files: Mapping[str, str], folder: Path, address: str) -> None:
             part.remove()
 
 
-def _download(part: _Part, url: str, output_file: str, store: pooch.Pooch) -> None:
-    """Write a file for pooch, which calls it if there is no right one, and then checks it."""
-    target = part.path.with_suffix("")
+def _hand_over(part: _Part, target: Path, url: str, output_file: str, store: pooch.Pooch) -> None:
+    """Give pooch the part as what it asks for, if there is no right file, and checks next."""
     if target.exists():
         raise UserError(
             f"{target}: does not have the published SHA-1; move it away, and repeat the command"
         )
-    logger.info("Downloading %s to %s", url, target.parent)
-    part.complete()
-    sync_file(part.path)
-    logger.info("Checking the SHA-1 of %s", target.name)
-    # A second name. pooch removes its file if it is interrupted, and the part must stay.
+    # A second name: pooch removes its file if it is interrupted, and the part must stay.
     Path(output_file).unlink()
     try:
         os.link(part.path, output_file)
@@ -126,7 +125,8 @@ class _Part:
         while True:
             before = self.size
             try:
-                return self._append()
+                self._append()
+                return sync_file(self.path)
             except requests.RequestException as error:
                 problem = _describe(error)
                 if isinstance(error, ValueError):  # not an address
@@ -177,7 +177,7 @@ class _Part:
     def _write(self, response: requests.Response, start: int, total: int) -> None:
         """Write a response from a position on: over what is there, if the server sends all."""
         with (
-            open(self.path, "r+b" if self.path.exists() else "wb") as file,
+            open(self.path, "r+b" if self.path.exists() else "wb", buffering=0) as file,
             progress_bar(
                 total=total,
                 initial=start,
@@ -189,9 +189,10 @@ class _Part:
         ):
             file.seek(start)
             for block in response.iter_content(_BLOCK_BYTES):
-                with name_in_errors(self.path):  # not in those of requests
-                    file.write(block)
-                    file.flush()
+                rest = memoryview(block)
+                while rest:
+                    with name_in_errors(self.path):  # not in those of requests
+                        rest = rest[file.write(rest) :]
                 bar.update(len(block))
             if total and file.tell() != total:
                 raise requests.ConnectionError("the connection broke off")

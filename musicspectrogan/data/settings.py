@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.config import check_within
+from musicspectrogan.config import check_within, read_fields
 from musicspectrogan.data.sources import Selection
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import expand_home
@@ -63,6 +63,7 @@ class PreprocessConfig:
     top_db: float | None = None
     """Range in dB from white to black; None for 80."""
 
+    @read_fields
     def __post_init__(self) -> None:
         music = self.input or (Path(DOWNLOADED) if self.download else None)
         object.__setattr__(self, "input", music and expand_home(music))

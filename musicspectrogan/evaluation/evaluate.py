@@ -24,7 +24,8 @@ from musicspectrogan.evaluation.samples import (
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.evaluation.verdict import comparison_verdict, verdict
 from musicspectrogan.filesystem import make_folder
-from musicspectrogan.training.checkpoint import Checkpoint, dataset_of, load_checkpoint
+from musicspectrogan.training.checkpoint import Checkpoint
+from musicspectrogan.training.run_checkpoints import dataset_of, is_checkpoint, load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Outcome:
 
     reports: dict[str, Report]
     """By the names of the sources."""
+    file: Path
+    """The JSON file."""
     page: Path | None
     """None if it could not be written."""
 
@@ -57,7 +60,7 @@ def evaluate(
         UserError: a source does not fit the dataset, or has too few images.
     """
     checkpoints = {
-        name: load_checkpoint(path) for name, path in sources.items() if not path.is_dir()
+        name: load_checkpoint(path) for name, path in sources.items() if is_checkpoint(path)
     }
     root = config.dataset or _trained_on({sources[name]: c for name, c in checkpoints.items()})
     splits = load_splits(root, config.split)
@@ -95,8 +98,8 @@ def evaluate(
             write_page(page, f"How good is {name}?", report, data)
         else:
             write_comparison(page, list(reports), list(reports.values()))
-        return Outcome(reports, page)
-    return Outcome(reports, None)
+        return Outcome(reports, output, page)
+    return Outcome(reports, output, None)
 
 
 def _trained_on(checkpoints: Mapping[Path, Checkpoint]) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -206,7 +205,7 @@ def sample_checkpoint(
         conditional=sampler.conditional,
         facts={
             "checkpoint": public_name(path),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+            "digest": checkpoint.digest,
             "gan": checkpoint.gan,
             "width": checkpoint.model.width,
             "epoch": checkpoint.epoch,

@@ -1,12 +1,33 @@
-"""The command `export`."""
+"""The command `export`: one checkpoint, in one of several forms."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from musicspectrogan.data.credits import CREDITS_NAME
 from musicspectrogan.errors import UserError
 from musicspectrogan.export.settings import ExportConfig
+from musicspectrogan.filesystem import is_clutter, make_folder, sync_files, sync_folder
+from musicspectrogan.generation.model import vocoder_for
 from musicspectrogan.training.checkpoint import Checkpoint
+from musicspectrogan.training.run_checkpoints import available_dataset, run_of
+
+SUFFIXES = {"folder": "", "html": ".html", "onnx": "-onnx"}
+# What exports consist of. A folder with anything else is not replaced.
+OWN_FILES = (
+    "README.md",
+    "config.json",
+    "model.safetensors",
+    "*.onnx",
+    CREDITS_NAME,
+    "sounds/*.mp3",
+    "sounds/*.png",
+)
+# Every export has one of these; a README.md alone might be anybody's.
+WEIGHTS = ("model.safetensors", "*.onnx")
 
 
 def export(config: ExportConfig, checkpoint: Checkpoint, source: Path) -> Path:
@@ -18,4 +39,83 @@ def export(config: ExportConfig, checkpoint: Checkpoint, source: Path) -> Path:
     Raises:
         UserError: the format cannot hold this model, or the output exists.
     """
-    raise UserError(f"--format {config.format}: not written yet")
+    name = name_of(source)
+    output = config.output or Path(f"{name}{SUFFIXES[config.format]}")
+    if output.name in ("", "..") or output.is_symlink():
+        raise UserError(f"--output {output}: give the name of a new folder or file")
+    check_output(output, overwrite=config.overwrite, is_folder=config.format != "html")
+    dataset = available_dataset(checkpoint, source)
+    vocoder = vocoder_for(checkpoint, dataset, None)
+    make_folder(output.parent)
+    if config.format == "html":
+        from musicspectrogan.export.html import export_html
+
+        return export_html(checkpoint, vocoder, output, name=name)
+    with new_folder(output) as folder:
+        if config.format == "onnx":
+            from musicspectrogan.export.onnx import export_onnx
+
+            export_onnx(checkpoint, vocoder, folder, name=name)
+        else:
+            from musicspectrogan.export.folder import export_folder
+
+            origin = dataset or (source if source.is_dir() else None)
+            export_folder(
+                config, checkpoint, vocoder, folder, name=name, source=source, origin=origin
+            )
+    return output
+
+
+def name_of(source: Path) -> str:
+    """What a model is called: its run, or its file or folder."""
+    path = run_of(source) or source
+    return path.resolve().name.removesuffix(".pt").removesuffix(".zip")
+
+
+def check_output(output: Path, *, overwrite: bool, is_folder: bool) -> None:
+    """Raise UserError if there is something that may not be replaced."""
+    if not output.exists() or (is_folder and output.is_dir() and not any(output.iterdir())):
+        return
+    if output.is_dir() != is_folder:
+        kind = "a folder" if output.is_dir() else "a file"
+        raise UserError(f"--output {output}: is {kind} already; give another name")
+    if not overwrite:
+        raise UserError(f"--output {output}: exists; give --overwrite, or another name")
+    if is_folder and (other := _foreign(output)):
+        raise UserError(f"--output {output}: {other}; give another name")
+
+
+def _foreign(output: Path) -> str:
+    """What in a folder is not from an export; empty if there is nothing."""
+    if not any(path.is_file() for pattern in WEIGHTS for path in output.glob(pattern)):
+        return "is not an export"
+    own = {path for pattern in OWN_FILES for path in output.glob(pattern)}
+    for path in output.rglob("*"):
+        is_folder = path.is_dir() and not path.is_symlink()
+        if not (is_folder or path in own or is_clutter(path.name)):
+            return f"{path.relative_to(output)} in it is not from an export"
+    return ""
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """A folder that gets the name `output` when it is complete, in place of an earlier one."""
+    unfinished = output.with_name(f".{output.name}.unfinished")
+    earlier = output.with_name(f".{output.name}.earlier")
+    for left in (unfinished, earlier):  # by a kill
+        shutil.rmtree(left, ignore_errors=True)
+    make_folder(unfinished)
+    try:
+        yield unfinished
+        sync_files(path for path in unfinished.rglob("*") if path.is_file())
+        if output.exists():
+            output.rename(earlier)
+        unfinished.rename(output)
+        sync_folder(output.parent)
+    except BaseException:
+        if earlier.exists() and not output.exists():
+            earlier.rename(output)
+        raise
+    finally:
+        for left in (unfinished, earlier):
+            shutil.rmtree(left, ignore_errors=True)

@@ -14,10 +14,10 @@ import torch
 
 from musicspectrogan import __version__
 from musicspectrogan.audio.files import check_rate
-from musicspectrogan.audio.images import check_frames, read_image, track_of_image
+from musicspectrogan.audio.images import read_image, track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.audio.tempo import tempo_of
-from musicspectrogan.audio.vocoder import Vocoder, find_vocoder
+from musicspectrogan.audio.vocoder import Vocoder
 from musicspectrogan.counts import format_count
 from musicspectrogan.data.credits import CREDITS_NAME, read_credits, write_credits
 from musicspectrogan.errors import Interrupted, UserError, continue_on_error
@@ -31,19 +31,16 @@ from musicspectrogan.generation.folder import (
     list_items,
     write_sound,
 )
+from musicspectrogan.generation.model import Model, vocoder_for
 from musicspectrogan.generation.page import PageItem, write_page
-from musicspectrogan.generation.pieces import loop_multiple, piece
+from musicspectrogan.generation.pieces import loop_multiple
 from musicspectrogan.generation.sampler import BATCH, LatentSpec, Sampler
 from musicspectrogan.generation.selection import NO_GENRE, Row, latent_specs, select_rows
 from musicspectrogan.generation.settings import MAX_SOUNDS, GenerateConfig, SoundConfig
-from musicspectrogan.generation.sound import (
-    choose_vocoder,
-    loop_settings,
-    sound_of_loop,
-    sounds_of,
-)
+from musicspectrogan.generation.sound import loop_settings, sounds_of
 from musicspectrogan.progress import progress_bar
-from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint, available_dataset
+from musicspectrogan.training.checkpoint import Checkpoint
+from musicspectrogan.training.run_checkpoints import available_dataset, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +66,10 @@ def generate(
             not support; too many sounds for one page.
         Interrupted: by Ctrl-C.
     """
-    sampler = Sampler(checkpoint, device)
-    settings = sampler.spectrogram
+    dataset = available_dataset(checkpoint, source)
+    vocoder = vocoder_for(checkpoint, dataset, config.sound.vocoder)
+    model = Model(checkpoint, vocoder, device)
+    settings, sampler = model.spectrogram, model.sampler
     rows = select_rows(config.genre, config.morph, sampler.genres, conditional=sampler.conditional)
     specs = latent_specs(config)
     check_rate(config.sound.format, config.sound.rate_for(settings.sample_rate))
@@ -82,16 +81,11 @@ def generate(
         )
     if config.loop and config.length is not None:
         _warn_of_pace(config.length, sampler)
-    digest = _digest(source.read_bytes())
-    dataset = available_dataset(checkpoint, source)
-    own = checkpoint.build_vocoder()
-    if own is None and dataset is not None and config.sound.vocoder is None:
-        own = find_vocoder(dataset, settings)
-    vocoder = choose_vocoder(config.sound.vocoder, own, settings)
+    digest = checkpoint.digest
     output = config.output or _new_folder(source)
     check_folder(output, settings)
     facts = {
-        "checkpoint": f"{source.name} ({digest})",
+        "checkpoint": f"{source.resolve().name} ({digest})",
         "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, "
         f"{format_count(checkpoint.epoch, 'epoch')}, "
         f"{format_count(checkpoint.images_seen, 'image')}",
@@ -105,7 +99,7 @@ def generate(
     try:
         with progress_bar(total=total, description="Generating", unit="sound") as bar:
             for row in rows:
-                for spec, sound in _make_sounds(config, sampler, vocoder, row, specs):
+                for spec, sound in _make_sounds(config, model, row, specs):
                     stem = _stem(row, spec, config)
                     request = _request(config, row, spec, digest, facts["audio"])
                     name = write_sound(
@@ -155,8 +149,7 @@ def _warn_of_pace(seconds: float, sampler: Sampler) -> None:
 
 def _new_folder(checkpoint: Path) -> Path:
     """Make a new folder named by the time, in the checkpoint's run or the working directory."""
-    parent = checkpoint.resolve().parent
-    run = parent.parent if parent.name == CHECKPOINTS_FOLDER else Path()
+    run = run_of(checkpoint) or Path()
     make_folder(run / "generated")
     now = time.strftime("%Y%m%d-%H%M%S")
     folder, number = run / "generated" / now, 1
@@ -241,44 +234,15 @@ def _digest(content: bytes) -> str:
 
 
 def _make_sounds(
-    config: GenerateConfig,
-    sampler: Sampler,
-    vocoder: Vocoder | None,
-    row: Row,
-    specs: Sequence[LatentSpec],
+    config: GenerateConfig, model: Model, row: Row, specs: Sequence[LatentSpec]
 ) -> Iterator[tuple[LatentSpec, Sound]]:
     """The sounds of a row, made lazily: a batch of images, or one piece, at a time."""
-    settings, seconds, rate = sampler.spectrogram, config.length, config.sound.sample_rate
-    start, end = sampler.mixture(row.start), sampler.mixture(row.end)
-    frames = settings.n_frames
-    if seconds:
-        frames = settings.frames_in(seconds)
-        if config.loop:
-            frames, settings = loop_settings(seconds, settings, loop_multiple(sampler), vocoder)
-        flag = f"--seconds {seconds:g}" if config.bars is None else f"--bars {config.bars}"
-        check_frames(frames, settings, flag)
+    seconds = config.length
     batch_size = 1 if seconds else BATCH
     for first in range(0, len(specs), batch_size):
         batch = specs[first : first + batch_size]
-        if seconds:
-            image = piece(
-                sampler,
-                batch[0],
-                start,
-                end,
-                frames,
-                loops=config.loop,
-                truncation=config.truncation,
-                beats=config.tempo.beats if config.tempo else None,
-            )
-            images = image[None]
-        else:
-            latents = torch.stack([sampler.latent(spec) for spec in batch]) * config.truncation
-            images = sampler.images(latents, start.expand(len(batch), -1))
-        if config.loop and seconds:
-            sounds = [sound_of_loop(images[0], settings, seconds, vocoder, sample_rate=rate)]
-        else:
-            sounds = sounds_of(images, settings, vocoder, sample_rate=rate, seconds=seconds)
+        images, settings = model.draw(batch, row.start, row.end, config)
+        sounds = model.invert(images, settings, config)
         for spec, image, samples in zip(batch, images, sounds, strict=True):
             detected = tempo_of(image, settings, loops=config.loop)
             if detected is not None and detected.beats is not None and seconds:

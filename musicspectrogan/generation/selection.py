@@ -6,10 +6,11 @@ import logging
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from musicspectrogan.errors import UserError, did_you_mean
+from musicspectrogan.errors import SettingError, UserError, did_you_mean
 from musicspectrogan.filesystem import tagged_name
 from musicspectrogan.generation.sampler import LatentSpec, Mixture, seed_spec
 from musicspectrogan.generation.settings import DEFAULT_AMOUNT, GenerateConfig
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 # Name of the only row of an unconditional model.
 NO_GENRE = "sample"
 ALL_GENRES = "all"
+# Of a genre in a mixture.
+MOST_WEIGHT = 1e9
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,30 @@ def select_rows(
     return _rows_of_list(genre, genres)
 
 
+def mixture_row(weights: Mapping[str, float], genres: Sequence[str]) -> Row:
+    """The row of a mixture; its weights are divided by their sum.
+
+    Raises:
+        UserError: no weights, an unknown genre, one that is named twice, or weights that are not
+            numbers from 0, or all 0.
+    """
+    if not genres:
+        raise SettingError("genre", "the model of this checkpoint has no genres; omit it")
+    named = {find_genre(str(name), genres): _weight(text) for name, text in weights.items()}
+    valid = all(0 <= weight < MOST_WEIGHT for weight in named.values())
+    if not valid or not sum(named.values()) or len(named) < len(weights):
+        raise SettingError(
+            "genre", f"{dict(weights)} is not allowed; give each genre once, with a weight above 0"
+        )
+    named = {name: weight for name, weight in named.items() if weight}
+    if len(named) == 1:
+        return _genre_row(next(iter(named)))
+    total = sum(named.values())
+    mixture = {name: weight / total for name, weight in named.items()}
+    title = ",".join(f"{name}={weight:.4g}" for name, weight in mixture.items())
+    return Row(title, mixture, mixture)
+
+
 def find_genre(name: str, genres: Sequence[str], flag: str = "--genre") -> str:
     """Find a genre by name or index.
 
@@ -160,12 +187,7 @@ def _rows_of_list(text: str, genres: Sequence[str]) -> list[Row]:
         raise UserError(f"--genre {text}: give a weight to every genre, or to none")
     if len(names) < len(parts):
         raise UserError(f"--genre {text}: name each genre once")
-    if len(names) == 1:
-        return [_genre_row(names[0])]
-    total = sum(weights)
-    mixture = {name: weight / total for name, weight in zip(names, weights, strict=True)}
-    title = ",".join(f"{name}={weight:.4g}" for name, weight in mixture.items())
-    return [Row(title, mixture, mixture)]
+    return [mixture_row(dict(zip(names, weights, strict=True)), genres)]
 
 
 def _split_list(text: str, genres: Sequence[str]) -> list[str]:
@@ -187,15 +209,20 @@ def _parse_weight(part: str, genres: Sequence[str]) -> tuple[str, float | None]:
     name, equals, number = part.rpartition("=")
     if part in genres or not equals:
         return find_genre(part, genres), None
-    try:
-        weight = float(number)
-    except ValueError:
-        weight = math.nan
-    if not 0 < weight < 1e9:
+    weight = _weight(number)
+    if not 0 < weight < MOST_WEIGHT:
         raise UserError(
             f"--genre {part}: {number!r} is not a weight; write a number above 0, as in drums=0.7"
         )
     return find_genre(name.strip(), genres), weight
+
+
+def _weight(value: Any) -> float:
+    """The number; NaN if it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _ends_of_morph(text: str, genres: Sequence[str]) -> tuple[str, str]:

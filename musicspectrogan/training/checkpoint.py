@@ -1,13 +1,12 @@
-"""A checkpoint: tensors and plain values in one file, enough to generate from and to resume."""
+"""A checkpoint: tensors and plain values in one file, enough to generate from and to resume.
+
+An exported model has only what generating takes: a folder, or a zip of it, see `modelfolder`.
+"""
 
 from __future__ import annotations
 
-import logging
-import os
-import re
-import shutil
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+import hashlib
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,15 @@ from torch import nn
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.audio.vocoder import Vocoder
-from musicspectrogan.config import from_plain, read_yaml, to_plain
-from musicspectrogan.data.dataset import ImageDataset, load_dataset
+from musicspectrogan.config import from_plain, to_plain
+from musicspectrogan.data.dataset import ImageDataset
 from musicspectrogan.errors import UserError, not_one_of
-from musicspectrogan.filesystem import atomic_write, folder_lock, visible_folders
+from musicspectrogan.modelfolder import (
+    ModelFolderError,
+    is_model_folder,
+    read_model_folder,
+    write_model_folder,
+)
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.plugins import PluginError
 from musicspectrogan.torchfiles import (
@@ -31,15 +35,10 @@ from musicspectrogan.torchfiles import (
 )
 from musicspectrogan.training.settings import TrainingConfig
 
-logger = logging.getLogger(__name__)
-
 FORMAT_VERSION = 1
-CONFIG_NAME = "config.yaml"
-CHECKPOINTS_FOLDER = "checkpoints"
-LATEST_NAME = "latest.pt"
-BEST_NAME = "best.pt"
-
 LONGEST_GENRE = 1000
+# What training takes beyond generating, and exported models lack.
+OF_TRAINING = ("discriminator", "optimizer_g", "optimizer_d")
 
 
 @dataclass
@@ -57,6 +56,7 @@ class Checkpoint:
     """How to turn the images back into sound."""
     generator: dict[str, torch.Tensor]
     discriminator: dict[str, torch.Tensor]
+    """Empty in an exported model, and so are the optimizers."""
     ema: dict[str, torch.Tensor]
     """The averaged generator with standing statistics, ready to sample from."""
     optimizer_g: dict[str, Any]
@@ -88,6 +88,24 @@ class Checkpoint:
         """The vocoder for its images, in eval mode on the CPU."""
         return None if self.vocoder is None else Vocoder.from_plain(self.vocoder)
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether it can only generate: training needs the discriminator."""
+        return not self.discriminator
+
+    @property
+    def digest(self) -> str:
+        """A short hash of all that its images depend on, in whatever file it is.
+
+        A vocoder has a digest of its own.
+        """
+        facts = (self.gan, asdict(self.model), self.genres, asdict(self.spectrogram))
+        sha = hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace"))
+        for name, weight in sorted(self.ema.items()):
+            sha.update(name.encode())
+            sha.update(weight.cpu().contiguous().numpy().tobytes())
+        return sha.hexdigest()[:16]
+
     def is_trained_on(self, dataset: ImageDataset) -> bool:
         """Whether these are the images that it was trained on, in any folder."""
         return (
@@ -113,46 +131,63 @@ class LiveGenerator:
         return self.module
 
 
+# Errors whose text says what is wrong with a file.
+REASONS = (TorchFileError, ModelFolderError, UserError)
+
+
 class DamagedError(UserError):
     """The file is damaged; an older checkpoint may be intact."""
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint atomically."""
+    write_torch_file(_contents(checkpoint), path)
+
+
+def export_checkpoint(checkpoint: Checkpoint, folder: Path, *, half: bool = False) -> None:
+    """Write what generating takes into a folder that exists: the averaged generator, the vocoder.
+
+    Args:
+        half: store weights in half precision.
+    """
+    contents = _contents(checkpoint)
+    contents["generator"] = contents.pop("ema")
+    for name in OF_TRAINING:
+        del contents[name]
+    write_model_folder(contents, folder, half=half)
+
+
+def _contents(checkpoint: Checkpoint) -> dict[str, Any]:
     contents = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
     contents["model"] = asdict(checkpoint.model)
     contents["spectrogram"] = asdict(checkpoint.spectrogram)
-    write_torch_file({"format_version": FORMAT_VERSION, **contents}, path)
+    return {"format_version": FORMAT_VERSION, **contents}
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU. Nothing in it is executed.
-
-    Args:
-        path: a checkpoint file, or a run directory for its newest intact checkpoint.
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint file or an exported model onto the CPU. Nothing in it is executed.
 
     Raises:
         UserError: there is none, or it is damaged or not of this format.
     """
-    if path.is_dir():
-        return newest_checkpoint(path)[1]
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: there is no such checkpoint")
+    exported = is_model_folder(path)
     try:
-        contents = read_torch_file(path)
+        contents = _read_exported(path) if exported else read_torch_file(path)
         version = int(contents.pop("format_version"))
         checkpoint = from_plain(Checkpoint, contents) if version == FORMAT_VERSION else None
         if checkpoint and checkpoint.gan in models.names():
-            _check(checkpoint)
+            _check(checkpoint, exported)
             return checkpoint
     except (OSError, PluginError):  # no permission or a faulty model: the file is not damaged
         raise
     except Exception as error:  # the file may hold anything
-        why = f" ({error})" if isinstance(error, (TorchFileError, UserError)) else ""
-        raise DamagedError(
-            f"{path} is damaged or not a checkpoint of this tool{why}; use an older one from its "
-            "folder"
-        ) from None
+        why = f" ({error})" if isinstance(error, REASONS) else ""
+        kind = "a model" if exported else "a checkpoint"
+        is_shared = exported or path.suffix == ".zip"
+        remedy = "copy or export it again" if is_shared else "use an older one from its folder"
+        raise DamagedError(f"{path} is damaged or not {kind} of this tool{why}; {remedy}") from None
     if checkpoint is None:
         raise UserError(f"{path} has format {version}; this version reads format {FORMAT_VERSION}")
     raise UserError(
@@ -161,7 +196,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def _check(checkpoint: Checkpoint) -> None:
+def _read_exported(path: Path) -> dict[str, Any]:
+    """What a file of a checkpoint would hold."""
+    contents = read_model_folder(path)
+    weights = contents["generator"]
+    for name, weight in weights.items():
+        if weight.dtype == torch.float16:
+            weights[name] = weight.float()
+    return {**contents, "ema": weights, **{name: {} for name in OF_TRAINING}}
+
+
+def _check(checkpoint: Checkpoint, exported: bool) -> None:
     """Raise UserError for parts that do not fit together. No network is built in memory."""
     model, genres = checkpoint.model, checkpoint.genres
     if min(checkpoint.epoch, checkpoint.step, checkpoint.images_seen) < 0:
@@ -182,198 +227,9 @@ def _check(checkpoint: Checkpoint) -> None:
         generator, discriminator = models.build(checkpoint.gan, model)
     check_weights("generator", checkpoint.generator, generator)
     check_weights("generator", checkpoint.ema, generator)
-    check_weights("discriminator", checkpoint.discriminator, discriminator)
+    if not exported:
+        check_weights("discriminator", checkpoint.discriminator, discriminator)
     if checkpoint.vocoder is not None:
         vocoder = Vocoder.check_plain(checkpoint.vocoder)
         if not vocoder.fits(checkpoint.spectrogram):
             raise UserError("a vocoder for images with other settings")
-
-
-def newest_checkpoint(run: Path) -> tuple[Path, Checkpoint]:
-    """The newest intact checkpoint of a run directory; damaged ones are skipped with a warning.
-
-    Raises:
-        UserError: it has none, or one that cannot be read for another reason than damage.
-    """
-    return _first_intact(run, _newest_first(run))
-
-
-def best_checkpoint(run: Path) -> tuple[Path, Checkpoint]:
-    """The best by the validation tracks; the newest if none was evaluated, or it is damaged.
-
-    Raises:
-        UserError: as `newest_checkpoint`.
-    """
-    best = run / CHECKPOINTS_FOLDER / BEST_NAME
-    return _first_intact(run, [*([best] if best.is_file() else []), *_newest_first(run)])
-
-
-def _first_intact(run: Path, paths: list[Path]) -> tuple[Path, Checkpoint]:
-    damaged: list[Path] = []
-    for path in paths:
-        try:
-            checkpoint = load_checkpoint(path)
-        except DamagedError:
-            damaged.append(path)
-            continue
-        if damaged:
-            logger.warning(
-                "%s cannot be read; using %s of epoch %d instead",
-                ", ".join(map(str, damaged)),
-                path,
-                checkpoint.epoch,
-            )
-        return path, checkpoint
-    if damaged:
-        raise UserError(
-            f"{run}: none of its {len(damaged)} checkpoints can be read; start a new run"
-        )
-    raise UserError(f"{run}: no checkpoint in it; name a run directory or a checkpoint file")
-
-
-def run_settings(checkpoint: Path) -> TrainingConfig | None:
-    """The settings of the run that a checkpoint file is in; None if it is elsewhere."""
-    parent = checkpoint.resolve().parent
-    path = parent.parent / CONFIG_NAME
-    if parent.name != CHECKPOINTS_FOLDER or not path.is_file():
-        return None
-    try:
-        return read_yaml(TrainingConfig, path)
-    except UserError as error:
-        logger.warning("%s", error)
-        return None
-
-
-def dataset_of(checkpoint: Checkpoint, path: Path) -> Path | None:
-    """The folder that a checkpoint was trained on, by its run's settings; None if unknown.
-
-    It may be gone, or contain another dataset.
-
-    Args:
-        path: the checkpoint's file.
-    """
-    settings = run_settings(path)
-    named = settings.dataset if settings else Path(checkpoint.training["dataset"])
-    return named if named and named.is_absolute() else None
-
-
-def available_dataset(checkpoint: Checkpoint, path: Path) -> Path | None:
-    """The folder that it was trained on; None if it is gone, or contains other images now."""
-    dataset = dataset_of(checkpoint, path)
-    if dataset is None:
-        return None
-    try:
-        # Folder names first, which is cheap: somebody else's checkpoint may name any folder.
-        folders = {folder.name for folder in visible_folders(dataset)}
-        if not folders.issuperset(checkpoint.genres):
-            return None
-        images = images_in(dataset, checkpoint.training["split"], checkpoint.training["image_size"])
-    except OSError:  # gone, or not readable
-        return None
-    return dataset if images and checkpoint.is_trained_on(images) else None
-
-
-def images_in(dataset: Path, split: str, image_size: int | None) -> ImageDataset | None:
-    """A folder's images; None if there are none of that split."""
-    try:
-        return load_dataset(dataset, split=split, image_size=image_size)
-    except UserError:
-        return None
-
-
-def has_checkpoint(run: Path) -> bool:
-    """Whether there is a checkpoint in a run directory, intact or not."""
-    return bool(_newest_first(run))
-
-
-def _newest_first(run: Path) -> list[Path]:
-    folder = run / CHECKPOINTS_FOLDER
-    if not folder.is_dir():
-        return []
-    # A kill may leave a numbered checkpoint without latest.pt.
-    paths = [folder / LATEST_NAME, *reversed(_saved(folder)), folder / BEST_NAME]
-    return [path for path in paths if path.is_file()]
-
-
-def keep_checkpoint(
-    checkpoint: Checkpoint, run: Path, *, keep: int, best: bool = False, name: str | None = None
-) -> Path:
-    """Save as `name`.pt, by default epoch_NNNN.pt, and delete all but the newest `keep` of these.
-
-    latest.pt is the same file under another name, and so is best.pt if it is the `best` so far.
-    All of them are on the disk before an older one is deleted.
-    """
-    folder = run / CHECKPOINTS_FOLDER
-    name = name or f"epoch_{checkpoint.epoch:04d}"
-    path = folder / f"{name}.pt"
-    save_checkpoint(checkpoint, path)
-    for link in (LATEST_NAME, BEST_NAME) if best else (LATEST_NAME,):
-        _link(path, folder / link)
-    saved = _saved(folder)
-    # A run that went back to an older checkpoint has later ones, which are obsolete.
-    newest = saved[: saved.index(path) + 1][-keep:]
-    for other in saved:
-        if other not in newest:
-            other.unlink()
-    return path
-
-
-def _link(path: Path, name: Path) -> None:
-    """Give a file another name in its folder, atomically."""
-    with atomic_write(name) as temporary:
-        try:
-            os.link(path, temporary)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(path, temporary)
-
-
-def checkpoints_for(path: Path, spectrogram: SpectrogramConfig) -> list[Path]:
-    """A checkpoint file, or all those of a run, whose images a vocoder is for.
-
-    Raises:
-        UserError: there is none, one cannot be read, or one is of images with other settings.
-    """
-    paths = _newest_first(path) if path.is_dir() else [path]
-    if not paths:
-        raise UserError(f"{path}: no checkpoint in it; name a run directory or a checkpoint file")
-    for file in paths:
-        found = load_checkpoint(file).spectrogram
-        if replace(found, n_frames=spectrogram.n_frames) != spectrogram:
-            raise UserError(
-                f"{file} is of images with other spectrogram settings than the vocoder; learn one "
-                "from the dataset that it was trained on"
-            )
-    return paths
-
-
-def add_vocoder(path: Path, vocoder: Vocoder) -> list[Path]:
-    """Put a vocoder into a checkpoint file, or into all checkpoints of a run; returns their paths.
-
-    Raises:
-        UserError: as `checkpoints_for`, and nothing is changed; or the run is being trained.
-    """
-    with folder_lock(path, "adding a vocoder") if path.is_dir() else nullcontext():
-        paths = checkpoints_for(path, vocoder.spectrogram)
-        names: list[list[Path]] = []  # those of one file together
-        for file in paths:
-            same = (group for group in names if file.samefile(group[0]))
-            group = next(same, None) if file.stat().st_nlink > 1 else None
-            if group is None:
-                names.append([file])
-            else:
-                group.append(file)
-        for first, *others in names:
-            save_checkpoint(replace(load_checkpoint(first), vocoder=vocoder.to_plain()), first)
-            for other in others:
-                _link(first, other)
-    return paths
-
-
-def _saved(folder: Path) -> list[Path]:
-    """The numbered checkpoints in a folder, oldest first, of ends of epochs and within them."""
-    found = [
-        (re.fullmatch(r"epoch_(\d{4,})(?:_images_(\d{8,}))?\.pt", p.name), p)
-        for p in folder.iterdir()
-    ]
-    numbered = [(int(match[1]), int(match[2] or 0), path) for match, path in found if match]
-    return [path for _, _, path in sorted(numbered)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from musicspectrogan.config import read_yaml, to_yaml
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, name_in_errors, remove_unfinished, write_text
 from musicspectrogan.progress import OneLineFormatter, is_lasting
-from musicspectrogan.training.checkpoint import (
+from musicspectrogan.training.run_checkpoints import (
     CHECKPOINTS_FOLDER,
     CONFIG_NAME,
     LATEST_NAME,
@@ -23,12 +24,15 @@ from musicspectrogan.training.checkpoint import (
     has_checkpoint,
     images_in,
     newest_checkpoint,
+    run_of,
 )
 from musicspectrogan.training.settings import TrainingConfig
 
 RUNS = Path("runs")
 # Names the newest run in place of a path.
 LATEST = Path("latest")
+# Names the model of this package, trained on its demo music, in place of a path.
+DEMO, DEMO_MODEL = Path("demo"), Path(__file__).parents[1] / "demo"
 LOG_NAME = "log.txt"
 SAMPLES_FOLDER = "samples"
 # Pictures that a run draws there; others belong to the user.
@@ -45,12 +49,16 @@ def next_run(gan: str, dataset_name: str, runs: Path = RUNS) -> Path:
 
 
 def named_run(path: Path) -> Path:
-    """The path that an argument names: `latest` is the newest run, unless such a path exists.
+    """The path that an argument names: `latest` is the newest run, `demo` the package's model.
+
+    A path of that name takes precedence.
 
     Raises:
         UserError: there is no run yet.
     """
-    return newest_run(TrainingConfig()) if path == LATEST and not path.exists() else path
+    if path.exists():
+        return path
+    return newest_run(TrainingConfig()) if path == LATEST else DEMO_MODEL if path == DEMO else path
 
 
 def newest_run(config: TrainingConfig, runs: Path = RUNS) -> Path:
@@ -112,8 +120,8 @@ def run_of_checkpoint(path: Path) -> Path:
     Raises:
         UserError: it is elsewhere, so that there is no run to resume.
     """
-    run = path.resolve().parent.parent
-    if path.resolve().parent.name != CHECKPOINTS_FOLDER or not (run / CONFIG_NAME).is_file():
+    run = run_of(path)
+    if run is None or not (run / CONFIG_NAME).is_file():
         raise UserError(
             f"--resume {path}: not in a run directory; start a new run with --init-from {path}"
         )
@@ -141,10 +149,10 @@ def evaluation_file(sources: Sequence[Path], seconds: float | None = None) -> Pa
     if len(sources) > 1:
         return Path(f"comparison{of_pieces}.json")
     (source,) = sources
-    which = "" if source.name == LATEST_NAME else f"_{source.stem}"
-    name = f"evaluation{which}{of_pieces}.json"
-    parent = source.resolve().parent
-    return parent.parent / name if parent.name == CHECKPOINTS_FOLDER else Path(name)
+    # Numbers in the name of a folder are no suffix; and `.` has a name too.
+    which = source.resolve().name if source.is_dir() else source.stem
+    name = "evaluation" if source.name == LATEST_NAME else f"evaluation_{which}"
+    return (run_of(source) or Path()) / f"{name}{of_pieces}.json"
 
 
 def claim_next(run: Path) -> Path:
@@ -210,13 +218,23 @@ def write_settings(run: Path, config: TrainingConfig) -> None:
     write_text(run / CONFIG_NAME, to_yaml(config) + comments)
 
 
-def log_to(run: Path) -> logging.Handler:
+@contextmanager
+def log_to(run: Path) -> Iterator[None]:
     """Append the package's log, without progress bars, to the run's log.txt."""
     handler = _LogFile(run / LOG_NAME, encoding="utf-8")
     handler.setFormatter(OneLineFormatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     handler.addFilter(is_lasting)
-    logging.getLogger("musicspectrogan").addHandler(handler)
-    return handler
+    package = logging.getLogger("musicspectrogan")
+    level = package.level
+    package.addHandler(handler)
+    if not package.isEnabledFor(logging.INFO):  # in a script that did not set up logging
+        package.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package.setLevel(level)
+        package.removeHandler(handler)
+        handler.close()
 
 
 class _LogFile(logging.FileHandler):

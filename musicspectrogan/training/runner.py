@@ -31,17 +31,17 @@ from musicspectrogan.training.building import (
     learning_rate,
     measure_speed,
 )
-from musicspectrogan.training.checkpoint import (
-    CONFIG_NAME,
-    Checkpoint,
-    dataset_of,
-    load_checkpoint,
-    newest_checkpoint,
-    run_settings,
-)
+from musicspectrogan.training.checkpoint import Checkpoint
 from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.metrics import MetricsLogger
+from musicspectrogan.training.run_checkpoints import (
+    CONFIG_NAME,
+    dataset_of,
+    load_checkpoint,
+    open_checkpoint,
+    run_settings,
+)
 from musicspectrogan.training.schedule import ROUGH_BELOW, Schedule, with_length
 from musicspectrogan.training.settings import PATHS, TrainingConfig
 from musicspectrogan.training.snapshots import QualityOf, Snapshots, SoundsOf, StripsOf
@@ -63,6 +63,10 @@ CHANGEABLE = (
 )
 # Settings that follow from others where they are `auto`.
 AUTOMATIC = ("augment", "lr")
+NOT_TRAINABLE = (
+    "an exported model has no discriminator and cannot be trained further; name a checkpoint of "
+    "the run that it was exported from"
+)
 # The widest network that trains in reasonable time without a GPU.
 WIDTH_FOR_CPU = 32
 
@@ -192,6 +196,8 @@ def plan_run(
     models.check_options(config.gan, model)
     run = output or run_directory.next_run(config.gan, dataset.name)
     start = load_checkpoint(config.init_from) if config.init_from else None
+    if start and start.is_exported:
+        raise UserError(f"--init-from {config.init_from}: {NOT_TRAINABLE}")
     if start and start.genres != dataset.genres:
         logger.warning(
             "The weights were trained on %s; here the same labels mean %s",
@@ -233,7 +239,9 @@ def load_run(path: Path) -> PreviousRun:
     path = run_directory.named_run(path)
     if run_directory.is_unstarted(path):
         return PreviousRun(path, read_yaml(TrainingConfig, path / CONFIG_NAME), None)
-    file, checkpoint = newest_checkpoint(path) if path.is_dir() else (path, load_checkpoint(path))
+    file, checkpoint = open_checkpoint(path)
+    if checkpoint.is_exported:
+        raise UserError(f"--resume {path}: {NOT_TRAINABLE}")
     config = from_plain(TrainingConfig, checkpoint.training)
     settings = run_settings(file)  # with whole paths, of which the checkpoint has the last part
     return PreviousRun(
@@ -389,21 +397,14 @@ def _open_run_directory(plan: Plan) -> Iterator[Path]:
         if not plan.resumed:
             run_directory.create_run(run, plan.config)
         run_directory.clear_unfinished_files(run)
-        handler = run_directory.log_to(run)
-        try:
+        with run_directory.log_to(run):
             run_directory.write_settings(run, plan.config)
             logger.info(
-                "Training %s on %s; everything goes to %s",
-                plan.config.gan,
-                plan.contents,
-                run,
+                "Training %s on %s; everything goes to %s", plan.config.gan, plan.contents, run
             )
             for line in plan.remarks:
                 logger.warning(line)
             yield run
-        finally:
-            logging.getLogger("musicspectrogan").removeHandler(handler)
-            handler.close()
 
 
 def _check_shards(config: TrainingConfig, world_size: int) -> None:

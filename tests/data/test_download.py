@@ -20,7 +20,8 @@ from conftest import Command
 from datasets import RATE, dataset_bytes, files_in
 
 from musicspectrogan.data import composer, download
-from musicspectrogan.data.sources import fma
+from musicspectrogan.data.settings import PreprocessConfig
+from musicspectrogan.data.sources import Selection, fma
 from musicspectrogan.errors import UserError
 
 DATA = np.random.default_rng(0).bytes(100_000)
@@ -384,6 +385,23 @@ def test_the_command_downloads_continues_and_converts(
         "preprocess.py", "--dataset", "fma", "--input", "fma", "--output", "out", cwd=tmp_path
     ).stderr
     assert "2 of 2 tracks were converted before" in told
+
+    (tmp_path / "fma" / "fma_metadata.zip").unlink()
+    line = [*LINE, server.url, "--output", "out"]
+    line[line.index("small")] = "metadata"
+    assert "2 of 2 tracks were converted before" in command(*line, cwd=tmp_path).stderr
+    assert server.requests[3:] == [("fma_metadata.zip", None)]
+
+
+def test_the_download_of_a_larger_subset_selects_it() -> None:
+    def selected(**options: object) -> tuple[Path | None, str | None]:
+        config = PreprocessConfig(dataset="fma", **options)
+        return config.input, config.selection.subset
+
+    assert selected(download="small") == selected(download="metadata") == (Path("fma"), None)
+    assert selected(download="large") == (Path("fma"), "large")
+    given = Selection(subset="medium")
+    assert selected(download="full", selection=given, input=Path("x")) == (Path("x"), "medium")
 
 
 @pytest.mark.parametrize(

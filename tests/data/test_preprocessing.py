@@ -109,7 +109,10 @@ class TestWhatIsWritten:
         others = set(files_in(images)) - set(images_in(images))
         # Tests before this one may have read the images, which leaves a cache.
         others = {name for name in others if not name.startswith(".cache")}
-        assert others == {"dataset.json", "preprocess_report.csv", ".lock", ".music_folder"}
+        assert others == {
+            "dataset.json", "preprocess_report.csv", "metadata.jsonl", ".huggingface.yaml",
+            ".training.jsonl", ".validation.jsonl", ".test.jsonl", ".lock", ".music_folder",
+        }  # fmt: skip
 
     def test_torchvision_opens_the_folder(self, images: Path) -> None:
         from torchvision.datasets import ImageFolder

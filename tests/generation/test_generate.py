@@ -22,9 +22,11 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data import composer
 from musicspectrogan.data.dataset import load_dataset
 from musicspectrogan.generation import generate as generating
+from musicspectrogan.generation import model
 from musicspectrogan.generation.selection import Row
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
-from musicspectrogan.training.checkpoint import load_checkpoint, save_checkpoint
+from musicspectrogan.training.checkpoint import save_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 GENRES = ("blues", "jazz", "metal", "rock")
 GENERATE = ("-m", "musicspectrogan", "generate", "--checkpoint")
@@ -279,7 +281,7 @@ def test_the_beat_that_is_found_is_told_and_none_where_there_is_none(
     def drawn(sampler, spec, start, end, frames, **_):
         return BEAT[:, :frames] if spec.start == (0,) else np.full((64, frames), 90, np.uint8)
 
-    monkeypatch.setattr(generating, "piece", drawn)
+    monkeypatch.setattr(model, "piece", drawn)
     folder = made_here(count=2, seconds=20, sound=SoundConfig(format=suffix))
     for seed, bpm in ((0, "117.5"), (1, None)):
         path = folder / f"jazz_seed000{seed}_20s.{suffix}"
@@ -297,7 +299,7 @@ def test_the_beat_that_is_found_is_told_and_none_where_there_is_none(
 
 def test_a_loops_beats_fill_it_whatever_its_length(made_here, monkeypatch):
     """The tempo is the number of beats over the length of the sound, not of the image."""
-    monkeypatch.setattr(generating, "piece", lambda *_, **__: np.roll(BEAT[:, :176], 3, axis=1))
+    monkeypatch.setattr(model, "piece", lambda *_, **__: np.roll(BEAT[:, :176], 3, axis=1))
     for length in ({"seconds": 8.15}, {"bpm": 117.0, "bars": 4}):
         folder = made_here(loop=True, **length)
     for name, bpm in (("8.15s", 60 * 16 / 8.15), ("117bpm_4bars", 117.0)):

@@ -140,7 +140,7 @@ def checkpoint(data: bytes, folder: Path) -> str:
     from musicspectrogan.config import from_plain
     from musicspectrogan.generation import generate as generating
     from musicspectrogan.generation.settings import GenerateConfig
-    from musicspectrogan.training.checkpoint import load_checkpoint
+    from musicspectrogan.training.run_checkpoints import load_checkpoint
 
     path = folder / "case.pt"
     path.write_bytes(data)

@@ -17,7 +17,7 @@ from typing import Protocol, cast, runtime_checkable
 from zlib import crc32
 
 from musicspectrogan.audio.files import AUDIO_SUFFIXES, is_audio
-from musicspectrogan.config import check_at_least
+from musicspectrogan.config import check_at_least, read_fields
 from musicspectrogan.data import archives
 from musicspectrogan.data.credits import Credit, parse_licenses
 from musicspectrogan.data.manifest import SPLITS
@@ -78,6 +78,7 @@ class Selection:
     seed: int | None = None
     """Demo only: another seed composes other music; None for 0."""
 
+    @read_fields
     def __post_init__(self) -> None:
         check_at_least(self, limit=1, tracks_per_genre=1, seed=0)
         if self.license is not None:  # one spelling, to compare with dataset.json

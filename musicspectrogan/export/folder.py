@@ -1,0 +1,170 @@
+"""A folder to share: weights, settings, a model card, and some sounds.
+
+Whatever takes a checkpoint takes such a folder too, or a zip of it. Nothing in it can run code.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from musicspectrogan import __version__
+from musicspectrogan.audio.files import MP3_RATES, save
+from musicspectrogan.audio.vocoder import Vocoder
+from musicspectrogan.counts import format_count
+from musicspectrogan.data.credits import (
+    CREDITS_NAME,
+    format_counts,
+    normalize_license,
+    read_credits,
+    write_credits,
+)
+from musicspectrogan.errors import printable
+from musicspectrogan.evaluation.report import METRICS, format_estimate
+from musicspectrogan.evaluation.resampling import Estimate
+from musicspectrogan.export.settings import LICENSES, ExportConfig
+from musicspectrogan.filesystem import distinct_name, make_folder, write_text
+from musicspectrogan.generation.model import Model
+from musicspectrogan.generation.player import coloured_png
+from musicspectrogan.progress import progress_bar
+from musicspectrogan.training.checkpoint import Checkpoint, export_checkpoint, read_checkpoint
+from musicspectrogan.training.run_checkpoints import run_of
+
+logger = logging.getLogger(__name__)
+
+CARD_NAME, SOUNDS_FOLDER = "README.md", "sounds"
+SOUND_SECONDS = 10.0
+# Of sounds whose own rate MP3 does not have.
+USUAL_RATE = 44100
+# The settings that make a recipe, in the order of the card.
+RECIPE = """gan width latent_dim loss r1 r2 augment windows pairs lr beta1 beta2 batch_size
+    ema_images seed""".split()
+
+
+def export_folder(
+    config: ExportConfig,
+    checkpoint: Checkpoint,
+    vocoder: Vocoder | None,
+    folder: Path,
+    *,
+    name: str,
+    source: Path,
+    origin: Path | None,
+) -> None:
+    """Write a model into an empty folder.
+
+    Args:
+        vocoder: for its sounds; stored with the model.
+        name: title of the card.
+        source: file or folder of the checkpoint; its run may have an evaluation.
+        origin: folder with the credits of the music: the dataset, or an export; None if unknown.
+    """
+    stored = replace(checkpoint, vocoder=vocoder.to_plain()) if vocoder else checkpoint
+    export_checkpoint(stored, folder, half=config.half)
+    # The sounds are those of the folder: half precision changes them a little.
+    model = Model(read_checkpoint(folder), vocoder)
+    sounds = _write_sounds(model, folder, config.sounds)
+    credits = (read_credits(origin) if origin else None) or {}
+    if credits:
+        write_credits(folder, credits)
+    licenses = Counter(normalize_license(credit.license) for credit in credits.values())
+    card = _TEMPLATES.get_template("card.md").render(
+        name=name,
+        checkpoint=checkpoint,
+        genres=model.genres,
+        license=config.license,
+        known_licenses=LICENSES,
+        version=__version__,
+        sounds=sounds,
+        recipe={key: checkpoint.training[key] for key in RECIPE},
+        trained=format_count(checkpoint.images_seen, "image"),
+        seconds=checkpoint.spectrogram.image_seconds,
+        vocoder=vocoder.record.describe() if vocoder else "",
+        precision="half" if config.half else "single",
+        credits=CREDITS_NAME if credits else "",
+        licenses=format_counts(licenses.most_common()),
+        figures=_figures(run_of(source) or Path(), checkpoint),
+        is_rounded=model.checkpoint.digest != checkpoint.digest,
+    )
+    write_text(folder / CARD_NAME, card)
+
+
+def markdown(value: object) -> str:
+    """Return a value as one line of Markdown that shows it as it is: names may hold anything."""
+    return _MARKDOWN.sub(r"\\\g<0>", printable(str(value)))
+
+
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]()<>#+!|~$&-]")
+_TEMPLATES = Environment(
+    loader=PackageLoader("musicspectrogan.export"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_TEMPLATES.filters["text"] = markdown
+
+
+def _write_sounds(model: Model, folder: Path, count: int) -> list[tuple[str, str]]:
+    """Write sounds and their pictures, genre by genre; returns captions and names."""
+    if not count:
+        return []
+    make_folder(folder / SOUNDS_FOLDER)
+    rate = model.sample_rate if model.sample_rate in MP3_RATES else USUAL_RATE
+    genres = model.genres
+    written = []
+    with progress_bar(total=count, description="Sounds", unit="sound") as bar:
+        for number in range(count):
+            genre = genres[number % len(genres)] if genres else None
+            seed = number // max(1, len(genres))
+            caption = f"{genre}, seed {seed}" if genre else f"seed {seed}"
+            name = distinct_name(f"{genre}_seed{seed:04d}" if genre else f"seed{seed:04d}")
+            mixture = {genre: 1.0} if genre else None
+            made = model.play(mixture, seed, seconds=SOUND_SECONDS, sample_rate=rate)
+            path = folder / SOUNDS_FOLDER / name
+            path.with_name(f"{name}.png").write_bytes(coloured_png(made.images[0]))
+            save(path.with_name(f"{name}.mp3"), made.sounds[0], rate, comment=caption)
+            written.append((caption, f"{SOUNDS_FOLDER}/{name}"))
+            bar.update()
+    return written
+
+
+def _figures(folder: Path, checkpoint: Checkpoint) -> list[list[str]]:
+    """Rows of an evaluation of these weights, if there is one: name, value, ratio, real music.
+
+    One of images is preferred to one of pieces.
+
+    Args:
+        folder: where `evaluate` writes: the run, or the working directory.
+    """
+    of_pieces: list[list[str]] = []
+    for path in sorted(folder.glob("evaluation*.json")):
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+            if report["subject"].get("digest") != checkpoint.digest:
+                continue
+            rows = [_row(figure) for figure in report["figures"] if figure["genre"] is None]
+            if "seconds" not in report["settings"]:
+                return rows
+            of_pieces = of_pieces or rows
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            logger.warning("%s is not an evaluation, and is passed over: %s", path, error)
+    return of_pieces
+
+
+def _row(figure: dict[str, Any]) -> list[str]:
+    def estimate(name: str) -> str:
+        found = figure[name]
+        valid = found is not None and None not in found.values()
+        return format_estimate(Estimate(**found)) if valid else ""
+
+    title = METRICS[figure["name"]].title
+    features = f", {figure['features']} features" if figure["features"] else ""
+    return [f"{title}{features}", estimate("value"), estimate("ratio"), estimate("real")]
