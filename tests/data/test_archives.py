@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import struct
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from archived import parquet_of, tar_of, tar_with, zip_of
-from conftest import Command
+from conftest import Command, command_line, environment
 from datasets import dataset_bytes, manifest, report, touch, write_music
 from fma_trees import write_tracks_csv
 
@@ -574,7 +575,46 @@ class TestParquet:
         assert len(names) == 6 and len(opened) == 2  # once for each group
 
 
+# Simulates a decoder that crashes, by the size of the file: copies have other names.
+CRASH = """
+import os, signal, soundfile
+
+class Crashing(soundfile.SoundFile):
+    def __init__(self, file, *arguments, **options):
+        if os.path.getsize(file) == {size}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().__init__(file, *arguments, **options)
+
+soundfile.SoundFile = Crashing
+"""
+
+
 class TestGoingOn:
+    @pytest.mark.slow
+    def test_a_crashing_decoder_leaves_no_temporary_file(
+        self, music: Path, tmp_path: Path, temporary: Path
+    ) -> None:
+        tar_of(tmp_path / "m.tar.gz", music, "")
+        size = (music / "folk" / "a.wav").stat().st_size
+        (tmp_path / "sitecustomize.py").write_text(CRASH.format(size=size))
+        path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+        done = subprocess.run(
+            command_line(*FOLDER, "m.tar.gz", "--jobs", 2),
+            cwd=tmp_path,
+            env={**environment(), "PYTHONPATH": path, "TMPDIR": str(temporary)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert skipped(tmp_path / "out") == {
+            "folk/a.wav": "its worker process died (out of memory, or a crash in a decoder)"
+        }
+        assert "Converted 4 of 5 tracks" in done.stderr
+        for path in temporary.glob("joblib*"):  # joblib's own
+            shutil.rmtree(path)
+
     def test_only_members_that_changed_are_converted_again(
         self, music: Path, command: Command, tmp_path: Path, converted: tuple
     ) -> None:

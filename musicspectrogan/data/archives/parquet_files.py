@@ -31,7 +31,7 @@ LABEL_COLUMNS = ("genre", "label", "genre_top", "class", "style", "category")
 # The name of all files below a folder together.
 ALL_FILES = "*.parquet"
 
-# Read at a time, so that a group of hundreds of clips is never in memory as a whole.
+# Read at a time. A page of the file is in memory as a whole; most files have one page a row group.
 BUFFER_BYTES = 1 << 20
 ROWS_LISTED = 1024
 
@@ -156,6 +156,7 @@ class ParquetArchive(Archive):
         self._next = None
         with reading(*_DAMAGED, StopIteration):
             if not following or row[:2] != following[:2] or row.number < following.number:
+                self._reader = iter(())  # not two row groups in memory
                 parquet = _open(row.file)
                 column = f"{_find_columns(parquet.schema_arrow, row.file).audio}.bytes"
                 self._reader = parquet.iter_batches(1, [row.group], [column])
