@@ -20,7 +20,7 @@ from musicspectrogan.audio.images import track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.counts import format_count
 from musicspectrogan.data import sources
-from musicspectrogan.data.archives import file_status, position
+from musicspectrogan.data.archives import file_status, in_archive, position
 from musicspectrogan.data.conversion import Conversion, convert_track, make_outcome
 from musicspectrogan.data.credits import (
     CREDITS_NAME,
@@ -221,7 +221,7 @@ def _convert_tracks(
     # At least two processes: one that crashes in a decoder must not be this one.
     jobs = config.jobs and min(config.jobs, max(2, len(pending)))
     with (
-        _scratch_folder(cluster) as scratch,
+        _scratch_folder(pending, cluster) as scratch,
         progress_bar(total=len(pending), description="Converting", unit="track") as bar,
         _report_in_batches(report, output if sync_here else None) as add,
     ):
@@ -251,12 +251,12 @@ def _convert_tracks(
 
 
 @contextmanager
-def _scratch_folder(cluster: Client | None) -> Iterator[Path | None]:
-    """Yield a folder for temporary files, also those of workers that crash; removed afterwards.
+def _scratch_folder(tracks: Iterable[Track], cluster: Client | None) -> Iterator[Path | None]:
+    """Yield a folder for files from archives, also those of workers that crash; removed afterwards.
 
-    None for the workers of a cluster, which have their own disks.
+    None if there are none, and for the workers of a cluster, which have their own disks.
     """
-    if cluster is not None:
+    if cluster is not None or not any(in_archive(track.path) for track in tracks):
         yield None
         return
     with TemporaryDirectory(prefix="musicspectrogan-", ignore_cleanup_errors=True) as folder:

@@ -47,9 +47,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 @pytest.fixture(scope="module")
 def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of two and three clips of 4 s in several formats."""
+    """Two classes of two and three clips of 4 s in several formats, two of them called a."""
     root = tmp_path_factory.mktemp("music") / "my music"
-    for number, name in enumerate(("folk/a.wav", "folk/b.flac", "rock/c.mp3", "rock/d.ogg")):
+    for number, name in enumerate(("folk/a.wav", "folk/b.flac", "rock/a.mp3", "rock/d.ogg")):
         write_music(root / name, index=number)
     write_music(root / "rock" / "album" / "e.au", index=5)
     return root
@@ -263,7 +263,7 @@ class TestFolder:
         assert contents(tmp_path / "out") == converted
         assert skipped(tmp_path / "out") == {}
         assert {line["path"] for line in report(tmp_path / "out").values()} == {
-            "folk/a.wav", "folk/b.flac", "rock/c.mp3", "rock/d.ogg", "rock/album/e.au",
+            "folk/a.wav", "folk/b.flac", "rock/a.mp3", "rock/d.ogg", "rock/album/e.au",
         }  # fmt: skip
 
     def test_audio_without_folders_is_a_class_with_the_name_of_the_archive(
@@ -470,7 +470,7 @@ class TestParquet:
         splits = [(track["genre"], track["id"][0], track["split"]) for track in tracks]
         assert sorted(splits) == [
             ("folk", "a", "training"), ("folk", "a", "validation"), ("folk", "b", "training"),
-            ("rock", "c", "test"), ("rock", "c", "training"), ("rock", "d", "training"),
+            ("rock", "a", "test"), ("rock", "a", "training"), ("rock", "d", "training"),
         ]  # fmt: skip
 
     def test_a_file_of_one_split_alone_is_no_split(
@@ -488,8 +488,9 @@ class TestParquet:
         for split, part in (("train", clips[1:]), ("test", clips[:1])):
             parquet_of(tmp_path / "hf" / split / "0000.parquet", part)
         command(*FOLDER, "hf", cwd=tmp_path)
-        splits = {t["id"]: t["split"] for t in manifest(tmp_path / "out")["tracks"]}
-        assert splits["a"] == "test" and "test" not in {splits[name] for name in "bcd"}
+        tracks = manifest(tmp_path / "out")["tracks"]
+        assert [track["genre"] for track in tracks if track["split"] == "test"] == ["folk"]
+        assert len(tracks) == 4
 
     def test_rows_without_names_are_numbered_and_their_format_recognised(
         self, music: Path, command: Command, tmp_path: Path, converted: tuple
@@ -630,7 +631,7 @@ class TestGoingOn:
         assert "Converting 1 files again that have changed" in done.stderr
         images = contents(tmp_path / "out")[0]
         changed = {name for name in images if images[name] != converted[0].get(name)}
-        assert changed == {"folk/a_000.png"}
+        assert len(changed) == 1 and changed.pop().startswith("folk/a-")
 
     def test_an_archive_that_goes_away_meanwhile_is_told(
         self, music: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
