@@ -29,6 +29,7 @@ from musicspectrogan.data.credits import (
     read_credits,
     write_credits,
 )
+from musicspectrogan.data.listing import find_top
 from musicspectrogan.data.manifest import (
     CONVERTED,
     EXCLUDED,
@@ -109,7 +110,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
             _write_credits(config.output, manifest, tracks, unchanged, credits)
             write_metadata(config.output, manifest, find_images(config.output))
             manifest.write(config.output)
-            top = sources.find_top(config.input) if config.input else Path()
+            top = find_top(config.input) if config.input else Path()
             record_music_folder(config.output, top)
     n_skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
     if config.strict and n_skipped:
@@ -147,7 +148,7 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
         if not isinstance(source, sources.DownloadableSource):
             raise UserError(f"--download has no effect with --dataset {config.dataset}; remove it")
         source.download(config.input, config.download, selection, config.mirror)
-    top = config.input and sources.find_top(config.input)
+    top = config.input and find_top(config.input)
     if config.verify:
         if not isinstance(source, sources.VerifiableSource):
             raise UserError(f"--verify has no effect with --dataset {config.dataset}; remove it")
