@@ -8,12 +8,15 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mutations
 import numpy as np
 import soundfile
+from archived import parquet_of, tar_of, zip_of
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -40,6 +43,9 @@ SOUNDS = {
     "mp3": ("MPEG_LAYER_III",),
     "au": ("PCM_16", "FLOAT", "ALAW", "G721_32"),
 }
+
+
+ARCHIVES = ("zip", "tar", "tar.gz", "tar.xz", "parquet")
 
 
 def case(kind: str, number: int) -> bytes:
@@ -286,7 +292,38 @@ def _classifiers(random: Random) -> bytes:
     return torch_cases.classifiers(random)
 
 
+@cache
+def _packed(suffix: str) -> bytes:
+    """Three short clips of two classes."""
+    with TemporaryDirectory() as folder:
+        clips = [Path(folder, "music", name) for name in ("rock/a.wav", "rock/b.wav", "folk/c.wav")]
+        for clip in clips:
+            clip.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(clip, np.sin(np.arange(3000) ** 1.2), 8000)
+        archive, music = Path(folder, f"archive.{suffix}"), Path(folder, "music")
+        if suffix == "zip":
+            zip_of(archive, music)
+        elif suffix == "parquet":
+            parquet_of(archive, clips)
+        else:
+            tar_of(archive, music, "", f"w:{suffix[4:]}")
+        return archive.read_bytes()
+
+
+def _archive(suffix: str) -> Callable[[Random], bytes]:
+    def mutated(random: Random) -> bytes:
+        data = _packed(suffix)
+        if random.random() < 0.5:
+            return mutations.damaged(data, random)
+        # The lists of members are at the end of ZIP and parquet files.
+        end = data[-600:]
+        return data[:-600] + mutations.damaged(end, random)
+
+    return mutated
+
+
 CASES: dict[str, Callable[[Random], bytes]] = {
+    **{suffix: _archive(suffix) for suffix in ARCHIVES},
     **{form: _audio(form) for form in SOUNDS},
     "png": _png,
     "tracks.csv": _csv(TRACKS),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch_cases
-from cases import SOUNDS, YAMLS, case, special_pngs
+from cases import ARCHIVES, SOUNDS, YAMLS, case, special_pngs
 from conftest import Command
 from fuzzing import try_cases
 from victims import audio, try_one
@@ -18,7 +18,7 @@ from victims import audio, try_one
 Tried = Callable[[str, int], None]
 
 TEXTS = ("yaml", "tracks.csv", "report.csv", "dataset.json")
-KINDS = (*SOUNDS, "png", *TEXTS)
+KINDS = (*SOUNDS, *ARCHIVES, "png", *TEXTS)
 GENRES = [
     "../../outside",
     "con",

@@ -5,20 +5,24 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from cases import SOUNDS, dataset_json
+from cases import ARCHIVES, SOUNDS, dataset_json
 from PIL import Image
 
 from musicspectrogan.audio.images import image_name, read_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import read_yaml
+from musicspectrogan.data import archives
 from musicspectrogan.data.conversion import convert_track
 from musicspectrogan.data.dataset import load_dataset
+from musicspectrogan.data.listing import find_top
 from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Manifest, Report
 from musicspectrogan.data.sources import Selection, Track, fma, with_unique_ids
+from musicspectrogan.data.sources import folder as class_folders
 from musicspectrogan.data.splits import assign_splits
 from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import safe_name
@@ -39,6 +43,19 @@ def audio(data: bytes, folder: Path, suffix: str) -> str:
     assert outcome.reason == printable(outcome.reason), outcome.reason
     assert len(list((folder / "genre").iterdir())) == outcome.segments
     return outcome.status
+
+
+def archive(data: bytes, folder: Path, suffix: str) -> str:
+    """List it, and copy what it holds."""
+    path = folder / f"case.{suffix}"
+    path.write_bytes(data)
+    tracks = class_folders.find_tracks(find_top(path), Selection())
+    for track in tracks:
+        archives.file_status(track.path)
+        with suppress(archives.ArchiveError), archives.local_file(track.path, folder) as copy:
+            assert copy.stat().st_size < 1 << 20
+    assert list(folder.iterdir()) == [path]
+    return f"{len(tracks)} members"
 
 
 def png(data: bytes, folder: Path) -> str:
@@ -203,6 +220,7 @@ def classifiers(data: bytes, folder: Path) -> str:
 
 VICTIMS: dict[str, Callable[[bytes, Path], str]] = {
     **{form: (lambda data, folder, form=form: audio(data, folder, form)) for form in SOUNDS},
+    **{form: (lambda data, folder, form=form: archive(data, folder, form)) for form in ARCHIVES},
     "png": png,
     "rare png": png,
     "tracks.csv": tracks_csv,
