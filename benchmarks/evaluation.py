@@ -22,7 +22,7 @@ from musicspectrogan.evaluation.evaluator import Evaluator
 from musicspectrogan.evaluation.reference import build_reference, load_images, load_splits
 from musicspectrogan.evaluation.report import METRICS, Report, format_estimate
 from musicspectrogan.evaluation.samples import ImageSet, Samples, sample_checkpoint
-from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 DEVICE = torch.device("cpu")
 COUNT = 2000

@@ -34,7 +34,7 @@ from musicspectrogan.evaluation.report import METRICS
 from musicspectrogan.filesystem import write_text
 from musicspectrogan.generation.pieces import piece
 from musicspectrogan.generation.sampler import Sampler, seed_spec
-from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 FIGURES = PROJECT / "docs" / "recipes.csv"
 CURVES = PROJECT / "docs" / "recipes-curves.csv"

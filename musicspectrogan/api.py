@@ -56,7 +56,7 @@ def load(
     check_device(device)  # before what takes seconds
     from musicspectrogan.device import choose_device
     from musicspectrogan.generation.model import Model, vocoder_for
-    from musicspectrogan.training.checkpoint import available_dataset
+    from musicspectrogan.training.run_checkpoints import available_dataset
 
     source, found = _open(_path(checkpoint))
     is_chosen = vocoder is not None or found.vocoder is not None
@@ -181,7 +181,7 @@ def evaluate(config: EvaluateConfig) -> Outcome:
     from musicspectrogan.device import choose_device
     from musicspectrogan.evaluation.evaluate import evaluate
     from musicspectrogan.filesystem import public_names
-    from musicspectrogan.training.checkpoint import is_checkpoint
+    from musicspectrogan.training.run_checkpoints import is_checkpoint
     from musicspectrogan.training.run_directory import evaluation_file, named_run
 
     def is_folder_of_images(path: Path) -> bool:
@@ -223,7 +223,7 @@ def _open(named: Path | None) -> tuple[Path, Checkpoint]:
     """The checkpoint that a path names, the best of a run; its file or folder comes first."""
     if named is None:
         raise UserError(_MISSING)
-    from musicspectrogan.training.checkpoint import BEST_NAME, LATEST_NAME, open_checkpoint
+    from musicspectrogan.training.run_checkpoints import BEST_NAME, LATEST_NAME, open_checkpoint
     from musicspectrogan.training.run_directory import named_run
 
     path = named_run(named)
@@ -243,7 +243,7 @@ def _newest(path: Path) -> Path:
     """
     import filecmp
 
-    from musicspectrogan.training.checkpoint import BEST_NAME, open_checkpoint
+    from musicspectrogan.training.run_checkpoints import BEST_NAME, open_checkpoint
 
     if not path.is_dir():
         return path

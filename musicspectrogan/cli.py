@@ -246,7 +246,7 @@ def vocoder(arguments: list[str], program: str) -> None:
     config = parse_flags(VocoderConfig, arguments, program=program)
     # torch takes seconds to import: report a wrong flag first.
     from musicspectrogan.device import choose_device
-    from musicspectrogan.training.checkpoint import add_vocoder, checkpoints_for
+    from musicspectrogan.training.run_checkpoints import add_vocoder, checkpoints_for
     from musicspectrogan.training.run_directory import named_run
     from musicspectrogan.vocoding.learn import learn
     from musicspectrogan.vocoding.music import read_manifest

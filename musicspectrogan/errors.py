@@ -59,7 +59,7 @@ USUAL_NAMES = {
 }
 
 # After these there is no point in continuing without the file: the next one fails too.
-_DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _REMEDIES = {
     errno.EMFILE: "raise the limit with `ulimit -n 4096`",
     errno.ENFILE: "close other programs",
@@ -213,7 +213,7 @@ def continue_on_error(what: str) -> Iterator[None]:
     except Interrupted:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise
         message = f"No {what} ({describe_error(error)}); everything else continues"
         if message not in _warned:  # once, even if it fails again at every snapshot

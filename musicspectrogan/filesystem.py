@@ -358,6 +358,8 @@ def folder_lock(folder: Path, doing: str) -> Iterator[None]:
 
 def public_name(path: Path) -> str:
     """Return a path for files to share: as it was typed, or only the end of an absolute one."""
+    if path.name in ("", ".."):  # such as the working directory
+        path = path.resolve()
     if not path.is_absolute():
         return str(path)
     # The name of a checkpoint means little without its run.

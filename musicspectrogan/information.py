@@ -83,7 +83,7 @@ def _picture_rows(path: Path) -> list[tuple[str, str]]:
 
 def _checkpoint_rows(path: Path) -> list[tuple[str, str]]:
     # torch: slow, and not for datasets
-    from musicspectrogan.training.checkpoint import dataset_of, open_checkpoint
+    from musicspectrogan.training.run_checkpoints import dataset_of, open_checkpoint
 
     file, checkpoint = open_checkpoint(path)
     dataset = dataset_of(checkpoint, file) or checkpoint.training["dataset"]

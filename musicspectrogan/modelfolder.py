@@ -13,13 +13,15 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from musicspectrogan.filesystem import atomic_write, write_text
+from musicspectrogan.filesystem import atomic_write
 
 WEIGHTS_NAME, CONFIG_NAME = "model.safetensors", "config.json"
 # Between the keys of nested dicts, in the names of tensors.
 SEPARATOR = "/"
-# A zip may not unpack to more than this multiple of its own size: weights hardly compress.
-MOST_COMPRESSION = 20
+# A file in a zip may have at most this multiple of the zip's size: weights hardly compress.
+MOST_COMPRESSION = 4
+# Of the plain values, and of the names and shapes of tensors; parsing takes a multiple in memory.
+MOST_BYTES_OF_TEXT = 4 << 20
 
 
 class ModelFolderError(Exception):
@@ -27,52 +29,63 @@ class ModelFolderError(Exception):
 
 
 def is_model_folder(path: Path) -> bool:
-    """Whether this is a folder or a zip with the files of a model."""
+    """Whether this is a folder or a zip with the weights of a model, intact or not."""
     if path.is_dir():
-        return (path / WEIGHTS_NAME).is_file() and (path / CONFIG_NAME).is_file()
-    if not path.is_file() or not zipfile.is_zipfile(path):
+        return (path / WEIGHTS_NAME).is_file()
+    if not path.is_file():
         return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return _member(archive, WEIGHTS_NAME) is not None
-    except (OSError, zipfile.BadZipFile):
+            return bool(_members(archive, WEIGHTS_NAME))
+    except Exception:  # the file may hold anything
         return False
 
 
 def write_model_folder(contents: dict[str, Any], folder: Path, *, half: bool = False) -> None:
-    """Write nested dicts of tensors and plain values into a folder that exists, atomically.
+    """Write nested dicts of tensors and plain values into a folder that exists.
 
     Args:
-        half: store floating-point tensors in half precision.
+        half: store matrices and kernels in half precision, where that holds their values. Vectors
+            take little space and may have large values, such as the variances of a BatchNorm.
     """
     tensors: dict[str, Tensor] = {}
     plain = _take_tensors(contents, (), tensors)
     if half:
-        tensors = {k: t.half() if t.is_floating_point() else t for k, t in tensors.items()}
+        tensors = {name: _halved(tensor) for name, tensor in tensors.items()}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_write(folder / WEIGHTS_NAME) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
-    write_text(folder / CONFIG_NAME, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
+    # Both are complete before the first gets its name: a kill can hardly separate them.
+    with (
+        atomic_write(folder / CONFIG_NAME) as config,
+        atomic_write(folder / WEIGHTS_NAME) as weights,
+    ):
+        weights.write_bytes(save(tensors, metadata={"format": "pt"}))
+        # Half a character, in a name that is not Unicode, becomes an escape of JSON.
+        config.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def read_model_folder(path: Path) -> dict[str, Any]:
     """Read what `write_model_folder` wrote, from the folder or from a zip of it.
+
+    The files may be untrusted: reading takes a small multiple of their size in memory.
 
     Raises:
         OSError: a file cannot be read.
         ModelFolderError: it is damaged.
     """
     try:
-        contents = json.loads(_read(path, CONFIG_NAME))
-        tensors = load(_read(path, WEIGHTS_NAME))
+        config, weights = _read_folder(path) if path.is_dir() else _read_zip(path)
+        for name, size in (
+            (CONFIG_NAME, len(config)),
+            (WEIGHTS_NAME, int.from_bytes(weights[:8], "little")),
+        ):
+            if size > MOST_BYTES_OF_TEXT:
+                raise ModelFolderError(f"the text in {name} is too long")
+        contents = json.loads(config)
         if not isinstance(contents, dict):
             raise ModelFolderError(f"{CONFIG_NAME} holds no settings")
-        for name, tensor in tensors.items():
-            *parents, key = name.split(SEPARATOR)
-            place = contents
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[key] = tensor
+        for name, tensor in load(weights).items():
+            _put(contents, name, tensor)
     except (OSError, ModelFolderError):
         raise
     except Exception as error:  # the files may hold anything
@@ -93,25 +106,71 @@ def _take_tensors(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor])
     return plain
 
 
-def _read(path: Path, name: str) -> bytes:
-    if path.is_dir():
-        return (path / name).read_bytes()
+def _put(contents: dict[str, Any], name: str, tensor: Tensor) -> None:
+    """Put a tensor into the dict that its name leads to."""
+    place, key = contents, name
+    while True:
+        parent, _, rest = key.partition(SEPARATOR)
+        inner = place.get(parent)
+        if not (rest and isinstance(inner, dict)):
+            break
+        place, key = inner, rest
+    if key in place:
+        raise ModelFolderError(f"{name[:80]!r} is there twice")
+    place[key] = tensor
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    if tensor.is_floating_point() and tensor.ndim > 1:
+        half = tensor.half()
+        if half.isfinite().all():
+            return half
+    return tensor
+
+
+def _read_folder(path: Path) -> tuple[bytes, bytes]:
+    """The bytes of both files."""
+    if not (path / CONFIG_NAME).is_file():
+        raise ModelFolderError(f"it has no {CONFIG_NAME}")
+    return (path / CONFIG_NAME).read_bytes(), (path / WEIGHTS_NAME).read_bytes()
+
+
+def _read_zip(path: Path) -> tuple[bytes, bytes]:
+    """The bytes of both files, which are at the top or in one folder."""
     with zipfile.ZipFile(path) as archive:
-        member = _member(archive, name)
-        if member is None:
-            raise ModelFolderError(f"it has no {name}")
-        if member.file_size > MOST_COMPRESSION * path.stat().st_size:
-            raise ModelFolderError(f"{name} is much larger than the zip")
-        return archive.read(member)
+        weights = _members(archive, WEIGHTS_NAME)
+        if len(weights) != 1:
+            raise ModelFolderError(f"it has {len(weights)} files {WEIGHTS_NAME}")
+        folder = weights[0].filename.removesuffix(WEIGHTS_NAME)
+        configs = [
+            entry
+            for entry in _members(archive, CONFIG_NAME)
+            if entry.filename.removesuffix(CONFIG_NAME) == folder
+        ]
+        if len(configs) != 1:
+            raise ModelFolderError(f"it has {len(configs)} files {CONFIG_NAME}")
+        most = MOST_COMPRESSION * path.stat().st_size
+        return _unpacked(archive, configs[0], most), _unpacked(archive, weights[0], most)
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo | None:
-    """The file of that name in a zip, at its top or in the only folder that is there."""
-    found = [
-        entry
-        for entry in archive.infolist()
-        if entry.filename == name
-        or (entry.filename.count("/") == 1 and entry.filename.endswith(f"/{name}"))
-    ]
-    found = [entry for entry in found if not entry.filename.startswith("__MACOSX/")]
-    return found[0] if len(found) == 1 else None
+def _members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
+    """The files of that name in a zip, at its top or in a folder there."""
+    found = []
+    for entry in archive.infolist():
+        if entry.filename.endswith(name):
+            # Some programs on Windows write backslashes, others begin with "./".
+            *folders, last = entry.filename.replace("\\", "/").removeprefix("./").split("/")
+            if last == name and len(folders) < 2 and folders != ["__MACOSX"]:
+                found.append(entry)
+    return found
+
+
+def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
+    """The bytes of a file in a zip, at most as many as it declares."""
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ModelFolderError(f"{entry.filename} is packed by another method than deflate")
+    if entry.file_size > most:
+        raise ModelFolderError(f"{entry.filename} is much larger than the zip")
+    with archive.open(entry) as file:
+        # Without a size, Python unpacks everything that is there before it looks at the size.
+        return file.read(entry.file_size)

@@ -143,7 +143,7 @@ def griffin_lim(
     istft = partial(torch.istft, n_fft=n_fft, hop_length=hop, window=window)
     if phase is None:
         rows = torch.cat([positions, positions[-1:] + 1]) % PHASE_FRAMES
-        phase = 2.0 * torch.pi * _initial_cycles(magnitude.shape[1])[rows].T.to(magnitude.device)
+        phase = 2.0 * torch.pi * initial_cycles(magnitude.shape[1])[rows].T.to(magnitude.device)
     phase = torch.polar(torch.ones_like(phase), phase)
     phase = _bins_contiguous(phase.expand(magnitude.shape))
     previous = torch.zeros_like(phase)
@@ -156,7 +156,7 @@ def griffin_lim(
 
 
 @lru_cache(maxsize=2)
-def _initial_cycles(bins: int) -> Tensor:
+def initial_cycles(bins: int) -> Tensor:
     """Uniform random phases (PHASE_FRAMES, F) in cycles, from 0 to 1."""
     return torch.rand((PHASE_FRAMES, bins), generator=torch.Generator().manual_seed(PHASE_SEED))
 

@@ -24,12 +24,8 @@ from musicspectrogan.evaluation.samples import (
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.evaluation.verdict import comparison_verdict, verdict
 from musicspectrogan.filesystem import make_folder
-from musicspectrogan.training.checkpoint import (
-    Checkpoint,
-    dataset_of,
-    is_checkpoint,
-    load_checkpoint,
-)
+from musicspectrogan.training.checkpoint import Checkpoint
+from musicspectrogan.training.run_checkpoints import dataset_of, is_checkpoint, load_checkpoint
 
 
 @dataclass(frozen=True)

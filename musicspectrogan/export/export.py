@@ -7,23 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from musicspectrogan.data.credits import CREDITS_NAME
 from musicspectrogan.errors import UserError
 from musicspectrogan.export.settings import ExportConfig
-from musicspectrogan.filesystem import make_folder
+from musicspectrogan.filesystem import is_clutter, make_folder, sync_files, sync_folder
 from musicspectrogan.generation.model import vocoder_for
-from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint, available_dataset
+from musicspectrogan.training.checkpoint import Checkpoint
+from musicspectrogan.training.run_checkpoints import available_dataset, run_of
 
 SUFFIXES = {"folder": "", "html": ".html", "onnx": "-onnx"}
 # What exports consist of. A folder with anything else is not replaced.
 OWN_FILES = (
     "README.md",
     "config.json",
-    "*.safetensors",
+    "model.safetensors",
     "*.onnx",
-    "*.csv",
+    CREDITS_NAME,
     "sounds/*.mp3",
     "sounds/*.png",
 )
+# Every export has one of these; a README.md alone might be anybody's.
+WEIGHTS = ("model.safetensors", "*.onnx")
 
 
 def export(config: ExportConfig, checkpoint: Checkpoint, source: Path) -> Path:
@@ -37,6 +41,8 @@ def export(config: ExportConfig, checkpoint: Checkpoint, source: Path) -> Path:
     """
     name = name_of(source)
     output = config.output or Path(f"{name}{SUFFIXES[config.format]}")
+    if output.name in ("", "..") or output.is_symlink():
+        raise UserError(f"--output {output}: give the name of a new folder or file")
     check_output(output, overwrite=config.overwrite, is_folder=config.format != "html")
     dataset = available_dataset(checkpoint, source)
     vocoder = vocoder_for(checkpoint, dataset, None)
@@ -62,41 +68,54 @@ def export(config: ExportConfig, checkpoint: Checkpoint, source: Path) -> Path:
 
 def name_of(source: Path) -> str:
     """What a model is called: its run, or its file or folder."""
-    parent = source.resolve().parent
-    if parent.name == CHECKPOINTS_FOLDER:
-        return parent.parent.name
-    return source.resolve().name.removesuffix(".pt").removesuffix(".zip")
+    path = run_of(source) or source
+    return path.resolve().name.removesuffix(".pt").removesuffix(".zip")
 
 
 def check_output(output: Path, *, overwrite: bool, is_folder: bool) -> None:
     """Raise UserError if there is something that may not be replaced."""
-    if not output.exists():
+    if not output.exists() or (is_folder and output.is_dir() and not any(output.iterdir())):
         return
     if output.is_dir() != is_folder:
         kind = "a folder" if output.is_dir() else "a file"
         raise UserError(f"--output {output}: is {kind} already; give another name")
     if not overwrite:
         raise UserError(f"--output {output}: exists; give --overwrite, or another name")
-    if is_folder:
-        own = {path for pattern in OWN_FILES for path in output.glob(pattern)}
-        found = (path for path in output.rglob("*") if path.is_file() and path not in own)
-        if other := next(found, None):
-            raise UserError(
-                f"--output {output}: {other.relative_to(output)} in it is not from an export; "
-                "give another name"
-            )
+    if is_folder and (other := _foreign(output)):
+        raise UserError(f"--output {output}: {other}; give another name")
+
+
+def _foreign(output: Path) -> str:
+    """What in a folder is not from an export; empty if there is nothing."""
+    if not any(path.is_file() for pattern in WEIGHTS for path in output.glob(pattern)):
+        return "is not an export"
+    own = {path for pattern in OWN_FILES for path in output.glob(pattern)}
+    for path in output.rglob("*"):
+        is_folder = path.is_dir() and not path.is_symlink()
+        if not (is_folder or path in own or is_clutter(path.name)):
+            return f"{path.relative_to(output)} in it is not from an export"
+    return ""
 
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
     """A folder that gets the name `output` when it is complete, in place of an earlier one."""
     unfinished = output.with_name(f".{output.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    earlier = output.with_name(f".{output.name}.earlier")
+    for left in (unfinished, earlier):  # by a kill
+        shutil.rmtree(left, ignore_errors=True)
     make_folder(unfinished)
     try:
         yield unfinished
+        sync_files(path for path in unfinished.rglob("*") if path.is_file())
         if output.exists():
-            shutil.rmtree(output)
+            output.rename(earlier)
         unfinished.rename(output)
+        sync_folder(output.parent)
+    except BaseException:
+        if earlier.exists() and not output.exists():
+            earlier.rename(output)
+        raise
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for left in (unfinished, earlier):
+            shutil.rmtree(left, ignore_errors=True)

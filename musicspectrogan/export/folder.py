@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -25,19 +26,16 @@ from musicspectrogan.data.credits import (
     read_credits,
     write_credits,
 )
+from musicspectrogan.errors import printable
 from musicspectrogan.evaluation.report import METRICS, format_estimate
 from musicspectrogan.evaluation.resampling import Estimate
-from musicspectrogan.export.settings import ExportConfig
+from musicspectrogan.export.settings import LICENSES, ExportConfig
 from musicspectrogan.filesystem import distinct_name, make_folder, write_text
 from musicspectrogan.generation.model import Model
 from musicspectrogan.generation.player import coloured_png
 from musicspectrogan.progress import progress_bar
-from musicspectrogan.training.checkpoint import (
-    CHECKPOINTS_FOLDER,
-    Checkpoint,
-    export_checkpoint,
-    load_checkpoint,
-)
+from musicspectrogan.training.checkpoint import Checkpoint, export_checkpoint, read_checkpoint
+from musicspectrogan.training.run_checkpoints import run_of
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +66,10 @@ def export_folder(
         source: file or folder of the checkpoint; its run may have an evaluation.
         origin: folder with the credits of the music: the dataset, or an export; None if unknown.
     """
-    if vocoder is not None:
-        checkpoint = replace(checkpoint, vocoder=vocoder.to_plain())
-    export_checkpoint(checkpoint, folder, half=config.half)
+    stored = replace(checkpoint, vocoder=vocoder.to_plain()) if vocoder else checkpoint
+    export_checkpoint(stored, folder, half=config.half)
     # The sounds are those of the folder: half precision changes them a little.
-    model = Model(load_checkpoint(folder), vocoder)
+    model = Model(read_checkpoint(folder), vocoder)
     sounds = _write_sounds(model, folder, config.sounds)
     credits = (read_credits(origin) if origin else None) or {}
     if credits:
@@ -83,6 +80,7 @@ def export_folder(
         checkpoint=checkpoint,
         genres=model.genres,
         license=config.license,
+        known_licenses=LICENSES,
         version=__version__,
         sounds=sounds,
         recipe={key: checkpoint.training[key] for key in RECIPE},
@@ -92,11 +90,18 @@ def export_folder(
         precision="half" if config.half else "single",
         credits=CREDITS_NAME if credits else "",
         licenses=format_counts(licenses.most_common()),
-        figures=_figures(source, checkpoint),
+        figures=_figures(run_of(source) or Path(), checkpoint),
+        is_rounded=model.checkpoint.digest != checkpoint.digest,
     )
     write_text(folder / CARD_NAME, card)
 
 
+def markdown(value: object) -> str:
+    """Return a value as one line of Markdown that shows it as it is: names may hold anything."""
+    return _MARKDOWN.sub(r"\\\g<0>", printable(str(value)))
+
+
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]()<>#+!|~$&-]")
 _TEMPLATES = Environment(
     loader=PackageLoader("musicspectrogan.export"),
     undefined=StrictUndefined,
@@ -104,6 +109,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+_TEMPLATES.filters["text"] = markdown
 
 
 def _write_sounds(model: Model, folder: Path, count: int) -> list[tuple[str, str]]:
@@ -130,18 +136,27 @@ def _write_sounds(model: Model, folder: Path, count: int) -> list[tuple[str, str
     return written
 
 
-def _figures(source: Path, checkpoint: Checkpoint) -> list[list[str]]:
-    """Rows of the evaluation of these weights, if their run has one: name, value, ratio, real."""
-    parent = source.resolve().parent
-    run = parent.parent if parent.name == CHECKPOINTS_FOLDER else None
-    for path in sorted(run.glob("evaluation*.json")) if run else ():
+def _figures(folder: Path, checkpoint: Checkpoint) -> list[list[str]]:
+    """Rows of an evaluation of these weights, if there is one: name, value, ratio, real music.
+
+    One of images is preferred to one of pieces.
+
+    Args:
+        folder: where `evaluate` writes: the run, or the working directory.
+    """
+    of_pieces: list[list[str]] = []
+    for path in sorted(folder.glob("evaluation*.json")):
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
-            if report["subject"].get("digest") == checkpoint.digest:
-                return [_row(figure) for figure in report["figures"] if figure["genre"] is None]
+            if report["subject"].get("digest") != checkpoint.digest:
+                continue
+            rows = [_row(figure) for figure in report["figures"] if figure["genre"] is None]
+            if "seconds" not in report["settings"]:
+                return rows
+            of_pieces = of_pieces or rows
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("%s is not an evaluation, and is passed over: %s", path, error)
-    return []
+    return of_pieces
 
 
 def _row(figure: dict[str, Any]) -> list[str]:

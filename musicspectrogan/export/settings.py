@@ -7,9 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicspectrogan.config import check_within, read_fields
-from musicspectrogan.errors import UserError, check_choice
+from musicspectrogan.errors import SettingError, UserError, check_choice, did_you_mean
 
 FORMATS = ("folder", "html", "onnx")
+# What Hugging Face calls them; a card names another one beside `license: other`.
+# https://huggingface.co/docs/hub/repositories-licenses
+LICENSES = tuple(
+    """unknown other apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m
+    bigscience-bloom-rail-1.0 bigcode-openrail-m afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause
+    bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0
+    cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
+    cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0
+    cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1
+    agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc lppl-1.3c ms-pl mpl-2.0 odc-by odbl
+    osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr""".split()
+)
 MOST_SOUNDS = 100
 
 
@@ -27,8 +39,9 @@ class ExportConfig:
     directory."""
     half: bool = False
     """Store weights in half precision: half the size, and nearly the same sounds. Folders only."""
-    license: str = "other"
-    """License of the model for its card, in Hugging Face's words, such as mit or cc-by-4.0."""
+    license: str = "unknown"
+    """License of the model for its card, as Hugging Face calls it, such as mit or cc-by-4.0; or
+    the short name of another."""
     sounds: int = 4
     """Sounds of ten seconds to add to a folder."""
     overwrite: bool = False
@@ -37,9 +50,11 @@ class ExportConfig:
     @read_fields
     def __post_init__(self) -> None:
         check_choice("format", self.format, FORMATS)
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
-            raise UserError(
-                f"--license: {self.license!r} is not allowed; write a short name, such as mit"
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{,99}", self.license):
+            raise SettingError(
+                "license",
+                f"{self.license[:80]!r} is not allowed; write a short name in lower case, such as "
+                f"mit{did_you_mean(self.license.lower(), LICENSES)}",
             )
         check_within(self, sounds=(0, MOST_SOUNDS))
         if self.half and self.format != "folder":

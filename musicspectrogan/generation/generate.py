@@ -39,7 +39,8 @@ from musicspectrogan.generation.selection import NO_GENRE, Row, latent_specs, se
 from musicspectrogan.generation.settings import MAX_SOUNDS, GenerateConfig, SoundConfig
 from musicspectrogan.generation.sound import loop_settings, sounds_of
 from musicspectrogan.progress import progress_bar
-from musicspectrogan.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoint, available_dataset
+from musicspectrogan.training.checkpoint import Checkpoint
+from musicspectrogan.training.run_checkpoints import available_dataset, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def generate(
     output = config.output or _new_folder(source)
     check_folder(output, settings)
     facts = {
-        "checkpoint": f"{source.name} ({digest})",
+        "checkpoint": f"{source.resolve().name} ({digest})",
         "trained": f"{checkpoint.gan}, width {checkpoint.model.width}, "
         f"{format_count(checkpoint.epoch, 'epoch')}, "
         f"{format_count(checkpoint.images_seen, 'image')}",
@@ -148,8 +149,7 @@ def _warn_of_pace(seconds: float, sampler: Sampler) -> None:
 
 def _new_folder(checkpoint: Path) -> Path:
     """Make a new folder named by the time, in the checkpoint's run or the working directory."""
-    parent = checkpoint.resolve().parent
-    run = parent.parent if parent.name == CHECKPOINTS_FOLDER else Path()
+    run = run_of(checkpoint) or Path()
     make_folder(run / "generated")
     now = time.strftime("%Y%m%d-%H%M%S")
     folder, number = run / "generated" / now, 1

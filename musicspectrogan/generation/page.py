@@ -106,7 +106,7 @@ def write_page(
         rows.setdefault(item.genre, []).append(item)
     page = TEMPLATES.get_template("sounds.html").render(
         title=title,
-        style=source("style.css") + source("sounds.css"),
+        style=source("style.css") + source("player.css") + source("sounds.css"),
         script=source("sounds.js"),
         magma=_magma_channels(),
         gradient=", ".join(f"#{color}" for color in MAGMA),

@@ -46,6 +46,8 @@ SMOOTHING_CELLS = 33
 REACH = 2
 # Tempo in beats per cell at 0, the tempo of 113 beats per minute at 64 pixels; octaves per unit.
 BEATS_PER_CELL, OCTAVES = 1.4, 0.4
+# Tempi further from 0 do not occur in training.
+LARGEST_TEMPO = 4.0
 # Oscillations of the clock per beat: a bar, half a bar, a beat, a half and a quarter of a beat.
 OSCILLATIONS = (0.25, 0.5, 1.0, 2.0, 4.0)
 BEATS_PER_BAR = 4
@@ -132,7 +134,7 @@ class Generator(nn.Module):
     def at_tempo(self, style: Tensor, beats_in_cell: float) -> Tensor:
         """The style (B, style_dim) at another tempo, or at the nearest that occurs in training."""
         tempo = math.log2(beats_in_cell / BEATS_PER_CELL) / OCTAVES
-        tempo = max(-4.0, min(tempo, 4.0))
+        tempo = max(-LARGEST_TEMPO, min(tempo, LARGEST_TEMPO))
         return torch.cat([torch.full_like(style[:, :1], tempo), style[:, 1:]], dim=1)
 
     def frames(self, style: Tensor, sequence: Tensor, genres: Tensor, beats: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from musicspectrogan.config import read_yaml, to_yaml
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, name_in_errors, remove_unfinished, write_text
 from musicspectrogan.progress import OneLineFormatter, is_lasting
-from musicspectrogan.training.checkpoint import (
+from musicspectrogan.training.run_checkpoints import (
     CHECKPOINTS_FOLDER,
     CONFIG_NAME,
     LATEST_NAME,
@@ -24,6 +24,7 @@ from musicspectrogan.training.checkpoint import (
     has_checkpoint,
     images_in,
     newest_checkpoint,
+    run_of,
 )
 from musicspectrogan.training.settings import TrainingConfig
 
@@ -119,8 +120,8 @@ def run_of_checkpoint(path: Path) -> Path:
     Raises:
         UserError: it is elsewhere, so that there is no run to resume.
     """
-    run = path.resolve().parent.parent
-    if path.resolve().parent.name != CHECKPOINTS_FOLDER or not (run / CONFIG_NAME).is_file():
+    run = run_of(path)
+    if run is None or not (run / CONFIG_NAME).is_file():
         raise UserError(
             f"--resume {path}: not in a run directory; start a new run with --init-from {path}"
         )
@@ -148,10 +149,10 @@ def evaluation_file(sources: Sequence[Path], seconds: float | None = None) -> Pa
     if len(sources) > 1:
         return Path(f"comparison{of_pieces}.json")
     (source,) = sources
-    which = "" if source.name == LATEST_NAME else f"_{source.stem}"
-    name = f"evaluation{which}{of_pieces}.json"
-    parent = source.resolve().parent
-    return parent.parent / name if parent.name == CHECKPOINTS_FOLDER else Path(name)
+    # Numbers in the name of a folder are no suffix; and `.` has a name too.
+    which = source.resolve().name if source.is_dir() else source.stem
+    name = "evaluation" if source.name == LATEST_NAME else f"evaluation_{which}"
+    return (run_of(source) or Path()) / f"{name}{of_pieces}.json"
 
 
 def claim_next(run: Path) -> Path:

@@ -31,17 +31,17 @@ from musicspectrogan.training.building import (
     learning_rate,
     measure_speed,
 )
-from musicspectrogan.training.checkpoint import (
+from musicspectrogan.training.checkpoint import Checkpoint
+from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed
+from musicspectrogan.training.losses import LOSSES
+from musicspectrogan.training.metrics import MetricsLogger
+from musicspectrogan.training.run_checkpoints import (
     CONFIG_NAME,
-    Checkpoint,
     dataset_of,
     load_checkpoint,
     open_checkpoint,
     run_settings,
 )
-from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed
-from musicspectrogan.training.losses import LOSSES
-from musicspectrogan.training.metrics import MetricsLogger
 from musicspectrogan.training.schedule import ROUGH_BELOW, Schedule, with_length
 from musicspectrogan.training.settings import PATHS, TrainingConfig
 from musicspectrogan.training.snapshots import QualityOf, Snapshots, SoundsOf, StripsOf

@@ -24,17 +24,15 @@ from musicspectrogan.errors import UserError, continue_on_error
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.tensors import as_pixels, generator_at
 from musicspectrogan.training import run_directory
-from musicspectrogan.training.checkpoint import (
+from musicspectrogan.training.checkpoint import Checkpoint, LiveGenerator, save_checkpoint
+from musicspectrogan.training.metrics import CRITERION, MetricsLogger
+from musicspectrogan.training.run_checkpoints import (
     BEST_NAME,
     CHECKPOINTS_FOLDER,
     LATEST_NAME,
-    Checkpoint,
-    LiveGenerator,
     keep_checkpoint,
     load_checkpoint,
-    save_checkpoint,
 )
-from musicspectrogan.training.metrics import CRITERION, MetricsLogger
 from musicspectrogan.training.settings import to_portable
 
 if TYPE_CHECKING:

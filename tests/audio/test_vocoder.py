@@ -236,7 +236,7 @@ class TestToTheLastBit:
     def test_a_loop_rotates_with_its_image_where_initial_phases_are_all_equal(self, monkeypatch):
         vocoder = random_vocoder()
         cycles = torch.rand(1025, generator=torch.Generator().manual_seed(0)).expand(1024, -1)
-        monkeypatch.setattr(inversion, "_initial_cycles", lambda bins: cycles)
+        monkeypatch.setattr(inversion, "initial_cycles", lambda bins: cycles)
         image = image_of("arpeggio", columns=50)[None]
         options = {"vocoder": vocoder, "loops": True, "phase_iterations": 2}
         loop = invert(image, CONFIG, **options)

@@ -35,7 +35,8 @@ from musicspectrogan.evaluation.reference import load_splits
 from musicspectrogan.evaluation.report import METRICS, OF_PIECES
 from musicspectrogan.evaluation.settings import MIN_SAMPLES, EvaluateConfig
 from musicspectrogan.training import run_directory
-from musicspectrogan.training.checkpoint import load_checkpoint, save_checkpoint
+from musicspectrogan.training.checkpoint import save_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 pytest_plugins = ["evaluation_fixtures"]
 

@@ -27,7 +27,7 @@ from musicspectrogan.evaluation.samples import (
 from musicspectrogan.evaluation.settings import MIN_SAMPLES
 from musicspectrogan.generation.pieces import piece
 from musicspectrogan.generation.sampler import LatentSpec, Sampler
-from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 pytest_plugins = ["evaluation_fixtures"]
 

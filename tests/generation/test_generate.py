@@ -25,7 +25,8 @@ from musicspectrogan.generation import generate as generating
 from musicspectrogan.generation import model
 from musicspectrogan.generation.selection import Row
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
-from musicspectrogan.training.checkpoint import load_checkpoint, save_checkpoint
+from musicspectrogan.training.checkpoint import save_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 GENRES = ("blues", "jazz", "metal", "rock")
 GENERATE = ("-m", "musicspectrogan", "generate", "--checkpoint")

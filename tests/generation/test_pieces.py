@@ -17,7 +17,8 @@ from musicspectrogan.generation.sampler import LatentSpec, Sampler, seed_spec
 from musicspectrogan.generation.sound import loop_settings
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.models.anylength_cgan import BEATS_PER_BAR as BAR
-from musicspectrogan.training.checkpoint import LiveGenerator, load_checkpoint
+from musicspectrogan.training.checkpoint import LiveGenerator
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 GENRES = ["jazz", "rock"]
 CELL = 16

@@ -12,7 +12,7 @@ import torch
 from musicspectrogan.generation.sampler import BATCH, Sampler, slerp
 from musicspectrogan.generation.selection import latent_specs
 from musicspectrogan.generation.settings import GenerateConfig
-from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from musicspectrogan import models
 from musicspectrogan.data.dataset import load_dataset
-from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 HERE = Path(__file__).parent
 GANS = sorted(path.name for path in (HERE / "runs").iterdir())

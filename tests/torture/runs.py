@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from datasets import dataset_bytes, files_in, images_in, manifest, report
 
-from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 # 16 training images of 4 genres: 4 steps an epoch.
 SMALL = (

@@ -30,13 +30,13 @@ from musicspectrogan.data.manifest import CONVERTED, Manifest, Outcome, Report
 from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.errors import Interrupted
 from musicspectrogan.training import runner, snapshots
-from musicspectrogan.training.checkpoint import (
-    Checkpoint,
+from musicspectrogan.training.checkpoint import Checkpoint
+from musicspectrogan.training.diagnostics import Diagnostics
+from musicspectrogan.training.run_checkpoints import (
     has_checkpoint,
     keep_checkpoint,
     load_checkpoint,
 )
-from musicspectrogan.training.diagnostics import Diagnostics
 from musicspectrogan.training.run_directory import claim, is_unstarted
 from musicspectrogan.training.settings import TrainingConfig
 

@@ -16,7 +16,7 @@ from datasets import files_in, images_in, lines_in_report, long_music, manifest,
 from processes import in_background, wait_until, with_crashing_decoder, workers_below
 from runs import SMALL, assert_same_dataset, assert_same_run
 
-from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 Tried = Callable[[str, int], None]
 

@@ -21,7 +21,7 @@ from PIL import Image
 from processes import in_background, killed_at, wait_until, workers_below
 from runs import SMALL, assert_same_dataset, assert_same_run
 
-from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 from musicspectrogan.training.run_directory import lacks_grid
 
 pytestmark = pytest.mark.slow

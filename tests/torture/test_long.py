@@ -17,7 +17,7 @@ from conftest import command_line, environment
 from processes import in_background, wait_until
 from runs import SMALL
 
-from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 pytestmark = pytest.mark.slow
 

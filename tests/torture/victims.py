@@ -31,7 +31,9 @@ def audio(data: bytes, folder: Path, suffix: str) -> str:
     path = folder / f"case.{suffix}"
     path.write_bytes(data)
     (folder / "genre").mkdir()
-    outcome = convert_track(Track("case", "genre", path), folder, SpectrogramConfig(), sync=True)
+    outcome = convert_track(
+        Track("case", "genre", path), folder, SpectrogramConfig(), sync=True
+    ).outcome
     assert outcome.status in (CONVERTED, SKIPPED)
     assert outcome.reason or outcome.status == CONVERTED
     assert outcome.reason == printable(outcome.reason), outcome.reason
@@ -138,7 +140,7 @@ def checkpoint(data: bytes, folder: Path) -> str:
     from musicspectrogan.config import from_plain
     from musicspectrogan.generation import generate as generating
     from musicspectrogan.generation.settings import GenerateConfig
-    from musicspectrogan.training.checkpoint import load_checkpoint
+    from musicspectrogan.training.run_checkpoints import load_checkpoint
 
     path = folder / "case.pt"
     path.write_bytes(data)

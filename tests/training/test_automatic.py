@@ -11,8 +11,8 @@ import yaml
 from musicspectrogan.config import from_plain, read_yaml, to_plain
 from musicspectrogan.errors import UserError
 from musicspectrogan.training import runner
-from musicspectrogan.training.checkpoint import load_checkpoint
 from musicspectrogan.training.optimizers import learning_rate_for
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 from musicspectrogan.training.settings import TrainingConfig
 
 

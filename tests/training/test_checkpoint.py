@@ -16,12 +16,11 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import to_plain
 from musicspectrogan.errors import UserError
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.training.checkpoint import (
-    Checkpoint,
+from musicspectrogan.training.checkpoint import Checkpoint, save_checkpoint
+from musicspectrogan.training.run_checkpoints import (
     keep_checkpoint,
     load_checkpoint,
     newest_checkpoint,
-    save_checkpoint,
 )
 from musicspectrogan.training.settings import TrainingConfig
 

@@ -33,9 +33,9 @@ from musicspectrogan.tensors import generator_at
 from musicspectrogan.training import runner
 from musicspectrogan.training.augment import Augmentation
 from musicspectrogan.training.batches import Batches
-from musicspectrogan.training.checkpoint import load_checkpoint
 from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed, convert_batchnorm
 from musicspectrogan.training.losses import LOSSES
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.step import VIEWS, AdversarialStep
 

@@ -13,7 +13,7 @@ from torch.utils import tensorboard
 
 from musicspectrogan.errors import UserError
 from musicspectrogan.training import metrics, runner, snapshots
-from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 from musicspectrogan.training.settings import TrainingConfig
 
 

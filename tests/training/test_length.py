@@ -18,9 +18,9 @@ from PIL import Image
 from musicspectrogan import cli
 from musicspectrogan.torchfiles import read_torch_file, write_torch_file
 from musicspectrogan.training import runner, schedule
-from musicspectrogan.training.checkpoint import load_checkpoint
 from musicspectrogan.training.diagnostics import Diagnostics
 from musicspectrogan.training.ema import AveragedGenerator
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 from musicspectrogan.training.schedule import Schedule, with_length
 from musicspectrogan.training.settings import TrainingConfig
 

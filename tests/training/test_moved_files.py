@@ -14,7 +14,11 @@ from PIL import Image
 
 from musicspectrogan.errors import UserError
 from musicspectrogan.training import runner
-from musicspectrogan.training.checkpoint import available_dataset, best_checkpoint, load_checkpoint
+from musicspectrogan.training.run_checkpoints import (
+    available_dataset,
+    best_checkpoint,
+    load_checkpoint,
+)
 from musicspectrogan.training.run_directory import named_run
 from musicspectrogan.training.settings import TrainingConfig
 

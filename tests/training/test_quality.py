@@ -14,8 +14,8 @@ from musicspectrogan.audio.files import save
 from musicspectrogan.data import composer
 from musicspectrogan.data.dataset import load_dataset
 from musicspectrogan.evaluation.reference import quality_by_validation
-from musicspectrogan.training.checkpoint import load_checkpoint
 from musicspectrogan.training.diagnostics import RUNAWAY_TICKS, WARM_UP_IMAGES, Diagnostics
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 from musicspectrogan.training.schedule import Schedule
 from musicspectrogan.training.settings import TrainingConfig
 

@@ -14,7 +14,7 @@ import pytest
 
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training import run_directory, runner
-from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 from musicspectrogan.training.run_directory import claim_next, next_run
 from musicspectrogan.training.settings import TrainingConfig
 

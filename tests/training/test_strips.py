@@ -21,7 +21,8 @@ from musicspectrogan.data.grids import AXIS, GAP
 from musicspectrogan.errors import Interrupted
 from musicspectrogan.generation.pieces import strips_of
 from musicspectrogan.training import runner
-from musicspectrogan.training.checkpoint import Checkpoint, LiveGenerator, load_checkpoint
+from musicspectrogan.training.checkpoint import Checkpoint, LiveGenerator
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.snapshots import PIECE_IMAGES, real_strips
 

@@ -26,10 +26,10 @@ from musicspectrogan.progress import PacedBar
 from musicspectrogan.training import run_directory, schedule
 from musicspectrogan.training import trainer as trainer_module
 from musicspectrogan.training.batches import Batches
-from musicspectrogan.training.checkpoint import load_checkpoint
 from musicspectrogan.training.ema import AveragedGenerator
 from musicspectrogan.training.losses import LOSSES
 from musicspectrogan.training.metrics import MetricsFile, MetricsLogger, Tick, draw_curves
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 from musicspectrogan.training.schedule import SnapshotBudget
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.training.snapshots import Snapshots

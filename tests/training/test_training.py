@@ -23,7 +23,7 @@ import yaml
 from conftest import command_line, environment
 from PIL import Image
 
-from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 # 16 training images of 4 genres: 4 steps an epoch.
 SMALL = (

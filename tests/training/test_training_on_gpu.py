@@ -9,7 +9,7 @@ from conftest import ROOT, command_line, environment
 from test_training import metrics_of
 
 from musicspectrogan.generation.sampler import Sampler
-from musicspectrogan.training.checkpoint import load_checkpoint
+from musicspectrogan.training.run_checkpoints import load_checkpoint
 
 # What is left of 4 GB beside CUDA's own context.
 LIMIT_BYTES = int(3.5 * 2**30)

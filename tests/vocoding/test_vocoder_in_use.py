@@ -42,13 +42,8 @@ from musicspectrogan.generation.sound import (
     sound_of_loop,
     sounds_of,
 )
-from musicspectrogan.training.checkpoint import (
-    DamagedError,
-    add_vocoder,
-    keep_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from musicspectrogan.training.checkpoint import DamagedError, save_checkpoint
+from musicspectrogan.training.run_checkpoints import add_vocoder, keep_checkpoint, load_checkpoint
 
 OLD = Path(__file__).parents[1] / "old"
 CONFIG = SpectrogramConfig()
