@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
 from conftest import ROOT, Elements, environment
+from jupyter_client.blocking import BlockingKernelClient
+from jupyter_client.manager import start_new_kernel
 
 NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
 
@@ -23,6 +26,25 @@ def printed(cell: nbformat.NotebookNode, stream: str = "stdout") -> str:
     return "".join(output.text for output in found if output.name == stream)
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for a kernel, and this process's environment ready for one."""
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+def failure_of(client: BlockingKernelClient, cell: str) -> tuple[str, list[str]]:
+    """Kind of the error that ends a cell, and the lines that the notebook shows of it."""
+    while True:
+        reply = client.get_shell_msg(timeout=120)
+        if reply["parent_header"]["msg_id"] == cell:
+            return reply["content"]["ename"], reply["content"]["traceback"]
+
+
 def test_the_notebook_is_stored_without_outputs() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
@@ -33,13 +55,8 @@ def test_the_notebook_is_stored_without_outputs() -> None:
 
 
 @pytest.mark.slow
-def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in environment().items():  # which the kernel has too
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+def test_the_notebook_runs(folder: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    folder = tmp_path / "work"
-    folder.mkdir()
     nbclient.NotebookClient(
         notebook, timeout=300, resources={"metadata": {"path": folder}}
     ).execute()
@@ -67,3 +84,31 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert "100%|" in printed(of(text), "stderr")
     assert printed(of("result.verdict")).count("\n") == 1
     assert printed(of("figure.ratio")).startswith("frechet")
+
+
+@pytest.mark.slow
+def test_mistakes_and_the_stop_button_are_told_in_one_line(folder: Path, images: Path) -> None:
+    manager, client = start_new_kernel(cwd=str(folder))
+    try:
+        cell = client.execute("import musicspectrogan as ms; ms.TrainingConfig(batch_size=1)")
+        kind, lines = failure_of(client, cell)
+        assert kind == "SettingError"
+        assert lines == ["SettingError: batch_size: 1 is not allowed; it must be from 2 to 65536"]
+        cell = client.execute(
+            f"ms.train(ms.TrainingConfig('cgan', {str(images)!r}, epochs=100_000, width=2,"
+            " standing_batches=2, eval_every=0, device='cpu'), 'run')"
+        )
+        started = folder / "run" / "samples" / "epoch_0000.png"
+        deadline = time.monotonic() + 120
+        while not started.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        manager.interrupt_kernel()
+        kind, lines = failure_of(client, cell)
+        assert kind == "Interrupted"
+        assert lines[0].startswith("Interrupted: interrupted and saved after step ")
+        assert lines[0].endswith("; resume continues from there") and len(lines) == 1
+        assert (folder / "run" / "checkpoints" / "latest.pt").is_file()
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
