@@ -338,7 +338,7 @@ def refused(*arguments: object) -> str:
     """The message that `evaluate` with these arguments ends with; it is one line."""
     with pytest.raises(UserError) as failure:
         cli.evaluate([*map(str, arguments), "--device", "cpu"], "evaluate")
-    message = str(failure.value)
+    message = failure.value.flag_message
     assert len(message.splitlines()) == 1
     return message
 
