@@ -436,18 +436,18 @@ def test_a_walk_goes_on_without_silence(browser, page):
     tab.js("until(() => get('play').textContent === 'Play')")  # the present sound ends
 
 
-@pytest.mark.parametrize("gan", ["stable_gan", "stable_cgan"])
+@pytest.mark.parametrize("gan", ["dcgan", "cgan"])
 def test_generators_of_single_images_have_one_latent(browser, tmp_path, gan):
     page = html.export_html(checkpoint_of(gan), None, tmp_path / "page.html", name="x")
     tab = opened(browser, page, "")
     assert tab.js("get('status').textContent") == (
-        "seed 0" if gan == "stable_gan" else "drums, seed 0"
+        "seed 0" if gan == "dcgan" else "drums, seed 0"
     ) + (", 3.0 s")
-    assert tab.js("genres().length") == (0 if gan == "stable_gan" else 3)
+    assert tab.js("genres().length") == (0 if gan == "dcgan" else 3)
     assert tab.js("get('hold-style')") is None
     tab.js("changed(() => press('vary'))")
     assert "sequence" not in tab.js("address()")
-    assert saved_by(tab, "wav")[0].startswith("x_at" if gan == "stable_gan" else "x_drums_at")
+    assert saved_by(tab, "wav")[0].startswith("x_at" if gan == "dcgan" else "x_drums_at")
     assert tab.complaints == []
 
 
