@@ -15,9 +15,9 @@ import soundfile
 import torch
 from chromium import Chromium, Tab
 from conftest import Elements
-from PIL import Image
 
 from musicspectrogan import models
+from musicspectrogan.audio.images import read_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.config import to_plain
 from musicspectrogan.export import html
@@ -305,12 +305,10 @@ def test_files_are_those_that_the_commands_write(browser, page, tmp_path):
     assert np.frombuffer(chunks[b"acid"], "<f4")[-1] == 240
     name, png = saved_by(tab, "png")
     assert name.endswith(".png")
-    with Image.open(io.BytesIO(png)) as image:
-        assert (image.mode, image.height, image.format) == ("L", 64, "PNG")
-        settings = json.loads(image.text["spectrogram"])
-        assert image.width * settings["hop_length"] == pytest.approx(22050, abs=image.width)
-        assert settings["n_mels"] == 64
-        grey = np.asarray(image)
+    (tmp_path / "take.png").write_bytes(png)
+    grey, settings = read_image(tmp_path / "take.png")
+    assert grey.shape[0] == settings.n_mels == 64
+    assert grey.shape[1] * settings.hop_length == pytest.approx(22050, abs=grey.shape[1])
     # What is shown is the same picture in colours: brighter where it is lighter.
     shown = tab.js(
         "Array.from(get('spectrogram').getContext('2d').getImageData(0, 0, "
@@ -332,6 +330,44 @@ def chunks_of(wav: bytes) -> dict[bytes, bytes]:
         at += 8 + length
     assert at == len(wav)
     return found
+
+
+def test_the_shape_of_a_piece(browser, page):
+    tab = opened(browser, page)
+
+    def choose(length: str) -> None:
+        tab.js(f"changed(() => document.querySelector('[name=length][value={length}]').click())")
+
+    tab.js("changed(() => press('loop')), changed(() => press('glide'))")
+    tab.js("changed(() => slide(get('length-seconds'), 0.7))")
+    assert tab.js("address()") == (
+        "genres=100,0,0&end=0,100,0&style=7,0&truncation=1&length=seconds&seconds=0.7&loop=1"
+    )
+    # The sliders are those of the end.
+    assert tab.js("genres().map(slider => slider.value)") == ["0", "100", "0"]
+    tab.js("document.querySelector('[name=end]').click()")
+    assert tab.js("genres().map(slider => slider.value)") == ["100", "0", "0"]
+    assert tab.js("get('status').textContent") == f"drums to {GENRES[1]}, seed 7, 0.7 s"
+    choose("bars")
+    tab.js("slide(get('bpm'), 239), changed(() => slide(get('bars'), 1))")
+    assert tab.js("address()").endswith("&length=bars&bars=1&bpm=239&loop=1")
+    tab.js("slide(get('bars'), 1.5), slide(get('bpm'), 9999), slide(get('bpm'), '')")
+    choose("image")
+    assert tab.js("address()") == "genres=100,0,0&style=7,0&truncation=1&length=image"
+    assert tab.js("get('loop').disabled && get('glide').disabled")
+    assert tab.complaints == []
+
+
+def test_images_are_shown_while_the_map_is_dragged(browser, page):
+    tab = opened(browser, page)
+    first = tab.js("picture()")
+    tab.js(
+        "(async () => { const before = address(); while (picture() === '" + first + "') {"
+        "slide(get('seed'), Number(get('seed').value) + 1);"
+        "await new Promise(done => setTimeout(done, 40)); }"
+        "if (address() !== before) throw new Error('a sound was made'); })()"
+    )
+    tab.js("changed(() => {})")
 
 
 def test_the_keyboard_plays_it(browser, page):
