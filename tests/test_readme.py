@@ -68,6 +68,7 @@ def home(gtzan_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with the folders that the pages name."""
     home = tmp_path_factory.mktemp("home")
     shutil.copytree(gtzan_tree, home / "genres_original")
+    shutil.make_archive(str(home / "archive"), "zip", gtzan_tree.parent, gtzan_tree.name)
     shutil.copytree(ROOT / "configs", home / "configs")
     for genre, style, ending in (("techno", "drums", "mp3"), ("folk", "arpeggio", "flac")):
         samples = composer.compose(style, 0, seed=2, seconds=16.0)
