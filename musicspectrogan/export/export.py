@@ -59,9 +59,8 @@ def export(config: ExportConfig, checkpoint: Checkpoint, source: Path) -> Path:
         else:
             from musicspectrogan.export.folder import export_folder
 
-            origin = dataset or (source if source.is_dir() else None)
             export_folder(
-                config, checkpoint, vocoder, folder, name=name, source=source, origin=origin
+                config, checkpoint, vocoder, folder, name=name, source=source, dataset=dataset
             )
     return output
 
