@@ -92,7 +92,7 @@ def slice_by_slice(path: Path, output: Path) -> None:
 
 def ours(path: Path, output: Path) -> None:
     """This project, including writing images."""
-    outcome = convert_track(Track(path.stem, "music", path), output, CONFIG, sync=False)
+    outcome = convert_track(Track(path.stem, "music", path), output, CONFIG, sync=False).outcome
     assert outcome.status == "converted"
 
 

@@ -20,18 +20,23 @@ if TYPE_CHECKING:
     from musicspectrogan.api import generate as generate
     from musicspectrogan.api import load as load
     from musicspectrogan.api import preprocess as preprocess
+    from musicspectrogan.api import recipe as recipe
     from musicspectrogan.api import train as train
     from musicspectrogan.data.settings import PreprocessConfig as PreprocessConfig
+    from musicspectrogan.data.sources import Selection as Selection
+    from musicspectrogan.errors import Interrupted as Interrupted
     from musicspectrogan.errors import UserError as UserError
     from musicspectrogan.evaluation.settings import EvaluateConfig as EvaluateConfig
     from musicspectrogan.export.settings import ExportConfig as ExportConfig
     from musicspectrogan.generation.settings import GenerateConfig as GenerateConfig
+    from musicspectrogan.generation.settings import SoundConfig as SoundConfig
     from musicspectrogan.training.settings import TrainingConfig as TrainingConfig
 
 # Where each public name is defined.
 _HOMES = {
     "load": "api",
     "preprocess": "api",
+    "recipe": "api",
     "train": "api",
     "generate": "api",
     "evaluate": "api",
@@ -41,7 +46,10 @@ _HOMES = {
     "GenerateConfig": "generation.settings",
     "EvaluateConfig": "evaluation.settings",
     "ExportConfig": "export.settings",
+    "SoundConfig": "generation.settings",
+    "Selection": "data.sources",
     "UserError": "errors",
+    "Interrupted": "errors",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  (the names of a dict)
 

@@ -7,14 +7,24 @@ import what they need.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from musicspectrogan.errors import UserError, continue_on_error
+from musicspectrogan.config import config_file, read_yaml, to_plain
+from musicspectrogan.errors import (
+    SettingError,
+    UserError,
+    continue_on_error,
+    named_as_in_python,
+    nearest_setting,
+)
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.export.settings import ExportConfig
+from musicspectrogan.filesystem import expand_home
 from musicspectrogan.generation.settings import GenerateConfig
+from musicspectrogan.launch import check_device
 from musicspectrogan.training.settings import TrainingConfig
 
 if TYPE_CHECKING:
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@named_as_in_python()
 def load(
     checkpoint: str | Path = "latest", *, device: str = "auto", vocoder: str | None = None
 ) -> Model:
@@ -42,16 +53,18 @@ def load(
     Raises:
         UserError: there is none, or it cannot be read.
     """
+    check_device(device)  # before what takes seconds
     from musicspectrogan.device import choose_device
     from musicspectrogan.generation.model import Model, vocoder_for
     from musicspectrogan.training.run_checkpoints import available_dataset
 
-    source, found = _open(Path(checkpoint))
-    own = found.vocoder or vocoder
-    dataset = None if own else available_dataset(found, source)
+    source, found = _open(_path(checkpoint))
+    is_chosen = vocoder is not None or found.vocoder is not None
+    dataset = None if is_chosen else available_dataset(found, source)
     return Model(found, vocoder_for(found, dataset, vocoder), choose_device(device))
 
 
+@named_as_in_python()
 def preprocess(config: PreprocessConfig) -> Manifest:
     """Convert music to spectrogram PNGs in class folders, as the command `preprocess`.
 
@@ -66,21 +79,60 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     return preprocess(config)
 
 
-def train(settings: TrainingConfig, output: str | Path | None = None) -> Path:
+@named_as_in_python()
+def recipe(name: str | Path, **changes: Any) -> TrainingConfig:
+    """Settings for training from a recipe, as `--config` with flags.
+
+    Args:
+        name: of a recipe, such as `cgan-best`, or a YAML file.
+        changes: settings by name; `images` or `epochs` replaces the length in the file.
+
+    Raises:
+        UserError: an unknown recipe or setting, or a bad value.
+    """
+    settings = read_yaml(TrainingConfig, config_file(_path(name)))
+    known = to_plain(settings)
+    for key in changes:
+        if key not in known:
+            near = nearest_setting(key, known)
+            hint = f" (did you mean {near!r}?)" if near else ""
+            raise SettingError(key, f"there is no such setting{hint}")
+    if {"images", "epochs"} & set(changes):
+        changes = {"images": None, "epochs": None, **changes}
+    return replace(settings, **changes)
+
+
+@named_as_in_python()
+def train(
+    settings: TrainingConfig | None = None,
+    output: str | Path | None = None,
+    *,
+    resume: str | Path | None = None,
+) -> Path:
     """Train a GAN on a folder of images, as the command `train`.
 
     Args:
-        output: run directory; None for the next number in runs/.
+        settings: None for those of the run to resume.
+        output: directory of a new run; None for the next number in runs/.
+        resume: continue a run: its directory, one of its checkpoints, or `latest`.
 
     Returns:
         The run directory, for `load`.
 
     Raises:
         UserError: no dataset is given, or it cannot be trained on.
+        Interrupted: by Ctrl-C, or the stop button of a notebook; `resume` continues the run.
     """
-    from musicspectrogan.training.runner import plan_run
+    from musicspectrogan.training import runner
 
-    return train_plan(plan_run(settings, Path(output) if output is not None else None))
+    if resume is None:
+        plan = runner.plan_run(settings or TrainingConfig(), _path(output) if output else None)
+    elif output is not None:
+        raise UserError("--resume continues in the directory of its run; omit --output")
+    else:
+        previous = runner.load_run(_path(resume))
+        plan = runner.plan_resumed_run(previous, settings or previous.config)
+    return train_plan(plan)
 
 
 def train_plan(plan: Plan) -> Path:
@@ -99,6 +151,7 @@ def train_plan(plan: Plan) -> Path:
     return runner.train(plan, partial(sounds_of, vocoder=vocoder), score_samples, strips_of)
 
 
+@named_as_in_python()
 def generate(config: GenerateConfig) -> Path:
     """Make images, sound files and a page of them, as the command `generate`; returns the page.
 
@@ -112,6 +165,7 @@ def generate(config: GenerateConfig) -> Path:
     return generate(config, checkpoint, source, choose_device(config.device))
 
 
+@named_as_in_python()
 def evaluate(config: EvaluateConfig) -> Outcome:
     """Compare samples with real music, as the command `evaluate`.
 
@@ -142,6 +196,7 @@ def evaluate(config: EvaluateConfig) -> Outcome:
     return evaluate(config, sources, output, choose_device(config.device))
 
 
+@named_as_in_python()
 def export_model(config: ExportConfig) -> Path:
     """Export a model to share it or to play it elsewhere, as the command `export`.
 
@@ -158,6 +213,10 @@ def export_model(config: ExportConfig) -> Path:
 
 
 _MISSING = "--checkpoint is missing: name a run directory, a checkpoint file, latest or demo"
+
+
+def _path(named: str | Path) -> Path:
+    return expand_home(Path(named))
 
 
 def _open(named: Path | None) -> tuple[Path, Checkpoint]:

@@ -11,14 +11,20 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from musicspectrogan.errors import SettingError, UserError, did_you_mean, nearest_setting
+from musicspectrogan.errors import (
+    SettingError,
+    UserError,
+    did_you_mean,
+    named_as_in_python,
+    nearest_setting,
+)
 from musicspectrogan.filesystem import expand_home
 
 Settings = TypeVar("Settings")
@@ -211,6 +217,38 @@ def describe_type(annotation: Any) -> str:
         return " or ".join(m if isinstance(m, str) else describe_type(m) for m in members)
     kind = get_origin(annotation) or annotation
     return _DESCRIPTIONS.get(kind) or str(getattr(kind, "__name__", kind))
+
+
+def read_fields(check: Callable[[Settings], None]) -> Callable[[Settings], None]:
+    """Decorate the `__post_init__` of a settings class, so that scripts can make settings too.
+
+    Text is read as in YAML, for instance paths and counts such as 100k; other values must have the
+    type of their field. Errors name settings as in Python.
+    """
+
+    @wraps(check)
+    @named_as_in_python()
+    def read_and_check(settings: Settings) -> None:
+        for name, annotation in types_of(type(settings)).items():
+            value = _read_value(name, getattr(settings, name), annotation)
+            object.__setattr__(settings, name, value)
+        check(settings)
+
+    return read_and_check
+
+
+def _read_value(name: str, value: Any, annotation: Any) -> Any:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_read_value(name, item, args[0]) for item in value)
+    if isinstance(annotation, type) and is_dataclass(annotation) and isinstance(value, annotation):
+        return value
+    if isinstance(value, str) and str not in (annotation, *args):
+        try:
+            return read_text(value, annotation)
+        except ValueError as error:
+            raise SettingError(name, str(error)) from None
+    return _checked(name, value, annotation)
 
 
 def to_plain(settings: Any) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from types import FrameType
 
 from musicspectrogan.errors import (
     Interrupted,
-    SettingError,
     UserError,
     describe_os_error,
     in_dev_mode,
@@ -52,11 +51,12 @@ def report_error(error: BaseException) -> int:
         BaseException: the error itself, if it is a bug or an exit.
     """
     if isinstance(error, UserError):
-        print_error(error.flag_message if isinstance(error, SettingError) else str(error))
+        print_error(error.flag_message)
         return EXIT_USER_ERROR
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         if this_process().rank == 0:
-            print_error(str(error) or "interrupted")
+            saved = error.flag_message if isinstance(error, Interrupted) else ""
+            print_error(saved or "interrupted")
         return EXIT_INTERRUPTED
     if isinstance(error, BrokenPipeError):  # the reader of the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -59,17 +59,33 @@ USUAL_NAMES = {
 }
 
 # After these there is no point in continuing without the file: the next one fails too.
-_DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _REMEDIES = {
     errno.EMFILE: "raise the limit with `ulimit -n 4096`",
     errno.ENFILE: "close other programs",
     errno.ENOMEM: "close other programs",
 }
 
+# In messages; `--no-cuda-graph` too.
+_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
+_OFF_FLAG = re.compile(r"(?<![\w-])--no-([a-z][a-z0-9-]*)")
+
 _warned: set[str] = set()
 
 
-class UserError(Exception):
+class Told(Exception):  # noqa: N818  (not always an error)
+    """What a command tells in one line in place of a traceback.
+
+    The text names settings as flags; `named_as_in_python` changes that for scripts. Commands print
+    `flag_message`, which always names flags.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text)
+        self.flag_message = text
+
+
+class UserError(Told):
     """The user's input is wrong. The text says in one line what is wrong and how to fix it.
 
     The command line prints it without a traceback and exits with status 2.
@@ -87,11 +103,25 @@ class SettingError(UserError):
         self.flag_message = f"{flag_of(name)}: {problem}"
 
 
-class Interrupted(Exception):  # noqa: N818  (not an error)
+class Interrupted(Told):
     """Ctrl-C or SIGTERM arrived and the work was saved; the text says how to continue.
 
     The command line exits with status 130.
     """
+
+
+@contextmanager
+def named_as_in_python() -> Iterator[None]:
+    """Let errors for users name settings as in Python: `batch_size` in place of `--batch-size`.
+
+    For what scripts call; also a decorator.
+    """
+    try:
+        yield
+    except Told as error:
+        text = _OFF_FLAG.sub(lambda flag: f"{name_of_flag(flag[1])}=False", str(error))
+        error.args = (_FLAG.sub(lambda flag: name_of_flag(flag[1]), text),)
+        raise
 
 
 def printable(text: str) -> str:
@@ -105,6 +135,11 @@ def printable(text: str) -> str:
 def flag_of(name: str) -> str:
     """Return `--batch-size` for the setting `batch_size`."""
     return name if name.startswith("--") else "--" + name.replace("_", "-")
+
+
+def name_of_flag(flag: str) -> str:
+    """Return `batch_size` for `--batch-size`."""
+    return flag.removeprefix("--").replace("-", "_")
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
@@ -178,7 +213,7 @@ def continue_on_error(what: str) -> Iterator[None]:
     except Interrupted:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise
         message = f"No {what} ({describe_error(error)}); everything else continues"
         if message not in _warned:  # once, even if it fails again at every snapshot

@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, log lines elsewhere, and log output that keeps the bars intact."""
+"""Progress bars on a terminal and in notebooks, log lines elsewhere, which keep bars intact."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class _LoggingBar(Bar):
 
 
 class PacedBar(Bar):
-    """A bar, on a terminal only, with pace, time left and values set by the caller."""
+    """A bar, where `shows_bars`, with pace, time left and values set by the caller."""
 
     def __init__(self, *, total: int, initial: int = 0) -> None:
         self.fields = {"pace": "", "left": "?", "values": ""}
         super().__init__(
             total=total,
             initial=initial,
-            disable=not sys.stderr.isatty(),
+            disable=not shows_bars(),
             dynamic_ncols=True,
             unit_scale=True,
             bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
@@ -71,14 +71,19 @@ class PacedBar(Bar):
         self.update(position - self.n)
 
 
+def shows_bars() -> bool:
+    """Whether stderr can redraw a line: it is a terminal, or a notebook shows it."""
+    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel.")
+
+
 def is_lasting(record: logging.LogRecord) -> bool:
     """Whether a record belongs in a log file: a bar's lines do not."""
     return record.name != logger.name
 
 
 def progress_bar(*, total: int, description: str, unit: str, **options: Any) -> Bar:
-    """A tqdm bar with rate and time left; log lines if stderr is no terminal."""
-    if sys.stderr.isatty():
+    """A tqdm bar with rate and time left; log lines where there are no bars."""
+    if shows_bars():
         return tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, **options)
     return _LoggingBar(
         total=total,

@@ -48,6 +48,12 @@ PAGES_WITH_COMMANDS = (
 KINDS = ("classifier", "untrained")
 # Training takes minutes to hours; here the same flags with few images and a tiny network.
 SHORTER = {"100k": "128", "500k": "128", "1m": "192"}
+SHORTER_PYTHON = {
+    'dataset="demo",': 'dataset="demo", selection=ms.Selection(tracks_per_genre=4),',
+    'images="100k"': 'images="128", width=2, standing_batches=2',
+    'images="200k"': 'images="192", width=2, standing_batches=2',
+    "samples=2000": "samples=100",
+}
 TINY = ["--width", "2", "--standing-batches", "2", "--device", "cpu"]
 
 
@@ -172,6 +178,30 @@ def test_the_commands_of_a_page_work(page: str, run_line: Callable[[str], None])
             run_line(line)
     for line in commands_of(page):
         run_line(line)
+
+
+@pytest.mark.slow
+def test_the_python_examples_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of docs/python.md, in order, and what their comments say of values and output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGES["docs/python.md"], re.DOTALL):
+        code = block
+        for long, short in SHORTER_PYTHON.items():
+            code = code.replace(long, short)
+        exec(compile(code, "docs/python.md", "exec"), names)
+        told = capsys.readouterr().out
+        for output in re.findall(r"^ *print\(.*\)  # (.+)$", block, re.MULTILINE):
+            assert output in told.splitlines()
+        for name, form in re.findall(r"^(\w+) = .*  # (\w+ \([\d, ]+\))$", block, re.MULTILINE):
+            value = names[name]
+            assert isinstance(value, np.ndarray) and f"{value.dtype} {value.shape}" == form
+    assert (tmp_path / "demo_images" / "dataset.json").is_file()
+    assert {path.name for path in tmp_path.glob("*.*")} == {"drums.wav", "bass.png"}
+    assert len(list(tmp_path.glob("runs/*/generated/*/*.flac"))) == 2
 
 
 def test_every_page_with_commands_is_tested() -> None:

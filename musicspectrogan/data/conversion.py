@@ -8,6 +8,7 @@ import os
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,12 @@ import numpy.typing as npt
 from musicspectrogan.audio.files import AudioError, load
 from musicspectrogan.audio.images import image_name, write_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, cut_images, encode
+from musicspectrogan.data.archives import local_file
+from musicspectrogan.data.credits import Credit, read_credit
 from musicspectrogan.data.manifest import CONVERTED, SKIPPED, Outcome
 from musicspectrogan.data.output import is_own_image
 from musicspectrogan.data.sources import Track
-from musicspectrogan.errors import UserError, printable
+from musicspectrogan.errors import DISK_FULL, UserError, printable
 from musicspectrogan.filesystem import sync_files
 
 logger = logging.getLogger(__name__)
@@ -30,7 +33,22 @@ NAME_ERRORS = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, err
 SILENCE = 10.0 ** (-80.0 / 20.0)
 
 
-def convert_track(track: Track, output: Path, config: SpectrogramConfig, *, sync: bool) -> Outcome:
+class Conversion(NamedTuple):
+    """What is known about a track after its conversion."""
+
+    outcome: Outcome
+    credit: Credit | None = None
+    """From the tags of the file; None if they were not read."""
+
+
+def convert_track(
+    track: Track,
+    output: Path,
+    config: SpectrogramConfig,
+    *,
+    sync: bool,
+    scratch: Path | None = None,
+) -> Conversion:
     """Decode one track and write its spectrogram images.
 
     An error skips this track only and becomes the reason in the report. Errors that concern the
@@ -39,11 +57,16 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig, *, sync
     Args:
         sync: wait until the images are on the disk. Otherwise the caller must sync them before
             adding the outcome to the report.
+        scratch: folder for files taken out of an archive; None for the system's.
     """
     try:
-        images, seconds, reference_db, warning = _encode_track(track, config)
+        with local_file(track.path, scratch) as path:
+            images, seconds, reference_db, warning = _encode_track(path, config)
+            credit = read_credit(path) if track.credit is None else None
     except Exception as error:
-        return make_outcome(track, SKIPPED, _describe(error, track), track.known_fault)
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
+        return Conversion(_skip(track, error))
     paths = {segment: output / track.genre / image_name(track.id, segment) for segment in images}
     try:
         _check_replaceable(paths.values(), track)
@@ -58,8 +81,8 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig, *, sync
         for path in paths.values():
             if is_own_image(path, track.id):
                 path.unlink()
-        return make_outcome(track, SKIPPED, _describe(error, track), track.known_fault)
-    return make_outcome(
+        return Conversion(_skip(track, error))
+    outcome = make_outcome(
         track,
         CONVERTED,
         warning,
@@ -68,17 +91,22 @@ def convert_track(track: Track, output: Path, config: SpectrogramConfig, *, sync
         seconds=seconds,
         reference_db=reference_db,
     )
+    return Conversion(outcome, credit)
+
+
+def _skip(track: Track, error: Exception) -> Outcome:
+    return make_outcome(track, SKIPPED, _describe(error, track), track.known_fault)
 
 
 def _encode_track(
-    track: Track, config: SpectrogramConfig
+    path: Path, config: SpectrogramConfig
 ) -> tuple[dict[int, npt.NDArray[np.uint8]], float, float, str]:
     """Return images uint8 (n_mels, T) by segment, seconds, reference_db, and a warning.
 
     Raises:
         AudioError: there is no image to make.
     """
-    audio = load(track.path, config.sample_rate)
+    audio = load(path, config.sample_rate)
     seconds = len(audio.samples) / config.sample_rate
     if 1 + len(audio.samples) // config.hop_length < config.n_frames:
         raise AudioError(

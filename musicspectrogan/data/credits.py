@@ -1,4 +1,4 @@
-"""Whose music a dataset is made from, and under which license: credits.csv."""
+"""Whose music a dataset is made from, and under which license: attribution.csv."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from musicspectrogan.audio.files import read_tags
+from musicspectrogan.data.archives import local_file
 from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import write_text
 
 logger = logging.getLogger(__name__)
 
-CREDITS_NAME = "credits.csv"
+CREDITS_NAME = "attribution.csv"
+# The name that earlier versions gave it.
+_EARLIER_NAME = "credits.csv"
 _URL = re.compile(r"https?://[^\s<>\"]+")
 
 LICENSES = ("by", "by-sa", "by-nd", "by-nc", "by-nc-sa", "by-nc-nd", "cc0", "public-domain")
@@ -65,7 +68,8 @@ _COLUMNS = ["track", *(field.name for field in fields(Credit))]
 
 def read_credit(path: Path) -> Credit:
     """Read the credit of a file from its tags; empty for formats that soundfile cannot read."""
-    tags = read_tags(path)
+    with local_file(path) as local:
+        tags = read_tags(local)
     url = _URL.search(tags.get("comment", ""))
     return Credit(
         artist=tags.get("artist", ""),
@@ -77,14 +81,17 @@ def read_credit(path: Path) -> Credit:
 
 
 def read_credits(root: Path) -> dict[str, Credit] | None:
-    """Read credits.csv as a credit per track id; empty if there is no such file.
+    """Read attribution.csv, or the credits.csv of an earlier version, as a credit per track id.
 
     Returns:
-        None if the file is from another tool, or not UTF-8.
+        None if the file is from another tool, or not UTF-8; empty if there is none.
     """
     path = root / CREDITS_NAME
-    if not path.exists():
-        return {}
+    return _read(path) if path.exists() else _read(root / _EARLIER_NAME) or {}
+
+
+def _read(path: Path) -> dict[str, Credit] | None:
+    """Return None for no file, one of another tool, or one that is not UTF-8."""
     try:
         # Spreadsheets write a byte order mark.
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -97,7 +104,7 @@ def read_credits(root: Path) -> dict[str, Credit] | None:
 
 
 def write_credits(root: Path, credits: Mapping[str, Credit]) -> None:
-    """Write credits.csv, or remove it if there are no credits. Keep another tool's file."""
+    """Write attribution.csv, or remove it if there are no credits. Keep another tool's file."""
     path = root / CREDITS_NAME
     if read_credits(root) is None:
         logger.warning(
@@ -105,7 +112,8 @@ def write_credits(root: Path, credits: Mapping[str, Credit]) -> None:
             "command",
             path,
         )
-    elif credits:
+        return
+    if credits:
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         lines.writerow(_COLUMNS)
@@ -115,6 +123,8 @@ def write_credits(root: Path, credits: Mapping[str, Credit]) -> None:
         write_text(path, text.getvalue())
     else:
         path.unlink(missing_ok=True)
+    if _read(root / _EARLIER_NAME) is not None:
+        (root / _EARLIER_NAME).unlink()
 
 
 def normalize_license(text: str) -> str:

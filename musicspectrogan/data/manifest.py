@@ -152,9 +152,12 @@ def record_music_folder(root: Path, music: Path) -> None:
 def find_music_folder(root: Path, manifest: Manifest) -> Path | None:
     """The folder that the paths in a dataset's report start from; None if it is not known.
 
-    It is where preprocessing found it, or beside the dataset or in the working directory under its
-    name, if the dataset came from another machine.
+    It may be an archive, or lead into one. It is where preprocessing found it, or beside the
+    dataset or in the working directory under its name, if the dataset came from another machine.
     """
+    # Training reads manifests too, without loading a library for audio.
+    from musicspectrogan.data.archives import is_folder
+
     candidates: list[Path] = []
     record = root / MUSIC_NAME
     if record.is_file():
@@ -162,7 +165,7 @@ def find_music_folder(root: Path, manifest: Manifest) -> Path | None:
         candidates.append(root.resolve() / found)
     if name := manifest.selection.get("input"):
         candidates += [root.absolute().parent / str(name), Path(str(name))]
-    return next((folder for folder in candidates if folder.is_dir()), None)
+    return next((folder for folder in candidates if is_folder(folder)), None)
 
 
 def is_foreign(root: Path) -> bool:

@@ -27,6 +27,7 @@ from musicspectrogan.data.manifest import (
     Report,
     is_foreign,
 )
+from musicspectrogan.data.metadata import remove_metadata
 from musicspectrogan.data.pixels import is_cache
 from musicspectrogan.data.sources import Track
 from musicspectrogan.errors import UserError, printable
@@ -155,6 +156,12 @@ def prepare_output(output: Path, wanted: Manifest, *, overwrite: bool) -> None:
         if not overwrite:
             raise
         present = None
+    if not overwrite and present is not None and (changes := _compare(present, wanted)):
+        raise UserError(
+            f"--output {output} was made with other settings ({'; '.join(changes)}); "
+            "give another --output, or --overwrite to replace it"
+        )
+    remove_metadata(output)
     if overwrite:
         _clear(output)
         if (output / VOCODER_NAME).exists():
@@ -164,11 +171,6 @@ def prepare_output(output: Path, wanted: Manifest, *, overwrite: bool) -> None:
                 output / VOCODER_NAME,
                 output,
             )
-    elif present is not None and (changes := _compare(present, wanted)):
-        raise UserError(
-            f"--output {output} was made with other settings ({'; '.join(changes)}); "
-            "give another --output, or --overwrite to replace it"
-        )
     if present is None or overwrite:
         wanted.write(output)
 

@@ -136,7 +136,7 @@ def connect(scheduler: str, *shared: Path) -> Iterator[Client]:
 
     Args:
         scheduler: address, tcp://HOST:PORT.
-        shared: folders that every worker must see under the same names.
+        shared: folders and files that every worker must see under the same names.
 
     Raises:
         UserError: distributed is not installed, no scheduler answers, no worker has joined, a
@@ -191,7 +191,7 @@ def connect(scheduler: str, *shared: Path) -> Iterator[Client]:
 
 
 def _missing_folders(folders: tuple[Path, ...]) -> list[Path]:
-    return [folder for folder in folders if not folder.is_dir()]
+    return [folder for folder in folders if not folder.exists()]
 
 
 def _on_cluster(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from musicspectrogan.audio.images import track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.counts import format_count
 from musicspectrogan.data import sources
-from musicspectrogan.data.conversion import convert_track, make_outcome
+from musicspectrogan.data.archives import file_status, position
+from musicspectrogan.data.conversion import Conversion, convert_track, make_outcome
 from musicspectrogan.data.credits import (
     CREDITS_NAME,
     Credit,
@@ -38,8 +40,8 @@ from musicspectrogan.data.manifest import (
     Report,
     record_music_folder,
 )
+from musicspectrogan.data.metadata import METADATA_NAME, write_metadata
 from musicspectrogan.data.output import (
-    Stat,
     check_output,
     find_images,
     image_names,
@@ -98,15 +100,17 @@ def preprocess(config: PreprocessConfig) -> Manifest:
             prepare_output(config.output, manifest, overwrite=config.overwrite)
             report = Report(config.output)
             before = dict(report.outcomes)
-            _convert_tracks(tracks, report, config, spectrogram, cluster)
+            credits = _convert_tracks(tracks, report, config, spectrogram, cluster)
             # The split of the source, which may have changed since an earlier run.
             outcomes = [replace(report.outcomes[track.id], split=track.split) for track in tracks]
             _log_summary(outcomes, config.output)
             _add_tracks(manifest, outcomes, tracks, config.output)
             unchanged = {t for t, outcome in report.outcomes.items() if before.get(t) == outcome}
-            _write_credits(config.output, manifest, tracks, unchanged)
+            _write_credits(config.output, manifest, tracks, unchanged, credits)
+            write_metadata(config.output, manifest, find_images(config.output))
             manifest.write(config.output)
-            record_music_folder(config.output, config.input or Path())
+            top = sources.find_top(config.input) if config.input else Path()
+            record_music_folder(config.output, top)
     n_skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
     if config.strict and n_skipped:
         raise UserError(
@@ -139,9 +143,18 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
         if option not in source.OPTIONS:
             flag = option.replace("_", "-")
             raise UserError(f"--{flag} has no effect with --dataset {config.dataset}; remove it")
-    found = source.find_tracks(config.input, selection)
+    if config.download and config.input:
+        if not isinstance(source, sources.DownloadableSource):
+            raise UserError(f"--download has no effect with --dataset {config.dataset}; remove it")
+        source.download(config.input, config.download, selection, config.mirror)
+    top = config.input and sources.find_top(config.input)
+    if config.verify:
+        if not isinstance(source, sources.VerifiableSource):
+            raise UserError(f"--verify has no effect with --dataset {config.dataset}; remove it")
+        source.verify(top, selection)
+    found = source.find_tracks(top, selection)
     sources.check_tracks(found, config.dataset)
-    root = config.input or Path()
+    root = top or Path()
     counts: Counter[str] = Counter()
     tracks = []
     for track in sources.with_unique_ids(found, root):
@@ -150,7 +163,7 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
             if selection.limit and counts[track.genre] > selection.limit:
                 continue
         genre = track.genre
-        if genre.lower() in (MANIFEST_NAME, REPORT_NAME, CREDITS_NAME):
+        if genre.lower() in (MANIFEST_NAME, REPORT_NAME, CREDITS_NAME, METADATA_NAME):
             genre = f"_{genre}"
         below = os.path.relpath(track.path, root)
         tracks.append(replace(track, genre=genre, relative_path=below))
@@ -176,8 +189,12 @@ def _convert_tracks(
     config: PreprocessConfig,
     spectrogram: SpectrogramConfig,
     cluster: Client | None,
-) -> None:
-    """Convert all tracks that are not finished according to the report."""
+) -> dict[str, Credit]:
+    """Convert all tracks that are not finished according to the report.
+
+    Returns:
+        The credits in the tags of their files, by track id.
+    """
     output = config.output
     candidates = [track for track in tracks if not track.excluded]
     for genre in {track.genre for track in candidates}:
@@ -192,21 +209,30 @@ def _convert_tracks(
         )
     )
     # Read before conversion, so that a file that changes meanwhile is converted again.
-    stats = {track.id: _stat(track.path) for track in candidates}
+    stats = {track.id: file_status(track.path) for track in candidates}
     pending = select_pending(candidates, stats, report, images, output)
+    pending.sort(key=lambda track: position(track.path))
     if n_finished := len(candidates) - len(pending):
         logger.info("%d of %d tracks were converted before", n_finished, len(candidates))
     # Workers on other machines sync their files themselves.
     sync_here = cluster is None and sync_file_system(output)
-    convert = partial(convert_track, output=output, config=spectrogram, sync=not sync_here)
     on_death = partial(_skip_crashed, output=output)
+    credits: dict[str, Credit] = {}
     # At least two processes: one that crashes in a decoder must not be this one.
     jobs = config.jobs and min(config.jobs, max(2, len(pending)))
     with (
+        _scratch_folder(cluster) as scratch,
         progress_bar(total=len(pending), description="Converting", unit="track") as bar,
         _report_in_batches(report, output if sync_here else None) as add,
     ):
-        for outcome in in_parallel(convert, pending, on_death=on_death, jobs=jobs, cluster=cluster):
+        convert = partial(
+            convert_track, output=output, config=spectrogram, sync=not sync_here, scratch=scratch
+        )
+        for outcome, credit in in_parallel(
+            convert, pending, on_death=on_death, jobs=jobs, cluster=cluster
+        ):
+            if credit is not None:
+                credits[outcome.track] = credit
             size, modified_ns = stats[outcome.track]
             add(replace(outcome, bytes=size, modified_ns=modified_ns))
             bar.update()
@@ -221,19 +247,25 @@ def _convert_tracks(
         image_names(folder)  # removes unfinished images of workers that died
         if folder.name in genres and not any(folder.iterdir()):
             folder.rmdir()  # ImageFolder does not accept a class without images
+    return credits
 
 
-def _stat(path: Path) -> Stat:
-    try:
-        status = path.stat()
-    except OSError:  # the file is gone; keep its images
-        return None, None
-    return status.st_size, status.st_mtime_ns
+@contextmanager
+def _scratch_folder(cluster: Client | None) -> Iterator[Path | None]:
+    """Yield a folder for temporary files, also those of workers that crash; removed afterwards.
+
+    None for the workers of a cluster, which have their own disks.
+    """
+    if cluster is not None:
+        yield None
+        return
+    with TemporaryDirectory(prefix="musicspectrogan-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def _has_files(folder: Path) -> bool:
     """Return False also for an empty folder, such as the mount point of a removed disk."""
-    return folder.is_dir() and any(folder.iterdir())
+    return folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
 
 
 @contextmanager
@@ -270,13 +302,13 @@ def _report_in_batches(
             flush()
 
 
-def _skip_crashed(track: Track, output: Path) -> Outcome:
+def _skip_crashed(track: Track, output: Path) -> Conversion:
     """Skip a track that killed its worker, and remove images that it may have written."""
     folder = output / track.genre
     for name in image_names(folder):
         if track_of_image(name) == track.id and is_own_image(folder / name, track.id):
             (folder / name).unlink()
-    return make_outcome(track, SKIPPED, WORKER_DIED)
+    return Conversion(make_outcome(track, SKIPPED, WORKER_DIED))
 
 
 def _log_summary(outcomes: list[Outcome], output: Path) -> None:
@@ -337,22 +369,29 @@ def _add_tracks(
 
 
 def _write_credits(
-    output: Path, manifest: Manifest, tracks: Iterable[Track], unchanged: set[str]
+    output: Path,
+    manifest: Manifest,
+    tracks: Iterable[Track],
+    unchanged: set[str],
+    read: Mapping[str, Credit],
 ) -> None:
     """Write the credits of all converted tracks; no file if the source states there are none.
 
     Lines of unchanged tracks are kept, including edits by hand, unless the source has the credit.
+
+    Args:
+        read: credits from the tags of files that were converted by this command.
     """
     by_id = {track.id: track for track in tracks}
     converted = [by_id[track["id"]] for track in manifest.tracks]
     known = read_credits(output) or {}
     credits: dict[str, Credit] = {}
-    for track in converted:
+    for track in sorted(converted, key=lambda track: position(track.path)):
         if track.credit is not None:
             credits[track.id] = track.credit
         elif track.id in known and track.id in unchanged:
             credits[track.id] = known[track.id]
-        else:
-            credits[track.id] = read_credit(track.path)
+        else:  # not in `read` if an earlier command was interrupted
+            credits[track.id] = read.get(track.id) or read_credit(track.path)
     uncredited = all(track.credit == Credit() for track in converted)
-    write_credits(output, {} if uncredited else credits)
+    write_credits(output, {} if uncredited else {t.id: credits[t.id] for t in converted})

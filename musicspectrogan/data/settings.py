@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
-from musicspectrogan.config import check_within
+from musicspectrogan.config import check_within, read_fields
 from musicspectrogan.data.sources import Selection
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import expand_home
 
 LOKY, DASK = "loky", "dask"
 MOST_JOBS = 256
+DOWNLOADED = "fma"
+# Downloads that are for a subset which is not the default one.
+LARGER_THAN_DEFAULT = ("medium", "large", "full")
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class PreprocessConfig:
     dataset: str = ""
     """Kind of dataset: gtzan, fma, folder (class folders of audio) or demo (composes music)."""
     input: Path | None = None
-    """Folder of the music; for demo, the folder to compose it in (default: demo_music)."""
+    """Folder or archive of the music; for demo, where to compose it (default: demo_music)."""
     output: Path = Path("spectrogram_images")
     """Folder for the images; repeat the command to continue there."""
     jobs: int | None = None
@@ -36,6 +39,13 @@ class PreprocessConfig:
     """Height and width in pixels: 64, 128 or 256; an image always spans about three seconds."""
     selection: Selection = field(default_factory=Selection)
     """Which tracks to convert."""
+    download: str | None = None
+    """FMA only: first download small, medium, large or full, or the metadata alone, to the input
+    folder (default: fma), unless it is there. Repeat the command to continue an interrupted one."""
+    mirror: str | None = None
+    """Address of the folder with the archives to download; None for the dataset's own."""
+    verify: bool = False
+    """FMA only: first check the archives against their published SHA-1."""
     strict: bool = False
     """Exit with an error if any file is skipped."""
     overwrite: bool = False
@@ -53,9 +63,17 @@ class PreprocessConfig:
     top_db: float | None = None
     """Range in dB from white to black; None for 80."""
 
+    @read_fields
     def __post_init__(self) -> None:
-        object.__setattr__(self, "input", self.input and expand_home(self.input))
+        music = self.input or (Path(DOWNLOADED) if self.download else None)
+        object.__setattr__(self, "input", music and expand_home(music))
         object.__setattr__(self, "output", expand_home(self.output))
+        if self.download in LARGER_THAN_DEFAULT and self.selection.subset is None:
+            object.__setattr__(self, "selection", replace(self.selection, subset=self.download))
+        if self.mirror is not None and not self.download:
+            raise UserError("--mirror has no effect without --download")
+        if self.mirror is not None and not re.match(r"https?://[^/]", self.mirror):
+            raise UserError(f"--mirror {self.mirror}: expected an address such as https://host/fma")
         check_within(self, jobs=(1, MOST_JOBS))
         check_choice("--backend", self.backend, (LOKY, DASK))
         if self.backend == DASK and not re.fullmatch(r"tcp://.+:\d{1,5}", self.scheduler or ""):

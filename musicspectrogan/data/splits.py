@@ -6,9 +6,12 @@ import hashlib
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from musicspectrogan.data.manifest import Outcome
 from musicspectrogan.filesystem import visible_folders
+
+if TYPE_CHECKING:
+    from musicspectrogan.data.manifest import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +26,8 @@ SPLIT_FOLDERS: dict[str, str] = {
     "test": "test",
     "testing": "test",
 }
+# Folders for validation if there is also one for test, and otherwise for test.
+EVALUATION_FOLDERS = ("eval", "evaluation")
 
 
 def match_split_folders(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from musicspectrogan.config import check_at_least
+from musicspectrogan.config import check_at_least, read_fields
 from musicspectrogan.errors import SettingError, UserError, check_choice
 from musicspectrogan.generation.settings import LONGEST_SECONDS, SHORTEST_SECONDS
 from musicspectrogan.launch import check_device
@@ -47,6 +47,7 @@ class EvaluateConfig:
     device: str = "auto"
     """auto, cuda, cuda:N, mps or cpu."""
 
+    @read_fields
     def __post_init__(self) -> None:
         check_device(self.device)
         check_at_least(self, seed=0)

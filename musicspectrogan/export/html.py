@@ -31,7 +31,13 @@ TEMPLATES = GENERATION_TEMPLATES.overlay(
 )
 STYLES = ("style.css", "player.css", "instrument.css")
 # One module in the page, in this order.
-SCRIPTS = ("places.js", "spectrogram.js", "files.js", "player.js", "map.js", "instrument.js")
+SCRIPTS = tuple(
+    f"{name}.js"
+    for name in (
+        "places", "spectrogram", "files", "player", "map", "client", "playing", "takes", "controls",
+        "instrument",
+    )
+)  # fmt: skip
 
 
 def export_html(

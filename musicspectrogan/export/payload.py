@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from base64 import b64encode
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ from musicspectrogan.audio.vocoder import LARGEST_GAIN, LAYERS, SLOPE, SUBBANDS,
 from musicspectrogan.errors import UserError
 from musicspectrogan.generation import pieces
 from musicspectrogan.models import anylength_cgan, layers
-from musicspectrogan.training.checkpoint import Checkpoint
+from musicspectrogan.training.checkpoint import Checkpoint, LiveGenerator
 
 ENGINE = Path(__file__).with_name("engine")
 # In the order in which they need each other when they are loaded.
@@ -34,7 +35,9 @@ GANS = ("dcgan", "cgan", "stable_gan", "stable_cgan", "anylength_gan", "anylengt
 LONGEST_SECONDS = 600
 
 
-def payload(checkpoint: Checkpoint, vocoder: Vocoder | None, *, name: str) -> dict[str, Any]:
+def payload(
+    checkpoint: Checkpoint | LiveGenerator, vocoder: Vocoder | None, *, name: str
+) -> dict[str, Any]:
     """Plain values for JSON: `description`, and in base64 `weights` and `kernels`.
 
     engine/worker.js says what the page does with them.
@@ -135,46 +138,43 @@ class _Tensors:
         self.add(f"{name}.weights", weights, "float32")
 
 
-def _generator(checkpoint: Checkpoint, tensors: _Tensors) -> dict[str, Any]:
+def _generator(checkpoint: Checkpoint | LiveGenerator, tensors: _Tensors) -> dict[str, Any]:
     """Add the weights of the averaged generator; returns what else the engine needs of it."""
-    generator: Any = checkpoint.build_ema_generator().double()
-    model = checkpoint.model
-    any_length = models.is_any_length(checkpoint.gan)
-    if checkpoint.gan in ("dcgan", "cgan"):
-        convolutions, norms = list(generator.layers[::3]), list(generator.layers[1::3])
-    else:
-        first = [generator.begin] if any_length else []
-        convolutions = [*first, *generator.layers, generator.to_image]
-        norms = list(generator.norms)
-    channels = layers.channels_outwards(model.width, model.image_size)
-    for level, norm in enumerate(norms):
-        if not isinstance(norm, nn.BatchNorm2d):
-            for part in ("genre", "style", "clock") if any_length else ("genre",):
-                tensors.add(f"norms.{level}.{part}", _of(norm, part))
+    # Double precision: the statistics of BatchNorm become part of the weights.
+    generator: Any = copy.deepcopy(checkpoint.build_ema_generator()).double()
+    model, any_length = checkpoint.model, models.is_any_length(checkpoint.gan)
+    modules = list(generator.modules())
+    norms = [module for module in modules if isinstance(module, nn.BatchNorm2d)]
+    convolutions = [
+        module
+        for module in modules
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d))
+    ]
     for place, convolution in enumerate(convolutions):
-        scale, shift = _folded(norms[place]) if place < len(norms) else (torch.ones(1), None)
-        if place == 0:
-            weight = convolution.weight
-            outputs = 0 if any_length else 1
-            # Any length: output c * INNERMOST + row.
-            repeated = scale.repeat_interleave(weight.shape[outputs] // len(scale))
-            shape = [1] * weight.ndim
-            shape[outputs] = -1
-            tensors.add("begin.weight", weight * repeated.view(shape))
-            tensors.add("begin.bias", cast(Tensor, shift))
-            continue
-        if isinstance(convolution, nn.Sequential):  # after nn.Upsample
-            weight = convolution[1].weight
-        else:
-            weight = convolution.weight.transpose(0, 1)
-        tensors.add(f"layers.{place - 1}.weight", weight * scale[:, None, None, None])
-        tensors.add(f"layers.{place - 1}.bias", torch.zeros(1) if shift is None else shift)
+        weight = convolution.weight
+        if isinstance(convolution, nn.ConvTranspose2d):
+            weight = weight.transpose(0, 1)
+        shift = torch.zeros(len(weight))
+        if place < len(norms):
+            scale, shift = _folded(norms[place])
+            # A generator of any length begins with several outputs of each channel.
+            scale = scale.repeat_interleave(len(weight) // len(scale))
+            weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+        name = f"layers.{place - 1}" if place else "begin"
+        tensors.add(f"{name}.weight", weight)
+        tensors.add(f"{name}.bias", shift)
+    for name, module in generator.named_modules():
+        if isinstance(module, layers.ConditionalBatchNorm):
+            tensors.add(f"{name}.genre", torch.cat([module.scale, module.shift], dim=1).T)
+        elif isinstance(module, layers.StyledBatchNorm):
+            for part in ("genre", "style", "clock"):
+                tensors.add(f"{name}.{part}", getattr(module, f"of_{part}"))
     settings = {
         "any_length": any_length,
         "latent_dim": generator.latent_dim,
         "rows": model.image_size,
         "innermost": layers.INNERMOST,
-        "channels": channels,
+        "channels": layers.channels_outwards(model.width, model.image_size),
         "upsampling": model.upsampling,
         "labels": checkpoint.gan == "cgan",
     }
@@ -192,25 +192,14 @@ def _generator(checkpoint: Checkpoint, tensors: _Tensors) -> dict[str, Any]:
     return settings
 
 
-def _of(norm: nn.Module, part: str) -> Tensor:
-    """Weights (2 * C, …) of scale and shift of a norm that depend on a part of the latents."""
-    if isinstance(norm, layers.ConditionalBatchNorm):
-        return torch.cat([norm.scale, norm.shift], dim=1).T
-    return cast(Tensor, getattr(norm, f"of_{part}"))
-
-
-def _folded(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """The scale and shift (C,) that normalise by a norm's statistics, and its own if it has them.
-
-    What depends on genres comes after them.
-    """
-    batch_norm = norm if isinstance(norm, nn.BatchNorm2d) else cast(nn.BatchNorm2d, norm.norm)
-    mean, variance = cast(Tensor, batch_norm.running_mean), cast(Tensor, batch_norm.running_var)
-    scale = (variance + batch_norm.eps).rsqrt()
-    if not batch_norm.affine:
+def _folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """The scale and shift (C,) that a BatchNorm applies."""
+    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    scale = (variance + norm.eps).rsqrt()
+    if not norm.affine:  # scale and shift depend on the genre, and come after it
         return scale, -mean * scale
-    scale = scale * batch_norm.weight
-    return scale, batch_norm.bias - mean * scale
+    scale = scale * norm.weight
+    return scale, norm.bias - mean * scale
 
 
 def _vocoder(network: Vocoder, tensors: _Tensors) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from musicspectrogan.config import check_within
+from musicspectrogan.config import check_within, read_fields
 from musicspectrogan.errors import SettingError, UserError, check_choice, did_you_mean
 
 FORMATS = ("folder", "html", "onnx")
@@ -47,6 +47,7 @@ class ExportConfig:
     overwrite: bool = False
     """Replace an earlier export."""
 
+    @read_fields
     def __post_init__(self) -> None:
         check_choice("format", self.format, FORMATS)
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{,99}", self.license):

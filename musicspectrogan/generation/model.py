@@ -12,7 +12,7 @@ import torch
 from musicspectrogan.audio.images import check_frames
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.audio.vocoder import Vocoder, find_vocoder
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import SettingError, named_as_in_python
 from musicspectrogan.generation.pieces import loop_multiple, piece
 from musicspectrogan.generation.player import Player
 from musicspectrogan.generation.sampler import LatentSpec, Mixture, Sampler, seed_spec
@@ -52,12 +52,18 @@ class Model:
         self.sampler = Sampler(checkpoint, device)
 
     def __repr__(self) -> str:
-        return f"<{self.checkpoint.gan} of {', '.join(self.genres) or 'no genres'}>"
+        size = f"{self.spectrogram.n_mels} mel bands, {self.sample_rate} Hz"
+        return f"Model({self.checkpoint.gan}, genres={self.genres}, {size}, on {self.device})"
 
     @property
     def genres(self) -> list[str]:
         """Names of the genres; empty if the model ignores them."""
         return list(self.sampler.genres) if self.sampler.conditional else []
+
+    @property
+    def device(self) -> torch.device:
+        """Computes the images."""
+        return self.sampler.device
 
     @property
     def spectrogram(self) -> SpectrogramConfig:
@@ -69,6 +75,7 @@ class Model:
         """Samples per second of its sounds, unless another rate is asked for."""
         return self.spectrogram.sample_rate
 
+    @named_as_in_python()
     def images(
         self,
         genre: Genre = None,
@@ -81,9 +88,9 @@ class Model:
         """Spectrograms (B, n_mels, T) of seeds: grey levels from 0 to 255, low frequencies last.
 
         Args:
-            genre: as `--genre`, but one: a name, an index, or weights such as
-                `{"blues": 0.7, "jazz": 0.3}`. None if there is only one genre, or none.
-            seeds: one or several.
+            genre: a name, an index, or weights such as `{"blues": 0.7, "jazz": 0.3}`. None if
+                there is only one genre, or none.
+            seeds: one or several whole numbers from 0.
             seconds: length of a continuous piece; None for one image of about three seconds.
             truncation: scale of the latents, above 0 and at most 2.
             loop: make pieces that loop without a seam.
@@ -92,7 +99,8 @@ class Model:
             UserError: an unknown genre, or a value out of its range.
         """
         config = GenerateConfig(seconds=seconds, truncation=truncation, loop=loop)
-        images, _ = self._images_of(genre, seeds, config)
+        row = self._row(genre)
+        images, _ = self.draw(_specs(seeds), row.start, row.end, config)
         return images
 
     def sounds(
@@ -124,6 +132,7 @@ class Model:
         )
         return np.stack(player.sounds)
 
+    @named_as_in_python()
     def play(
         self,
         genre: Genre = None,
@@ -144,9 +153,11 @@ class Model:
         """
         form = SoundConfig(sample_rate=sample_rate)
         config = GenerateConfig(seconds=seconds, truncation=truncation, loop=loop, sound=form)
-        images, settings = self._images_of(genre, seeds, config)
+        specs, row = _specs(seeds), self._row(genre)
+        images, settings = self.draw(specs, row.start, row.end, config)
         sounds = self.invert(images, settings, config)
-        captions = [f"seed {seed}" for seed in _as_list(seeds)]
+        name = f"{row.name}, " if row.start else ""
+        captions = [f"{name}{spec.caption}" for spec in specs]
         return Player(images, sounds, form.rate_for(self.sample_rate), captions, loops=loop)
 
     def draw(
@@ -197,19 +208,13 @@ class Model:
             ]
         return sounds_of(images, settings, self.vocoder, sample_rate=rate, seconds=seconds)
 
-    def _images_of(
-        self, genre: Genre, seeds: int | Sequence[int], config: GenerateConfig
-    ) -> tuple[npt.NDArray[np.uint8], SpectrogramConfig]:
-        row = self._row(genre)
-        return self.draw([seed_spec(seed) for seed in _as_list(seeds)], row.start, row.end, config)
-
     def _row(self, genre: Genre) -> Row:
         if isinstance(genre, Mapping):
             return mixture_row(genre, self.genres)
         named = None if genre is None else str(genre)
         rows = select_rows(named, None, self.sampler.genres, conditional=self.sampler.conditional)
         if len(rows) > 1:
-            raise UserError(f"genre: name one of {', '.join(self.genres)}, or give weights")
+            raise SettingError("genre", f"name one of {', '.join(self.genres)}, or give weights")
         return rows[0]
 
 
@@ -229,8 +234,8 @@ def vocoder_for(checkpoint: Checkpoint, dataset: Path | None, named: str | None)
     return choose_vocoder(named, own, checkpoint.spectrogram)
 
 
-def _as_list(seeds: int | Sequence[int]) -> list[int]:
-    found = [int(seed) for seed in np.atleast_1d(np.asarray(seeds))]
-    if not found or min(found) < 0:
-        raise UserError(f"seeds: {seeds!r} is not allowed; give one or more numbers from 0")
-    return found
+def _specs(seeds: int | Sequence[int]) -> list[LatentSpec]:
+    found = np.atleast_1d(np.asarray(seeds))
+    if not (found.ndim == 1 and found.size and found.dtype.kind in "iu" and found.min() >= 0):
+        raise SettingError("seeds", f"{seeds!r} is not allowed; give whole numbers from 0")
+    return [seed_spec(int(seed)) for seed in found]

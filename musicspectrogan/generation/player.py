@@ -13,10 +13,13 @@ from PIL import Image
 
 from musicspectrogan.generation.page import MAGMA, TEMPLATES
 
+# Width of an image of three seconds, and the most for a longer one.
+WIDTH, MOST_WIDTH = 240, 960
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Player:
-    """Images and their sounds; the value of a notebook's cell shows and plays them."""
+    """Images and their sounds; as the value of a notebook's cell, players of them."""
 
     images: npt.NDArray[np.uint8]
     """Grey levels (B, n_mels, T)."""
@@ -27,6 +30,9 @@ class Player:
     loops: bool = False
     """Let the players start again at the end."""
 
+    def __repr__(self) -> str:
+        return f"Player({', '.join(self.captions)}; {self.sample_rate} Hz)"
+
     def _repr_html_(self) -> str:
         items = [
             (
@@ -36,7 +42,10 @@ class Player:
             )
             for caption, image, samples in zip(self.captions, self.images, self.sounds, strict=True)
         ]
-        return TEMPLATES.get_template("player.html").render(items=items, loops=self.loops)
+        height, length = self.images.shape[1:]
+        width = min(max(WIDTH, WIDTH * length // height), MOST_WIDTH)
+        template = TEMPLATES.get_template("player.html")
+        return template.render(items=items, loops=self.loops, width=width)
 
     def _wav(self, samples: npt.NDArray[np.float32]) -> bytes:
         import soundfile  # not needed by who makes images only

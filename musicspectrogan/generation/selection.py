@@ -8,8 +8,9 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from musicspectrogan.errors import UserError, did_you_mean
+from musicspectrogan.errors import SettingError, UserError, did_you_mean
 from musicspectrogan.filesystem import tagged_name
 from musicspectrogan.generation.sampler import LatentSpec, Mixture, seed_spec
 from musicspectrogan.generation.settings import DEFAULT_AMOUNT, GenerateConfig
@@ -105,12 +106,12 @@ def mixture_row(weights: Mapping[str, float], genres: Sequence[str]) -> Row:
             numbers from 0, or all 0.
     """
     if not genres:
-        raise UserError("genre: the model has no genres; give None")
-    named = {find_genre(name, genres, "genre"): float(w) for name, w in weights.items()}
+        raise SettingError("genre", "the model of this checkpoint has no genres; omit it")
+    named = {find_genre(str(name), genres): _weight(text) for name, text in weights.items()}
     valid = all(0 <= weight < MOST_WEIGHT for weight in named.values())
     if not valid or not sum(named.values()) or len(named) < len(weights):
-        raise UserError(
-            f"genre: {dict(weights)} is not allowed; give each genre once, with a weight above 0"
+        raise SettingError(
+            "genre", f"{dict(weights)} is not allowed; give each genre once, with a weight above 0"
         )
     named = {name: weight for name, weight in named.items() if weight}
     if len(named) == 1:
@@ -208,15 +209,20 @@ def _parse_weight(part: str, genres: Sequence[str]) -> tuple[str, float | None]:
     name, equals, number = part.rpartition("=")
     if part in genres or not equals:
         return find_genre(part, genres), None
-    try:
-        weight = float(number)
-    except ValueError:
-        weight = math.nan
+    weight = _weight(number)
     if not 0 < weight < MOST_WEIGHT:
         raise UserError(
             f"--genre {part}: {number!r} is not a weight; write a number above 0, as in drums=0.7"
         )
     return find_genre(name.strip(), genres), weight
+
+
+def _weight(value: Any) -> float:
+    """The number; NaN if it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _ends_of_morph(text: str, genres: Sequence[str]) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from musicspectrogan.audio.tempo import BEATS_PER_BAR, Tempo
-from musicspectrogan.config import check_at_least
+from musicspectrogan.config import check_at_least, read_fields
 from musicspectrogan.errors import SettingError, UserError, check_choice
 from musicspectrogan.launch import check_device
 
@@ -39,6 +39,7 @@ class SoundConfig:
     """File of a vocoder, or none to do without; None for that of the checkpoint or the dataset, or
     else, for images of 64 mel bands with the default settings, the one in this package."""
 
+    @read_fields
     def __post_init__(self) -> None:
         check_choice("--format", self.format, FORMATS)
         for flag, value, allowed in (
@@ -108,6 +109,7 @@ class GenerateConfig:
     device: str = "auto"
     """auto, cuda, cuda:N, mps or cpu."""
 
+    @read_fields
     def __post_init__(self) -> None:
         check_device(self.device)
         check_at_least(self, count=1, vary=0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -217,13 +218,23 @@ def write_settings(run: Path, config: TrainingConfig) -> None:
     write_text(run / CONFIG_NAME, to_yaml(config) + comments)
 
 
-def log_to(run: Path) -> logging.Handler:
+@contextmanager
+def log_to(run: Path) -> Iterator[None]:
     """Append the package's log, without progress bars, to the run's log.txt."""
     handler = _LogFile(run / LOG_NAME, encoding="utf-8")
     handler.setFormatter(OneLineFormatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     handler.addFilter(is_lasting)
-    logging.getLogger("musicspectrogan").addHandler(handler)
-    return handler
+    package = logging.getLogger("musicspectrogan")
+    level = package.level
+    package.addHandler(handler)
+    if not package.isEnabledFor(logging.INFO):  # in a script that did not set up logging
+        package.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package.setLevel(level)
+        package.removeHandler(handler)
+        handler.close()
 
 
 class _LogFile(logging.FileHandler):

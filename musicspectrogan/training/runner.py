@@ -397,21 +397,14 @@ def _open_run_directory(plan: Plan) -> Iterator[Path]:
         if not plan.resumed:
             run_directory.create_run(run, plan.config)
         run_directory.clear_unfinished_files(run)
-        handler = run_directory.log_to(run)
-        try:
+        with run_directory.log_to(run):
             run_directory.write_settings(run, plan.config)
             logger.info(
-                "Training %s on %s; everything goes to %s",
-                plan.config.gan,
-                plan.contents,
-                run,
+                "Training %s on %s; everything goes to %s", plan.config.gan, plan.contents, run
             )
             for line in plan.remarks:
                 logger.warning(line)
             yield run
-        finally:
-            logging.getLogger("musicspectrogan").removeHandler(handler)
-            handler.close()
 
 
 def _check_shards(config: TrainingConfig, world_size: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from musicspectrogan import models
-from musicspectrogan.config import check_at_least, check_within, to_plain
+from musicspectrogan.config import check_at_least, check_within, read_fields, to_plain
 from musicspectrogan.counts import Count
 from musicspectrogan.errors import SettingError, check_choice
 from musicspectrogan.launch import check_device
@@ -104,6 +104,7 @@ class TrainingConfig:
     init_from: Path | None = None
     """Checkpoint whose weights a new run starts from; None for newly initialised ones."""
 
+    @read_fields
     def __post_init__(self) -> None:
         object.__setattr__(self, "gan", models.current_name(self.gan))
         if self.augment is None:  # older files and commands; the one place that knows

@@ -17,7 +17,9 @@ from torch import Tensor
 from musicspectrogan.audio.files import AudioError, load
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode
 from musicspectrogan.counts import format_count
+from musicspectrogan.data.archives import is_file, is_folder, local_file, local_files
 from musicspectrogan.data.manifest import REPORT_NAME, Manifest, Report, find_music_folder
+from musicspectrogan.data.sources import find_top
 from musicspectrogan.errors import UserError
 from musicspectrogan.progress import progress_bar
 
@@ -65,12 +67,12 @@ class Music:
     def __init__(self, dataset: Path, folder: Path | None = None) -> None:
         manifest = read_manifest(dataset)
         self.spectrogram = manifest.spectrogram
-        root = folder or find_music_folder(dataset, manifest)
-        if root is None or not root.is_dir():
+        root = find_top(folder) if folder else find_music_folder(dataset, manifest)
+        if root is None or not is_folder(root):
             missing = root or manifest.selection.get("input") or "its folder is not recorded"
             raise UserError(
                 f"{dataset}: the music that it was made from ({missing}) is not there; name its "
-                "folder with --input"
+                "folder or archive with --input"
             )
         if not Report.is_in(dataset):
             raise UserError(
@@ -78,7 +80,7 @@ class Music:
                 "run the same preprocess command again"
             )
         paths = {o.track: root / o.path for o in Report(dataset).outcomes.values()}
-        if not any(path.is_file() for path in paths.values()):
+        if not any(is_file(path) for path in paths.values()):
             raise UserError(
                 f"{root}: none of the files of {dataset} are in it; name the folder that was "
                 "--input of preprocess.py"
@@ -109,13 +111,16 @@ class Music:
         paths = [path for path in chain(*zip_longest(*shuffled)) if path is not None]
         chosen, problems = paths[:most], []
         excerpts: list[Samples] = []
-        with progress_bar(total=len(chosen), description="Reading", unit="track") as bar:
-            for number, path in enumerate(chosen):
+        with (
+            local_files(chosen) as files,
+            progress_bar(total=len(chosen), description="Reading", unit="track") as bar,
+        ):
+            for number, path in enumerate(files):
                 length = (samples - sum(map(len, excerpts))) // (len(chosen) - number)
                 try:
                     excerpts.append(self._read(path, length, rng))
                 except AudioError as error:
-                    problems.append(f"{path}: {error}")
+                    problems.append(f"{chosen[number]}: {error}")
                 bar.update()
         if problems:
             more = f"; and {len(problems) - PROBLEMS_SHOWN} more" * (len(problems) > PROBLEMS_SHOWN)
@@ -130,7 +135,8 @@ class Music:
         return excerpts
 
     def _read(self, path: Path, length: int, rng: np.random.Generator) -> Samples:
-        samples = load(path, self.spectrogram.sample_rate).samples
+        with local_file(path) as local:
+            samples = load(local, self.spectrogram.sample_rate).samples
         _, reference_db = encode(samples, self.spectrogram)
         start = int(rng.integers(max(0, len(samples) - length) + 1))
         scaled: Samples = samples[start : start + length] * np.float32(10 ** (-reference_db / 20))

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from musicspectrogan.config import check_within
+from musicspectrogan.config import check_within, read_fields
 from musicspectrogan.errors import SettingError
 from musicspectrogan.flags import POSITIONAL
 from musicspectrogan.launch import check_device
@@ -34,6 +34,7 @@ class VocoderConfig:
     overwrite: bool = False
     """Learn another vocoder where there is one."""
 
+    @read_fields
     def __post_init__(self) -> None:
         check_device(self.device)
         check_within(self, seed=(0, LARGEST_SEED))

@@ -1,4 +1,4 @@
-"""Credits in credits.csv and in tags, and the short names of licenses."""
+"""Credits in attribution.csv and in tags, and the short names of licenses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOOD = Credit("AWOL", 'The "Food", live', "AWOL", "Attribution", "http://fma.exa
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     write_credits(tmp_path, {"000002": FOOD, "b": Credit(title="two\nlines\x1b")})
     assert read_credits(tmp_path) == {"000002": FOOD, "b": Credit(title="two lines\\x1b")}
-    assert (tmp_path / "credits.csv").read_text(encoding="utf-8").splitlines() == [
+    assert (tmp_path / "attribution.csv").read_text(encoding="utf-8").splitlines() == [
         "track,artist,title,album,license,url",
         '000002,AWOL,"The ""Food"", live",AWOL,Attribution,http://fma.example/2',
         "b,,two lines\\x1b,,,",
@@ -34,9 +34,26 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 def test_lines_from_a_spreadsheet_are_understood(tmp_path: Path) -> None:
     write_credits(tmp_path, {"000002": FOOD})
-    text = (tmp_path / "credits.csv").read_text(encoding="utf-8") + "by hand,me,,,,,,\n\n"
-    (tmp_path / "credits.csv").write_text(text, encoding="utf-8-sig", newline="\r\n")
+    text = (tmp_path / "attribution.csv").read_text(encoding="utf-8") + "by hand,me,,,,,,\n\n"
+    (tmp_path / "attribution.csv").write_text(text, encoding="utf-8-sig", newline="\r\n")
     assert read_credits(tmp_path) == {"000002": FOOD, "by hand": Credit(artist="me")}
+
+
+def test_those_of_an_earlier_version_move_to_the_new_name(tmp_path: Path) -> None:
+    write_credits(tmp_path, {"000002": FOOD})
+    (tmp_path / "attribution.csv").rename(tmp_path / "credits.csv")
+    assert read_credits(tmp_path) == {"000002": FOOD}
+    write_credits(tmp_path, {"000002": FOOD, "b": Credit()})
+    assert [path.name for path in tmp_path.iterdir()] == ["attribution.csv"]
+    assert read_credits(tmp_path) == {"000002": FOOD, "b": Credit()}
+
+
+def test_a_credits_csv_of_others_stays(tmp_path: Path) -> None:
+    (tmp_path / "credits.csv").write_text("who,what\nme,this\n")
+    assert read_credits(tmp_path) == {}
+    write_credits(tmp_path, {"000002": FOOD})
+    assert (tmp_path / "credits.csv").read_text() == "who,what\nme,this\n"
+    assert read_credits(tmp_path) == {"000002": FOOD}
 
 
 def test_without_credits_there_is_no_file(tmp_path: Path) -> None:
@@ -52,9 +69,9 @@ def test_without_credits_there_is_no_file(tmp_path: Path) -> None:
 def test_a_file_of_others_stays(
     contents: bytes, credits: dict[str, Credit], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "credits.csv").write_bytes(contents)
+    (tmp_path / "attribution.csv").write_bytes(contents)
     write_credits(tmp_path, credits)
-    assert (tmp_path / "credits.csv").read_bytes() == contents
+    assert (tmp_path / "attribution.csv").read_bytes() == contents
     assert "move it away" in caplog.text
 
 

@@ -175,10 +175,15 @@ class TestNames:
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         touch(
-            tmp_path, "AC:DC/a.wav", "AC-DC/b.wav", "Rock/c.wav", "rock/d.wav", "credits.csv/e.wav"
+            tmp_path,
+            "AC:DC/a.wav",
+            "AC-DC/b.wav",
+            "Rock/c.wav",
+            "rock/d.wav",
+            "attribution.csv/e.wav",
         )
         genres = {track.id: track.genre for track in self.find(tmp_path)}
-        assert len({genre.casefold() for genre in genres.values()} | {"credits.csv"}) == 6
+        assert len({genre.casefold() for genre in genres.values()} | {"attribution.csv"}) == 6
         assert (genres["b"], genres["c"]) == ("AC-DC", "Rock")
         assert f"AC:DC (too similar to another name) becomes the class {genres['a']}" in caplog.text
         assert f"rock (too similar to another name) becomes the class {genres['d']}" in caplog.text

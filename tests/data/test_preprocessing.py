@@ -109,7 +109,10 @@ class TestWhatIsWritten:
         others = set(files_in(images)) - set(images_in(images))
         # Tests before this one may have read the images, which leaves a cache.
         others = {name for name in others if not name.startswith(".cache")}
-        assert others == {"dataset.json", "preprocess_report.csv", ".lock", ".music_folder"}
+        assert others == {
+            "dataset.json", "preprocess_report.csv", "metadata.jsonl", ".huggingface.yaml",
+            ".training.jsonl", ".validation.jsonl", ".test.jsonl", ".lock", ".music_folder",
+        }  # fmt: skip
 
     def test_torchvision_opens_the_folder(self, images: Path) -> None:
         from torchvision.datasets import ImageFolder
@@ -292,7 +295,7 @@ class TestNamesAndCredits:
         genres = ["And Justice for All", "Música"]
         assert manifest(output)["genres"] == genres
         assert len(images_in(output)) == len(report(output)) == 8
-        for name in ("preprocess_report.csv", "dataset.json", "credits.csv"):
+        for name in ("preprocess_report.csv", "dataset.json", "attribution.csv"):
             (output / name).read_text(encoding="utf-8", errors="strict")
         assert "8 of 8 tracks were converted before" in command(*line, cwd=tmp_path).stderr
         assert load_dataset(output, split="all").genres == genres
@@ -311,7 +314,7 @@ class TestNamesAndCredits:
         write_music(tmp_path / "music" / "rock" / "b.wav")
         write_music(tmp_path / "music" / "rock" / "short.wav", seconds=1.0)
         command(*FOLDER_LINE, cwd=tmp_path)
-        credits = tmp_path / "out" / "credits.csv"
+        credits = tmp_path / "out" / "attribution.csv"
         head, known, unknown = (
             "track,artist,title,album,license,url",
             'Anna,"Song, of A",,CC BY 3.0',
@@ -339,10 +342,12 @@ class TestNamesAndCredits:
     def test_a_class_called_like_the_credits_leaves_them_their_name(
         self, tmp_path: Path, command: Command
     ) -> None:
-        write_music(tmp_path / "music" / "credits.csv" / "a.wav")
+        write_music(tmp_path / "music" / "attribution.csv" / "a.wav")
         command(*FOLDER_LINE, cwd=tmp_path)
         (name,) = images_in(tmp_path / "out")
-        assert name.startswith("credits.csv-") and (tmp_path / "out" / "credits.csv").is_file()
+        assert (
+            name.startswith("attribution.csv-") and (tmp_path / "out" / "attribution.csv").is_file()
+        )
 
     def test_split_folders_are_the_splits_and_validation_is_drawn(
         self, tmp_path: Path, command: Command

@@ -155,10 +155,10 @@ def test_real_music_is_there_once_and_with_its_credits(trained, images, tmp_path
     real = tmp_path / "out" / "real"
     names = sorted(path.name for path in (real / "jazz").iterdir())
     assert len(names) == 8 and all(name.endswith((".png", ".wav")) for name in names)
-    assert (real / "credits.csv").read_text().splitlines() == [
+    assert (real / "attribution.csv").read_text().splitlines() == [
         "track,artist,title,album,license,url", "jazz.00000,An artist,A title,,CC BY 4.0,"
     ]  # fmt: skip
-    assert "real/credits.csv" in Elements(page.read_text()).text
+    assert "real/attribution.csv" in Elements(page.read_text()).text
     other = next(name.partition("_")[0] for name in names if not name.startswith("jazz.00000"))
     monkeypatch.setattr(
         generating, "read_credits", lambda root: read_credits(root) or {other: credit}

@@ -33,7 +33,9 @@ def audio(data: bytes, folder: Path, suffix: str) -> str:
     path = folder / f"case.{suffix}"
     path.write_bytes(data)
     (folder / "genre").mkdir()
-    outcome = convert_track(Track("case", "genre", path), folder, SpectrogramConfig(), sync=True)
+    outcome = convert_track(
+        Track("case", "genre", path), folder, SpectrogramConfig(), sync=True
+    ).outcome
     assert outcome.status in (CONVERTED, SKIPPED)
     assert outcome.reason or outcome.status == CONVERTED
     assert outcome.reason == printable(outcome.reason), outcome.reason

@@ -82,14 +82,10 @@ def test_two_runs_that_were_planned_alike_go_to_two_directories(images, tmp_path
 def test_work_beside_training_leaves_its_bar_out_of_the_log(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("musicspectrogan"), "propagate", True)
     caplog.set_level(logging.INFO, logger="musicspectrogan")
-    handler = run_directory.log_to(tmp_path)
-    try:
+    with run_directory.log_to(tmp_path):
         with progress_bar(total=3, description="Comparing", unit="set") as bar:
             bar.update(3)
         run_directory.logger.info("Compared")
-    finally:
-        logging.getLogger("musicspectrogan").removeHandler(handler)
-        handler.close()
     assert [entry[20:] for entry in (tmp_path / "log.txt").read_text().splitlines()] == ["Compared"]
     assert caplog.messages[0].startswith("Comparing: 3/3 [") and caplog.messages[-1] == "Compared"
 

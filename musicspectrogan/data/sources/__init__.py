@@ -13,14 +13,15 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 from zlib import crc32
 
 from musicspectrogan.audio.files import AUDIO_SUFFIXES, is_audio
-from musicspectrogan.config import check_at_least
+from musicspectrogan.config import check_at_least, read_fields
+from musicspectrogan.data import archives
 from musicspectrogan.data.credits import Credit, parse_licenses
 from musicspectrogan.data.manifest import SPLITS
-from musicspectrogan.data.splits import SPLIT_FOLDERS, match_split_folders
+from musicspectrogan.data.splits import EVALUATION_FOLDERS, SPLIT_FOLDERS, match_split_folders
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import fold_case, is_clutter, safe_name
 from musicspectrogan.plugins import load_module, module_names
@@ -32,8 +33,6 @@ UNREAD_SUFFIXES = frozenset(
     """.mid .midi .mod .xm .it .m4b .m4p .caf .w64 .rf64 .tta .mpc .dsf .dff .spx .amr .ac3 .dts
     .ra""".split()
 )
-# Folders for validation if there is also one for test, and otherwise for test.
-EVALUATION_FOLDERS = ("eval", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Track:
     genre: str
     """Also the name of the class folder."""
     path: Path
+    """May lead into an archive; see `data.archives`."""
     split: str = ""
     """training, validation or test if the dataset defines it; empty to assign one."""
     group: str = ""
@@ -78,6 +78,7 @@ class Selection:
     seed: int | None = None
     """Demo only: another seed composes other music; None for 0."""
 
+    @read_fields
     def __post_init__(self) -> None:
         check_at_least(self, limit=1, tracks_per_genre=1, seed=0)
         if self.license is not None:  # one spelling, to compare with dataset.json
@@ -96,6 +97,36 @@ class Source(Protocol):
 
     def find_tracks(self, root: Path | None, selection: Selection) -> list[Track]:
         """Return the tracks below the input folder."""
+
+
+@runtime_checkable
+class VerifiableSource(Source, Protocol):
+    """A source whose archives have published checksums."""
+
+    def verify(self, root: Path | None, selection: Selection) -> None:
+        """Check the archives that `find_tracks` would use.
+
+        Raises:
+            UserError: one is damaged, or there is none.
+        """
+
+
+@runtime_checkable
+class DownloadableSource(Source, Protocol):
+    """A source that can be downloaded."""
+
+    def download(
+        self, folder: Path, archive: str, selection: Selection, mirror: str | None
+    ) -> None:
+        """Download what `find_tracks` needs to a folder, unless it is there.
+
+        Args:
+            archive: what the user asked for, such as a subset.
+            mirror: address of the archives; None for the dataset's own.
+
+        Raises:
+            UserError: there is no such archive, or it cannot be downloaded.
+        """
 
 
 def names() -> list[str]:
@@ -133,20 +164,16 @@ def find_audio(folder: Path, parents: frozenset[str] = frozenset()) -> Iterator[
     """
     parents |= {os.path.realpath(folder)}
     try:
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
+        found = archives.list_folder(folder)
     except OSError as error:
-        yield _unreadable(folder, error)
+        yield AudioFile(folder, f"cannot be read: {error.strerror}", unreadable=True)
         return
     for entry in found:
         path = folder / entry.name
-        try:
-            is_directory = entry.is_dir()
-        except OSError as error:
-            yield _unreadable(path, error)
-            continue
-        if is_directory:
-            if entry.is_symlink() and os.path.realpath(path) in parents:
+        if entry.problem:
+            yield AudioFile(path, entry.problem, unreadable=True)
+        elif entry.is_folder:
+            if entry.is_link and os.path.realpath(path) in parents:
                 continue
             inside = find_audio(path, parents)
             if is_clutter(entry.name):
@@ -157,10 +184,6 @@ def find_audio(folder: Path, parents: frozenset[str] = frozenset()) -> Iterator[
             yield AudioFile(path)
         elif reason := _why_not_audio(entry.name):
             yield AudioFile(path, reason)
-
-
-def _unreadable(path: Path, error: OSError) -> AudioFile:
-    return AudioFile(path, f"cannot be read: {error.strerror}", unreadable=True)
 
 
 def _why_not_audio(name: str) -> str:
@@ -251,27 +274,50 @@ def with_unique_ids(tracks: Iterable[Track], root: Path) -> list[Track]:
 def readable_folders(folder: Path) -> list[Path]:
     """Return sub-folders without clutter, sorted; warn if the folder cannot be read."""
     try:
-        names = sorted(os.listdir(folder))
+        found = archives.list_folder(folder)
     except OSError as error:
         logger.warning("%s: cannot be read and is skipped: %s", folder, error.strerror)
         return []
-    return [folder / name for name in names if not is_clutter(name) and is_folder(folder / name)]
-
-
-def is_folder(path: Path) -> bool:
-    """Return True for a folder; False if the system denies access."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
+    return [folder / e.name for e in found if e.is_folder and not is_clutter(e.name)]
 
 
 def require_folder(root: Path | None, dataset: str) -> Path:
-    """Return the input folder; raise UserError if it is not given or does not exist."""
+    """Return the input folder or archive; raise UserError if it is not given or not there."""
     if root is None:
         raise UserError(f"--input is missing: name the folder that holds {dataset}")
-    if not root.exists():
-        raise UserError(f"--input {root}: there is no such folder")
-    if not root.is_dir():
-        raise UserError(f"--input {root} is a file; name the folder that holds the music")
-    return root
+    if archives.is_folder(root):
+        return root
+    if root.exists():
+        raise UserError(
+            f"--input {root} is a file; name the folder that holds the music, or an archive: "
+            f"{', '.join(archives.ARCHIVE_SUFFIXES)}"
+        )
+    raise UserError(f"--input {root}: there is no such folder")
+
+
+def find_top(root: Path) -> Path:
+    """Return where the paths of tracks start: the input folder, or a place in an archive.
+
+    In a folder without audio but with parquet files it is all of these. In an archive that packs
+    one folder it is that folder.
+    """
+    if archives.is_archive(root):
+        entries = [e for e in archives.list_folder(root) if not is_clutter(e.name)]
+        packs_folder = len(entries) == 1 and entries[0].is_folder
+        is_packed = packs_folder and not root.name.lower().endswith(".parquet")
+        return root / entries[0].name if is_packed else root
+    parquet = archives.all_parquet(root) if root.is_dir() else None
+    return parquet if parquet and not contains_audio(root) else root
+
+
+def describe_archives(root: Path) -> str:
+    """Return a remedy that names the archives in a folder without audio; empty if there is none."""
+    try:
+        names = [entry.name for entry in archives.list_folder(root)]
+    except OSError:
+        return ""
+    found = [name for name in names if name.lower().endswith(archives.ARCHIVE_SUFFIXES)]
+    if not found:
+        return ""
+    remedy = "name one as --input" if root.is_dir() else "unpack the outer one"
+    return f", but archives ({', '.join(found)}): {remedy}"

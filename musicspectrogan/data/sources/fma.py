@@ -6,26 +6,27 @@ M. Defferrard et al., FMA: A dataset for music analysis, ISMIR 2017, arXiv:1612.
 from __future__ import annotations
 
 import csv
+import hashlib
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import pandas
 
+from musicspectrogan.data.archives import is_archive, is_file, is_folder, list_folder, local_file
 from musicspectrogan.data.credits import LICENSES, Credit, format_counts, normalize_license
 from musicspectrogan.data.manifest import SPLITS
 from musicspectrogan.data.sources import (
     Selection,
     Track,
-    is_folder,
     readable_folders,
     require_folder,
 )
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import distinct_names
+from musicspectrogan.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,18 @@ CREDIT_COLUMNS = {
 }
 URLS_NAME = "raw_tracks.csv"
 HEADER_LINES = 3
+
+# Published at https://github.com/mdeff/fma.
+ARCHIVES_SHA1 = {
+    "fma_metadata.zip": "f0df49ffe5f2a6008d7dc83c6915b31835dfe733",
+    "fma_small.zip": "ade154f733639d52e35e32f5593efe5be76c6d70",
+    "fma_medium.zip": "c67b69ea232021025fca9231fc1c7c1a063ab50b",
+    "fma_large.zip": "497109f4dd721066b5ce5e5f250ec604dc78939e",
+    "fma_full.zip": "0f0ace23fbe9ba30ecb7e95f763e435ea802b8ab",
+}
+MIRROR = "https://os.unil.cloud.switch.ch/fma/"
+METADATA = "metadata"
+HASHED_BYTES = 1 << 20
 
 _SHORT = "known to be shorter than a clip should be"
 _EMPTY = "known to be empty"
@@ -85,7 +98,8 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     check_choice("--subset", subset, SUBSETS)
     audio_root = _find_audio_root(start, subset)
     tracks_csv = _find_tracks_csv(start, audio_root)
-    table = read_tracks(tracks_csv)
+    with local_file(tracks_csv) as local:
+        table = read_tracks(local, tracks_csv)
     in_subset = table["subset"].isin(SUBSETS[: SUBSETS.index(subset) + 1])
     table = table[in_subset | (subset == "full")]
     if table.empty:
@@ -99,7 +113,59 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     return [_track(row, audio_root, names, selection, urls.get(row.id, "")) for row in rows]
 
 
-def read_tracks(path: Path) -> pandas.DataFrame:
+def download(folder: Path, archive: str, selection: Selection, mirror: str | None) -> None:
+    """Download the archive of a subset and that of tracks.csv, or only the latter."""
+    from musicspectrogan.data.download import fetch  # slow to import
+
+    check_choice("--download", archive, (*SUBSETS, METADATA))
+    if archive != METADATA and (subset := selection.subset) is not None:
+        check_choice("--subset", subset, SUBSETS)
+        if SUBSETS.index(subset) > SUBSETS.index(archive):
+            raise UserError(f"--subset {subset} is not in --download {archive}; remove one of them")
+    names = dict.fromkeys(f"fma_{name}.zip" for name in (METADATA, archive))
+    fetch({name: ARCHIVES_SHA1[name] for name in names}, folder, mirror or MIRROR)
+
+
+def verify(root: Path | None, selection: Selection) -> None:
+    """Check the archives of the audio and of tracks.csv against their published SHA-1.
+
+    Raises:
+        UserError: one is damaged or is not FMA's, or both are unpacked.
+    """
+    start = require_folder(root, "fma_small and fma_metadata")
+    audio_root = _find_audio_root(start, selection.subset or DEFAULT_SUBSET)
+    tracks_csv = _find_tracks_csv(start, audio_root)
+    archives = [path for below in (audio_root, tracks_csv) for path in below.parents]
+    archives = [path for path in dict.fromkeys(archives) if is_archive(path)]
+    if not archives:
+        raise UserError(
+            f"--verify: {audio_root} is unpacked; checksums are published for the archives, "
+            f"such as {' and '.join(list(ARCHIVES_SHA1)[:2])}"
+        )
+    total = sum(path.stat().st_size for path in archives)
+    with progress_bar(
+        total=total, description="Verifying", unit="B", unit_scale=True, unit_divisor=1024
+    ) as bar:
+        for path in archives:
+            digest = hashlib.sha1(usedforsecurity=False)
+            with open(path, "rb") as file:
+                while block := file.read(HASHED_BYTES):
+                    digest.update(block)
+                    bar.update(len(block))
+            _check_sha1(path, digest.hexdigest())
+
+
+def _check_sha1(path: Path, sha1: str) -> None:
+    original = next((name for name, known in ARCHIVES_SHA1.items() if known == sha1), "")
+    if original:
+        logger.info("%s is %s as published", path, original)
+        return
+    published = ARCHIVES_SHA1.get(path.name)
+    expected = f"not the published {published}: it is" if published else "of no archive of FMA:"
+    raise UserError(f"--verify: {path} has SHA-1 {sha1}, {expected} incomplete or changed")
+
+
+def read_tracks(path: Path, name: Path | None = None) -> pandas.DataFrame:
     """Read the needed columns of tracks.csv, indexed and sorted by track number.
 
     `license_name` is the short name of `license`. Missing columns of the credits are empty.
@@ -107,23 +173,27 @@ def read_tracks(path: Path) -> pandas.DataFrame:
     The file has two header lines that together name a column, and a third with the name of the
     index. pandas does not support `usecols` with such a header, and reading all 260 MB is slow.
 
+    Args:
+        name: for errors, where the file is a copy from an archive.
+
     Raises:
         UserError: a needed column is missing, or the file is not such a table.
     """
+    name = name or path
     try:
         with open(path, encoding="utf-8", newline="") as file:
             lines = csv.reader(file)
             columns = list(zip(next(lines, []), next(lines, []), strict=False))
-        missing = [name for name in NEEDED_COLUMNS.values() if name not in columns]
+        missing = [column for column in NEEDED_COLUMNS.values() if column not in columns]
         if missing:
             named = ", ".join(f"({upper}, {lower})" for upper, lower in missing)
             raise UserError(
-                f"{path}: no column {named}; expected tracks.csv as it comes in fma_metadata.zip"
+                f"{name}: no column {named}; expected tracks.csv as it comes in fma_metadata.zip"
             )
         wanted = NEEDED_COLUMNS | {
-            key: name for key, name in CREDIT_COLUMNS.items() if name in columns
+            key: column for key, column in CREDIT_COLUMNS.items() if column in columns
         }
-        positions = {columns.index(name): key for key, name in wanted.items()}
+        positions = {columns.index(column): key for key, column in wanted.items()}
         types = {0: "int64", **dict.fromkeys(positions, "str")}
         table = pandas.read_csv(
             path,
@@ -135,7 +205,7 @@ def read_tracks(path: Path) -> pandas.DataFrame:
         )
     # pandas raises subclasses of ValueError
     except (ValueError, OverflowError, csv.Error) as error:
-        raise UserError(f"{path} is not FMA's tracks.csv: {' '.join(str(error).split())}") from None
+        raise UserError(f"{name} is not FMA's tracks.csv: {' '.join(str(error).split())}") from None
     table = table.rename(columns={0: "id", **positions}).set_index("id").sort_index()
     short_names = {license: normalize_license(license) for license in table["license"].unique()}
     absent = dict.fromkeys(CREDIT_COLUMNS.keys() - set(table.columns), "")
@@ -159,12 +229,13 @@ def _check_licenses(table: pandas.DataFrame, wanted: list[str], subset: str) -> 
 
 def _read_urls(path: Path) -> dict[int, str]:
     """Return the URL of each track number; empty without raw_tracks.csv."""
-    if not path.is_file():
+    if not is_file(path):
         return {}
     try:
-        table = pandas.read_csv(
-            path, usecols=["track_id", "track_url"], dtype=str, keep_default_na=False
-        )
+        with local_file(path) as local:
+            table = pandas.read_csv(
+                local, usecols=["track_id", "track_url"], dtype=str, keep_default_na=False
+            )
         return {int(number): url for number, url in table[["track_id", "track_url"]].values}
     except (ValueError, OverflowError, csv.Error, OSError) as error:
         logger.warning("%s: no track URLs in the credits: %s", path, " ".join(str(error).split()))
@@ -193,11 +264,16 @@ def _track(
 
 def _find_audio_root(start: Path, subset: str) -> Path:
     """Return the folder of numbered folders: the one named after the subset, else the only one."""
-    named = [start / f"fma_{subset}" / f"fma_{subset}", start / f"fma_{subset}", start]
+    name = f"fma_{subset}"
+    named = [start / name / name, start / name, start, start / f"{name}.zip" / name]
     for folder in [*named, start / start.name]:
         if _holds_numbered_folders(folder):
             return folder
-    others = [folder for folder in _folders_below(start, 2) if _holds_numbered_folders(folder)]
+    others = [
+        folder
+        for folder in [*_folders_below(start, 2), *_archived_folders(start)]
+        if _holds_numbered_folders(folder)
+    ]
     if len(others) == 1:
         logger.warning("no fma_%s in %s; using %s", subset, start, others[0])
         return others[0]
@@ -207,28 +283,35 @@ def _find_audio_root(start: Path, subset: str) -> Path:
             "choose one with --subset"
         )
     raise UserError(
-        f"--input {start}: no folders 000, 001, … of MP3 files; name the folder in which "
-        f"fma_{subset}.zip and fma_metadata.zip were unpacked"
+        f"--input {start}: no folders 000, 001, … of MP3 files; name the folder of "
+        f"{name}.zip and fma_metadata.zip, or that in which they were unpacked"
     )
 
 
 def _find_tracks_csv(start: Path, audio_root: Path) -> Path:
     """Find tracks.csv in the given folder, or up to two levels above it or above the audio."""
-    folders = [start, *start.resolve().parents[:2], *audio_root.resolve().parents[:2]]
-    for folder in folders:
-        for candidate in (folder / "fma_metadata" / "tracks.csv", folder / "tracks.csv"):
-            with suppress(OSError):  # a folder above the music without access
-                if candidate.is_file():
-                    return candidate
+    above = [start.resolve(), audio_root.resolve(), audio_root.absolute()]
+    for folder in [start, *(parent for path in above for parent in path.parents[:2])]:
+        for inside in ("fma_metadata", "fma_metadata.zip/fma_metadata", ""):
+            candidate = folder / inside / "tracks.csv"
+            if is_file(candidate):
+                return candidate
     raise UserError(
         f"--input {start}: no fma_metadata/tracks.csv in it or next to it; "
-        "unpack fma_metadata.zip there"
+        "put fma_metadata.zip there"
     )
 
 
 def _holds_numbered_folders(folder: Path) -> bool:
     children = readable_folders(folder) if is_folder(folder) else []
     return any(re.fullmatch(r"\d{3}", child.name) for child in children)
+
+
+def _archived_folders(folder: Path) -> Iterator[Path]:
+    """Yield the folders of audio in FMA's archives."""
+    for entry in list_folder(folder):
+        if match := re.fullmatch(r"(fma_\w+)\.zip", entry.name):
+            yield folder / entry.name / match[1]
 
 
 def _folders_below(folder: Path, depth: int) -> Iterator[Path]:

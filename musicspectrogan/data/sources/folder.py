@@ -1,4 +1,7 @@
-"""Class folders of audio; a folder of audio without class folders is one class."""
+"""Class folders of audio; a folder of audio without class folders is one class.
+
+In a folder with a table of classes, metadata.csv or metadata.jsonl, that takes their place.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from musicspectrogan.data.archives import archive_stem
 from musicspectrogan.data.credits import CREDITS_NAME
+from musicspectrogan.data.labels import Label, read_labels
 from musicspectrogan.data.sources import (
+    AudioFile,
     Selection,
     Track,
+    describe_archives,
     excluded_track,
     find_audio,
     require_folder,
@@ -29,6 +36,8 @@ OPTIONS = ("limit",)
 def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     """Return the tracks of all classes: each folder in `root` with audio anywhere below it.
 
+    If there is a table of classes (see `data.labels`), it counts instead of the folders.
+
     If all of these folders are named after splits (`train`, `test`) and hold class folders, they
     are the splits. Tracks in a sub-folder of a class folder, such as an album, form a group.
     """
@@ -39,12 +48,14 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
         (file.path, file.path.parts[len(root.parts) :]) for file in files if not file.skip_reason
     ]
     if not music:
-        raise UserError(f"--input {root}: {_describe_problem(excluded)}")
+        raise UserError(f"--input {root}: {_describe_problem(excluded, root)}")
+    if labels := read_labels(root):
+        return _labelled_tracks(root, music, labels) + excluded
     splits = _split_folders([parts for _, parts in music])
     depth = 2 if splits else 1
     inside = [(path, parts) for path, parts in music if len(parts) > depth]
     if not inside:
-        name = root.resolve().name
+        name = archive_stem(root)
         return excluded + [
             Track(safe_name(path.stem), _class_names([name])[name], path) for path, _ in music
         ]
@@ -71,6 +82,40 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     ] + [*loose, *excluded]
 
 
+def _labelled_tracks(
+    root: Path, music: list[tuple[Path, tuple[str, ...]]], labels: dict[Path, Label]
+) -> list[Track]:
+    """Return the tracks of the classes in a table; splits are those of the table, or the folders.
+
+    The id is the path without the folders of the split and the class.
+    """
+    table = next(iter(labels.values())).table
+    classes: dict[str, set[str]] = {}
+    for path, parts in music:
+        if (label := labels.get(path)) and label.name:
+            folder = label.split or "/".join(parts[:-1][:1])
+            classes.setdefault(folder, set()).add(fold_case(label.name))
+    splits = splits_of_folders(classes)
+    names = _class_names(label.name for label in labels.values() if label.name)
+    tracks = []
+    for path, parts in music:
+        label = labels.pop(path, None)
+        if label is None or not label.name:
+            reason = f"no class in {table}" if label else f"not in {table}"
+            tracks.append(excluded_track(AudioFile(path), root, reason))
+            continue
+        *folders, name = parts
+        split = splits.get(label.split or "/".join(folders[:1]), "")
+        if splits and not label.split:
+            del folders[0]
+        if folders[:1] == [label.name]:
+            del folders[0]
+        track = safe_name("-".join([*folders, name.rpartition(".")[0]]))
+        tracks.append(Track(track, names[label.name], path, split=split))
+    missing = [AudioFile(path, f"in {table}, but not there", unreadable=True) for path in labels]
+    return tracks + [excluded_track(file, root) for file in missing]
+
+
 def _split_folders(music: Iterable[tuple[str, ...]]) -> dict[str, str]:
     """Return the split of each top folder; empty if they are not split folders above classes."""
     classes: dict[str, set[str]] = {}
@@ -94,11 +139,11 @@ def _class_names(folders: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _describe_problem(excluded: list[Track]) -> str:
+def _describe_problem(excluded: list[Track], root: Path) -> str:
     if excluded:
         reason, count = Counter(track.excluded for track in excluded).most_common(1)[0]
         return f"no usable audio in it; {count} of {len(excluded)} files are excluded: {reason}"
     return (
-        "no audio in it; expected one folder per class, each with WAV, FLAC, OGG, MP3, AU or AIFF "
-        "files"
+        f"no audio in it{describe_archives(root)}; expected one folder per class, each with WAV, "
+        "FLAC, OGG, MP3, AU or AIFF files"
     )

@@ -7,15 +7,17 @@ Faults: B. Sturm, The GTZAN dataset: its contents, its faults, arXiv:1306.1461, 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from musicspectrogan.data.archives import list_folder
 from musicspectrogan.data.credits import Credit
 from musicspectrogan.data.sources import (
     Selection,
     Track,
     contains_audio,
+    describe_archives,
     excluded_track,
     find_audio,
     readable_folders,
@@ -117,13 +119,22 @@ def _describe_problem(start: Path, roots: list[Path]) -> str:
             f"--input {start}: holds more than one copy of GTZAN "
             f"({', '.join(str(root) for root in roots)}); name one of them"
         )
-    has_images = any(name.endswith(".png") for _, _, names in os.walk(start) for name in names)
-    if start.name == "images_original" or has_images:
+    if start.name == "images_original" or _holds_images(start):
         return (
             f"--input {start}: holds images, not audio; "
             "GTZAN's clips are in genres_original, next to images_original"
         )
     return (
-        f"--input {start}: no genre folder with audio in it; expected folders such as "
-        f"{GENRES[0]} or {GENRES[-1]} (for other class folders use --dataset folder)"
+        f"--input {start}: no genre folder with audio in it{describe_archives(start)}; "
+        f"expected folders such as {GENRES[0]} or {GENRES[-1]} "
+        "(for other class folders use --dataset folder)"
     )
+
+
+def _holds_images(folder: Path) -> bool:
+    with suppress(OSError):
+        for entry in list_folder(folder):
+            is_image = entry.name.endswith(".png")
+            if is_image or (entry.is_folder and _holds_images(folder / entry.name)):
+                return True
+    return False

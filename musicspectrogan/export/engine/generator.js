@@ -1,8 +1,8 @@
 /**
  * The generators of `musicspectrogan.models`: latents to grey levels.
  *
- * All are the same but for two things: the innermost layer, and what the scale and shift of BatchNorm
- * depend on. BatchNorm's statistics are part of the weights.
+ * All are the same but for two things: the innermost layer, and what the scale and shift of
+ * BatchNorm depend on. BatchNorm's statistics are part of the weights.
  */
 
 /** Source rows (or columns) of each of the two outputs between them, as weights of the kernel. */
@@ -40,20 +40,19 @@ class Generator {
           weights[((o * innermost + row) * inputs + input) * width + column];
         return new Convolution(this.kernels, outputs, [1, width, inputs], weight, (o) => bias[o]);
       }
-      // (inputs, outputs, rows, columns): all columns of a row at once, each with all channels.
-      const [inputs] = this.tensors.shape("begin.weight");
-      const output = (o) => o % padded;
-      const weight = (o, _row, _column, input) =>
-        output(o) < outputs
-          ? weights[((input * outputs + output(o)) * innermost + row) * innermost +
-              Math.floor(o / padded)]
-          : 0;
-      const shift = (o) => bias[output(o)] ?? 0;
+      // (outputs, inputs, rows, columns): all columns of a row at once, each with all channels.
+      const [, inputs] = this.tensors.shape("begin.weight");
+      const weight = (o, _row, _column, input) => {
+        const output = o % padded, column = Math.floor(o / padded);
+        return output < outputs
+          ? weights[((output * inputs + input) * innermost + row) * innermost + column] : 0;
+      };
+      const shift = (o) => bias[o % padded] ?? 0;
       return new Convolution(this.kernels, innermost * padded, [1, 1, inputs], weight, shift);
     });
   }
 
-  /** The layer that doubles the features of a level: convolutions for even and odd rows, columns. */
+  /** The layer that doubles a level's features: convolutions for even and odd rows and columns. */
   upsampling(level) {
     const { upsampling, channels } = this.settings;
     const weights = this.tensors.get(`layers.${level}.weight`);
@@ -99,10 +98,11 @@ class Generator {
       const input = labels ? Float32Array.from([...latents, ...genres]) : latents;
       return this.drawn(input, 1, this.constantNorms(genres), true);
     }
-    const { style_dim, cell_dim, window_cells, cell_frames } = this.settings;
+    const { style_dim, cell_dim, window_cells } = this.settings;
     const style = latents.subarray(0, style_dim);
     const sequence = Array.from({ length: window_cells }, (_, cell) =>
-      Float32Array.from({ length: cell_dim }, (_, i) => latents[style_dim + i * window_cells + cell]),
+      Float32Array.from(
+        { length: cell_dim }, (_, i) => latents[style_dim + i * window_cells + cell]),
     );
     const end = style_dim + cell_dim * window_cells;
     const start = this.phase(latents[end]), tempo = this.beatsInCell(style);

@@ -2,7 +2,7 @@
  *
  * kernels.wasm is what this builds (clang and lld 14):
  *
- *   clang --target=wasm32 -O3 -msimd128 -ffast-math -nostdlib -Wl,--no-entry -Wl,--export=convolve \
+ *   clang --target=wasm32 -O3 -msimd128 -nostdlib -Wl,--no-entry -Wl,--export=convolve \
  *     -Wl,--strip-all -Wl,-z,stack-size=4096 -o kernels.wasm kernels.c
  */
 
@@ -52,7 +52,7 @@ static inline __attribute__((always_inline)) void tile(
  * Features are stored by row, column and channel. So the numbers below one row of the kernel are
  * consecutive in memory: `run`, its columns times the channels of the input.
  *
- *   input_row, step            numbers from one row of the input to the next, one column to the next
+ *   input_row, step            numbers from one row of the input to the next, and from one column
  *   weights                    [vectors of VECTORS * 4 outputs][kernel_rows][run][outputs]
  *   output_row, output_step    as those of the input
  *   channels                   of the output, a multiple of 4

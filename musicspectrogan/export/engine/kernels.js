@@ -43,7 +43,7 @@ class Features {
    * @param {Kernels} kernels
    * @param {number} rows
    * @param {number} columns
-   * @param {number} channels Rounded up to a multiple of four; more channels than layers have are 0.
+   * @param {number} channels Rounded up to a multiple of four; those that no layer has are 0.
    * @param {number[]} border Rows above and below, and columns left and right.
    */
   constructor(kernels, rows, columns, channels, border = [0, 0]) {

@@ -71,8 +71,10 @@ function fittedMagnitude({ filters, description }, columns) {
   const decades = description.top_db / 10;
   const magnitude = new Float32Array(columns.length * filters.bins);
   columns.forEach((column, t) => {
-    const mel = Float64Array.from(column, (grey) => (grey ? 10 ** ((grey / 255 - 1) * decades) : 0));
-    magnitude.set(filters.fit(mel, description.inversion.power_steps).map(Math.sqrt), t * filters.bins);
+    const powerOf = (grey) => (grey ? 10 ** ((grey / 255 - 1) * decades) : 0);
+    const mel = Float64Array.from(column, powerOf);
+    const power = filters.fit(mel, description.inversion.power_steps);
+    magnitude.set(power.map(Math.sqrt), t * filters.bins);
   });
   return magnitude;
 }

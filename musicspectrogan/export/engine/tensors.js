@@ -21,13 +21,16 @@ class Tensors {
     const count = shape.reduce((product, size) => product * size, 1);
     if (dtype === "float32") return new Float32Array(this.weights, offset, count);
     const stored = new Uint16Array(this.weights, offset, count);
-    return dtype === "uint16" ? stored : Float32Array.from(stored, fromHalf);
+    return dtype === "uint16" ? stored : fromHalves(stored);
   }
 }
 
-/** The number with these 16 bits, by IEEE 754. */
-function fromHalf(bits) {
-  const exponent = (bits >> 10) & 31, fraction = bits & 1023;
-  const size = exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24;
-  return bits & 0x8000 ? -size : size;
+/** Numbers in half precision, of which none is infinite, in single precision. */
+function fromHalves(halves) {
+  const numbers = new Float32Array(halves.length), bits = new Uint32Array(numbers.buffer);
+  for (let i = 0; i < halves.length; i++)
+    bits[i] = ((halves[i] & 0x8000) << 16) | ((halves[i] & 0x7fff) << 13);
+  // Their exponents are still those of half precision.
+  for (let i = 0; i < numbers.length; i++) numbers[i] *= 2 ** 112;
+  return numbers;
 }

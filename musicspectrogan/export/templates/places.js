@@ -36,7 +36,7 @@ function latentsAt({ x, y }) {
 
 // Allowed values of the settings.
 const LIMITS = {
-  weight: [0, 100], truncation: [0.1, 2], seconds: [0.5, 120], bars: [1, 32], bpm: [40, 240],
+  weight: [0, 100], truncation: [0.1, 1.5], seconds: [0.5, 120], bars: [1, 32], bpm: [40, 240],
 };
 const isWithin = (number, [least, most]) => Number.isFinite(number) && number >= least && number <= most;
 
@@ -100,6 +100,11 @@ function stateOf(address, defaults, isAnyLength) {
 
 // "image" is the length of the images that the model was trained on.
 const LENGTHS = ["image", "seconds", "bars"];
+
+// Seconds, as far as the page knows them; those of an image are few.
+function lengthOf({ length, seconds, bars, bpm }) {
+  return { image: 0, seconds, bars: (240 * bars) / bpm }[length];
+}
 
 // Shares of weights, which sum to 1; equal shares if all weights are 0.
 function sharesOf(weights) {

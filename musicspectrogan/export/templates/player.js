@@ -4,8 +4,9 @@
 // end of that: the sum is never louder than one sound, and attacks are heard.
 const FADE_OUT = 0.02;
 const FADE_IN = 0.005;
-// Seconds needed to schedule a sound, and a time that never comes.
-const NOTICE = 0.03;
+// Seconds before a change at which the browser must know of it: what it learns too late, clicks.
+const NOTICE = 0.06;
+// A time that never comes.
 const NEVER = 1e9;
 
 class Player {
@@ -13,6 +14,7 @@ class Player {
   #present = null;
   #next = null;
   #timer = 0;
+  #begun = null;
   #changed;
 
   // `changed` is called when playing begins or ends.
@@ -35,7 +37,7 @@ class Player {
   start(take, { from = 0, repeats = take.loop } = {}) {
     this.#wake(take.rate);
     this.#dropNext();
-    let at = this.#context.currentTime + 0.002;
+    let at = this.#soon;
     if (this.#present) at = this.#release(this.#present, at) - FADE_IN;
     this.#present = this.#voice(take, at, from, repeats);
     this.#changed();
@@ -45,15 +47,12 @@ class Player {
   follow(take, begun) {
     this.#dropNext();
     const { zero, seconds } = this.#present;
-    const passes = Math.ceil((this.#context.currentTime + NOTICE - zero) / seconds);
+    const passes = Math.ceil((this.#soon + FADE_OUT - zero) / seconds);
     const end = zero + passes * seconds;
     this.#release(this.#present, end - FADE_OUT + FADE_IN);
     this.#next = this.#voice(take, end, 0, true);
-    this.#timer = setTimeout(() => {
-      this.#present = this.#next;
-      this.#next = null;
-      begun();
-    }, (end - this.#context.currentTime) * 1000);
+    this.#begun = begun;
+    this.#timer = setTimeout(() => this.#advance(), (end - this.#context.currentTime) * 1000);
   }
 
   // Whether the present sound is played again at its end. What was to follow is forgotten.
@@ -65,9 +64,8 @@ class Player {
   stop() {
     if (!this.#present) return;
     this.#dropNext();
-    this.#release(this.#present, this.#context.currentTime);
-    this.#present = null;
-    this.#changed();
+    this.#release(this.#present, this.#soon);
+    this.#end();
   }
 
   #wake(rate) {
@@ -98,8 +96,8 @@ class Player {
     source.onended = () => {
       gain.disconnect();
       if (this.#present !== voice) return;
-      this.#present = null;
-      this.#changed();
+      if (this.#next) this.#advance(); // the timer is late
+      else this.#end();
     };
     return voice;
   }
@@ -114,8 +112,29 @@ class Player {
     return from + FADE_OUT;
   }
 
+  #end() {
+    this.#present = null;
+    this.#changed();
+  }
+
+  #advance() {
+    clearTimeout(this.#timer);
+    this.#present = this.#next;
+    this.#next = null;
+    this.#begun();
+  }
+
+  get #soon() {
+    return this.#context.currentTime + NOTICE;
+  }
+
+  // Forget what was to follow, unless it is too late.
   #dropNext() {
     if (!this.#next) return;
+    if (this.#next.at - FADE_OUT < this.#soon) {
+      this.#advance();
+      return;
+    }
     clearTimeout(this.#timer);
     this.#next.source.onended = null;
     this.#next.source.stop();

@@ -122,14 +122,15 @@ class Sound(nn.Module):
         phase = 2.0 * torch.pi * self.cycles[rows]
         phase = torch.stack([phase.cos(), phase.sin()], dim=2)
         phase = phase.expand(magnitude.shape[0], -1, -1, -1)
+        norm = self._overlap(self.window.square().expand(1, magnitude.shape[1], -1))
         previous = torch.zeros_like(phase)
         for _ in range(self.iterations):
-            rebuilt = self._stft(self._istft(magnitude * phase))
+            rebuilt = self._stft(self._istft(magnitude * phase, norm))
             update = rebuilt - (MOMENTUM / (1.0 + MOMENTUM)) * previous
             length = update.square().sum(dim=3, keepdim=True).sqrt()
             phase = update / length.clamp_min(EPSILON)
             previous = rebuilt
-        return self._istft(magnitude * phase)
+        return self._istft(magnitude * phase, norm)
 
     def _magnitude(self, images: Tensor) -> Tensor:
         """Fourier magnitudes (B, F, T * frames per column)."""
@@ -137,18 +138,21 @@ class Sound(nn.Module):
             return self.vocoder.magnitude(images)
         return linear_power(mel_power_of(images, self.config), self.config).sqrt()
 
-    def _istft(self, spectra: Tensor) -> Tensor:
-        """Spectra (B, M, F, 2) -> samples (B, (M - 1) * hop)."""
+    def _istft(self, spectra: Tensor, norm: Tensor) -> Tensor:
+        """Spectra (B, M, F, 2) -> samples (B, (M - 1) * hop).
+
+        Args:
+            norm: sum of the squared windows, (1, (M - 1) * hop).
+        """
         mirrored = self.n_fft - spectra.shape[2]
         spectra = F.pad(spectra * self.weights, (0, 0, 0, mirrored))
         frames = torch.view_as_real(torch.fft.ifft(torch.view_as_complex(spectra)))[..., 0]
-        norm = self.window.square().expand(1, frames.shape[1], -1)
-        return self._overlap(frames * self.window) / self._overlap(norm)
+        return self._overlap(frames * self.window) / norm
 
     def _overlap(self, frames: Tensor) -> Tensor:
         """Sum of frames (B, M, n_fft), each a hop after the one before, (B, (M - 1) * hop)."""
         whole = F.pad(frames, (0, self.blocks * self.hop - self.n_fft))
-        parts = whole.unflatten(2, (self.blocks, self.hop))
+        parts = whole.reshape(*frames.shape[:2], self.blocks, self.hop)
         total = F.pad(parts[:, :, 0], (0, 0, 0, self.blocks - 1))
         for block in range(1, self.blocks):
             total = total + F.pad(parts[:, :, block], (0, 0, block, self.blocks - 1 - block))
@@ -158,7 +162,7 @@ class Sound(nn.Module):
         """Samples (B, (M - 1) * hop) -> spectra (B, M, F, 2)."""
         before = self.n_fft // 2
         padded = F.pad(samples, (before, self.blocks * self.hop - before))
-        parts = padded.unflatten(1, (-1, self.hop))
+        parts = padded.reshape(samples.shape[0], -1, self.hop)
         count = parts.shape[1] - self.blocks + 1
         shifted = [parts[:, block : block + count] for block in range(self.blocks)]
         frames = torch.cat(shifted, dim=2)[:, :, : self.n_fft]

@@ -1,0 +1,90 @@
+"""Classes from a table beside the audio, as in AudioFolder of Hugging Face's datasets.
+
+The table is metadata.csv or metadata.jsonl in the folder, or in each of its split folders. It has a
+column `file_name` with the path from there, and one with the class.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from musicspectrogan.data import archives
+from musicspectrogan.errors import UserError, printable
+from musicspectrogan.filesystem import is_clutter
+
+logger = logging.getLogger(__name__)
+
+TABLE_NAMES = ("metadata.csv", "metadata.jsonl")
+FILE_COLUMN, SPLIT_COLUMN = "file_name", "split"
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a table says about a file."""
+
+    name: str
+    """The class; empty if it is not stated."""
+    split: str
+    """Empty if it is not stated."""
+    table: str
+    """The name of the table."""
+
+
+def read_labels(root: Path) -> dict[Path, Label]:
+    """Return the label of each file that is in a table; empty if no table has classes.
+
+    Raises:
+        UserError: a table is damaged.
+    """
+    labels: dict[Path, Label] = {}
+    try:
+        folders = [e.name for e in archives.list_folder(root) if e.is_folder]
+    except OSError:  # reported by the search for audio
+        return {}
+    for folder in [root, *(root / name for name in folders if not is_clutter(name))]:
+        for name in TABLE_NAMES:
+            if archives.is_file(folder / name):
+                labels |= _read_table(folder / name)
+    return labels
+
+
+def _read_table(path: Path) -> dict[Path, Label]:
+    labels = {}
+    try:
+        # Spreadsheets write a byte order mark.
+        with (
+            archives.local_file(path) as local,
+            open(local, encoding="utf-8-sig", newline="") as file,
+        ):
+            for row in _rows(file, path.suffix):
+                label = next((c for c in archives.LABEL_COLUMNS if c in row), "")
+                if FILE_COLUMN not in row or not label:
+                    logger.info("%s: no columns %s and genre or label", path, FILE_COLUMN)
+                    break
+                value, split = row[label], row.get(SPLIT_COLUMN)
+                name = posixpath.normpath(str(row[FILE_COLUMN]).replace("\\", "/"))
+                labels[path.parent / name] = Label(
+                    "" if value is None else str(value).strip(),
+                    "" if split is None else str(split).strip(),
+                    path.name,
+                )
+    except (OSError, ValueError, csv.Error, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as a table: {printable(str(error))}") from None
+    return labels
+
+
+def _rows(file: TextIO, suffix: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows by column name in lower case."""
+    if suffix == ".csv":
+        rows: Iterator[dict[str, Any]] = iter(csv.DictReader(file))
+    else:
+        rows = (json.loads(line) for line in file if line.strip())
+    for row in rows:
+        yield {str(name).strip().casefold(): value for name, value in row.items()}
