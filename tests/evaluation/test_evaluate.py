@@ -582,7 +582,7 @@ def test_too_few_samples_by_the_real_command(command, tmp_path):
 
 
 def test_an_exported_model_has_the_figures_of_its_run(
-    runs, known, written, copies, command, tmp_path
+    runs, known, *, written, copies, command, tmp_path
 ):
     """Also in a zip, by another name, beside others; and its card shows them."""
     line = ("-m", "musicspectrogan", "export", "--checkpoint", runs["cgan"], "--output", "v1.5")
