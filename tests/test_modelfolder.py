@@ -24,6 +24,7 @@ from musicspectrogan import modelfolder
 from musicspectrogan.modelfolder import (
     ModelFolderError,
     is_model_folder,
+    read_file_beside,
     read_model_folder,
     write_model_folder,
 )
@@ -305,6 +306,29 @@ def test_a_missing_file_is_named(folder: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(ModelFolderError, match=r"it has no config\.json"):
         read_model_folder(folder)
+
+
+def test_what_may_not_be_read_is_not_called_damaged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        read_model_folder(folder)
+
+
+def test_a_file_beside_the_weights_is_read(folder: Path, tmp_path: Path) -> None:
+    (folder / "notes").write_text("x")
+    packed = tmp_path / "x.zip"
+    packed.write_bytes(with_member(folder, "notes", b"x"))
+    for path in (folder, packed):
+        assert read_file_beside(path, "notes") == b"x"
+        assert read_file_beside(path, "other") is None
+    packed.write_bytes(packed.read_bytes().replace(b"PK\3\4", b"PK\3\5"))
+    with pytest.raises(ModelFolderError, match="magic"):
+        read_file_beside(packed, "notes")
 
 
 def test_a_failed_write_leaves_both_files_as_they_were(

@@ -118,7 +118,8 @@ def markdown(value: object) -> str:
     return _MARKDOWN.sub(r"\\\g<0>", printable(str(value)))
 
 
-_MARKDOWN = re.compile(r"[\\`*_{}\[\]()<>#+!|~$&-]")
+# An underscore within a word, as in many names, is one already.
+_MARKDOWN = re.compile(r"[\\`*<>\[\]#|~$&]|(?<!\w)_|_(?!\w)")
 _TEMPLATES = Environment(
     loader=PackageLoader("musicspectrogan.export"),
     undefined=StrictUndefined,
