@@ -24,6 +24,8 @@ SEPARATOR = "/"
 MOST_COMPRESSION = 4
 # Of the plain values, and of the names and shapes of tensors; parsing takes a multiple in memory.
 MOST_BYTES_OF_TEXT = 4 << 20
+# What a clone without Git LFS has in place of the weights.
+LFS_POINTER = b"version https://git-lfs"
 
 
 class ModelFolderError(Exception):
@@ -79,6 +81,8 @@ def read_model_folder(path: Path) -> dict[str, Any]:
         config, weights = _read_files(path, CONFIG_NAME, WEIGHTS_NAME)
         if config is None or weights is None:
             raise ModelFolderError(f"it has no {CONFIG_NAME if config is None else WEIGHTS_NAME}")
+        if weights.startswith(LFS_POINTER):
+            raise ModelFolderError(f"{WEIGHTS_NAME} is a pointer of Git LFS: run `git lfs pull`")
         for name, size in (
             (CONFIG_NAME, len(config)),
             (WEIGHTS_NAME, int.from_bytes(weights[:8], "little")),

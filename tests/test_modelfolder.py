@@ -173,7 +173,8 @@ def encrypted(folder: Path) -> bytes:
 def with_member(folder: Path, name: str, body: bytes) -> bytes:
     """A zip with another member beside those of the folder."""
     file = io.BytesIO(zip_of(folder))
-    with zipfile.ZipFile(file, "a") as archive, warnings.catch_warnings(action="ignore"):
+    with zipfile.ZipFile(file, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         archive.writestr(name, body)  # Python warns of a name that is there already
     return file.getvalue()
 
@@ -256,6 +257,7 @@ def header(text: bytes, size: int | None = None) -> bytes:
         (b'{"a": "' + b"x" * (5 << 20) + b'"}', None, "the text in config.json is too long"),
         (CONFIG, b"", ""),
         (CONFIG, b"1234567", ""),
+        (CONFIG, b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
         (CONFIG, header(b"{}", 2**64 - 1), "the text in model.safetensors is too long"),
         (CONFIG, header(b"{}" + b" " * (5 << 20)), "the text in model.safetensors is too long"),
         (CONFIG, header(b"[" * 100_000), ""),
@@ -278,7 +280,7 @@ def header(text: bytes, size: int | None = None) -> bytes:
         (CONFIG, safetensors.torch.save({"b": torch.zeros(1)}), "'b' is there twice"),
         (CONFIG, safetensors.torch.save({"a": torch.zeros(1)}), "'a' is there twice"),
     ],
-    ids=range(19),
+    ids=range(20),
 )
 def test_hostile_files_are_refused(
     config: bytes, weights: bytes | None, reported: str, folder: Path
