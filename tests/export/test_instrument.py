@@ -176,7 +176,7 @@ def test_names_are_only_text(page):
     assert json.loads(about)["genres"] == GENRES
     assert {NAME, *GENRES} <= set(elements.text)
     assert not re.findall(
-        r"fetch\(|XMLHttp|import\(|WebSocket|sendBeacon|https?:", html._source(*html.SCRIPTS)
+        r"fetch\(|XMLHttp|import\(|WebSocket|sendBeacon|https?:", html.source(*html.SCRIPTS)
     )
     assert not {"link", "iframe", "base", "img"} & {tag for tag, _ in elements.found}
 
