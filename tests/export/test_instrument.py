@@ -176,7 +176,7 @@ def test_names_are_only_text(page):
     assert json.loads(about)["genres"] == GENRES
     assert {NAME, *GENRES} <= set(elements.text)
     assert not re.findall(
-        r"fetch\(|XMLHttp|import\(|WebSocket|sendBeacon|https?:", html._source(*html.SCRIPTS)
+        r"fetch\(|XMLHttp|import\(|WebSocket|sendBeacon|https?:", html.source(*html.SCRIPTS)
     )
     assert not {"link", "iframe", "base", "img"} & {tag for tag, _ in elements.found}
 
@@ -407,27 +407,32 @@ def test_the_keyboard_plays_it(browser, page):
     assert tab.complaints == []
 
 
-def test_the_map_is_wandered_by_touch_and_mouse(browser, page):
-    tab = opened(browser, page)
-    box = tab.js("get('map').getBoundingClientRect().toJSON()")
-    x, y, quarter = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["width"] / 4
-
-    def mouse(kind: str, x: float, y: float) -> None:
-        tab._call(
-            "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1
-        )
-
+@pytest.mark.parametrize("touch", [False, True], ids=["mouse", "touch"])
+def test_the_map_is_wandered_in(browser, page, touch):
+    tab = opened(browser, page, width=390 if touch else 1280)
     tab.js("get('map').scrollIntoView({ block: 'center' })")
     box = tab.js("get('map').getBoundingClientRect().toJSON()")
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    mouse("mousePressed", x, y)
-    mouse("mouseMoved", x + quarter / 2, y)
-    mouse("mouseMoved", x + quarter, y - quarter / 2)
-    mouse("mouseReleased", x + quarter, y - quarter / 2)
+    x, y, seed = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["width"] / 4
+    if touch:
+        tab._call("Emulation.setTouchEmulationEnabled", enabled=True)
+    way = [(x, y), (x + seed / 2, y), (x + seed, y - seed / 2)]
+    for kind, at in zip(("Start", "Move", "Move"), way, strict=True):
+        if touch:
+            points = [{"x": at[0], "y": at[1]}]
+            tab._call("Input.dispatchTouchEvent", type=f"touch{kind}", touchPoints=points)
+        else:
+            mouse = {"type": "mousePressed" if kind == "Start" else "mouseMoved", "button": "left"}
+            tab._call("Input.dispatchMouseEvent", x=at[0], y=at[1], buttons=1, **mouse)
     tab.js("until(() => address().includes('style=8,999.5&'))")
+    if touch:
+        tab._call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    else:
+        mouse = {"type": "mouseReleased", "button": "left"}
+        tab._call("Input.dispatchMouseEvent", x=way[-1][0], y=way[-1][1], **mouse)
     assert tab.js("get('status').textContent").startswith("drums, near seed ")
     assert tab.js("get('place').textContent") == "and 1 more around"
     assert tab.js("get('play').textContent") == "Stop"
+    assert tab.complaints == []
 
 
 def test_what_is_held_stays(browser, page):
