@@ -678,6 +678,14 @@ class TestGoingOn:
         for one, other in zip(excerpts["tree"], excerpts["archive"], strict=True):
             assert np.array_equal(one, other)
 
+    def test_a_vocoder_finds_the_archive_beside_a_dataset_from_another_machine(
+        self, music: Path, command: Command, tmp_path: Path
+    ) -> None:
+        zip_of(tmp_path / "m.zip", music, "my music")
+        command(*FOLDER, "m.zip", cwd=tmp_path)
+        (tmp_path / "out" / ".music_folder").write_text("/of/another/machine.zip")
+        assert Music(tmp_path / "out").excerpts("training", most=1, samples=1000)
+
     def test_a_vocoder_tells_that_it_needs_the_archive(
         self, music: Path, command: Command, tmp_path: Path
     ) -> None:
