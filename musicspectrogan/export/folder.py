@@ -21,6 +21,7 @@ from musicspectrogan.audio.vocoder import Vocoder
 from musicspectrogan.counts import format_count
 from musicspectrogan.data.credits import (
     CREDITS_NAME,
+    Credit,
     format_counts,
     normalize_license,
     read_credits,
@@ -33,6 +34,7 @@ from musicspectrogan.export.settings import LICENSES, ExportConfig
 from musicspectrogan.filesystem import distinct_name, make_folder, write_text
 from musicspectrogan.generation.model import Model
 from musicspectrogan.generation.player import coloured_png
+from musicspectrogan.modelfolder import ModelFolderError, is_model_folder, read_file_beside
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.checkpoint import Checkpoint, export_checkpoint, read_checkpoint
 from musicspectrogan.training.run_checkpoints import run_of
@@ -56,7 +58,7 @@ def export_folder(
     *,
     name: str,
     source: Path,
-    origin: Path | None,
+    dataset: Path | None,
 ) -> None:
     """Write a model into an empty folder.
 
@@ -64,16 +66,14 @@ def export_folder(
         vocoder: for its sounds; stored with the model.
         name: title of the card.
         source: file or folder of the checkpoint; its run may have an evaluation.
-        origin: folder with the credits of the music: the dataset, or an export; None if unknown.
+        dataset: the folder that it was trained on, if it is there, which may have credits.
     """
     stored = replace(checkpoint, vocoder=vocoder.to_plain()) if vocoder else checkpoint
     export_checkpoint(stored, folder, half=config.half)
     # The sounds are those of the folder: half precision changes them a little.
     model = Model(read_checkpoint(folder), vocoder)
     sounds = _write_sounds(model, folder, config.sounds)
-    credits = (read_credits(origin) if origin else None) or {}
-    if credits:
-        write_credits(folder, credits)
+    credits = _credits(dataset, source, folder)
     licenses = Counter(normalize_license(credit.license) for credit in credits.values())
     card = _TEMPLATES.get_template("card.md").render(
         name=name,
@@ -96,12 +96,30 @@ def export_folder(
     write_text(folder / CARD_NAME, card)
 
 
+def _credits(dataset: Path | None, source: Path, folder: Path) -> dict[str, Credit]:
+    """Write the credits of the music, of the dataset or of an earlier export, and return them."""
+    if dataset is not None:
+        if credits := read_credits(dataset):
+            write_credits(folder, credits)
+    elif is_model_folder(source):
+        try:
+            if contents := read_file_beside(source, CREDITS_NAME):
+                (folder / CREDITS_NAME).write_bytes(contents)
+        except ModelFolderError as error:
+            logger.warning("%s: its %s cannot be read: %s", source, CREDITS_NAME, error)
+    credits = read_credits(folder)
+    if credits is None:  # of another tool
+        (folder / CREDITS_NAME).unlink()
+    return credits or {}
+
+
 def markdown(value: object) -> str:
     """Return a value as one line of Markdown that shows it as it is: names may hold anything."""
     return _MARKDOWN.sub(r"\\\g<0>", printable(str(value)))
 
 
-_MARKDOWN = re.compile(r"[\\`*_{}\[\]()<>#+!|~$&-]")
+# An underscore within a word, as in many names, is one already.
+_MARKDOWN = re.compile(r"[\\`*<>\[\]#|~$&]|(?<!\w)_|_(?!\w)")
 _TEMPLATES = Environment(
     loader=PackageLoader("musicspectrogan.export"),
     undefined=StrictUndefined,

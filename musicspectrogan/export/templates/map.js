@@ -146,8 +146,10 @@ function drawMarkers(pen, size, style, sequence) {
   if (!parted) return;
   pen.font = "600 12px system-ui, sans-serif";
   pen.textBaseline = "middle";
-  for (const [name, [x, y]] of [["style", style], ["sequence", sequence]]) {
-    const right = x < size / 2;
+  // On the far sides of each other, where there is room.
+  const room = 80;
+  for (const [name, [x, y], other] of [["style", style, sequence], ["sequence", sequence, style]]) {
+    const right = x < room || (x < size - room && (x > other[0] || (x === other[0] && name === "style")));
     pen.textAlign = right ? "left" : "right";
     pen.lineWidth = 3;
     pen.strokeStyle = "#000a";
