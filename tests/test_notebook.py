@@ -82,6 +82,8 @@ def test_the_notebook_runs(folder: Path) -> None:
     assert (folder / "runs/00000-anylength_cgan-demo/checkpoints/latest.pt").is_file()
     for text in ("ms.preprocess", "ms.train"):  # their bars
         assert "100%|" in printed(of(text), "stderr")
+    assert "Samples will be rough: " in printed(of("ms.train"), "stderr")  # a warning
+    assert "Done after" not in printed(of("ms.train"), "stderr")
     assert printed(of("result.verdict")).count("\n") == 1
     assert printed(of("figure.ratio")).startswith("frechet")
 
@@ -90,7 +92,9 @@ def test_the_notebook_runs(folder: Path) -> None:
 def test_mistakes_and_the_stop_button_are_told_in_one_line(folder: Path, images: Path) -> None:
     manager, client = start_new_kernel(cwd=str(folder))
     try:
-        cell = client.execute("import musicspectrogan as ms; ms.TrainingConfig(batch_size=1)")
+        # An error would make the kernel refuse a cell that comes at once.
+        code = "import musicspectrogan as ms; ms.TrainingConfig(batch_size=1)"
+        cell = client.execute(code, stop_on_error=False)
         kind, lines = failure_of(client, cell)
         assert kind == "SettingError"
         assert lines == ["SettingError: batch_size: 1 is not allowed; it must be from 2 to 65536"]
