@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from musicspectrogan import __version__
 from musicspectrogan.audio.files import MP3_RATES, save
@@ -27,9 +24,9 @@ from musicspectrogan.data.credits import (
     read_credits,
     write_credits,
 )
-from musicspectrogan.errors import printable
 from musicspectrogan.evaluation.report import METRICS, format_estimate
 from musicspectrogan.evaluation.resampling import Estimate
+from musicspectrogan.export.cards import TEMPLATES
 from musicspectrogan.export.settings import LICENSES, ExportConfig
 from musicspectrogan.filesystem import distinct_name, make_folder, write_text
 from musicspectrogan.generation.model import Model
@@ -75,7 +72,7 @@ def export_folder(
     sounds = _write_sounds(model, folder, config.sounds)
     credits = _credits(dataset, source, folder)
     licenses = Counter(normalize_license(credit.license) for credit in credits.values())
-    card = _TEMPLATES.get_template("card.md").render(
+    card = TEMPLATES.get_template("card.md").render(
         name=name,
         checkpoint=checkpoint,
         genres=model.genres,
@@ -111,23 +108,6 @@ def _credits(dataset: Path | None, source: Path, folder: Path) -> dict[str, Cred
     if credits is None:  # of another tool
         (folder / CREDITS_NAME).unlink()
     return credits or {}
-
-
-def markdown(value: object) -> str:
-    """Return a value as one line of Markdown that shows it as it is: names may hold anything."""
-    return _MARKDOWN.sub(r"\\\g<0>", printable(str(value)))
-
-
-# An underscore within a word, as in many names, is one already.
-_MARKDOWN = re.compile(r"[\\`*<>\[\]#|~$&]|(?<!\w)_|_(?!\w)")
-_TEMPLATES = Environment(
-    loader=PackageLoader("musicspectrogan.export"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-_TEMPLATES.filters["text"] = markdown
 
 
 def _write_sounds(model: Model, folder: Path, count: int) -> list[tuple[str, str]]:

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor, nn
 
 from musicspectrogan import __version__
 from musicspectrogan.audio.vocoder import Vocoder
 from musicspectrogan.errors import UserError, describe_error, in_dev_mode, printable
+from musicspectrogan.export.cards import TEMPLATES
 from musicspectrogan.export.onnx_checks import (
     check_clock,
     check_images,
@@ -242,16 +242,9 @@ def _quiet() -> Iterator[None]:
 
 
 def _readme(metadata: dict[str, str], sampler: Sampler) -> str:
-    environment = Environment(
-        loader=PackageLoader("musicspectrogan.export"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     facts: dict[str, Any] = {**metadata, "pieces": sampler.any_length}
     facts["genres"] = [printable(genre) for genre in json.loads(metadata["genres"])]
-    return environment.get_template("onnx.md").render(
+    return TEMPLATES.get_template("onnx.md").render(
         **facts,
         settings=sampler.spectrogram,
         latent_dim=sampler.latent_dim,

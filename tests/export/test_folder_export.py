@@ -27,8 +27,8 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.data.credits import CREDITS_NAME, Credit, read_credits, write_credits
 from musicspectrogan.errors import UserError
 from musicspectrogan.export import folder as exporting
+from musicspectrogan.export.cards import markdown
 from musicspectrogan.export.export import new_folder
-from musicspectrogan.export.folder import markdown
 from musicspectrogan.training.checkpoint import Checkpoint, save_checkpoint
 from musicspectrogan.training.run_checkpoints import add_vocoder, load_checkpoint
 
