@@ -248,7 +248,7 @@ def test_a_link_gives_the_same_take(browser, page):
 
 DAMAGED = (
     "#style=7 #style=1,2&style=1,2 #genres=1,2 #genres=1,2,101 #truncation=-1 #length=hours "
-    "#bars=1.5 #nonsense #constructor=1 #%E0%A4%A #loop=2"
+    "#loop=toString #length=valueOf #bars=1.5 #nonsense #constructor=1 #%E0%A4%A #loop=2"
 ).split()
 
 

@@ -92,7 +92,8 @@ class Player {
     gain.gain.linearRampToValueAtTime(1, at + FADE_IN);
     source.connect(gain).connect(context.destination);
     source.start(at, from * buffer.duration);
-    const voice = { source, gain: gain.gain, at, zero: at - from * buffer.duration, seconds: buffer.duration };
+    const zero = at - from * buffer.duration;
+    const voice = { source, gain: gain.gain, at, zero, seconds: buffer.duration };
     source.onended = () => {
       gain.disconnect();
       if (this.#present !== voice) return;
