@@ -157,6 +157,7 @@ def find_music_folder(root: Path, manifest: Manifest) -> Path | None:
     """
     # Training reads manifests too, without loading a library for audio.
     from musicspectrogan.data.archives import is_folder
+    from musicspectrogan.data.listing import find_top
 
     candidates: list[Path] = []
     record = root / MUSIC_NAME
@@ -164,7 +165,8 @@ def find_music_folder(root: Path, manifest: Manifest) -> Path | None:
         found = os.fsdecode(record.read_bytes())
         candidates.append(root.resolve() / found)
     if name := manifest.selection.get("input"):
-        candidates += [root.absolute().parent / str(name), Path(str(name))]
+        named = [root.absolute().parent / str(name), Path(str(name))]
+        candidates += [find_top(path) for path in named if path.exists()]
     return next((folder for folder in candidates if is_folder(folder)), None)
 
 

@@ -20,7 +20,7 @@ from musicspectrogan.audio.images import track_of_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.counts import format_count
 from musicspectrogan.data import sources
-from musicspectrogan.data.archives import file_status, position
+from musicspectrogan.data.archives import file_status, in_archive, position
 from musicspectrogan.data.conversion import Conversion, convert_track, make_outcome
 from musicspectrogan.data.credits import (
     CREDITS_NAME,
@@ -29,6 +29,7 @@ from musicspectrogan.data.credits import (
     read_credits,
     write_credits,
 )
+from musicspectrogan.data.listing import find_top
 from musicspectrogan.data.manifest import (
     CONVERTED,
     EXCLUDED,
@@ -109,7 +110,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
             _write_credits(config.output, manifest, tracks, unchanged, credits)
             write_metadata(config.output, manifest, find_images(config.output))
             manifest.write(config.output)
-            top = sources.find_top(config.input) if config.input else Path()
+            top = find_top(config.input) if config.input else Path()
             record_music_folder(config.output, top)
     n_skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
     if config.strict and n_skipped:
@@ -147,7 +148,7 @@ def _find_tracks(config: PreprocessConfig) -> list[Track]:
         if not isinstance(source, sources.DownloadableSource):
             raise UserError(f"--download has no effect with --dataset {config.dataset}; remove it")
         source.download(config.input, config.download, selection, config.mirror)
-    top = config.input and sources.find_top(config.input)
+    top = config.input and find_top(config.input)
     if config.verify:
         if not isinstance(source, sources.VerifiableSource):
             raise UserError(f"--verify has no effect with --dataset {config.dataset}; remove it")
@@ -221,7 +222,7 @@ def _convert_tracks(
     # At least two processes: one that crashes in a decoder must not be this one.
     jobs = config.jobs and min(config.jobs, max(2, len(pending)))
     with (
-        _scratch_folder(cluster) as scratch,
+        _scratch_folder(pending, cluster) as scratch,
         progress_bar(total=len(pending), description="Converting", unit="track") as bar,
         _report_in_batches(report, output if sync_here else None) as add,
     ):
@@ -251,12 +252,12 @@ def _convert_tracks(
 
 
 @contextmanager
-def _scratch_folder(cluster: Client | None) -> Iterator[Path | None]:
-    """Yield a folder for temporary files, also those of workers that crash; removed afterwards.
+def _scratch_folder(tracks: Iterable[Track], cluster: Client | None) -> Iterator[Path | None]:
+    """Yield a folder for files from archives, also those of workers that crash; removed afterwards.
 
-    None for the workers of a cluster, which have their own disks.
+    None if there are none, and for the workers of a cluster, which have their own disks.
     """
-    if cluster is not None:
+    if cluster is not None or not any(in_archive(track.path) for track in tracks):
         yield None
         return
     with TemporaryDirectory(prefix="musicspectrogan-", ignore_cleanup_errors=True) as folder:

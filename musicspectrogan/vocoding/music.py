@@ -18,8 +18,8 @@ from musicspectrogan.audio.files import AudioError, load
 from musicspectrogan.audio.spectrogram import SpectrogramConfig, encode
 from musicspectrogan.counts import format_count
 from musicspectrogan.data.archives import is_file, is_folder, local_file, local_files
+from musicspectrogan.data.listing import find_top
 from musicspectrogan.data.manifest import REPORT_NAME, Manifest, Report, find_music_folder
-from musicspectrogan.data.sources import find_top
 from musicspectrogan.errors import UserError
 from musicspectrogan.progress import progress_bar
 

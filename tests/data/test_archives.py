@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import struct
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from archived import parquet_of, tar_of, tar_with, zip_of
-from conftest import Command
+from conftest import Command, command_line, environment
 from datasets import dataset_bytes, manifest, report, touch, write_music
 from fma_trees import write_tracks_csv
 
@@ -46,9 +47,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 @pytest.fixture(scope="module")
 def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of two and three clips of 4 s in several formats."""
+    """Two classes of two and three clips of 4 s in several formats, two of them called a."""
     root = tmp_path_factory.mktemp("music") / "my music"
-    for number, name in enumerate(("folk/a.wav", "folk/b.flac", "rock/c.mp3", "rock/d.ogg")):
+    for number, name in enumerate(("folk/a.wav", "folk/b.flac", "rock/a.mp3", "rock/d.ogg")):
         write_music(root / name, index=number)
     write_music(root / "rock" / "album" / "e.au", index=5)
     return root
@@ -262,7 +263,7 @@ class TestFolder:
         assert contents(tmp_path / "out") == converted
         assert skipped(tmp_path / "out") == {}
         assert {line["path"] for line in report(tmp_path / "out").values()} == {
-            "folk/a.wav", "folk/b.flac", "rock/c.mp3", "rock/d.ogg", "rock/album/e.au",
+            "folk/a.wav", "folk/b.flac", "rock/a.mp3", "rock/d.ogg", "rock/album/e.au",
         }  # fmt: skip
 
     def test_audio_without_folders_is_a_class_with_the_name_of_the_archive(
@@ -469,7 +470,7 @@ class TestParquet:
         splits = [(track["genre"], track["id"][0], track["split"]) for track in tracks]
         assert sorted(splits) == [
             ("folk", "a", "training"), ("folk", "a", "validation"), ("folk", "b", "training"),
-            ("rock", "c", "test"), ("rock", "c", "training"), ("rock", "d", "training"),
+            ("rock", "a", "test"), ("rock", "a", "training"), ("rock", "d", "training"),
         ]  # fmt: skip
 
     def test_a_file_of_one_split_alone_is_no_split(
@@ -487,8 +488,9 @@ class TestParquet:
         for split, part in (("train", clips[1:]), ("test", clips[:1])):
             parquet_of(tmp_path / "hf" / split / "0000.parquet", part)
         command(*FOLDER, "hf", cwd=tmp_path)
-        splits = {t["id"]: t["split"] for t in manifest(tmp_path / "out")["tracks"]}
-        assert splits["a"] == "test" and "test" not in {splits[name] for name in "bcd"}
+        tracks = manifest(tmp_path / "out")["tracks"]
+        assert [track["genre"] for track in tracks if track["split"] == "test"] == ["folk"]
+        assert len(tracks) == 4
 
     def test_rows_without_names_are_numbered_and_their_format_recognised(
         self, music: Path, command: Command, tmp_path: Path, converted: tuple
@@ -508,7 +510,7 @@ class TestParquet:
         parquet_of(tmp_path / "m.parquet", clips, group=2, genre=[0, 0, 0])
         command(*FOLDER, "m.parquet", cwd=tmp_path)
         ids = [track["id"] for track in manifest(tmp_path / "out")["tracks"]]
-        assert ids == ["a", "a-0-1", "a-1-0"]
+        assert ids == ["a", "a-1", "a-2"]
 
     def test_without_a_column_of_classes_it_is_one_class(
         self, music: Path, command: Command, tmp_path: Path
@@ -574,7 +576,46 @@ class TestParquet:
         assert len(names) == 6 and len(opened) == 2  # once for each group
 
 
+# Simulates a decoder that crashes, by the size of the file: copies have other names.
+CRASH = """
+import os, signal, soundfile
+
+class Crashing(soundfile.SoundFile):
+    def __init__(self, file, *arguments, **options):
+        if os.path.getsize(file) == {size}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().__init__(file, *arguments, **options)
+
+soundfile.SoundFile = Crashing
+"""
+
+
 class TestGoingOn:
+    @pytest.mark.slow
+    def test_a_crashing_decoder_leaves_no_temporary_file(
+        self, music: Path, tmp_path: Path, temporary: Path
+    ) -> None:
+        tar_of(tmp_path / "m.tar.gz", music, "")
+        size = (music / "folk" / "a.wav").stat().st_size
+        (tmp_path / "sitecustomize.py").write_text(CRASH.format(size=size))
+        path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+        done = subprocess.run(
+            command_line(*FOLDER, "m.tar.gz", "--jobs", 2),
+            cwd=tmp_path,
+            env={**environment(), "PYTHONPATH": path, "TMPDIR": str(temporary)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert skipped(tmp_path / "out") == {
+            "folk/a.wav": "its worker process died (out of memory, or a crash in a decoder)"
+        }
+        assert "Converted 4 of 5 tracks" in done.stderr
+        for path in temporary.glob("joblib*"):  # joblib's own
+            shutil.rmtree(path)
+
     def test_only_members_that_changed_are_converted_again(
         self, music: Path, command: Command, tmp_path: Path, converted: tuple
     ) -> None:
@@ -590,7 +631,7 @@ class TestGoingOn:
         assert "Converting 1 files again that have changed" in done.stderr
         images = contents(tmp_path / "out")[0]
         changed = {name for name in images if images[name] != converted[0].get(name)}
-        assert changed == {"folk/a_000.png"}
+        assert len(changed) == 1 and changed.pop().startswith("folk/a-")
 
     def test_an_archive_that_goes_away_meanwhile_is_told(
         self, music: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -636,6 +677,14 @@ class TestGoingOn:
         assert len(excerpts["tree"]) == 3
         for one, other in zip(excerpts["tree"], excerpts["archive"], strict=True):
             assert np.array_equal(one, other)
+
+    def test_a_vocoder_finds_the_archive_beside_a_dataset_from_another_machine(
+        self, music: Path, command: Command, tmp_path: Path
+    ) -> None:
+        zip_of(tmp_path / "m.zip", music, "my music")
+        command(*FOLDER, "m.zip", cwd=tmp_path)
+        (tmp_path / "out" / ".music_folder").write_text("/of/another/machine.zip")
+        assert Music(tmp_path / "out").excerpts("training", most=1, samples=1000)
 
     def test_a_vocoder_tells_that_it_needs_the_archive(
         self, music: Path, command: Command, tmp_path: Path

@@ -286,6 +286,18 @@ def _classifiers(random: Random) -> bytes:
     return torch_cases.classifiers(random)
 
 
+def _exported(random: Random) -> bytes:
+    import torch_cases
+
+    return torch_cases.exported(random)
+
+
+def _exported_zip(random: Random) -> bytes:
+    import torch_cases
+
+    return torch_cases.exported_zip(random)
+
+
 CASES: dict[str, Callable[[Random], bytes]] = {
     **{form: _audio(form) for form in SOUNDS},
     "png": _png,
@@ -295,4 +307,6 @@ CASES: dict[str, Callable[[Random], bytes]] = {
     "yaml": _yaml,
     "checkpoint": _checkpoint,
     "classifiers": _classifiers,
+    "exported folder": _exported,
+    "exported zip": _exported_zip,
 }

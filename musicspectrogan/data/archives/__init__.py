@@ -28,7 +28,7 @@ from musicspectrogan.filesystem import name_in_errors
 
 __all__ = [
     "ARCHIVE_SUFFIXES", "LABEL_COLUMNS", "ArchiveError", "Entry", "all_parquet", "archive_stem",
-    "file_status", "is_archive", "is_file", "is_folder", "list_folder", "local_file",
+    "file_status", "in_archive", "is_archive", "is_file", "is_folder", "list_folder", "local_file",
     "local_files", "position",
 ]  # fmt: skip
 
@@ -51,6 +51,11 @@ def is_archive(path: Path) -> bool:
     if path.name == ALL_FILES:
         return path.parent.is_dir()
     return bool(_suffix(path)) and path.is_file()
+
+
+def in_archive(path: Path) -> bool:
+    """Return True for a path that leads into an archive."""
+    return _find(path) is not None
 
 
 def archive_stem(path: Path) -> str:

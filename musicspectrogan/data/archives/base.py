@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from musicspectrogan.audio.files import AudioError, is_audio
-from musicspectrogan.errors import UserError, printable
+from musicspectrogan.errors import DISK_FULL, UserError, printable
 
 COPIED_BYTES = 1 << 20
 # A small archive may expand to anything. WAV files are no longer than this.
@@ -123,7 +124,29 @@ def size_problem(size: int) -> str:
     return f"larger than {MOST_BYTES >> 30} GiB; unpack the archive" if size > MOST_BYTES else ""
 
 
-def damaged(path: Path, error: object) -> UserError:
+@contextmanager
+def reading(*errors: type[Exception]) -> Iterator[None]:
+    """Raise ArchiveError for what a damaged member raises: OSError, and these.
+
+    A full disk, to which the member is copied, stays OSError.
+    """
+    try:
+        yield
+    except ArchiveError:
+        raise
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise ArchiveError(f"damaged in the archive: {describe(error)}") from None
+    except errors as error:
+        raise ArchiveError(f"damaged in the archive: {describe(error)}") from None
+
+
+def describe(error: Exception) -> str:
+    """Return an error of a library in one line."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+def damaged(path: Path, error: Exception) -> UserError:
     """Return the error for an archive that cannot be opened or listed."""
-    reason = printable(" ".join(str(error).split())) or type(error).__name__
-    return UserError(f"--input {path}: is damaged or incomplete ({reason}); get it again")
+    return UserError(f"--input {path}: is damaged or incomplete ({describe(error)}); get it again")

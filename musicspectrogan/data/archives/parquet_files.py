@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from musicspectrogan.audio.files import AUDIO_SUFFIXES
-from musicspectrogan.data.archives.base import MISSING, Archive, ArchiveError, Member, damaged
+from musicspectrogan.data.archives.base import (
+    MISSING,
+    Archive,
+    ArchiveError,
+    Member,
+    damaged,
+    reading,
+)
 from musicspectrogan.data.splits import EVALUATION_FOLDERS, SPLIT_FOLDERS
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import distinct_names, is_clutter, safe_name
@@ -24,9 +31,12 @@ LABEL_COLUMNS = ("genre", "label", "genre_top", "class", "style", "category")
 # The name of all files below a folder together.
 ALL_FILES = "*.parquet"
 
-# Read at a time, so that a group of hundreds of clips is never in memory as a whole.
+# Read at a time. A page of the file is in memory as a whole; most files have one page a row group.
 BUFFER_BYTES = 1 << 20
 ROWS_LISTED = 1024
+
+# What pyarrow raises for a damaged file, besides OSError.
+_DAMAGED = (ValueError, LookupError, TypeError, NotImplementedError, MemoryError)
 
 _SPLIT = re.compile(rf"(?:^|[-_.])({'|'.join([*SPLIT_FOLDERS, *EVALUATION_FOLDERS])})(?=[-_.]|$)")
 _MAGIC = {
@@ -86,10 +96,9 @@ class ParquetArchive(Archive):
         classes = distinct_names({label for _, label, *_ in found if label}) | {"": ""}
         for split, label, name, row in found:
             folders = [part for part in (split, classes[label]) if part]
-            full = "/".join([*folders, name])
-            if full in self._rows:
+            while (full := "/".join([*folders, name])) in self._rows:
                 stem, dot, suffix = name.rpartition(".")
-                full = "/".join([*folders, f"{stem}-{row.group}-{row.number}{dot}{suffix}"])
+                name = f"{stem}-{len(self._rows)}{dot}{suffix}"  # noqa: PLW2901
             self._rows[full] = row
             status = row.file.stat()
             yield Member(full, status.st_size, status.st_mtime_ns)
@@ -114,7 +123,7 @@ class ParquetArchive(Archive):
                             suffix = suffix or self._guess_suffix(row)
                             name += suffix
                         yield self._label_of(values, columns), name, row
-            except (OSError, ValueError) as error:
+            except (OSError, *_DAMAGED) as error:
                 raise damaged(file, error) from None
 
     def _label_of(self, values: dict[str, Any], columns: _Columns) -> str:
@@ -145,8 +154,9 @@ class ParquetArchive(Archive):
         """
         following = self._next
         self._next = None
-        try:
+        with reading(*_DAMAGED, StopIteration):
             if not following or row[:2] != following[:2] or row.number < following.number:
+                self._reader = iter(())  # not two row groups in memory
                 parquet = _open(row.file)
                 column = f"{_find_columns(parquet.schema_arrow, row.file).audio}.bytes"
                 self._reader = parquet.iter_batches(1, [row.group], [column])
@@ -154,8 +164,6 @@ class ParquetArchive(Archive):
             for _ in range(row.number - following.number):
                 next(self._reader)
             value = next(self._reader).column(0).field("bytes")[0]
-        except (OSError, ValueError, StopIteration) as error:
-            raise ArchiveError(f"damaged in {row.file.name}: {error}") from None
         self._next = row._replace(number=row.number + 1)
         if not value.is_valid:
             raise ArchiveError(f"{row.file.name} has no bytes of it, only its name")
@@ -172,7 +180,7 @@ def _open(file: Path) -> pyarrow.parquet.ParquetFile:
         ) from None
     try:
         return pyarrow.parquet.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
-    except (OSError, ValueError) as error:
+    except (OSError, *_DAMAGED) as error:
         raise damaged(file, error) from None
 
 

@@ -20,12 +20,13 @@ from musicspectrogan.data.archives.base import (
     Member,
     damaged,
     member_name,
+    reading,
     size_problem,
 )
 from musicspectrogan.progress import progress_bar
 
-# What a damaged stream raises; OSError of gzip and bz2 has no number.
-_DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
+# What a damaged stream raises, besides OSError.
+_DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
 
 
 class TarArchive(Archive):
@@ -108,7 +109,7 @@ class TarArchive(Archive):
 
     def copy(self, name: str, target: BinaryIO) -> None:
         """Write the contents of a member to an open file."""
-        try:
+        with reading(*_DAMAGED):
             info = self._target(name)
             if info is None:
                 raise ArchiveError(MISSING)
@@ -116,9 +117,3 @@ class TarArchive(Archive):
                 raise ArchiveError(problem)
             with self._tar.extractfile(info) as source:  # type: ignore[union-attr]
                 shutil.copyfileobj(source, target, COPIED_BYTES)
-        except _DAMAGED as error:
-            raise ArchiveError(f"damaged in the archive: {error}") from None
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise ArchiveError(f"damaged in the archive: {error}") from None

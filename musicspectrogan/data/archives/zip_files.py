@@ -20,10 +20,14 @@ from musicspectrogan.data.archives.base import (
     Member,
     damaged,
     member_name,
+    reading,
     size_problem,
 )
 
 ENCRYPTED, UTF_8 = 0x1, 0x800
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
 READABLE_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
@@ -39,16 +43,15 @@ class ZipArchive(Archive):
 
     @cached_property
     def _infos(self) -> dict[str, zipfile.ZipInfo]:
-        infos = (info for info in self._zip.infolist() if not info.is_dir())
-        return {member_name(_text(info))[0]: info for info in infos}
+        infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
+        return {name: info for info in infos if (name := member_name(_text(info))[0])}
 
     def list_members(self) -> Iterator[Member]:
         """Yield all members in the order of the archive's list."""
         for name, info in self._infos.items():
-            # There is no time zone: as good as any other for noticing a change.
-            modified = calendar.timegm((*info.date_time, 0, 0, 0)) * 10**9
             problem = _problem(info) or size_problem(info.file_size)
-            yield Member(name, info.file_size, modified, member_name(_text(info))[1] or problem)
+            problem = member_name(_text(info))[1] or problem
+            yield Member(name, info.file_size, _modified_ns(info), problem)
 
     def copy(self, name: str, target: BinaryIO) -> None:
         """Write the contents of a member to an open file."""
@@ -57,15 +60,8 @@ class ZipArchive(Archive):
             raise ArchiveError(MISSING)
         if problem := _problem(info) or size_problem(info.file_size):
             raise ArchiveError(problem)
-        try:
-            with self._zip.open(info) as source:
-                shutil.copyfileobj(source, target, COPIED_BYTES)
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-            raise ArchiveError(f"damaged in the archive: {error}") from None
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise ArchiveError(f"damaged in the archive: {error}") from None  # of bz2
+        with reading(*_DAMAGED), self._zip.open(info) as source:
+            shutil.copyfileobj(source, target, COPIED_BYTES)
 
 
 def _text(info: zipfile.ZipInfo) -> str:
@@ -76,6 +72,14 @@ def _text(info: zipfile.ZipInfo) -> str:
         return info.filename.encode("cp437").decode("utf-8")
     except UnicodeError:
         return info.filename
+
+
+def _modified_ns(info: zipfile.ZipInfo) -> int | None:
+    """Return the time without its zone, which is good enough for noticing a change."""
+    try:
+        return calendar.timegm((*info.date_time, 0, 0, 0)) * 10**9
+    except ValueError:  # some programs write zeros
+        return None
 
 
 def _problem(info: zipfile.ZipInfo) -> str:

@@ -17,13 +17,9 @@ import pandas
 
 from musicspectrogan.data.archives import is_archive, is_file, is_folder, list_folder, local_file
 from musicspectrogan.data.credits import LICENSES, Credit, format_counts, normalize_license
+from musicspectrogan.data.listing import readable_folders, require_folder
 from musicspectrogan.data.manifest import SPLITS
-from musicspectrogan.data.sources import (
-    Selection,
-    Track,
-    readable_folders,
-    require_folder,
-)
+from musicspectrogan.data.sources import Selection, Track
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import distinct_names
 from musicspectrogan.progress import progress_bar

@@ -14,14 +14,11 @@ from pathlib import Path
 from musicspectrogan.data.archives import archive_stem
 from musicspectrogan.data.credits import CREDITS_NAME
 from musicspectrogan.data.labels import Label, read_labels
+from musicspectrogan.data.listing import AudioFile, describe_archives, find_audio, require_folder
 from musicspectrogan.data.sources import (
-    AudioFile,
     Selection,
     Track,
-    describe_archives,
     excluded_track,
-    find_audio,
-    require_folder,
     splits_of_folders,
     track_id,
 )

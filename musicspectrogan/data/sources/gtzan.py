@@ -13,15 +13,17 @@ from pathlib import Path
 
 from musicspectrogan.data.archives import list_folder
 from musicspectrogan.data.credits import Credit
-from musicspectrogan.data.sources import (
-    Selection,
-    Track,
+from musicspectrogan.data.listing import (
     contains_audio,
     describe_archives,
-    excluded_track,
     find_audio,
     readable_folders,
     require_folder,
+)
+from musicspectrogan.data.sources import (
+    Selection,
+    Track,
+    excluded_track,
     splits_of_folders,
     track_id,
 )
