@@ -248,7 +248,7 @@ def test_a_link_gives_the_same_take(browser, page):
 
 DAMAGED = (
     "#style=7 #style=1,2&style=1,2 #genres=1,2 #genres=1,2,101 #truncation=-1 #length=hours "
-    "#bars=1.5 #nonsense #constructor=1 #%E0%A4%A #loop=2"
+    "#loop=toString #length=valueOf #bars=1.5 #nonsense #constructor=1 #%E0%A4%A #loop=2"
 ).split()
 
 
@@ -446,6 +446,7 @@ def test_what_is_held_stays(browser, page):
     assert "&sequence=7,0&" not in tab.js("address()")
 
 
+@pytest.mark.slow  # in real time
 def test_a_new_sound_replaces_the_present_one_without_a_click(browser, page):
     tab = opened(browser, page, SHORT.replace("loop=0", "loop=1"), before=LISTEN)
     sounds = [sound_of(tab)[0]]
@@ -464,6 +465,7 @@ def test_a_new_sound_replaces_the_present_one_without_a_click(browser, page):
     assert loudness.min() > 1e-4
 
 
+@pytest.mark.slow  # in real time
 def test_a_walk_goes_on_without_silence(browser, page):
     tab = opened(browser, page, before=LISTEN)
     tab.js("press('walk')")

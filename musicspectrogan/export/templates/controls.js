@@ -124,6 +124,9 @@ for (const part of ["style", "sequence"]) {
   });
 }
 
+for (const kind of ["pointerup", "touchend", "click", "keydown"]) {
+  addEventListener(kind, () => player.wake(), true);
+}
 // After a click with a pointer, Space is to play and stop, not to press the same button again.
 document.addEventListener("click", event => {
   if (event.detail) event.target.closest("button, .segments input")?.blur();

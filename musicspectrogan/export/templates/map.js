@@ -109,7 +109,8 @@ class PlaceMap {
       for (let x = column - SPAN / 2; x <= column + SPAN / 2 + 1; x++) {
         const [left, top] = at({ x, y });
         const seed = seedAt(x, y);
-        const colour = this.#colours.slice(3 * Math.round(70 + 150 * scrambled(seed))).slice(0, 3).join(" ");
+        const level = 3 * Math.round(70 + 150 * scrambled(seed));
+        const colour = this.#colours.slice(level, level + 3).join(" ");
         const radius = cell * (0.3 + 0.55 * scrambled(seed + SEEDS));
         const glow = pen.createRadialGradient(left, top, 0, left, top, radius);
         for (const [part, opacity] of GLOW) glow.addColorStop(part, `rgb(${colour} / ${opacity})`);
