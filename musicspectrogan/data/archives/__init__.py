@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -38,19 +39,14 @@ _TYPES: dict[str, type[Archive]] = {
     ".parquet": ParquetArchive,
 }
 ARCHIVE_SUFFIXES = tuple(_TYPES)
-_ARCHIVE = re.compile("|".join(map(re.escape, ARCHIVE_SUFFIXES)), re.IGNORECASE)
-
-
-def _suffix(path: Path) -> str:
-    name = path.name.lower()
-    return next((suffix for suffix in _TYPES if name.endswith(suffix)), "")
+_ENDINGS = "|".join(re.escape(suffix[1:]) for suffix in ARCHIVE_SUFFIXES)
+_SUFFIX = re.compile(rf"\.({_ENDINGS})(?={re.escape(os.sep)}|$)", re.IGNORECASE)
 
 
 def is_archive(path: Path) -> bool:
-    """Return True for the path of an archive itself, not for one in it."""
-    if path.name == ALL_FILES:
-        return path.parent.is_dir()
-    return bool(_suffix(path)) and path.is_file()
+    """Return True for the path of an archive itself, not for one that leads into it."""
+    found = _find(path)
+    return found is not None and not found[1]
 
 
 def in_archive(path: Path) -> bool:
@@ -62,7 +58,7 @@ def archive_stem(path: Path) -> str:
     """Return the name of an archive or a folder without the suffix of archives."""
     if path.name == ALL_FILES:
         return path.parent.resolve().name
-    return path.name[: -len(_suffix(path))] if is_archive(path) else path.resolve().name
+    return _SUFFIX.sub("", path.name) if is_archive(path) else path.resolve().name
 
 
 def all_parquet(folder: Path) -> Path | None:
@@ -72,21 +68,31 @@ def all_parquet(folder: Path) -> Path | None:
 
 def _find(path: Path) -> tuple[Archive, str] | None:
     """Return the archive that a path leads into, and the rest of the path; None if into none."""
-    if not _ARCHIVE.search(str(path)):  # faster than the loop, for millions of files
-        return None
-    for candidate in (path, *path.parents):
-        if _suffix(candidate) and is_archive(candidate):
-            status = (candidate.parent if candidate.name == ALL_FILES else candidate).stat()
-            version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-            below = path.relative_to(candidate)
-            return _open(candidate, version), "/".join(below.parts)
+    text = str(path)
+    for match in _SUFFIX.finditer(text):
+        if version := _version(text[: match.end()]):
+            archive = _open(text[: match.end()], match[0].lower(), version)
+            return archive, text[match.end() + 1 :].replace(os.sep, "/")
     return None
 
 
+def _version(path: str) -> tuple[int, ...] | None:
+    """Return numbers that change if an archive is replaced; None if there is none."""
+    file = Path(path)
+    is_all = file.name == ALL_FILES
+    try:
+        status = (file.parent if is_all else file).stat()
+    except OSError:
+        return None
+    is_there = stat.S_ISDIR(status.st_mode) if is_all else stat.S_ISREG(status.st_mode)
+    version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return version if is_there else None
+
+
 @lru_cache(maxsize=4)
-def _open(path: Path, version: tuple[int, ...]) -> Archive:
+def _open(path: str, suffix: str, version: tuple[int, ...]) -> Archive:
     """Return the archive, which stays open; another one if the file was replaced."""
-    return _TYPES[_suffix(path)](path)
+    return _TYPES[suffix](Path(path))
 
 
 def list_folder(folder: Path) -> list[Entry]:

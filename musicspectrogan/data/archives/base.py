@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from musicspectrogan.audio.files import AudioError, is_audio
@@ -93,14 +93,14 @@ class Archive(ABC):
         """The entries of each folder, sorted; the top is the empty name."""
         entries: dict[str, dict[str, Entry]] = {"": {}}
         for member in self.members.values():
-            path = PurePosixPath(member.name)
-            above = "" if str(path.parent) == "." else str(path.parent)
-            problem = member.problem if is_audio(path.name) else ""
-            entries.setdefault(above, {})[path.name] = Entry(path.name, problem=problem)
+            folder, _, name = member.name.rpartition("/")
+            problem = member.problem if is_audio(name) else ""
+            entries.setdefault(folder, {})[name] = Entry(name, problem=problem)
         for folder in list(entries):
-            for path in [PurePosixPath(folder), *PurePosixPath(folder).parents][:-1]:
-                above = "" if str(path.parent) == "." else str(path.parent)
-                entries.setdefault(above, {})[path.name] = Entry(path.name, is_folder=True)
+            while folder:
+                above, _, name = folder.rpartition("/")
+                entries.setdefault(above, {})[name] = Entry(name, is_folder=True)
+                folder = above  # noqa: PLW2901
         return {
             folder: sorted(inside.values(), key=lambda entry: entry.name)
             for folder, inside in entries.items()
