@@ -17,6 +17,7 @@ from musicspectrogan.cli import (
 )
 from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.evaluation.settings import EvaluateConfig
+from musicspectrogan.export.settings import ExportConfig
 from musicspectrogan.flags import Setting, describe_default, documentation, settings_of
 from musicspectrogan.generation.settings import GenerateConfig
 from musicspectrogan.vocoding.settings import VocoderConfig
@@ -27,6 +28,7 @@ COMMANDS = {
     "train": TrainCommand,
     "generate": GenerateConfig,
     "evaluate": EvaluateConfig,
+    "export": ExportConfig,
     "invert": InvertCommand,
     "reconstruct": ReconstructCommand,
     "info": InfoCommand,

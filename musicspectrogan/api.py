@@ -28,6 +28,8 @@ from musicspectrogan.launch import check_device
 from musicspectrogan.training.settings import TrainingConfig
 
 if TYPE_CHECKING:
+    import torch
+
     from musicspectrogan.data.manifest import Manifest
     from musicspectrogan.data.settings import PreprocessConfig
     from musicspectrogan.evaluation.evaluate import Outcome
@@ -40,7 +42,10 @@ logger = logging.getLogger(__name__)
 
 @named_as_in_python()
 def load(
-    checkpoint: str | Path = "latest", *, device: str = "auto", vocoder: str | None = None
+    checkpoint: str | Path = "latest",
+    *,
+    device: str | torch.device = "auto",
+    vocoder: str | Path | None = None,
 ) -> Model:
     """Load a trained model, to make images and sounds.
 
@@ -53,7 +58,7 @@ def load(
     Raises:
         UserError: there is none, or it cannot be read.
     """
-    check_device(device)  # before what takes seconds
+    check_device(str(device))  # before what takes seconds
     from musicspectrogan.device import choose_device
     from musicspectrogan.generation.model import Model, vocoder_for
     from musicspectrogan.training.run_checkpoints import available_dataset
@@ -61,7 +66,8 @@ def load(
     source, found = _open(_path(checkpoint))
     is_chosen = vocoder is not None or found.vocoder is not None
     dataset = None if is_chosen else available_dataset(found, source)
-    return Model(found, vocoder_for(found, dataset, vocoder), choose_device(device))
+    named = None if vocoder is None else str(vocoder)
+    return Model(found, vocoder_for(found, dataset, named), choose_device(str(device)))
 
 
 @named_as_in_python()

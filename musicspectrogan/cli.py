@@ -105,7 +105,8 @@ class InfoCommand:
     """Describe a checkpoint, a run directory or a dataset."""
 
     path: Path = field(metadata=POSITIONAL)
-    """Checkpoint file, run directory, `latest` for the newest run, or dataset folder."""
+    """Checkpoint file, run directory, exported folder or zip, `latest` for the newest run, or
+    dataset folder."""
 
 
 def info(arguments: list[str], program: str) -> None:

@@ -84,6 +84,10 @@ class Told(Exception):  # noqa: N818  (not always an error)
         super().__init__(text)
         self.flag_message = text
 
+    def _render_traceback_(self) -> list[str]:
+        """What notebooks show: one line, as commands do. IPython calls it."""
+        return [f"{type(self).__name__}: {printable(str(self))}"]
+
 
 class UserError(Told):
     """The user's input is wrong. The text says in one line what is wrong and how to fix it.

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ SEPARATOR = "/"
 MOST_COMPRESSION = 4
 # Of the plain values, and of the names and shapes of tensors; parsing takes a multiple in memory.
 MOST_BYTES_OF_TEXT = 4 << 20
+# What a clone without Git LFS has in place of the weights.
+LFS_POINTER = b"version https://git-lfs"
 
 
 class ModelFolderError(Exception):
@@ -73,8 +77,12 @@ def read_model_folder(path: Path) -> dict[str, Any]:
         OSError: a file cannot be read.
         ModelFolderError: it is damaged.
     """
-    try:
-        config, weights = _read_folder(path) if path.is_dir() else _read_zip(path)
+    with _as_damage():
+        config, weights = _read_files(path, CONFIG_NAME, WEIGHTS_NAME)
+        if config is None or weights is None:
+            raise ModelFolderError(f"it has no {CONFIG_NAME if config is None else WEIGHTS_NAME}")
+        if weights.startswith(LFS_POINTER):
+            raise ModelFolderError(f"{WEIGHTS_NAME} is a pointer of Git LFS: run `git lfs pull`")
         for name, size in (
             (CONFIG_NAME, len(config)),
             (WEIGHTS_NAME, int.from_bytes(weights[:8], "little")),
@@ -86,11 +94,31 @@ def read_model_folder(path: Path) -> dict[str, Any]:
             raise ModelFolderError(f"{CONFIG_NAME} holds no settings")
         for name, tensor in load(weights).items():
             _put(contents, name, tensor)
-    except (OSError, ModelFolderError):
+        return contents
+
+
+def read_file_beside(path: Path, name: str) -> bytes | None:
+    """Read another file that is beside the weights, in the folder or zip; None if there is none.
+
+    Raises:
+        OSError: it cannot be read.
+        ModelFolderError: it is damaged.
+    """
+    with _as_damage():
+        return _read_files(path, name)[0]
+
+
+@contextmanager
+def _as_damage() -> Iterator[None]:
+    """Raise ModelFolderError for whatever is raised by files that may hold anything."""
+    try:
+        yield
+    except ModelFolderError:
         raise
-    except Exception as error:  # the files may hold anything
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # cannot be opened; a zip with wrong offsets raises others
         raise ModelFolderError(str(error).partition("\n")[0][:200]) from error
-    return contents
 
 
 def _take_tensors(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
@@ -128,29 +156,17 @@ def _halved(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _read_folder(path: Path) -> tuple[bytes, bytes]:
-    """The bytes of both files."""
-    if not (path / CONFIG_NAME).is_file():
-        raise ModelFolderError(f"it has no {CONFIG_NAME}")
-    return (path / CONFIG_NAME).read_bytes(), (path / WEIGHTS_NAME).read_bytes()
-
-
-def _read_zip(path: Path) -> tuple[bytes, bytes]:
-    """The bytes of both files, which are at the top or in one folder."""
+def _read_files(path: Path, *names: str) -> list[bytes | None]:
+    """The bytes of files beside the weights; None for those that are not there."""
+    if path.is_dir():
+        return [(path / n).read_bytes() if (path / n).is_file() else None for n in names]
     with zipfile.ZipFile(path) as archive:
         weights = _members(archive, WEIGHTS_NAME)
         if len(weights) != 1:
             raise ModelFolderError(f"it has {len(weights)} files {WEIGHTS_NAME}")
         folder = weights[0].filename.removesuffix(WEIGHTS_NAME)
-        configs = [
-            entry
-            for entry in _members(archive, CONFIG_NAME)
-            if entry.filename.removesuffix(CONFIG_NAME) == folder
-        ]
-        if len(configs) != 1:
-            raise ModelFolderError(f"it has {len(configs)} files {CONFIG_NAME}")
         most = MOST_COMPRESSION * path.stat().st_size
-        return _unpacked(archive, configs[0], most), _unpacked(archive, weights[0], most)
+        return [_unpacked(archive, folder + name, most) for name in names]
 
 
 def _members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
@@ -165,12 +181,18 @@ def _members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
     return found
 
 
-def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
-    """The bytes of a file in a zip, at most as many as it declares."""
+def _unpacked(archive: zipfile.ZipFile, name: str, most: int) -> bytes | None:
+    """The bytes of a file in a zip, at most as many as it declares; None if it is not there."""
+    entries = [entry for entry in archive.infolist() if entry.filename == name]
+    if not entries:
+        return None
+    if len(entries) > 1:
+        raise ModelFolderError(f"it has {len(entries)} files {name}")
+    (entry,) = entries
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ModelFolderError(f"{entry.filename} is packed by another method than deflate")
+        raise ModelFolderError(f"{name} is packed by another method than deflate")
     if entry.file_size > most:
-        raise ModelFolderError(f"{entry.filename} is much larger than the zip")
+        raise ModelFolderError(f"{name} is much larger than the zip")
     with archive.open(entry) as file:
         # Without a size, Python unpacks everything that is there before it looks at the size.
         return file.read(entry.file_size)

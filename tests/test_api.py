@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import Elements, environment
+import torch
+from conftest import ROOT, Elements, environment
 from PIL import Image
 
 import musicspectrogan as ms
@@ -35,7 +37,7 @@ def model(trained: Path) -> Model:
 @pytest.fixture(scope="module")
 def dcgan(trained: Path) -> Model:
     """The tiny dcgan, which has no genres."""
-    return ms.load(trained.parent / "dcgan", device="cpu")
+    return ms.load(str(trained.parent / "dcgan"), device=torch.device("cpu"), vocoder="none")
 
 
 def as_written(samples: np.ndarray, rate: int) -> np.ndarray:
@@ -295,3 +297,30 @@ def test_the_other_functions_do_what_the_commands_do(trained, tmp_path, gtzan_tr
     )
     assert manifest.genres == GENRES and len(manifest.tracks) == 16
     assert (tmp_path / "set" / "dataset.json").is_file()
+
+
+@pytest.mark.slow
+def test_type_checkers_know_what_it_returns(tmp_path):
+    """With py.typed, in a script of a user's own."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "import musicspectrogan as ms\n"
+        "model = ms.load('demo')\n"
+        "reveal_type(model.images({'bass': 0.5, 'drums': 0.5}, [0, 1]))\n"
+        "reveal_type(model.sounds('bass', seconds=10))\n"
+        "reveal_type(model.play(0).sample_rate)\n"
+        "reveal_type(ms.train(ms.recipe('demo', dataset=Path('x')), 'run'))\n"
+        "reveal_type(ms.evaluate(ms.EvaluateConfig(Path('run'))).verdict)\n"
+        "model.images(genre=['bass'])\n"
+    )
+    line = [sys.executable, "-m", "mypy", "--strict", script]
+    done = subprocess.run(
+        line, cwd=ROOT, env={**environment(), "MYPYPATH": str(ROOT)}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    revealed = re.findall(r'Revealed type is "(.+)"', done.stdout)
+    kinds = ["unsignedinteger", "floating", "int", "Path", "str"]
+    for kind, found in zip(kinds, revealed, strict=True):
+        assert kind in found
+    assert 'Argument "genre" to "images" of "Model" has incompatible type' in done.stdout

@@ -304,6 +304,8 @@ def test_public_names_do_not_reveal_parent_folders():
         assert public_name(Path(path)) == name
     paths = [Path("/a/run"), Path("/b/run"), Path("run"), Path("/c/other")]
     assert public_names(paths) == ["run", "run (2)", "run (3)", "other"]
+    assert public_name(Path()) == Path.cwd().name
+    assert public_name(Path("..")) == Path.cwd().parent.name
 
 
 def test_a_long_name_is_cut_between_characters_and_gets_a_hash():

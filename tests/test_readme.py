@@ -28,6 +28,7 @@ from musicspectrogan.data import composer
 from musicspectrogan.data.settings import PreprocessConfig
 from musicspectrogan.data.sources import Selection
 from musicspectrogan.evaluation.settings import EvaluateConfig
+from musicspectrogan.export.settings import ExportConfig
 from musicspectrogan.generation.settings import GenerateConfig, SoundConfig
 from musicspectrogan.training.settings import TrainingConfig
 from musicspectrogan.vocoding.settings import VocoderConfig
@@ -43,6 +44,7 @@ PAGES_WITH_COMMANDS = (
     "docs/training.md",
     "docs/generating.md",
     "docs/evaluation.md",
+    "docs/sharing.md",
     "docs/troubleshooting.md",
 )
 KINDS = ("classifier", "untrained")
@@ -233,13 +235,14 @@ def test_every_flag_that_a_page_names_exists() -> None:
             GenerateConfig,
             SoundConfig,
             EvaluateConfig,
+            ExportConfig,
             partial(VocoderConfig, Path()),
         )
         for field in config.to_plain(settings())
     }
     known |= {"--config", "--resume", "--dry-run", "--help", "--no-cuda-graph"}
     foreign = "--logdir --nproc-per-node --nnodes --rdzv-backend --rdzv-endpoint --nworkers"
-    foreign += " --nthreads --index-url --no-compile --gpu --music"
+    foreign += " --nthreads --index-url --no-compile --gpu --music --local-dir"
     for page, text in PAGES.items():
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
         assert named <= known | set(foreign.split()), page

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from musicspectrogan.audio.files import is_audio
 from musicspectrogan.data import archives
 from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import is_clutter
@@ -38,7 +39,7 @@ class Label:
 
 
 def read_labels(root: Path) -> dict[Path, Label]:
-    """Return the label of each file that is in a table; empty if no table has classes.
+    """Return the label of each audio file that is in a table; empty if no table has classes.
 
     Raises:
         UserError: a table is damaged.
@@ -70,6 +71,8 @@ def _read_table(path: Path) -> dict[Path, Label]:
                     break
                 value, split = row[label], row.get(SPLIT_COLUMN)
                 name = posixpath.normpath(str(row[FILE_COLUMN]).replace("\\", "/"))
+                if not is_audio(posixpath.basename(name)):
+                    continue
                 labels[path.parent / name] = Label(
                     "" if value is None else str(value).strip(),
                     "" if split is None else str(split).strip(),

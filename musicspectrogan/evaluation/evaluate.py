@@ -119,8 +119,8 @@ def _trained_on(checkpoints: Mapping[Path, Checkpoint]) -> Path:
     root = dataset_of(checkpoint, path)
     if root is None or not root.is_dir():
         trained_on = root or checkpoint.training["dataset"]
+        why = "is somewhere else" if root is None else "no longer exists"
         raise UserError(
-            f"--dataset is missing, and {trained_on}, on which the model was trained, no longer "
-            "exists"
+            f"--dataset is missing, and {trained_on}, on which the model was trained, {why}"
         )
     return root

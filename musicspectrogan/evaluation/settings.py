@@ -25,11 +25,12 @@ class EvaluateConfig:
     """Measure the quality of generated images, with the scores of real music for comparison."""
 
     checkpoint: Path | None = None
-    """Run directory, checkpoint file, or `latest` for the newest run."""
+    """Run directory, checkpoint file, exported folder or zip, `latest` for the newest run, or
+    `demo` for the model of this package."""
     images: Path | None = None
     """Instead of a checkpoint: a folder of PNGs from any model, flat or in class folders."""
     compare: tuple[Path, ...] = ()
-    """Several runs, checkpoint files or folders of PNGs to compare side by side."""
+    """Several runs, checkpoint files, exported folders or folders of PNGs to compare."""
     dataset: Path | None = None
     """Folder made by preprocess.py; None for the dataset that the checkpoint was trained on."""
     split: str | None = None

@@ -12,6 +12,7 @@ from musicspectrogan.errors import UserError
 from musicspectrogan.export.settings import ExportConfig
 from musicspectrogan.filesystem import is_clutter, make_folder, sync_files, sync_folder
 from musicspectrogan.generation.model import vocoder_for
+from musicspectrogan.modelfolder import CONFIG_NAME, WEIGHTS_NAME
 from musicspectrogan.training.checkpoint import Checkpoint
 from musicspectrogan.training.run_checkpoints import available_dataset, run_of
 
@@ -19,15 +20,15 @@ SUFFIXES = {"folder": "", "html": ".html", "onnx": "-onnx"}
 # What exports consist of. A folder with anything else is not replaced.
 OWN_FILES = (
     "README.md",
-    "config.json",
-    "model.safetensors",
+    CONFIG_NAME,
+    WEIGHTS_NAME,
     "*.onnx",
     CREDITS_NAME,
     "sounds/*.mp3",
     "sounds/*.png",
 )
 # Every export has one of these; a README.md alone might be anybody's.
-WEIGHTS = ("model.safetensors", "*.onnx")
+WEIGHTS = (WEIGHTS_NAME, "*.onnx")
 
 
 def export(config: ExportConfig, checkpoint: Checkpoint, source: Path) -> Path:
@@ -59,9 +60,8 @@ def export(config: ExportConfig, checkpoint: Checkpoint, source: Path) -> Path:
         else:
             from musicspectrogan.export.folder import export_folder
 
-            origin = dataset or (source if source.is_dir() else None)
             export_folder(
-                config, checkpoint, vocoder, folder, name=name, source=source, origin=origin
+                config, checkpoint, vocoder, folder, name=name, source=source, dataset=dataset
             )
     return output
 

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from musicspectrogan import __version__
 from musicspectrogan.audio.files import MP3_RATES, save
@@ -21,18 +18,20 @@ from musicspectrogan.audio.vocoder import Vocoder
 from musicspectrogan.counts import format_count
 from musicspectrogan.data.credits import (
     CREDITS_NAME,
+    Credit,
     format_counts,
     normalize_license,
     read_credits,
     write_credits,
 )
-from musicspectrogan.errors import printable
 from musicspectrogan.evaluation.report import METRICS, format_estimate
 from musicspectrogan.evaluation.resampling import Estimate
+from musicspectrogan.export.cards import TEMPLATES
 from musicspectrogan.export.settings import LICENSES, ExportConfig
 from musicspectrogan.filesystem import distinct_name, make_folder, write_text
 from musicspectrogan.generation.model import Model
 from musicspectrogan.generation.player import coloured_png
+from musicspectrogan.modelfolder import ModelFolderError, is_model_folder, read_file_beside
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.checkpoint import Checkpoint, export_checkpoint, read_checkpoint
 from musicspectrogan.training.run_checkpoints import run_of
@@ -56,7 +55,7 @@ def export_folder(
     *,
     name: str,
     source: Path,
-    origin: Path | None,
+    dataset: Path | None,
 ) -> None:
     """Write a model into an empty folder.
 
@@ -64,18 +63,16 @@ def export_folder(
         vocoder: for its sounds; stored with the model.
         name: title of the card.
         source: file or folder of the checkpoint; its run may have an evaluation.
-        origin: folder with the credits of the music: the dataset, or an export; None if unknown.
+        dataset: the folder that it was trained on, if it is there, which may have credits.
     """
     stored = replace(checkpoint, vocoder=vocoder.to_plain()) if vocoder else checkpoint
     export_checkpoint(stored, folder, half=config.half)
     # The sounds are those of the folder: half precision changes them a little.
     model = Model(read_checkpoint(folder), vocoder)
     sounds = _write_sounds(model, folder, config.sounds)
-    credits = (read_credits(origin) if origin else None) or {}
-    if credits:
-        write_credits(folder, credits)
+    credits = _credits(dataset, source, folder)
     licenses = Counter(normalize_license(credit.license) for credit in credits.values())
-    card = _TEMPLATES.get_template("card.md").render(
+    card = TEMPLATES.get_template("card.md").render(
         name=name,
         checkpoint=checkpoint,
         genres=model.genres,
@@ -96,20 +93,21 @@ def export_folder(
     write_text(folder / CARD_NAME, card)
 
 
-def markdown(value: object) -> str:
-    """Return a value as one line of Markdown that shows it as it is: names may hold anything."""
-    return _MARKDOWN.sub(r"\\\g<0>", printable(str(value)))
-
-
-_MARKDOWN = re.compile(r"[\\`*_{}\[\]()<>#+!|~$&-]")
-_TEMPLATES = Environment(
-    loader=PackageLoader("musicspectrogan.export"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-_TEMPLATES.filters["text"] = markdown
+def _credits(dataset: Path | None, source: Path, folder: Path) -> dict[str, Credit]:
+    """Write the credits of the music, of the dataset or of an earlier export, and return them."""
+    if dataset is not None:
+        if credits := read_credits(dataset):
+            write_credits(folder, credits)
+    elif is_model_folder(source):
+        try:
+            if contents := read_file_beside(source, CREDITS_NAME):
+                (folder / CREDITS_NAME).write_bytes(contents)
+        except ModelFolderError as error:
+            logger.warning("%s: its %s cannot be read: %s", source, CREDITS_NAME, error)
+    credits = read_credits(folder)
+    if credits is None:  # of another tool
+        (folder / CREDITS_NAME).unlink()
+    return credits or {}
 
 
 def _write_sounds(model: Model, folder: Path, count: int) -> list[tuple[str, str]]:

@@ -71,11 +71,11 @@ def _page(checkpoint: Checkpoint, vocoder: Vocoder | None, name: str) -> str:
     }
     parts = payload(checkpoint, vocoder, name=name) | {"about": about, "engine": engine_source()}
     seconds = config.n_frames * config.hop_length / config.sample_rate
-    script = Markup("\n") + _source(*SCRIPTS)
+    script = Markup("\n") + source(*SCRIPTS)
     return TEMPLATES.get_template("instrument.html").render(
         title=name,
         policy=_policy(script),
-        style=_source(*STYLES),
+        style=source(*STYLES),
         script=script,
         data={key: _json(value) for key, value in parts.items()},
         genres=genres,
@@ -90,7 +90,7 @@ def _page(checkpoint: Checkpoint, vocoder: Vocoder | None, name: str) -> str:
     )
 
 
-def _source(*names: str) -> Markup:
+def source(*names: str) -> Markup:
     """Files of templates/, one after another, to insert without escaping."""
     assert TEMPLATES.loader is not None
     return Markup("\n".join(TEMPLATES.loader.get_source(TEMPLATES, name)[0] for name in names))

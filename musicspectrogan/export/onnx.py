@@ -10,9 +10,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
-import secrets
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -23,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor, nn
 
 from musicspectrogan import __version__
 from musicspectrogan.audio.vocoder import Vocoder
 from musicspectrogan.errors import UserError, describe_error, in_dev_mode, printable
+from musicspectrogan.export.cards import TEMPLATES
 from musicspectrogan.export.onnx_checks import (
     check_clock,
     check_images,
@@ -38,7 +35,6 @@ from musicspectrogan.export.onnx_checks import (
     inputs_of_pieces,
 )
 from musicspectrogan.export.onnx_graphs import Clock, Images, Pieces, Sound
-from musicspectrogan.filesystem import make_folder, sync_files, sync_folder
 from musicspectrogan.generation.sampler import Sampler
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.checkpoint import Checkpoint, LiveGenerator
@@ -74,15 +70,14 @@ class _Graph:
 def export_onnx(
     checkpoint: Checkpoint | LiveGenerator,
     vocoder: Vocoder | None,
-    output: Path,
+    folder: Path,
     *,
     name: str,
-) -> Path:
-    """Write a folder of ONNX files with a README; returns it. Nothing is left after an error.
+) -> None:
+    """Write ONNX files with a README into an empty folder.
 
     Args:
         vocoder: gives the Fourier bins of sound.onnx; None for the non-negative fit.
-        output: the folder, which does not exist.
         name: of the model, for the README.
 
     Raises:
@@ -92,25 +87,13 @@ def export_onnx(
     check_packages()
     sampler = Sampler(checkpoint)
     metadata = _metadata(checkpoint, sampler, vocoder, name)
-    make_folder(output.parent)
-    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
-    temporary.mkdir()
-    try:
-        graphs = _graphs(sampler, vocoder)
-        with progress_bar(total=len(graphs), description="Exporting", unit="file") as bar:
-            for graph in graphs:
-                _write(graph, temporary, metadata, checkpoint.gan)
-                graph.check(temporary)
-                bar.update()
-        readme = _readme(metadata, sampler)
-        (temporary / "README.md").write_text(readme, encoding="utf-8")
-        sync_files(sorted(temporary.iterdir()))
-        os.replace(temporary, output)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_folder(output.parent)
-    return output
+    graphs = _graphs(sampler, vocoder)
+    with progress_bar(total=len(graphs), description="Exporting", unit="file") as bar:
+        for graph in graphs:
+            _write(graph, folder, metadata, checkpoint.gan)
+            graph.check(folder)
+            bar.update()
+    (folder / "README.md").write_text(_readme(metadata, sampler), encoding="utf-8")
 
 
 def check_packages() -> None:
@@ -259,16 +242,9 @@ def _quiet() -> Iterator[None]:
 
 
 def _readme(metadata: dict[str, str], sampler: Sampler) -> str:
-    environment = Environment(
-        loader=PackageLoader("musicspectrogan.export"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     facts: dict[str, Any] = {**metadata, "pieces": sampler.any_length}
     facts["genres"] = [printable(genre) for genre in json.loads(metadata["genres"])]
-    return environment.get_template("onnx.md").render(
+    return TEMPLATES.get_template("onnx.md").render(
         **facts,
         settings=sampler.spectrogram,
         latent_dim=sampler.latent_dim,

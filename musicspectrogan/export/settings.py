@@ -30,8 +30,8 @@ class ExportConfig:
     """Export a trained generator, to share it or to play it elsewhere."""
 
     checkpoint: Path | None = None
-    """Run directory, checkpoint file, exported folder, `latest` for the newest run, or `demo` for
-    the model of this package."""
+    """Run directory, checkpoint file, exported folder or zip, `latest` for the newest run, or
+    `demo` for the model of this package."""
     format: str = "folder"
     """folder (weights, settings and a model card), html (an instrument in one file) or onnx."""
     output: Path | None = None

@@ -77,7 +77,8 @@ class GenerateConfig:
     """Generate music with a trained model: images, sound, and a page to play it on."""
 
     checkpoint: Path | None = None
-    """Run directory, checkpoint file, or `latest` for the newest run."""
+    """Run directory, checkpoint file, exported folder or zip, `latest` for the newest run, or
+    `demo` for the model of this package."""
     genre: str | None = None
     """Name or index; a list as in drums,bass; a mixture as in drums=0.7,bass=0.3. None for all."""
     count: int | None = None

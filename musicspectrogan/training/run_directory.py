@@ -15,7 +15,7 @@ from musicspectrogan import __version__
 from musicspectrogan.config import read_yaml, to_yaml
 from musicspectrogan.errors import UserError
 from musicspectrogan.filesystem import make_folder, name_in_errors, remove_unfinished, write_text
-from musicspectrogan.progress import OneLineFormatter, is_lasting
+from musicspectrogan.progress import ConsoleHandler, OneLineFormatter, is_lasting
 from musicspectrogan.training.run_checkpoints import (
     CHECKPOINTS_FOLDER,
     CONFIG_NAME,
@@ -225,15 +225,17 @@ def log_to(run: Path) -> Iterator[None]:
     handler.setFormatter(OneLineFormatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     handler.addFilter(is_lasting)
     package = logging.getLogger("musicspectrogan")
-    level = package.level
-    package.addHandler(handler)
-    if not package.isEnabledFor(logging.INFO):  # in a script that did not set up logging
+    before = package.handlers[:], package.level
+    if not package.hasHandlers():  # in a script, where Python prints warnings if there is no other
+        package.addHandler(ConsoleHandler(logging.WARNING))
+    if not package.isEnabledFor(logging.INFO):
         package.setLevel(logging.INFO)
+    package.addHandler(handler)
     try:
         yield
     finally:
+        package.handlers[:], level = before
         package.setLevel(level)
-        package.removeHandler(handler)
         handler.close()
 
 

@@ -110,6 +110,12 @@ def test_a_table_without_classes_leaves_those_of_the_folders(line: str, tmp_path
     assert reasons(folder.find_tracks(tmp_path, ALL), tmp_path) == {}
 
 
+def test_a_table_of_other_files_leaves_the_classes_of_the_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "rock/a.wav", "folk/b.wav")
+    table(tmp_path / "metadata.csv", "file_name,genre", "rock/a.png,calm", "elsewhere/b.wav,loud")
+    assert classes(tmp_path) == {"a": ("rock", ""), "b": ("folk", "")}
+
+
 @pytest.mark.parametrize(
     ("name", "contents"),
     [

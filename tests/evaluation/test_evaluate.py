@@ -338,7 +338,7 @@ def refused(*arguments: object) -> str:
     """The message that `evaluate` with these arguments ends with; it is one line."""
     with pytest.raises(UserError) as failure:
         cli.evaluate([*map(str, arguments), "--device", "cpu"], "evaluate")
-    message = str(failure.value)
+    message = failure.value.flag_message
     assert len(message.splitlines()) == 1
     return message
 
@@ -576,3 +576,32 @@ def test_too_few_samples_by_the_real_command(command, tmp_path):
     assert (
         stderr == f"musicspectrogan: --samples: 10 are too few; at least {MIN_SAMPLES} are needed\n"
     )
+
+
+# Exported models
+
+
+def test_an_exported_model_has_the_figures_of_its_run(
+    runs, known, *, written, copies, command, tmp_path
+):
+    """Also in a zip, by another name, beside others; and its card shows them."""
+    line = ("-m", "musicspectrogan", "export", "--checkpoint", runs["cgan"], "--output", "v1.5")
+    command(*line, "--sounds", 0, cwd=tmp_path)
+    line = ("-m", "musicspectrogan", "evaluate", "--samples", SAMPLES, "--device", "cpu")
+    with hurried():
+        command(*line, "--checkpoint", "v1.5", "--dataset", known, cwd=tmp_path)
+    report = json.loads((tmp_path / "evaluation_v1.5.json").read_text(encoding="utf-8"))
+    assert report["figures"] == written["figures"]
+    assert report["subject"] == {**written["subject"], "checkpoint": "v1.5"}
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "v1.5")
+    with hurried():
+        command(*line, "--compare", packed, copies, "--dataset", known, cwd=tmp_path)
+    compared = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    assert list(compared["reports"]) == ["packed.zip", copies.name]
+    assert compared["reports"]["packed.zip"]["figures"] == written["figures"]
+    assert not (tmp_path / "v1.5" / "evaluation.json").exists()
+    card = (tmp_path / "v1.5" / "README.md").read_text(encoding="utf-8")
+    assert "| Fréchet distance, untrained features | " in card
+    # Without --dataset, where nobody knows the folder.
+    told = command(*line, "--checkpoint", "v1.5", cwd=tmp_path, status=2).stderr
+    assert "--dataset is missing" in told

@@ -18,7 +18,7 @@ import onnxruntime
 import pytest
 import soundfile
 import torch
-from conftest import ROOT
+from conftest import ROOT, Command
 from torch import Tensor, nn
 from vocoders import random_vocoder
 
@@ -30,10 +30,13 @@ from musicspectrogan.errors import UserError
 from musicspectrogan.export import onnx, onnx_checks
 from musicspectrogan.export.onnx import export_onnx
 from musicspectrogan.export.onnx_graphs import Sound
+from musicspectrogan.generation.model import vocoder_for
 from musicspectrogan.generation.pieces import piece
 from musicspectrogan.generation.sampler import Sampler, seed_spec
 from musicspectrogan.models import ModelConfig
-from musicspectrogan.training.checkpoint import LiveGenerator
+from musicspectrogan.tensors import generator_at
+from musicspectrogan.training.checkpoint import LiveGenerator, read_checkpoint
+from musicspectrogan.training.run_directory import DEMO_MODEL
 
 GENRES = ["jazz", "rock’n’roll", "`x`\u202e"]
 
@@ -76,27 +79,31 @@ def run_readme(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[s
 
 
 @pytest.fixture(scope="module")
-def generator() -> LiveGenerator:
-    return trained("anylength_cgan", pairs=True)
+def sampler() -> Sampler:
+    return Sampler(read_checkpoint(DEMO_MODEL))
 
 
 @pytest.fixture(scope="module")
-def vocoder() -> Vocoder:
-    return random_vocoder()
+def vocoder() -> Vocoder | None:
+    return vocoder_for(read_checkpoint(DEMO_MODEL), None, None)
 
 
 @pytest.fixture(scope="module")
-def folder(
-    generator: LiveGenerator, vocoder: Vocoder, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    output = tmp_path_factory.mktemp("exports") / "new" / "model"
-    assert export_onnx(generator, vocoder, output, name="my\nmodel") == output
-    return output
+def folder(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the demo model, made by the command."""
+    parent = tmp_path_factory.mktemp("exports")
+    done = command(
+        "-m", "musicspectrogan", "export", "--checkpoint", "demo", "--format", "onnx",
+        "--output", "new/model", cwd=parent,
+    )  # fmt: skip
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("Exporting: ")]
+    assert len(lines) + len(done.stdout.splitlines()) <= 1, done.stderr
+    return parent / "new" / "model"
 
 
 @pytest.mark.slow
 class TestAFolderOfAnyLength:
-    """`anylength_cgan` with a vocoder."""
+    """The demo model, an `anylength_cgan` with a vocoder."""
 
     def test_it_has_four_files_and_a_readme_and_nothing_beside_it(self, folder):
         files = {"README.md", "clock.onnx", "images.onnx", "pieces.onnx", "sound.onnx"}
@@ -104,19 +111,18 @@ class TestAFolderOfAnyLength:
         assert list(folder.parent.iterdir()) == [folder]
         assert sum(path.stat().st_size for path in folder.iterdir()) < 20e6
 
-    def test_axes_have_names_and_metadata_tell_all_that_is_needed(self, folder, generator, vocoder):
-        latent_dim = generator.module.latent_dim
+    def test_axes_have_names_and_metadata_tell_all_that_is_needed(self, folder, sampler, vocoder):
+        count = len(sampler.genres)
         images, metadata = read_model(folder / "images.onnx")
         assert images == {
-            "latents": ["batch", latent_dim],
-            "genres": ["batch", 3],
+            "latents": ["batch", sampler.latent_dim],
+            "genres": ["batch", count],
             "images": ["batch", 64, 64],
         }
-        assert json.loads(metadata["genres"]) == GENRES
-        assert SpectrogramConfig(**json.loads(metadata["spectrogram"])) == generator.spectrogram
+        assert json.loads(metadata["genres"]) == sampler.genres
+        assert SpectrogramConfig(**json.loads(metadata["spectrogram"])) == sampler.spectrogram
         assert metadata["sample_rate"] == "22050"
         assert metadata["vocoder"] == vocoder.digest
-        assert metadata["name"] == r"my\nmodel"
         cells = json.loads(metadata["pieces"])
         assert (cells["cell_frames"], cells["bar"]) == (16, 4)
         pieces, _ = read_model(folder / "pieces.onnx")
@@ -124,7 +130,7 @@ class TestAFolderOfAnyLength:
             "style": ["batch", cells["style_dim"]],
             "sequence": ["batch", cells["cell_dim"], "cells"],
             "beats": ["batch", "cells + 1"],
-            "genres": ["batch", 3, "cells"],
+            "genres": ["batch", count, "cells"],
             "images": ["batch", 64, f"16*cells - {16 * 2 * cells['context']}"],
         }
         assert read_model(folder / "clock.onnx")[0]["offset"] == ["batch"]
@@ -136,9 +142,8 @@ class TestAFolderOfAnyLength:
             assert str(ROOT).encode() not in path.read_bytes()
 
     def test_the_readme_runs_and_gives_the_sounds_of_generate(
-        self, folder, generator, vocoder, monkeypatch
+        self, folder, sampler, vocoder, monkeypatch
     ):
-        sampler = Sampler(generator)
         with run_readme(folder, monkeypatch) as found:
             sounds = {name: soundfile.read(f"{name}.wav") for name in ("sound", "piece")}
         assert {len(samples) / rate for samples, rate in sounds.values()} == {
@@ -148,12 +153,11 @@ class TestAFolderOfAnyLength:
         for position in ((7,), (0, "cell", -3), (123456789, "walk", 2)):
             for count in (16, 20, 64, 1378):
                 numbers = found["normals"](count, *position)
-                sampler.latent_dim = count
-                expected = sampler.latents([position[0]], *position[1:])[0]
+                seeded = generator_at("cpu", "sample", *position)
+                expected = torch.randn(count, generator=seeded)
                 np.testing.assert_allclose(numbers, expected, atol=3e-6)
-        sampler = Sampler(generator)
-        jazz = sampler.mixture({"jazz": 1.0})
-        drawn = piece(sampler, seed_spec(0), jazz, jazz, 216, loops=False, truncation=1.0)
+        first = sampler.mixture({sampler.genres[0]: 1.0})
+        drawn = piece(sampler, seed_spec(0), first, first, 216, loops=False, truncation=1.0)
         assert drawn.std() > 20
         assert np.abs(found["piece"][0].astype(int) - drawn).max() <= 1
         expected = invert(torch.from_numpy(found["piece"]), sampler.spectrogram, vocoder=vocoder)
@@ -174,10 +178,10 @@ class TestAFolderOfAnyLength:
 def test_an_unconditional_generator_of_images(tmp_path, monkeypatch, capfd, caplog):
     """No genres and no pieces; with few latents no seeds, and without a vocoder the fit."""
     with caplog.at_level(logging.WARNING):
-        export_onnx(trained("dcgan"), None, tmp_path / "model", name="model")
+        export_onnx(trained("dcgan"), None, tmp_path, name="model")
     assert capfd.readouterr() == ("", "")
     assert not caplog.records
-    folder = tmp_path / "model"
+    folder = tmp_path
     assert {p.name for p in folder.iterdir()} == {"README.md", "images.onnx", "sound.onnx"}
     axes, metadata = read_model(folder / "images.onnx")
     assert axes == {"latents": ["batch", 20], "images": ["batch", 64, 64]}
@@ -237,11 +241,22 @@ def test_the_module_for_sound_is_the_inversion(settings, learned):
     assert (samples - expected).norm() < 1e-3 * expected.norm()
 
 
+def test_the_readme_shows_names_without_control_characters():
+    generator = trained("cgan")
+    sampler = Sampler(generator)
+    metadata = onnx._metadata(generator, sampler, None, "my\nmodel")
+    assert json.loads(metadata["genres"]) == GENRES
+    readme = onnx._readme(metadata, sampler)
+    assert readme.startswith("# my\\nmodel\n")
+    assert "in this order: jazz, rock’n’roll, `x`\\u202e." in readme
+    assert "pieces.onnx" not in readme
+
+
 def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch, tmp_path):
     find = onnx.find_spec
     monkeypatch.setattr(onnx, "find_spec", lambda name: None if "runtime" in name else find(name))
     with pytest.raises(UserError) as refused:
-        export_onnx(trained("dcgan"), None, tmp_path / "model", name="model")
+        export_onnx(trained("dcgan"), None, tmp_path, name="model")
     assert str(refused.value) == (
         "--format onnx needs onnxruntime: pip install 'musicspectrogan[onnx]', or pip install onnx "
         "onnxscript onnxruntime"
@@ -249,20 +264,23 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypa
     assert not any(tmp_path.iterdir())
 
 
-def test_images_that_differ_from_pytorchs_are_an_error_and_leave_nothing(monkeypatch, tmp_path):
-    generator = trained("dcgan")
-
-    def darker(folder: Path, name: str, inputs: dict[str, Tensor]) -> list[np.ndarray]:
+def test_images_that_differ_from_pytorchs_are_an_error_and_leave_nothing(
+    command, monkeypatch, tmp_path
+):
+    def black(folder: Path, name: str, inputs: dict[str, Tensor]) -> list[np.ndarray]:
         assert (name, (folder / "written").read_text()) == ("images", "images")
-        return [Sampler(generator).images(inputs["latents"], torch.zeros(100, 3)) // 2]
+        return [np.zeros((len(inputs["latents"]), 64, 64), np.uint8)]
 
     def write(graph: onnx._Graph, folder: Path, *_: object) -> None:
         (folder / "written").write_text(graph.name)
 
     monkeypatch.setattr(onnx, "_write", write)
-    monkeypatch.setattr(onnx_checks, "run", darker)
-    with pytest.raises(UserError, match=r"images.onnx .* differ by \d+ grey levels, more than 1"):
-        export_onnx(generator, None, tmp_path / "model", name="model")
+    monkeypatch.setattr(onnx_checks, "run", black)
+    done = command(
+        "-m", "musicspectrogan", "export", "--checkpoint", "demo", "--format", "onnx",
+        "--output", "model", cwd=tmp_path, status=2,
+    )  # fmt: skip
+    assert re.search(r"images.onnx .* differ by \d+ grey levels, more than 1, so", done.stderr)
     assert not any(tmp_path.iterdir())
 
 
@@ -280,7 +298,7 @@ class Stubborn(nn.Module):
 def test_a_generator_that_onnx_cannot_express_is_an_error_of_one_line(tmp_path):
     generator = replace(trained("dcgan"), module=Stubborn())
     with pytest.raises(UserError) as refused:
-        export_onnx(generator, None, tmp_path / "model", name="model")
+        export_onnx(generator, None, tmp_path, name="model")
     assert re.match(
         r"--format onnx: PyTorch \S+ cannot express images.onnx of --gan dcgan in ONNX \(.+\);",
         str(refused.value),

@@ -322,6 +322,18 @@ def _archive(suffix: str) -> Callable[[Random], bytes]:
     return mutated
 
 
+def _exported(random: Random) -> bytes:
+    import torch_cases
+
+    return torch_cases.exported(random)
+
+
+def _exported_zip(random: Random) -> bytes:
+    import torch_cases
+
+    return torch_cases.exported_zip(random)
+
+
 CASES: dict[str, Callable[[Random], bytes]] = {
     **{suffix: _archive(suffix) for suffix in ARCHIVES},
     **{form: _audio(form) for form in SOUNDS},
@@ -332,4 +344,6 @@ CASES: dict[str, Callable[[Random], bytes]] = {
     "yaml": _yaml,
     "checkpoint": _checkpoint,
     "classifiers": _classifiers,
+    "exported folder": _exported,
+    "exported zip": _exported_zip,
 }

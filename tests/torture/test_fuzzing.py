@@ -46,7 +46,9 @@ def test_a_few_damaged_files(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [*KINDS, "checkpoint", "classifiers"])
+@pytest.mark.parametrize(
+    "kind", [*KINDS, "checkpoint", "classifiers", "exported folder", "exported zip"]
+)
 def test_damaged_files_within_limits_of_time_and_memory(
     kind: str, torture: bool, tried: Tried
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+import json
+import zipfile
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -11,7 +13,9 @@ from random import Random
 from typing import Any
 
 import mutations
+import safetensors.torch
 import torch
+from vocoders import random_vocoder
 
 from musicspectrogan import models
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
@@ -110,6 +114,103 @@ def checkpoint(random: Random) -> bytes:  # noqa: PLR0911
         torch.save(_contents(), file, _use_new_zipfile_serialization=False)
         return random.choice((file.getvalue(), mutations.damaged(file.getvalue(), random)))
     return saved(mutations.altered(_contents(), random))
+
+
+@cache
+def _exported() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The plain values and the tensors of an exported model, with a vocoder."""
+    contents = whole_contents()
+    contents["vocoder"] = random_vocoder().to_plain()
+    contents["generator"] = contents.pop("ema")
+    for name in ("discriminator", "optimizer_g", "optimizer_d"):
+        del contents[name]
+    tensors = {f"generator/{name}": weight for name, weight in contents["generator"].items()}
+    weights = contents["vocoder"]["weights"]
+    tensors |= {f"vocoder/weights/{name}": weight for name, weight in weights.items()}
+    contents["generator"], contents["vocoder"]["weights"] = {}, {}
+    return contents, tensors
+
+
+def exported(random: Random) -> bytes:
+    """A zip of an exported model's files, one of which is damaged; the zip itself is intact."""
+    contents, tensors = copy.deepcopy(_exported())
+    kind = random.randrange(6)
+    if kind == 0:
+        contents = mutations.altered(contents, random)
+    if kind == 1:
+        contents["vocoder"] = mutations.altered(contents["vocoder"], random)
+    if kind == 2:
+        name = random.choice(sorted(tensors))
+        tensors[random.choice(TENSOR_NAMES)] = tensors.pop(name)
+    if kind == 3:
+        name = random.choice(sorted(tensors))
+        tensors[name] = random.choice(ALTERED_TENSORS)(tensors[name]).contiguous()
+    config, weights = json.dumps(contents).encode(), safetensors.torch.save(tensors)
+    if kind == 4:
+        weights = _with_altered_header(weights, random)
+    if kind == 5:
+        config, weights = random.choice(
+            (
+                (mutations.damaged(config, random), weights),
+                (config, mutations.damaged(weights, random)),
+                (random.choice(HOSTILE_JSON), weights),
+                (config.replace(b"0", random.choice((b"NaN", b"1e999", b"9" * 5000)), 1), weights),
+            )
+        )
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("config.json", config)
+        archive.writestr("model.safetensors", weights)
+    return file.getvalue()
+
+
+def exported_zip(random: Random) -> bytes:
+    """A zip of an exported model that is damaged, or whose files are."""
+    whole = exported(random)
+    return random.choice((mutations.damaged, mutations.altered_zip, lambda data, _: data))(
+        whole, random
+    )
+
+
+TENSOR_NAMES = (
+    "", "/", "//", "a//b", "../x", "/etc/passwd", "generator", "generator/", "gan", "gan/x",
+    "model", "model/width", "genres/0", "vocoder", "vocoder/weights", "vocoder/record/tracks",
+    "x/y/z", "/".join("a" * 50_000), "a" * 100_000, "generator/\0", "\u202e",
+    "__class__/__init__",
+)  # fmt: skip
+ALTERED_TENSORS = (
+    lambda tensor: tensor.double(),
+    lambda tensor: tensor.bfloat16(),
+    lambda tensor: tensor.half(),
+    lambda tensor: tensor.to(torch.float8_e4m3fn),
+    lambda tensor: tensor.to(torch.int64),
+    lambda tensor: tensor.to(torch.complex64),
+    lambda tensor: tensor > 0,
+    lambda tensor: tensor.flatten(),
+    lambda tensor: tensor[None],
+    lambda tensor: torch.full_like(tensor.float(), torch.nan),
+    lambda tensor: torch.full_like(tensor.float(), torch.inf),
+    lambda tensor: torch.full_like(tensor.float(), 3e38),
+    lambda tensor: torch.zeros(0),
+    lambda tensor: torch.zeros(()),
+    lambda tensor: torch.zeros(2**20, 0),
+)
+HOSTILE_JSON = (
+    b"", b"null", b"[]", b"[" * 200_000, b'{"a":' * 200_000, b"9" * 5000, b'"\\ud800"',
+    b"\xff\xfe{", b'{"format_version": 1}', b'{"format_version": "1"}',
+    b'{"format_version": 1e400}',
+    b'{"format_version": 1, "generator": []}', b'{"format_version": 2, "generator": {}}',
+    b"[" + b"{}," * 2**20 + b"1]", b'{"a": "' + b"x" * 2**23 + b'"}',
+)  # fmt: skip
+
+
+def _with_altered_header(weights: bytes, random: Random) -> bytes:
+    """A file of safetensors that says something else about its bytes."""
+    size = int.from_bytes(weights[:8], "little")
+    header = json.loads(weights[8 : 8 + size])
+    text = json.dumps(mutations.altered(header, random)).encode()
+    length = random.choice((len(text), len(text), len(text) + 1, *mutations.EXTREMES))
+    return (length % 2**64).to_bytes(8, "little") + text + weights[8 + size :]
 
 
 @cache

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import shutil
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cases import ARCHIVES, SOUNDS, dataset_json
@@ -151,16 +153,28 @@ def yaml(data: bytes, folder: Path) -> str:
 
 def checkpoint(data: bytes, folder: Path) -> str:
     """Load it as for resuming, describe it, and generate within the output folder."""
-    import torch
     import torch_cases
+
+    path = folder / "case.pt"
+    path.write_bytes(data)
+    loaded = _generated_from(path, folder)
+    try:
+        torch_cases.a_step().load_optimizers(loaded.optimizer_d, loaded.optimizer_g)
+    except UserError:
+        return "loaded, not resumed"
+    return "loaded"
+
+
+def _generated_from(path: Path, folder: Path) -> Any:
+    """The checkpoint of a file or folder, after describing it and generating from it."""
+    import torch
 
     from musicspectrogan.config import from_plain
     from musicspectrogan.generation import generate as generating
     from musicspectrogan.generation.settings import GenerateConfig
     from musicspectrogan.training.run_checkpoints import load_checkpoint
 
-    path = folder / "case.pt"
-    path.write_bytes(data)
+    before = {p for p in folder.rglob("*") if p.is_file()}
     loaded = load_checkpoint(path)
     text = describe(path)
     assert text.split("\n") == [printable(line) for line in text.split("\n")]
@@ -170,14 +184,33 @@ def checkpoint(data: bytes, folder: Path) -> str:
     page = generating.generate(
         GenerateConfig(count=1, output=output), loaded, path, torch.device("cpu")
     )
-    made = {p.name for p in folder.rglob("*") if p.is_file()} - {"case.pt"}
+    made = {p.name for p in {p for p in folder.rglob("*") if p.is_file()} - before}
     assert made == {p.name for p in output.iterdir()}, made
     assert len(made) == 1 + 2 * (len(loaded.genres) if loaded.gan == "cgan" else 1), made
     assert page.read_text(encoding="utf-8").count("<script") == 1  # its own
-    try:
-        torch_cases.a_step().load_optimizers(loaded.optimizer_d, loaded.optimizer_g)
-    except UserError:
-        return "loaded, not resumed"
+    return loaded
+
+
+def exported(data: bytes, folder: Path, *, unpacked: bool) -> str:
+    """Generate from an exported folder, or from the zip of it, and export it again."""
+    from musicspectrogan.export import folder as exporting
+    from musicspectrogan.export.settings import ExportConfig
+
+    path = folder / "case.zip"
+    path.write_bytes(data)
+    if unpacked:
+        path = folder / "case"
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            archive.extractall(path)
+    loaded = _generated_from(path, folder)
+    (folder / "again").mkdir()
+    exporting.export_folder(
+        ExportConfig(sounds=0), loaded, loaded.build_vocoder(), folder / "again",
+        name="case", source=path, dataset=None,
+    )  # fmt: skip
+    assert {p.name for p in (folder / "again").iterdir()} == {
+        "README.md", "config.json", "model.safetensors",
+    }  # fmt: skip
     return "loaded"
 
 
@@ -229,6 +262,8 @@ VICTIMS: dict[str, Callable[[bytes, Path], str]] = {
     "yaml": yaml,
     "checkpoint": checkpoint,
     "classifiers": classifiers,
+    "exported folder": lambda data, folder: exported(data, folder, unpacked=True),
+    "exported zip": lambda data, folder: exported(data, folder, unpacked=False),
 }
 
 

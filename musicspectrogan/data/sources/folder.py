@@ -46,7 +46,8 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     ]
     if not music:
         raise UserError(f"--input {root}: {_describe_problem(excluded, root)}")
-    if labels := read_labels(root):
+    labels = read_labels(root)
+    if any(path in labels for path, _ in music):
         return _labelled_tracks(root, music, labels) + excluded
     splits = _split_folders([parts for _, parts in music])
     depth = 2 if splits else 1

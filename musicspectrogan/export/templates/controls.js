@@ -72,12 +72,15 @@ for (const [id, act] of Object.entries(actions)) {
 sliders.forEach(({ name, input }, number) => {
   const set = (weights, moves) => change({ [editing]: weights }, { stays: true, moves });
   input.addEventListener("input", () => set(state[editing].with(number, +input.value), true));
-  name.addEventListener("click", () => set(state[editing].map((_, other) => (other === number ? 100 : 0)), false));
+  name.addEventListener("click", () => {
+    set(state[editing].map((_, other) => (other === number ? 100 : 0)), false);
+  });
 });
 element("glide")?.addEventListener("click", () => {
   editing = state.end ? "start" : "end";
   // To the next genre, so that it is heard.
-  change({ end: state.end ? null : state.start.map((_, number) => state.start.at(number - 1)) }, { stays: true });
+  const next = state.start.map((_, number) => state.start.at(number - 1));
+  change({ end: state.end ? null : next }, { stays: true });
 });
 for (const radio of document.getElementsByName("end")) {
   radio.addEventListener("change", () => {
@@ -121,6 +124,9 @@ for (const part of ["style", "sequence"]) {
   });
 }
 
+for (const kind of ["pointerup", "touchend", "click", "keydown"]) {
+  addEventListener(kind, () => player.wake(), true);
+}
 // After a click with a pointer, Space is to play and stop, not to press the same button again.
 document.addEventListener("click", event => {
   if (event.detail) event.target.closest("button, .segments input")?.blur();

@@ -4,19 +4,22 @@ const ascii = text => Uint8Array.from(text, letter => letter.charCodeAt(0));
 const integers = (Type, ...values) => new Uint8Array(Type.from(values).buffer); // little-endian
 
 function wavOf({ samples, rate, loop, state }) {
-  const pcm = Int16Array.from(samples, value => Math.round(32767 * Math.min(1, Math.max(-1, value))));
+  const limited = value => Math.min(1, Math.max(-1, value));
+  const pcm = Int16Array.from(samples, value => Math.round(32767 * limited(value)));
   const format = new Uint8Array([...integers(Uint16Array, 1, 1), ...integers(Uint32Array, rate, 2 * rate),
     ...integers(Uint16Array, 2, 16)]);
   const chunks = [["fmt ", format], ["data", new Uint8Array(pcm.buffer)]];
   if (state.length === "bars") {
     // As musicspectrogan.audio.tags writes it: flags, note, beats, meter, tempo.
-    chunks.push(["acid", new Uint8Array([...integers(Uint32Array, loop ? 4 : 1), ...integers(Uint16Array, 60, 0x8000),
-      0, 0, 0, 0, ...integers(Uint32Array, 4 * state.bars), ...integers(Uint16Array, 4, 4),
-      ...integers(Float32Array, state.bpm)])]);
+    chunks.push(["acid", new Uint8Array([
+      ...integers(Uint32Array, loop ? 4 : 1), ...integers(Uint16Array, 60, 0x8000), 0, 0, 0, 0,
+      ...integers(Uint32Array, 4 * state.bars), ...integers(Uint16Array, 4, 4),
+      ...integers(Float32Array, state.bpm),
+    ])]);
   }
   if (loop) {
-    const period = Math.round(1e9 / rate);
-    chunks.push(["smpl", integers(Uint32Array, 0, 0, period, 60, 0, 0, 0, 1, 0, 0, 0, 0, samples.length - 1, 0, 0)]);
+    const sampler = [0, 0, Math.round(1e9 / rate), 60, 0, 0, 0, 1, 0];
+    chunks.push(["smpl", integers(Uint32Array, ...sampler, 0, 0, 0, samples.length - 1, 0, 0)]);
   }
   const body = chunks.flatMap(([name, bytes]) => [ascii(name), integers(Uint32Array, bytes.length), bytes]);
   const length = body.reduce((sum, part) => sum + part.length, 4);

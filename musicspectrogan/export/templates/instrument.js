@@ -5,7 +5,7 @@ function setAddress(address) {
   try {
     history.replaceState(null, "", `#${address}`);
   } catch {
-    // Browsers limit how often an address may change; the next change sets it.
+    location.replace(`#${address}`); // some browsers refuse the other way for files on disk
   }
 }
 
@@ -24,20 +24,21 @@ function readAddress() {
     state = stateOf(decodeURIComponent(location.hash.slice(1)), DEFAULTS, about.any_length);
     return "";
   } catch (error) {
-    return `The address of this page names no sound of this instrument (${error.message}). This is its first sound instead.`;
+    return `The address of this page names no sound of this instrument (${error.message}).` +
+      " This is its first sound instead.";
   }
 }
 
-const bytesOf = id => Uint8Array.from(atob(JSON.parse(element(id).textContent)), letter => letter.charCodeAt(0)).buffer;
+const dataOf = id => JSON.parse(element(id).textContent);
+const bytesOf = id => Uint8Array.from(atob(dataOf(id)), letter => letter.charCodeAt(0)).buffer;
 
 async function load() {
   const damage = readAddress();
   if (damage) notify(damage);
   showState();
   try {
-    const starting = new Engine(JSON.parse(element("engine").textContent), showProgress);
-    const description = JSON.parse(element("description").textContent);
-    await starting.load({ description, weights: bytesOf("weights"), kernels: bytesOf("kernels") });
+    const starting = new Engine(dataOf("engine"), showProgress);
+    await starting.load({ description: dataOf("description"), weights: bytesOf("weights"), kernels: bytesOf("kernels") });
     engine = starting;
   } catch (error) {
     fail(error);

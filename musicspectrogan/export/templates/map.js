@@ -109,7 +109,8 @@ class PlaceMap {
       for (let x = column - SPAN / 2; x <= column + SPAN / 2 + 1; x++) {
         const [left, top] = at({ x, y });
         const seed = seedAt(x, y);
-        const colour = this.#colours.slice(3 * Math.round(70 + 150 * scrambled(seed))).slice(0, 3).join(" ");
+        const level = 3 * Math.round(70 + 150 * scrambled(seed));
+        const colour = this.#colours.slice(level, level + 3).join(" ");
         const radius = cell * (0.3 + 0.55 * scrambled(seed + SEEDS));
         const glow = pen.createRadialGradient(left, top, 0, left, top, radius);
         for (const [part, opacity] of GLOW) glow.addColorStop(part, `rgb(${colour} / ${opacity})`);
@@ -146,8 +147,10 @@ function drawMarkers(pen, size, style, sequence) {
   if (!parted) return;
   pen.font = "600 12px system-ui, sans-serif";
   pen.textBaseline = "middle";
-  for (const [name, [x, y]] of [["style", style], ["sequence", sequence]]) {
-    const right = x < size / 2;
+  // On the far sides of each other, where there is room.
+  const room = 80;
+  for (const [name, [x, y], other] of [["style", style, sequence], ["sequence", sequence, style]]) {
+    const right = x < room || (x < size - room && (x > other[0] || (x === other[0] && name === "style")));
     pen.textAlign = right ? "left" : "right";
     pen.lineWidth = 3;
     pen.strokeStyle = "#000a";

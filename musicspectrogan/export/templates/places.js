@@ -72,7 +72,8 @@ function stateOf(address, defaults, isAnyLength) {
     given.delete(name);
     return value;
   };
-  const number = limits => text => (/^\d+(\.\d+)?$/.test(text) && isWithin(+text, limits) ? +text : undefined);
+  const number = limits => text =>
+    /^\d+(\.\d+)?$/.test(text) && isWithin(+text, limits) ? +text : undefined;
   const numbers = (count, limits) => text => {
     const found = text.split(",").map(number(limits));
     return found.length === count && !found.includes(undefined) ? found : undefined;
@@ -90,7 +91,7 @@ function stateOf(address, defaults, isAnyLength) {
     state[name] = take(name, number(LIMITS[name])) ?? state[name];
   }
   if (!Number.isInteger(state.bars)) throw new Error(`bars=${state.bars}`);
-  state.loop = take("loop", text => ({ 0: false, 1: true })[text]) ?? state.loop;
+  state.loop = take("loop", text => new Map([["0", false], ["1", true]]).get(text)) ?? state.loop;
   state.end = take("end", weights) ?? null;
   if (given.size) throw new Error([...given.keys()].join(", "));
   if (state.end && state.length === "image") throw new Error("end");
@@ -113,8 +114,10 @@ function sharesOf(weights) {
 }
 
 function requestOf(state, genres) {
-  const mixture = weights =>
-    Object.fromEntries(sharesOf(weights).map((share, k) => [genres[k], share]).filter(pair => pair[1]));
+  const mixture = weights => {
+    const shares = sharesOf(weights).map((share, number) => [genres[number], share]);
+    return Object.fromEntries(shares.filter(([, share]) => share));
+  };
   const isPiece = state.length !== "image";
   return {
     start: mixture(state.start),

@@ -15,10 +15,12 @@ class Player {
   #next = null;
   #timer = 0;
   #begun = null;
+  #rate;
   #changed;
 
   // `changed` is called when playing begins or ends.
-  constructor(changed) {
+  constructor(rate, changed) {
+    this.#rate = rate;
     this.#changed = changed;
   }
 
@@ -35,7 +37,7 @@ class Player {
 
   // Play a take now, from a fraction of it. `repeats`: until something else is asked for.
   start(take, { from = 0, repeats = take.loop } = {}) {
-    this.#wake(take.rate);
+    this.wake();
     this.#dropNext();
     let at = this.#soon;
     if (this.#present) at = this.#release(this.#present, at) - FADE_IN;
@@ -68,11 +70,13 @@ class Player {
     this.#end();
   }
 
-  #wake(rate) {
+  // To be called when the user does something: some browsers allow sound only then, and a sound
+  // that is asked for is ready later.
+  wake() {
     if (!this.#context) {
       // At the rate of the sounds, because browsers resample single sounds roughly.
       try {
-        this.#context = new AudioContext({ sampleRate: rate });
+        this.#context = new AudioContext({ sampleRate: this.#rate });
       } catch {
         this.#context = new AudioContext();
       }
@@ -92,7 +96,8 @@ class Player {
     gain.gain.linearRampToValueAtTime(1, at + FADE_IN);
     source.connect(gain).connect(context.destination);
     source.start(at, from * buffer.duration);
-    const voice = { source, gain: gain.gain, at, zero: at - from * buffer.duration, seconds: buffer.duration };
+    const zero = at - from * buffer.duration;
+    const voice = { source, gain: gain.gain, at, zero, seconds: buffer.duration };
     source.onended = () => {
       gain.disconnect();
       if (this.#present !== voice) return;

@@ -43,7 +43,7 @@ let engine;
 let asked = 0; // number of the newest question
 let timer = 0;
 
-const player = new Player(() => {
+const player = new Player(about.spectrogram.sample_rate, () => {
   element("play").classList.toggle("on", player.isPlaying);
   element("play").lastElementChild.textContent = player.isPlaying ? "Stop" : "Play";
   element("playhead").hidden = !player.isPlaying;

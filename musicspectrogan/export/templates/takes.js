@@ -5,13 +5,15 @@ let kept = 0; // number of the last take
 
 function caption({ start, end, style, sequence, length, bars, bpm }) {
   const mixture = weights => {
-    const shares = sharesOf(weights).map((share, number) => [Math.round(100 * share), about.genres[number]]);
-    const present = shares.filter(([share]) => share).sort(([a], [b]) => b - a);
-    return present.length === 1 ? present[0][1] : present.map(([share, genre]) => `${genre} ${share} %`).join(", ");
+    const shares = sharesOf(weights).map((share, number) => [about.genres[number], Math.round(100 * share)]);
+    const present = shares.filter(([, share]) => share).sort(([, a], [, b]) => b - a);
+    if (present.length === 1) return present[0][0];
+    return present.map(([genre, share]) => `${genre} ${share} %`).join(", ");
   };
   const parts = [];
   if (start.length) parts.push(end ? `${mixture(start)} to ${mixture(end)}` : mixture(start));
-  parts.push(isSamePlace(style, sequence) ? named(style) : `style ${named(style)}, sequence ${named(sequence)}`);
+  if (isSamePlace(style, sequence)) parts.push(named(style));
+  else parts.push(`style ${named(style)}`, `sequence ${named(sequence)}`);
   if (length === "bars") parts.push(`${bars} ${bars === 1 ? "bar" : "bars"} at ${bpm} BPM`);
   return parts.join(", ");
 }
@@ -59,7 +61,8 @@ function showTakes() {
 function fileName({ state: { start, style } }) {
   const genres = about.genres.filter((_, number) => start[number]).slice(0, 3);
   // As `generate` names its files, where it can make the sound too.
-  const place = isSeed(style) ? `seed${String(nearestSeed(style)).padStart(4, "0")}` : `at${style.x}-${style.y}`;
+  const seed = String(nearestSeed(style)).padStart(4, "0");
+  const place = isSeed(style) ? `seed${seed}` : `at${style.x}-${style.y}`;
   const words = [about.name, ...genres, place].join("_");
   return words.replace(/[^\p{L}\p{N}_.-]+/gu, "-").slice(0, 100);
 }
