@@ -21,7 +21,7 @@ class VocoderConfig:
     dataset: Path = field(metadata=POSITIONAL)
     """Folder made by preprocess.py. The vocoder is written to vocoder.pt in it."""
     input: Path | None = None
-    """Folder of the music; None for the one that preprocess.py read."""
+    """Folder or archive of the music; None for the one that preprocess.py read."""
     minutes: float | None = None
     """Time to learn for, by which the learning rate falls; None for a fixed number of steps, which
     take about three minutes on two CPU cores and give the same vocoder each time."""
