@@ -25,39 +25,58 @@ const FILTER_ZEROS = 32, FILTER_SHAPE = 9, FILTER_STEPS = 512;
 function resampledLoop(samples, length) {
   const own = samples.length;
   if (own === length) return samples;
-  const table = kaiserWindow();
+  // With as many samples of the other end on each side as the filter reaches.
+  const around = Float64Array.from(
+    { length: own + 2 * FILTER_ZEROS }, (_, i) => samples[modulo(i - FILTER_ZEROS, own)]);
   const resampled = new Float32Array(length);
   for (let i = 0; i < length; i++) {
     const place = (i * own) / length, nearest = Math.round(place), rest = place - nearest;
+    const middle = nearest + FILTER_ZEROS;
     if (Math.abs(rest) < 1e-9) {
-      resampled[i] = samples[nearest % own];
+      resampled[i] = around[middle];
       continue;
     }
     // sin(pi * (rest - k)) is the same for all k but for its sign.
-    let sum = 0;
-    for (let k = 1 - FILTER_ZEROS; k < FILTER_ZEROS; k++) {
-      const distance = rest - k, at = Math.abs(distance) * FILTER_STEPS, left = Math.floor(at);
-      const weight = table[left] + (at - left) * (table[left + 1] - table[left]);
-      const term = (samples[modulo(nearest + k, own)] * weight) / distance;
-      sum += k & 1 ? -term : term;
-    }
+    const sum = (around[middle] * filterWindow(Math.abs(rest) * FILTER_STEPS)) / rest +
+      halfFiltered(around, middle, -1, rest) - halfFiltered(around, middle, 1, -rest);
     resampled[i] = (sum * Math.sin(Math.PI * rest)) / Math.PI;
   }
   return resampled;
 }
 
-/** The right half of the filter's window, in FILTER_STEPS for each zero. */
-function kaiserWindow() {
+/**
+ * The part of the filter on one side of its middle. It looks the window up at equal distances, so
+ * that they share one fraction of a step: this loop takes most of the time.
+ */
+function halfFiltered(around, middle, direction, rest) {
+  const first = Math.floor(rest * FILTER_STEPS), fraction = rest * FILTER_STEPS - first;
+  let sum = 0;
+  for (let k = 1, sign = -1; k < FILTER_ZEROS; k++, sign = -sign) {
+    const left = first + k * FILTER_STEPS, window = FILTER_WINDOW[left];
+    const weight = window + fraction * (FILTER_WINDOW[left + 1] - window);
+    sum += (sign * around[middle + direction * k] * weight) / (rest + k);
+  }
+  return sum;
+}
+
+function filterWindow(at) {
+  const left = Math.floor(at);
+  return FILTER_WINDOW[left] + (at - left) * (FILTER_WINDOW[left + 1] - FILTER_WINDOW[left]);
+}
+
+/** The right half of the filter's Kaiser window, in FILTER_STEPS for each zero. */
+const FILTER_WINDOW = (() => {
   const bessel = (x) => {
     let term = 1, sum = 1;
     for (let k = 1; term > 1e-12 * sum; k++) sum += term *= (x / (2 * k)) ** 2;
     return sum;
   };
+  const greatest = bessel(FILTER_SHAPE);
   return Float64Array.from({ length: FILTER_ZEROS * FILTER_STEPS + 2 }, (_, i) => {
     const inside = 1 - (i / (FILTER_ZEROS * FILTER_STEPS)) ** 2;
-    return inside < 0 ? 0 : bessel(FILTER_SHAPE * Math.sqrt(inside)) / bessel(FILTER_SHAPE);
+    return inside < 0 ? 0 : bessel(FILTER_SHAPE * Math.sqrt(inside)) / greatest;
   });
-}
+})();
 
 /** Scale samples in place to the target loudness without clipping, and fade both ends. */
 function finish(samples, rate, loop, settings) {
