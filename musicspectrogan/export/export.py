@@ -81,8 +81,14 @@ def check_output(output: Path, *, overwrite: bool, is_folder: bool) -> None:
         raise UserError(f"--output {output}: is {kind} already; give another name")
     if not overwrite:
         raise UserError(f"--output {output}: exists; give --overwrite, or another name")
-    if is_folder and (other := _foreign(output)):
+    if other := _foreign(output) if is_folder else _foreign_file(output):
         raise UserError(f"--output {output}: {other}; give another name")
+
+
+def _foreign_file(output: Path) -> str:
+    from musicspectrogan.export.html import is_instrument
+
+    return "" if is_instrument(output) else "is not from an export"
 
 
 def _foreign(output: Path) -> str:

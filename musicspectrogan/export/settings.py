@@ -23,6 +23,7 @@ LICENSES = tuple(
     osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr""".split()
 )
 MOST_SOUNDS = 100
+PAGES = (".html", ".htm")
 
 
 @dataclass(frozen=True)
@@ -59,3 +60,5 @@ class ExportConfig:
         check_within(self, sounds=(0, MOST_SOUNDS))
         if self.half and self.format != "folder":
             raise UserError(f"--half has no effect with --format {self.format}; omit it")
+        if self.format == "html" and self.output and self.output.suffix.lower() not in PAGES:
+            raise SettingError("output", f"{self.output}: give the page a name that ends in .html")

@@ -370,6 +370,25 @@ def test_nothing_is_replaced_unless_it_is_an_export(
     assert {path.name for path in tmp_path.iterdir()} == {"out", "project", "file", "link"}
 
 
+def test_a_page_replaces_an_instrument_only(command: Command, tmp_path: Path) -> None:
+    def page(name: str, status: int = 0) -> str:
+        line = ("export", "--checkpoint", "demo", "--format", "html", "--output", name)
+        return command(*PROGRAM, *line, "--overwrite", cwd=tmp_path, status=status).stderr
+
+    page("x.html")
+    made = (tmp_path / "x.html").read_bytes()
+    page("x.html")
+    assert (tmp_path / "x.html").read_bytes() == made
+    (tmp_path / "x.html").write_text("<!DOCTYPE html>\n<title>mine</title>")
+    assert "--output x.html: is not from an export; give another name" in page("x.html", 2)
+    assert (tmp_path / "x.html").read_text().endswith("mine</title>")
+    for name in ("thesis.txt", "best.pt", "new"):
+        if name != "new":
+            (tmp_path / name).write_bytes(made)
+        assert f"--output: {name}: give the page a name that ends in .html" in page(name, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"x.html", "thesis.txt", "best.pt"}
+
+
 def test_an_interrupted_export_leaves_what_was_there(
     export: Callable[..., Path], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
