@@ -8,6 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from musicspectrogan.errors import printable
 
+CARD_NAME = "README.md"
+
 
 def markdown(value: object) -> str:
     """Return a value as one line of Markdown that shows it as it is: names may hold anything."""

@@ -26,7 +26,7 @@ from musicspectrogan.data.credits import (
 )
 from musicspectrogan.evaluation.report import METRICS, format_estimate
 from musicspectrogan.evaluation.resampling import Estimate
-from musicspectrogan.export.cards import TEMPLATES
+from musicspectrogan.export.cards import CARD_NAME, TEMPLATES
 from musicspectrogan.export.settings import LICENSES, ExportConfig
 from musicspectrogan.filesystem import distinct_name, make_folder, write_text
 from musicspectrogan.generation.model import Model
@@ -38,7 +38,7 @@ from musicspectrogan.training.run_checkpoints import run_of
 
 logger = logging.getLogger(__name__)
 
-CARD_NAME, SOUNDS_FOLDER = "README.md", "sounds"
+SOUNDS_FOLDER = "sounds"
 SOUND_SECONDS = 10.0
 # Of sounds whose own rate MP3 does not have.
 USUAL_RATE = 44100

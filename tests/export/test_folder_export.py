@@ -380,7 +380,7 @@ def test_a_page_replaces_an_instrument_only(command: Command, tmp_path: Path) ->
     page("x.html")
     assert (tmp_path / "x.html").read_bytes() == made
     (tmp_path / "x.html").write_text("<!DOCTYPE html>\n<title>mine</title>")
-    assert "--output x.html: is not from an export; give another name" in page("x.html", 2)
+    assert "--output x.html: is not an export; give another name" in page("x.html", 2)
     assert (tmp_path / "x.html").read_text().endswith("mine</title>")
     for name in ("thesis.txt", "best.pt", "new"):
         if name != "new":
@@ -419,6 +419,45 @@ def test_an_export_that_cannot_get_its_name_leaves_the_earlier_one(
     with pytest.raises(OSError, match="Input"), new_folder(tmp_path / "out") as folder:
         (folder / "new").touch()
     assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")] == ["out", "out/old"]
+
+
+def killed_between_the_renames(output: Path) -> None:
+    """What a kill leaves when the earlier export has lost its name and the new one has none yet."""
+    shutil.copytree(output, output.with_name(".out.unfinished"))
+    output.rename(output.with_name(".out.earlier"))
+
+
+def test_a_kill_between_the_renames_loses_no_export(
+    export: Callable[..., Path], model: Path, tmp_path: Path
+) -> None:
+    before = bytes_in(export(model))
+    killed_between_the_renames(tmp_path / "out")
+    export(model, status=2)  # it is there again
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert bytes_in(tmp_path / "out") == before
+    killed_between_the_renames(tmp_path / "out")
+    (tmp_path / ".out.unfinished" / "model.safetensors").unlink()  # was not that far
+    (tmp_path / ".out.unfinished" / "README.md").unlink()
+    (tmp_path / ".out.unfinished" / ".model.safetensors.tmp").touch()
+    assert bytes_in(export(model, "--overwrite")) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", [".out.unfinished", ".out.earlier"])
+def test_what_only_has_the_name_of_a_temporary_folder_is_kept(
+    name: str, model: Path, command: Command, tmp_path: Path
+) -> None:
+    line = (*PROGRAM, "export", "--checkpoint", model, "--output", "out", "--sounds", 0)
+    for own in ("notes.txt", "README.md", "checkpoints/best.pt"):
+        (tmp_path / name / own).parent.mkdir(parents=True)
+        (tmp_path / name / own).write_text("mine")
+        told = command(*line, cwd=tmp_path, status=2).stderr
+        assert f"{name}: {own} in it is not from an export, but it has the name of a temp" in told
+        assert bytes_in(tmp_path) == {f"{name}/{own}": b"mine"}
+        shutil.rmtree(tmp_path / name)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / name).symlink_to("elsewhere")
+    assert f"{name}: is not from an export" in command(*line, cwd=tmp_path, status=2).stderr
 
 
 def test_flags_that_make_no_sense_are_refused(
