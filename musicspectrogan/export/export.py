@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from musicspectrogan.data.credits import CREDITS_NAME
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import SettingError, UserError
 from musicspectrogan.export.cards import CARD_NAME
 from musicspectrogan.export.settings import ExportConfig
 from musicspectrogan.filesystem import is_clutter, make_folder, sync_files, sync_folder
 from musicspectrogan.generation.model import vocoder_for
 from musicspectrogan.modelfolder import CONFIG_NAME, WEIGHTS_NAME
 from musicspectrogan.training.checkpoint import Checkpoint
-from musicspectrogan.training.run_checkpoints import available_dataset, run_of
+from musicspectrogan.training.run_checkpoints import available_dataset, is_trained_on, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,11 @@ def export(config: ExportConfig, checkpoint: Checkpoint, source: Path) -> Path:
     if is_folder:
         clear_interrupted(output)
     check_output(output, overwrite=config.overwrite, is_folder=is_folder)
-    dataset = available_dataset(checkpoint, source)
+    dataset = config.dataset or available_dataset(checkpoint, source)
+    if config.dataset and not is_trained_on(checkpoint, config.dataset):
+        raise SettingError(
+            "dataset", f"{dataset}: does not have the images that the model was trained on"
+        )
     vocoder = vocoder_for(checkpoint, dataset, None)
     make_folder(output.parent)
     if config.format == "html":

@@ -42,6 +42,7 @@ SOUNDS_FOLDER = "sounds"
 SOUND_SECONDS = 10.0
 # Of sounds whose own rate MP3 does not have.
 USUAL_RATE = 44100
+_OF_ANOTHER_TOOL = "%s: its %s is from another tool, and is left out"
 # The settings that make a recipe, in the order of the card.
 RECIPE = """gan width latent_dim loss r1 r2 augment windows pairs lr beta1 beta2 batch_size
     ema_images seed""".split()
@@ -70,6 +71,12 @@ def export_folder(
     # The sounds are those of the folder: half precision changes them a little.
     model = Model(read_checkpoint(folder), vocoder)
     sounds = _write_sounds(model, folder, config.sounds)
+    if dataset is None and not is_model_folder(source):
+        logger.warning(
+            "%s, on which the model was trained, is not where it was or has changed: the export "
+            "has no attributions of its music; name its folder with --dataset",
+            Path(checkpoint.training["dataset"]).name,
+        )
     credits = _credits(dataset, source, folder)
     licenses = Counter(normalize_license(credit.license) for credit in credits.values())
     card = TEMPLATES.get_template("card.md").render(
@@ -96,7 +103,10 @@ def export_folder(
 def _credits(dataset: Path | None, source: Path, folder: Path) -> dict[str, Credit]:
     """Write the credits of the music, of the dataset or of an earlier export, and return them."""
     if dataset is not None:
-        if credits := read_credits(dataset):
+        credits = read_credits(dataset)
+        if credits is None:
+            logger.warning(_OF_ANOTHER_TOOL, dataset, CREDITS_NAME)
+        elif credits:
             write_credits(folder, credits)
     elif is_model_folder(source):
         try:
@@ -105,7 +115,8 @@ def _credits(dataset: Path | None, source: Path, folder: Path) -> dict[str, Cred
         except ModelFolderError as error:
             logger.warning("%s: its %s cannot be read: %s", source, CREDITS_NAME, error)
     credits = read_credits(folder)
-    if credits is None:  # of another tool
+    if credits is None:
+        logger.warning(_OF_ANOTHER_TOOL, source, CREDITS_NAME)
         (folder / CREDITS_NAME).unlink()
     return credits or {}
 

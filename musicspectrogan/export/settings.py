@@ -33,6 +33,9 @@ class ExportConfig:
     checkpoint: Path | None = None
     """Run directory, checkpoint file, exported folder or zip, `latest` for the newest run, or
     `demo` for the model of this package."""
+    dataset: Path | None = None
+    """The dataset that the checkpoint was trained on, if it was moved: for the attributions of its
+    music, and its vocoder. None for where it was."""
     format: str = "folder"
     """folder (weights, settings and a model card), html (an instrument in one file) or onnx."""
     output: Path | None = None

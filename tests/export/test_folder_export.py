@@ -566,6 +566,29 @@ def test_attributions_of_the_music_go_with_the_model(
     assert read_credits(packed) == read_credits(first)
 
 
+def test_attributions_are_not_lost_in_silence(
+    run: Path, images: Path, command: Command, tmp_path: Path
+) -> None:
+    def exported(*flags: object, status: int = 0) -> str:
+        line = ("export", "--checkpoint", run, "--output", "out", "--sounds", 0, "--overwrite")
+        return command(*PROGRAM, *line, *flags, cwd=tmp_path, status=status).stderr
+
+    moved = shutil.move(tmp_path / "images", tmp_path / "moved")
+    lost = "images, on which the model was trained, is not where it was or has changed: the export"
+    assert lost in exported()
+    assert not (tmp_path / "out" / CREDITS_NAME).exists()
+    assert lost not in exported("--dataset", "moved")
+    assert read_credits(tmp_path / "out") == read_credits(moved)
+    next(moved.glob("jazz/*.png")).unlink()
+    for other in (moved, tmp_path / "nothing", run):
+        told = f"--dataset: {other}: does not have the images that the model was trained on"
+        assert told in exported("--dataset", other, status=2)
+    another = shutil.copytree(images, tmp_path / "another")
+    (another / CREDITS_NAME).write_text("who,what\n")
+    told = exported("--dataset", another)
+    assert f"{another}: its {CREDITS_NAME} is from another tool, and is left out" in told
+
+
 def renamed(checkpoint: Checkpoint, *genres: str) -> Checkpoint:
     return replace(checkpoint, genres=list(genres))
 
