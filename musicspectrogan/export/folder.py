@@ -5,12 +5,10 @@ Whatever takes a checkpoint takes such a folder too, or a zip of it. Nothing in 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from musicspectrogan import __version__
 from musicspectrogan.audio.files import MP3_RATES, save
@@ -24,8 +22,7 @@ from musicspectrogan.data.credits import (
     read_credits,
     write_credits,
 )
-from musicspectrogan.evaluation.report import METRICS, format_estimate
-from musicspectrogan.evaluation.resampling import Estimate
+from musicspectrogan.evaluation.report import METRICS, Figure, format_estimate, read_figures
 from musicspectrogan.export.cards import CARD_NAME, TEMPLATES
 from musicspectrogan.export.settings import LICENSES, ExportConfig
 from musicspectrogan.filesystem import distinct_name, make_folder, write_text
@@ -94,7 +91,7 @@ def export_folder(
         precision="half" if config.half else "single",
         credits=CREDITS_NAME if credits else "",
         licenses=format_counts(licenses.most_common()),
-        figures=_figures(run_of(source) or Path(), checkpoint),
+        figures=_rows(source, checkpoint),
         is_rounded=model.checkpoint.digest != checkpoint.digest,
     )
     write_text(folder / CARD_NAME, card)
@@ -145,35 +142,21 @@ def _write_sounds(model: Model, folder: Path, count: int) -> list[tuple[str, str
     return written
 
 
-def _figures(folder: Path, checkpoint: Checkpoint) -> list[list[str]]:
-    """Rows of an evaluation of these weights, if there is one: name, value, ratio, real music.
-
-    One of images is preferred to one of pieces.
-
-    Args:
-        folder: where `evaluate` writes: the run, or the working directory.
-    """
-    of_pieces: list[list[str]] = []
-    for path in sorted(folder.glob("evaluation*.json")):
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-            if report["subject"].get("digest") != checkpoint.digest:
-                continue
-            rows = [_row(figure) for figure in report["figures"] if figure["genre"] is None]
-            if "seconds" not in report["settings"]:
-                return rows
-            of_pieces = of_pieces or rows
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            logger.warning("%s is not an evaluation, and is passed over: %s", path, error)
-    return of_pieces
+def _rows(source: Path, checkpoint: Checkpoint) -> list[list[str]]:
+    """Rows of an evaluation of these weights, if there is one: name, value, ratio, real music."""
+    run = run_of(source)
+    figures, others = read_figures(run or Path(), checkpoint.digest)
+    if run and others and not figures:
+        logger.warning(
+            "the evaluations in %s are of other weights than %s, so the card has none; to have "
+            "one, run `python -m musicspectrogan evaluate --checkpoint %s` first",
+            *(run, source.name, source),
+        )
+    return [_row(figure) for figure in figures if figure.genre is None]
 
 
-def _row(figure: dict[str, Any]) -> list[str]:
-    def estimate(name: str) -> str:
-        found = figure[name]
-        valid = found is not None and None not in found.values()
-        return format_estimate(Estimate(**found)) if valid else ""
-
-    title = METRICS[figure["name"]].title
-    features = f", {figure['features']} features" if figure["features"] else ""
-    return [f"{title}{features}", estimate("value"), estimate("ratio"), estimate("real")]
+def _row(figure: Figure) -> list[str]:
+    title = METRICS[figure.name].title
+    features = f", {figure.features} features" if figure.features else ""
+    estimates = (figure.value, figure.ratio, figure.real)
+    return [f"{title}{features}", *map(format_estimate, estimates)]

@@ -523,15 +523,19 @@ def test_the_code_of_the_card_runs(model: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("changed", [False, True])
 def test_the_evaluation_is_that_of_these_weights(
-    changed: bool, run: Path, export: Callable[..., Path]
+    changed: bool, run: Path, command: Command, tmp_path: Path
 ) -> None:
+    def export(*flags: object) -> tuple[str, str]:
+        line = ("export", "--checkpoint", run, "--output", "out", "--sounds", 0, *flags)
+        return command(*PROGRAM, *line, cwd=tmp_path).stderr, card_of(tmp_path / "out")
+
     digest = load_checkpoint(run).digest
     whole = {"value": 0.5, "half_width": 0.03}
     figure = {"name": "frechet", "features": "untrained", "genre": None}
     figure |= {
         "value": whole,
         "real": {"value": 0.25, "half_width": 0.1},
-        "ratio": {"value": 2.0, "half_width": 0.1},
+        "ratio": {"value": 2.0, "half_width": 0.12},
     }
     other = {**figure, "genre": "jazz"}
     report = {
@@ -543,11 +547,16 @@ def test_the_evaluation_is_that_of_these_weights(
     pieces = {**report, "settings": {"seconds": 30}, "figures": [{**figure, "name": "density"}]}
     (run / "evaluation-30s.json").write_text(json.dumps(pieces), encoding="utf-8")
     (run / "evaluation_broken.json").write_text("[]", encoding="utf-8")
-    row = "| Fréchet distance, untrained features | 0.500 ± 0.030 | 2.00 ± 0.10 | 0.25 ± 0.10 |\n"
-    card = card_of(export(run))
+    earlier = {"subject": {"sha256": "0" * 64}, "settings": {}, "figures": [figure]}
+    (run / "evaluation_earlier.json").write_text(json.dumps(earlier), encoding="utf-8")
+    row = "| Fréchet distance, untrained features | 0.500 ± 0.030 | 2.00 ± 0.12 | 0.25 ± 0.10 |\n"
+    told, card = export()
+    assert "evaluation_broken.json is not an evaluation, and is passed over" in told
+    advice = f"run `python -m musicspectrogan evaluate --checkpoint {run}/checkpoints/latest.pt`"
+    assert (advice in told) == changed
     assert (row in card) != changed and ("Not evaluated yet" in card) == changed
     assert "density" not in card
-    half = card_of(export(run, "--half", "--overwrite"))
+    _, half = export("--half", "--overwrite")
     assert ("had not been rounded to half precision" in half) != changed
 
 
