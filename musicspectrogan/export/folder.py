@@ -24,7 +24,7 @@ from musicspectrogan.data.credits import (
 )
 from musicspectrogan.evaluation.report import METRICS, Figure, format_estimate, read_figures
 from musicspectrogan.export.cards import CARD_NAME, TEMPLATES
-from musicspectrogan.export.settings import LICENSES, ExportConfig
+from musicspectrogan.export.settings import LICENSES, SOUNDS, UNKNOWN, ExportConfig
 from musicspectrogan.filesystem import distinct_name, make_folder, write_text
 from musicspectrogan.generation.model import Model
 from musicspectrogan.generation.player import coloured_png
@@ -67,7 +67,7 @@ def export_folder(
     export_checkpoint(stored, folder, half=config.half)
     # The sounds are those of the folder: half precision changes them a little.
     model = Model(read_checkpoint(folder), vocoder)
-    sounds = _write_sounds(model, folder, config.sounds)
+    sounds = _write_sounds(model, folder, SOUNDS if config.sounds is None else config.sounds)
     if dataset is None and not is_model_folder(source):
         logger.warning(
             "%s, on which the model was trained, is not where it was or has changed: the export "
@@ -80,7 +80,7 @@ def export_folder(
         name=name,
         checkpoint=checkpoint,
         genres=model.genres,
-        license=config.license,
+        license=config.license or UNKNOWN,
         known_licenses=LICENSES,
         version=__version__,
         sounds=sounds,

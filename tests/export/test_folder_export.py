@@ -474,6 +474,8 @@ def test_flags_that_make_no_sense_are_refused(
         (("--sounds", 1000), "--sounds: 1000 is not allowed"),
         (("--format", "zip"), "--format: 'zip' is not one of folder, html, onnx"),
         (("--half", "--format", "onnx"), "--half has no effect with --format onnx"),
+        (("--license", "mit", "--format", "onnx"), "--license has no effect with --format onnx"),
+        (("--sounds", 0, "--format", "html"), "--sounds has no effect with --format html; omit it"),
     ):
         assert reported in command(*line, *flags, cwd=tmp_path, status=2).stderr
 
