@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from musicspectrogan import __version__
@@ -23,8 +23,8 @@ from musicspectrogan.data.credits import (
     write_credits,
 )
 from musicspectrogan.evaluation.report import METRICS, Figure, format_estimate, read_figures
-from musicspectrogan.export.cards import CARD_NAME, TEMPLATES
-from musicspectrogan.export.settings import LICENSES, SOUNDS, UNKNOWN, ExportConfig
+from musicspectrogan.export.cards import CARD_NAME, TEMPLATES, Facts, read_facts
+from musicspectrogan.export.settings import LICENSES, SOUNDS, ExportConfig
 from musicspectrogan.filesystem import distinct_name, make_folder, write_text
 from musicspectrogan.generation.model import Model
 from musicspectrogan.generation.player import coloured_png
@@ -64,7 +64,8 @@ def export_folder(
         dataset: the folder that it was trained on, if it is there, which may have credits.
     """
     stored = replace(checkpoint, vocoder=vocoder.to_plain()) if vocoder else checkpoint
-    export_checkpoint(stored, folder, half=config.half)
+    facts = _facts(config, checkpoint, source)
+    export_checkpoint(stored, folder, half=facts.half, card=asdict(facts))
     # The sounds are those of the folder: half precision changes them a little.
     model = Model(read_checkpoint(folder), vocoder)
     sounds = _write_sounds(model, folder, SOUNDS if config.sounds is None else config.sounds)
@@ -80,7 +81,7 @@ def export_folder(
         name=name,
         checkpoint=checkpoint,
         genres=model.genres,
-        license=config.license or UNKNOWN,
+        license=facts.license,
         known_licenses=LICENSES,
         version=__version__,
         sounds=sounds,
@@ -88,11 +89,11 @@ def export_folder(
         trained=format_count(checkpoint.images_seen, "image"),
         seconds=checkpoint.spectrogram.image_seconds,
         vocoder=vocoder.record.describe() if vocoder else "",
-        precision="half" if config.half else "single",
+        precision="half" if facts.half else "single",
         credits=CREDITS_NAME if credits else "",
         licenses=format_counts(licenses.most_common()),
-        figures=_rows(source, checkpoint),
-        is_rounded=model.checkpoint.digest != checkpoint.digest,
+        figures=facts.figures,
+        is_rounded=model.checkpoint.digest != facts.evaluated,
     )
     write_text(folder / CARD_NAME, card)
 
@@ -140,6 +141,15 @@ def _write_sounds(model: Model, folder: Path, count: int) -> list[tuple[str, str
             written.append((caption, f"{SOUNDS_FOLDER}/{name}"))
             bar.update()
     return written
+
+
+def _facts(config: ExportConfig, checkpoint: Checkpoint, source: Path) -> Facts:
+    """What the settings and an evaluation say, and an earlier export where they say nothing."""
+    facts = read_facts(source)
+    facts = replace(facts, license=config.license or facts.license, half=config.half or facts.half)
+    if rows := _rows(source, checkpoint):
+        facts = replace(facts, figures=rows, evaluated=checkpoint.digest)
+    return facts
 
 
 def _rows(source: Path, checkpoint: Checkpoint) -> list[list[str]]:

@@ -56,10 +56,12 @@ class ExportConfig:
     """Folder to write, or HTML file; None for one named after the model in the working
     directory."""
     half: bool = False
-    """Store weights in half precision: half the size, and nearly the same sounds. Folders only."""
+    """Store weights in half precision: half the size, and nearly the same sounds. What is exported
+    from half precision stays so. Folders only."""
     license: str | None = None
     """License of the model for its card, as Hugging Face calls it, such as mit or cc-by-4.0; or
-    the short name of another. None for unknown. Folders only."""
+    the short name of another. None for that of an exported model, or
+    else unknown. Folders only."""
     sounds: int | None = None
     """Sounds of ten seconds to add to a folder; None for 4."""
     overwrite: bool = False

@@ -143,6 +143,51 @@ def test_exporting_again_gives_the_same_bytes(
     assert bytes_in(tmp_path / "cgan") == bytes_in(model)
 
 
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_exporting_again_loses_no_facts(form: str, command: Command, tmp_path: Path) -> None:
+    """License, evaluation and precision stay, unless the command says otherwise."""
+
+    def exported(source: object, name: str, *flags: object) -> Path:
+        line = ("export", "--checkpoint", source, "--output", name, "--sounds", 0, *flags)
+        command(*PROGRAM, *line, cwd=tmp_path)
+        return tmp_path / name
+
+    first = exported("demo", "demo")
+    assert metadata(first)["license"] == "mit" and "tensors (half precision)" in card_of(first)
+    assert "| coverage, classifier features |" in card_of(first)
+    assert "had not been rounded to half precision" in card_of(first)
+    source = first if form == "folder" else zipped(first, tmp_path / "demo.zip")
+    (tmp_path / "again").mkdir()
+    assert bytes_in(exported(source, "again/demo")) == bytes_in(first)
+    changed = exported(source, "other", "--license", "cc0-1.0")
+    assert metadata(changed)["license"] == "cc0-1.0"
+    assert metadata(exported(changed, "last"))["license"] == "cc0-1.0"
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        [],
+        {"license": "mit\nlicense_link: http://x"},
+        {"figures": [["a", "b"]]},
+        {"figures": ["abcd"]},
+        {"half": 1},
+        {"more": ""},
+    ],
+)
+def test_facts_that_cannot_be_read_are_left_out(
+    card: object, model: Path, command: Command, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "card": card}), encoding="utf-8")
+    line = ("export", "--checkpoint", "model", "--output", "out", "--sounds", 0)
+    told = command(*PROGRAM, *line, cwd=tmp_path).stderr
+    assert "model: what its model card said is lost: " in told
+    assert metadata(tmp_path / "out") == metadata(model)
+    assert "Not evaluated yet" in card_of(tmp_path / "out")
+
+
 def test_half_precision_halves_the_file_and_moves_no_pixel_by_more_than_one(
     export: Callable[..., Path], model: Path
 ) -> None:
