@@ -248,7 +248,7 @@ def test_the_readme_shows_names_without_control_characters():
     assert json.loads(metadata["genres"]) == GENRES
     readme = onnx._readme(metadata, sampler)
     assert readme.startswith("# my\\\\nmodel\n")
-    assert "in this order: jazz, rock’n’roll, `x`\\u202e." in readme
+    assert r"in this order: jazz, rock’n’roll, \`x\`\\u202e." in readme
     assert "pieces.onnx" not in readme
 
 
