@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -403,6 +404,50 @@ class TestDamagedAndStrangeArchives:
         }  # fmt: skip
         assert set(statuses.values()) == {"converted", "skipped"}  # all count for --strict
         assert not (tmp_path / "out.wav").exists()
+
+    @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    def test_bzip2_and_lzma_take_little_memory_whatever_they_expand_to(
+        self, method: int, tmp_path: Path
+    ) -> None:
+        noise = np.random.default_rng(0).bytes(base.COPIED_BYTES + 5)
+        with zipfile.ZipFile(tmp_path / "m.zip", "w", method) as archive:
+            archive.writestr("a.wav", noise + bytes(2 * base.COPIED_BYTES))
+            archive.writestr("empty.wav", b"")
+            archive.writestr("bomb.wav", bytes(32 << 20))
+            archive.writestr("cut.wav", bytes(999))
+        contents, mark, listed = (tmp_path / "m.zip").read_bytes().partition(b"PK\1\2")
+        for packed, declared in ((32 << 20, 1000), (999, 1000)):
+            assert listed.count(struct.pack("<L", packed)) == 1
+            listed = listed.replace(struct.pack("<L", packed), struct.pack("<L", declared))
+        (tmp_path / "m.zip").write_bytes(contents + mark + listed)
+
+        def read(name: str) -> bytes:
+            with archives.local_file(tmp_path / "m.zip" / name) as path:
+                return path.read_bytes()
+
+        assert read("a.wav") == noise + bytes(2 * base.COPIED_BYTES)
+        assert read("empty.wav") == b""
+        tracemalloc.start()
+        try:
+            for name in ("bomb.wav", "cut.wav"):
+                with pytest.raises(archives.ArchiveError, match=f"Bad CRC-32 for file '{name}'"):
+                    read(name)
+            assert tracemalloc.get_traced_memory()[1] < 2**24
+        finally:
+            tracemalloc.stop()
+
+    def test_lzma_may_not_ask_for_gigabytes(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "m.zip", "w", zipfile.ZIP_LZMA) as archive:
+            archive.writestr("a.wav", bytes(1000))
+        data = (tmp_path / "m.zip").read_bytes()
+        dictionary = struct.pack("<L", 8 << 20)
+        assert data.count(dictionary) == 1
+        (tmp_path / "m.zip").write_bytes(data.replace(dictionary, struct.pack("<L", 2**31)))
+        with (
+            pytest.raises(archives.ArchiveError, match="Memory usage limit exceeded"),
+            archives.local_file(tmp_path / "m.zip" / "a.wav"),
+        ):
+            pass
 
     def test_links_and_doubles_in_a_tar(
         self, music: Path, command: Command, tmp_path: Path
