@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import struct
@@ -526,6 +527,40 @@ class TestParquet:
         tracks = [(track["id"], track["genre"]) for track in manifest(tmp_path / "out")["tracks"]]
         assert tracks == [("a", "folk"), ("b", "folk")]
 
+    def test_a_file_without_a_split_costs_the_splits_and_is_told(
+        self, music: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        clip = [music / "folk" / "a.wav"]
+        for name in ("train-00000-of-00001", "extra"):
+            parquet_of(tmp_path / f"{name}.parquet", clip)
+        folder = archives.all_parquet(tmp_path)
+        assert folder is not None
+        assert [entry.name for entry in archives.list_folder(folder)] == ["folk"]
+        assert "splits are drawn anew: extra.parquet is not named after one" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("names", "expected"),
+        [
+            ([1, None, "\ud800"], ["1", "a.wav", "unnamed-9c1fd4b3"]),
+            ("abc", ["0", "1", "2"]),
+            ({"0": "x"}, ["0", "1", "2"]),
+            ([["x"], "y"], ["['x']", "a.wav", "y"]),
+        ],
+    )
+    def test_names_of_classes_that_are_no_texts(
+        self, names: object, expected: list[str], music: Path, tmp_path: Path
+    ) -> None:
+        import pyarrow
+
+        path = tmp_path / "m.parquet"
+        parquet_of(path, [music / "folk" / "a.wav"] * 3, genre=[0, 1, 2])
+        features = {"audio": {"_type": "Audio"}, "genre": {"names": names}}
+        described = {"huggingface": json.dumps({"info": {"features": features}})}
+        table = pyarrow.parquet.read_table(path).replace_schema_metadata(described)
+        pyarrow.parquet.write_table(table, path)
+        assert [entry.name for entry in archives.list_folder(path)] == expected
+
     def test_splits_come_from_the_names_of_folders(
         self, music: Path, command: Command, tmp_path: Path
     ) -> None:
@@ -550,10 +585,35 @@ class TestParquet:
             "dataset.json", "AC-DC/m-0000-00001_000.png", "folk/m-0001-00001_000.png",
         }  # fmt: skip
 
+    @pytest.mark.parametrize(
+        ("data", "told"),
+        [(b"", "file is empty"), (None, "m.parquet has no bytes of it, only its name")],
+    )
+    def test_a_row_with_neither_name_nor_bytes_is_skipped(
+        self,
+        data: bytes | None,
+        told: str,
+        *,
+        music: Path,
+        command: Command,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        clips = sorted((music / "folk").iterdir())
+        real = Path.read_bytes
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", lambda self: data if self == clips[0] else real(self))
+            parquet_of(tmp_path / "m.parquet", clips, named=False, label=["x", "x"])
+        command(*FOLDER, "m.parquet", cwd=tmp_path)
+        assert skipped(tmp_path / "out") == {"x/m-0000-00001.wav": told}
+        assert [t["id"] for t in manifest(tmp_path / "out")["tracks"]] == ["m-0000-00002"]
+
     def test_rows_of_equal_names(self, music: Path, command: Command, tmp_path: Path) -> None:
         clips = [music / "folk" / "a.wav"] * 3
         parquet_of(tmp_path / "m.parquet", clips, group=2, genre=[0, 0, 0])
-        command(*FOLDER, "m.parquet", cwd=tmp_path)
+        done = command(*FOLDER, "m.parquet", cwd=tmp_path)
+        told = "m.parquet: 2 rows have the name of another; folk/a.wav becomes folk/a-1.wav"
+        assert done.stderr.count(told) == 1
         ids = [track["id"] for track in manifest(tmp_path / "out")["tracks"]]
         assert ids == ["a", "a-1", "a-2"]
 
