@@ -411,9 +411,14 @@ def test_the_download_of_a_larger_subset_selects_it() -> None:
         ("--dataset fma --download tiny", "--download: 'tiny' is not one of small, medium, large"),
         ("--dataset fma --download small --subset large", "--subset large is not in --download sm"),
         ("--dataset fma --input . --mirror http://a.example", "--mirror has no effect without"),
+        (
+            "--dataset fma --input q --download small",
+            "--input q is a file; name the folder to down",
+        ),
         ("--dataset fma --download small --mirror ftp://a", "--mirror ftp://a: expected an addres"),
     ],
 )
 def test_wrong_flags(flags: str, problem: str, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "q").touch()
     assert problem in command("preprocess.py", *flags.split(), cwd=tmp_path, status=2).stderr
     assert not (tmp_path / "fma").exists()
