@@ -29,7 +29,7 @@ from musicspectrogan.data.archives import base, parquet_files
 from musicspectrogan.data.credits import Credit, read_credits
 from musicspectrogan.data.preprocessing import preprocess
 from musicspectrogan.data.settings import PreprocessConfig
-from musicspectrogan.data.sources import fma
+from musicspectrogan.data.sources import fma, folder
 from musicspectrogan.errors import UserError
 from musicspectrogan.vocoding.music import Music
 
@@ -357,6 +357,29 @@ class TestDamagedAndStrangeArchives:
         line = self.refuse(command, tmp_path, "in")
         assert "no audio in it, but archives (music.zip): name one as --input" in line
 
+    def test_archives_beside_audio_are_not_opened_and_are_reported(
+        self, music: Path, command: Command, tmp_path: Path, converted: tuple
+    ) -> None:
+        shutil.copytree(music, tmp_path / "music")
+        names = ["features.parquet", "rock/More.ZIP", "rock/._More.ZIP", "rock/notes.zip.txt"]
+        touch(tmp_path / "music", *names)
+        command(*FOLDER, "music", cwd=tmp_path)
+        assert contents(tmp_path / "out") == converted
+        reason = "an archive; name it as --input"
+        assert skipped(tmp_path / "out") == dict.fromkeys(names[:2], reason)
+
+    def test_archives_beside_audio_in_an_archive_are_reported(
+        self, music: Path, tmp_path: Path
+    ) -> None:
+        inner = zip_of(tmp_path / "in" / "rock" / "more.zip", music)
+        shutil.copy(music / "folk" / "a.wav", inner.parent)
+        outer = zip_of(tmp_path / "outer.zip", tmp_path / "in")
+        for root, remedy in ((tmp_path / "in", "name it as --input"), (outer, "unpack the outer")):
+            tracks = folder.find_tracks(root, folder.Selection())
+            told = {track.path.name: track.excluded for track in tracks if track.excluded}
+            assert told.keys() == {"more.zip"}
+            assert f"an archive; {remedy}" in told["more.zip"]
+
     def test_a_file_that_is_no_archive(self, command: Command, tmp_path: Path) -> None:
         touch(tmp_path, "music.rar")
         line = self.refuse(command, tmp_path, "music.rar")
@@ -646,14 +669,6 @@ class TestParquet:
         pyarrow.parquet.write_table(table, tmp_path / "m.parquet")
         done = command(*FOLDER, "m.parquet", cwd=tmp_path, status=2)
         assert "no column with the bytes of sounds; it has text, label" in done.stderr
-
-    def test_a_table_beside_audio_is_not_looked_at(
-        self, music: Path, command: Command, tmp_path: Path, converted: tuple
-    ) -> None:
-        shutil.copytree(music, tmp_path / "music")
-        touch(tmp_path / "music", "features.parquet")
-        command(*FOLDER, "music", cwd=tmp_path)
-        assert contents(tmp_path / "out") == converted
 
     def test_without_pyarrow_the_remedy_is_told(
         self, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
