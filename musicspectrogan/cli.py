@@ -105,8 +105,7 @@ class InfoCommand:
     """Describe a checkpoint, a run directory or a dataset."""
 
     path: Path = field(metadata=POSITIONAL)
-    """Checkpoint file, run directory, exported folder or zip, `latest` for the newest run, or
-    dataset folder."""
+    """Checkpoint file, run directory, exported folder or zip, `latest`, `demo`, or a dataset."""
 
 
 def info(arguments: list[str], program: str) -> None:
@@ -153,7 +152,7 @@ def evaluate(arguments: list[str], program: str) -> None:
 def export(arguments: list[str], program: str) -> None:
     """Run `export`."""
     config = parse_flags(ExportConfig, arguments, program=program)
-    _print_lines(f"The export is {api.export_model(config)}")
+    _print_lines(f"Wrote {api.export_model(config)}")
 
 
 @dataclass(frozen=True)
@@ -248,11 +247,15 @@ def vocoder(arguments: list[str], program: str) -> None:
     # torch takes seconds to import: report a wrong flag first.
     from musicspectrogan.device import choose_device
     from musicspectrogan.training.run_checkpoints import add_vocoder, checkpoints_for
-    from musicspectrogan.training.run_directory import named_run
+    from musicspectrogan.training.run_directory import DEMO_MODEL, named_run
     from musicspectrogan.vocoding.learn import learn
     from musicspectrogan.vocoding.music import read_manifest
 
     path = named_run(config.checkpoint) if config.checkpoint else None
+    if path == DEMO_MODEL:
+        raise UserError(
+            "--checkpoint demo: is part of the package; export it, and name that folder"
+        )
     if path:  # minutes before it is needed
         checkpoints_for(path, read_manifest(config.dataset).spectrogram)
     learned = learn(config, choose_device(config.device))

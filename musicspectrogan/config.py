@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, wraps
+from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -239,8 +240,11 @@ def read_fields(check: Callable[[Settings], None]) -> Callable[[Settings], None]
 
 def _read_value(name: str, value: Any, annotation: Any) -> Any:
     origin, args = get_origin(annotation), get_args(annotation)
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_read_value(name, item, args[0]) for item in value)
+    if origin is tuple and isinstance(value, (list, tuple, str)):
+        items = [value] if isinstance(value, str) else value
+        return tuple(_read_value(name, item, args[0]) for item in items)
+    if isinstance(value, Real) and not isinstance(value, (bool, int, float)):  # NumPy's
+        value = int(value) if isinstance(value, Integral) else float(value)
     if isinstance(annotation, type) and is_dataclass(annotation) and isinstance(value, annotation):
         return value
     if isinstance(value, str) and str not in (annotation, *args):

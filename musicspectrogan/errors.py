@@ -68,12 +68,13 @@ _REMEDIES = {
 
 # In messages; `--no-cuda-graph` too.
 _FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
+_QUOTED = re.compile(r"(`[^`]*`)")
 _OFF_FLAG = re.compile(r"(?<![\w-])--no-([a-z][a-z0-9-]*)")
 
 _warned: set[str] = set()
 
 
-class Told(Exception):  # noqa: N818  (not always an error)
+class ExpectedError(Exception):
     """What a command tells in one line in place of a traceback.
 
     The text names settings as flags; `named_as_in_python` changes that for scripts. Commands print
@@ -89,7 +90,7 @@ class Told(Exception):  # noqa: N818  (not always an error)
         return [f"{type(self).__name__}: {printable(str(self))}"]
 
 
-class UserError(Told):
+class UserError(ExpectedError):
     """The user's input is wrong. The text says in one line what is wrong and how to fix it.
 
     The command line prints it without a traceback and exits with status 2.
@@ -107,7 +108,7 @@ class SettingError(UserError):
         self.flag_message = f"{flag_of(name)}: {problem}"
 
 
-class Interrupted(Told):
+class Interrupted(ExpectedError):  # noqa: N818  (not an error)
     """Ctrl-C or SIGTERM arrived and the work was saved; the text says how to continue.
 
     The command line exits with status 130.
@@ -122,10 +123,16 @@ def named_as_in_python() -> Iterator[None]:
     """
     try:
         yield
-    except Told as error:
-        text = _OFF_FLAG.sub(lambda flag: f"{name_of_flag(flag[1])}=False", str(error))
-        error.args = (_FLAG.sub(lambda flag: name_of_flag(flag[1]), text),)
+    except ExpectedError as error:
+        # What is in backticks is a command to type.
+        parts = [p if p.startswith("`") else _in_python(p) for p in _QUOTED.split(str(error))]
+        error.args = ("".join(parts),)
         raise
+
+
+def _in_python(text: str) -> str:
+    text = _OFF_FLAG.sub(lambda flag: f"{name_of_flag(flag[1])}=False", text)
+    return _FLAG.sub(lambda flag: name_of_flag(flag[1]), text)
 
 
 def printable(text: str) -> str:

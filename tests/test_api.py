@@ -22,6 +22,7 @@ from conftest import ROOT, Elements, environment
 from PIL import Image
 
 import musicspectrogan as ms
+from musicspectrogan.errors import named_as_in_python
 from musicspectrogan.generation.model import Model
 from musicspectrogan.training import trainer
 
@@ -324,3 +325,15 @@ def test_type_checkers_know_what_it_returns(tmp_path):
     for kind, found in zip(kinds, revealed, strict=True):
         assert kind in found
     assert 'Argument "genre" to "images" of "Model" has incompatible type' in done.stdout
+
+
+def test_commands_in_messages_stay_as_they_are_typed():
+    with pytest.raises(ms.UserError) as caught, named_as_in_python():
+        raise ms.UserError("--jobs: start `dask worker --nthreads 1`, or give --no-cache")
+    assert str(caught.value) == "jobs: start `dask worker --nthreads 1`, or give cache=False"
+
+
+def test_settings_take_numbers_of_numpy_and_a_single_path():
+    config = ms.TrainingConfig(batch_size=np.int64(8), lr=np.float32(0.5))
+    assert (config.batch_size, config.lr) == (8, 0.5) and type(config.batch_size) is int
+    assert ms.EvaluateConfig(compare="demo").compare == (Path("demo"),)

@@ -187,11 +187,12 @@ def test_the_commands_of_a_page_work(page: str, run_line: Callable[[str], None])
 def test_the_python_examples_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Those of docs/python.md, in order, and what their comments say of values and output."""
+    """Those of docs/python.md and README, and what their comments say of values and output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGES["docs/python.md"], re.DOTALL):
+    text = PAGES["docs/python.md"] + PAGES["README.md"]
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         code = block
         for long, short in SHORTER_PYTHON.items():
             code = code.replace(long, short)

@@ -148,7 +148,7 @@ def connect(scheduler: str, *shared: Path) -> Iterator[Client]:
     except ImportError:
         raise UserError(
             "--backend dask needs the package distributed, here and where the workers run: "
-            "pip install 'musicspectrogan[dask]', or pip install distributed"
+            "pip install distributed"
         ) from None
     # Errors of the connection are reported in one line below, not in dask's tracebacks.
     for name in ("distributed", "distributed.client", "tornado", "tornado.application"):

@@ -101,8 +101,7 @@ def check_packages() -> None:
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise UserError(
-            f"--format onnx needs {', '.join(missing)}: pip install 'musicspectrogan[onnx]', or "
-            f"pip install {' '.join(PACKAGES)}"
+            f"--format onnx needs {', '.join(missing)}: pip install {' '.join(PACKAGES)}"
         )
 
 

@@ -115,9 +115,10 @@ class Model:
     ) -> npt.NDArray[np.float32]:
         """Sounds (B, n) of seeds: samples between -1 and 1, at equal loudness.
 
+        Takes what `images` takes, and a sample rate.
+
         Args:
             sample_rate: Hz; None for `self.sample_rate`.
-            others: as `images`.
 
         Raises:
             UserError: as `images`.
@@ -143,10 +144,7 @@ class Model:
         loop: bool = False,
         sample_rate: int | None = None,
     ) -> Player:
-        """A player for notebooks, with a spectrogram over each sound.
-
-        Args:
-            all: as `sounds`.
+        """A player for notebooks, with a spectrogram over each sound; takes what `sounds` takes.
 
         Raises:
             UserError: as `images`.

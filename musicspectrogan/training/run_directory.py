@@ -23,6 +23,7 @@ from musicspectrogan.training.run_checkpoints import (
     dataset_of,
     has_checkpoint,
     images_in,
+    is_checkpoint,
     newest_checkpoint,
     run_of,
 )
@@ -51,14 +52,14 @@ def next_run(gan: str, dataset_name: str, runs: Path = RUNS) -> Path:
 def named_run(path: Path) -> Path:
     """The path that an argument names: `latest` is the newest run, `demo` the package's model.
 
-    A path of that name takes precedence.
+    A checkpoint or run of that name takes precedence.
 
     Raises:
         UserError: there is no run yet.
     """
-    if path.exists():
+    if path not in (LATEST, DEMO) or (path.exists() and is_checkpoint(path)):
         return path
-    return newest_run(TrainingConfig()) if path == LATEST else DEMO_MODEL if path == DEMO else path
+    return DEMO_MODEL if path == DEMO else newest_run(TrainingConfig())
 
 
 def newest_run(config: TrainingConfig, runs: Path = RUNS) -> Path:

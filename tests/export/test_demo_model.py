@@ -26,7 +26,7 @@ def test_the_package_has_a_model_of_its_own_music():
     assert "| Fréchet distance, classifier features |" in card
 
 
-def test_demo_is_its_name_unless_there_is_such_a_path(command, tmp_path, monkeypatch):
+def test_demo_is_its_name_unless_there_is_such_a_checkpoint(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = ms.load("demo", device="cpu")
     assert model.genres == sorted(STYLES)
@@ -36,9 +36,21 @@ def test_demo_is_its_name_unless_there_is_such_a_path(command, tmp_path, monkeyp
     line = ["-m", "musicspectrogan", "generate", "--checkpoint", "demo"]
     command(*line, "--genre", "drums", "--count", 1, "--output", "out", cwd=tmp_path)
     assert (tmp_path / "out" / "drums_seed0000.wav").stat().st_size > 100_000
-    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo").mkdir()  # not a checkpoint, so the name is still the model's
+    assert ms.load("demo").checkpoint.digest == model.checkpoint.digest
+    for file in DEMO_MODEL.iterdir():
+        (tmp_path / "demo" / file.name).write_bytes(file.read_bytes())
+    config = tmp_path / "demo" / "config.json"
+    config.write_text(config.read_text().replace('"drums"', '"percussion"'))
+    assert "percussion" in ms.load("demo").genres
+
+
+def test_the_packages_model_is_not_changed(command, images, tmp_path):
+    before = (DEMO_MODEL / "model.safetensors").read_bytes()
+    line = ["-m", "musicspectrogan", "vocoder", images, "--checkpoint", "demo"]
     done = command(*line, cwd=tmp_path, status=2)
-    assert "demo: no checkpoint in it" in done.stderr
+    assert "--checkpoint demo: is part of the package; export it" in done.stderr
+    assert (DEMO_MODEL / "model.safetensors").read_bytes() == before
 
 
 def test_the_instrument_in_docs_is_that_of_the_model(command, tmp_path):

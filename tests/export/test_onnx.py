@@ -247,8 +247,8 @@ def test_the_readme_shows_names_without_control_characters():
     metadata = onnx._metadata(generator, sampler, None, "my\nmodel")
     assert json.loads(metadata["genres"]) == GENRES
     readme = onnx._readme(metadata, sampler)
-    assert readme.startswith("# my\\nmodel\n")
-    assert "in this order: jazz, rock’n’roll, `x`\\u202e." in readme
+    assert readme.startswith("# my\\\\nmodel\n")
+    assert r"in this order: jazz, rock’n’roll, \`x\`\\u202e." in readme
     assert "pieces.onnx" not in readme
 
 
@@ -258,8 +258,7 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypa
     with pytest.raises(UserError) as refused:
         export_onnx(trained("dcgan"), None, tmp_path, name="model")
     assert str(refused.value) == (
-        "--format onnx needs onnxruntime: pip install 'musicspectrogan[onnx]', or pip install onnx "
-        "onnxscript onnxruntime"
+        "--format onnx needs onnxruntime: pip install onnx onnxscript onnxruntime"
     )
     assert not any(tmp_path.iterdir())
 

@@ -191,8 +191,7 @@ def _open(file: Path) -> pyarrow.parquet.ParquetFile:
         import pyarrow.parquet  # an extra, and slow to import
     except ImportError:
         raise UserError(
-            f"--input {file}: parquet files need the package pyarrow: "
-            "pip install 'musicspectrogan[parquet]', or pip install pyarrow"
+            f"--input {file}: parquet files need the package pyarrow: pip install pyarrow"
         ) from None
     try:
         return pyarrow.parquet.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)

@@ -82,10 +82,14 @@ async function savePng(take) {
 }
 
 async function copyLink(take) {
-  const address = `${location.href.split("#")[0]}#${take.address}`;
+  // On disk, the page's own address would tell where, and leads nobody else there.
+  const isOnDisk = location.protocol === "file:";
+  const page = isOnDisk ? "" : location.href.split("#")[0];
   try {
-    await navigator.clipboard.writeText(address);
-    element("status").textContent = "The link is copied. Whoever has this page hears the same sound.";
+    await navigator.clipboard.writeText(`${page}#${take.address}`);
+    element("status").textContent = isOnDisk
+      ? "The end of the link is copied. Add it to the address of the page, wherever it is opened."
+      : "The link is copied. Whoever opens it hears the same sound.";
   } catch {
     setAddress(take.address);
     element("status").textContent = "This browser does not let pages copy. The link is in the address bar.";
