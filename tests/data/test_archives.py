@@ -24,7 +24,7 @@ from conftest import Command, command_line, environment
 from datasets import dataset_bytes, manifest, report, touch, write_music
 from fma_trees import write_tracks_csv
 
-from musicspectrogan.data import archives
+from musicspectrogan.data import archives, fma_archives
 from musicspectrogan.data.archives import base, parquet_files
 from musicspectrogan.data.credits import Credit, read_credits
 from musicspectrogan.data.preprocessing import preprocess
@@ -200,7 +200,7 @@ class TestFma:
     def published(self, archived: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for path in archived.iterdir():
             sha1 = hashlib.sha1(path.read_bytes()).hexdigest()
-            monkeypatch.setitem(fma.ARCHIVES_SHA1, path.name, sha1)
+            monkeypatch.setitem(fma_archives.ARCHIVES_SHA1, path.name, sha1)
 
     @pytest.mark.usefixtures("published")
     def test_verify_accepts_what_was_published(
@@ -232,7 +232,7 @@ class TestFma:
             preprocess(config)
 
     def test_the_published_checksums(self) -> None:
-        assert fma.ARCHIVES_SHA1 == {
+        assert fma_archives.ARCHIVES_SHA1 == {
             "fma_metadata.zip": "f0df49ffe5f2a6008d7dc83c6915b31835dfe733",
             "fma_small.zip": "ade154f733639d52e35e32f5593efe5be76c6d70",
             "fma_medium.zip": "c67b69ea232021025fca9231fc1c7c1a063ab50b",

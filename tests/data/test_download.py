@@ -21,7 +21,7 @@ from datasets import RATE, dataset_bytes, files_in
 
 from musicspectrogan.data import composer, download
 from musicspectrogan.data.settings import PreprocessConfig
-from musicspectrogan.data.sources import Selection, fma
+from musicspectrogan.data.sources import Selection
 from musicspectrogan.errors import UserError
 
 DATA = np.random.default_rng(0).bytes(100_000)
@@ -347,7 +347,7 @@ def test_the_command_downloads_continues_and_converts(
 ) -> None:
     server.files = fma_archives
     sums = {name: hashlib.sha1(data).hexdigest() for name, data in fma_archives.items()}
-    monkeypatch.setattr(fma, "ARCHIVES_SHA1", sums)
+    monkeypatch.setattr("musicspectrogan.data.fma_archives.ARCHIVES_SHA1", sums)
     real = download.progress_bar
 
     def interrupting(**options: object) -> object:
