@@ -473,6 +473,28 @@ class TestDamagedAndStrangeArchives:
         ):
             pass
 
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_a_header_of_a_tar_may_not_be_of_gigabytes(self, place: int, tmp_path: Path) -> None:
+        members = [(tarfile.TarInfo("rock/a.wav"), b"sound")]
+        header = tarfile.TarInfo("long")
+        header.type = tarfile.XHDTYPE
+        members.insert(place, (header, bytes(32 << 20)))
+        tar_with(tmp_path / "m.tar.gz", *members, mode="w:gz")
+        tracemalloc.start()
+        try:
+            with pytest.raises(UserError, match=r"damaged or .*a header of 33554432 by"):
+                archives.list_folder(tmp_path / "m.tar.gz")
+            assert tracemalloc.get_traced_memory()[1] < 2**22
+        finally:
+            tracemalloc.stop()
+
+    def test_names_longer_than_a_header_of_a_tar(self, tmp_path: Path) -> None:
+        name = "/".join(["x" * 200, "y" * 200, "a.wav"])
+        for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+            with tarfile.open(tmp_path / f"{form}.tar", "w", format=form) as archive:
+                archive.addfile(tarfile.TarInfo(name))
+            assert archives.is_file(tmp_path / f"{form}.tar" / name)
+
     def test_links_and_doubles_in_a_tar(
         self, music: Path, command: Command, tmp_path: Path
     ) -> None:
