@@ -50,7 +50,6 @@ ALLOWED = {
         "audio",
         "data.credits",
         "evaluation.report",
-        "evaluation.resampling",
     },
     "doctor": {"training", "models", "audio"},
     "information": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,8 @@ from typing import Any
 
 from musicspectrogan.evaluation.resampling import Estimate
 from musicspectrogan.filesystem import write_text
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 # Lags of the coherence of pieces, in seconds between the starts of two windows.
@@ -185,6 +188,50 @@ def write_json(path: Path, reports: Mapping[str, Report]) -> None:
     contents = {"reports": plain} if len(plain) > 1 else next(iter(plain.values()))
     text = json.dumps({"format_version": FORMAT_VERSION, **contents}, indent=1) + "\n"
     write_text(path, text, concurrent=True)
+
+
+def read_figures(folder: Path, digest: str) -> tuple[list[Figure], int]:
+    """Read the figures of a checkpoint, if one of the JSON files in a folder has them.
+
+    Single images are preferred to pieces.
+
+    Args:
+        folder: where `evaluate` writes: a run, or the working directory.
+        digest: of the checkpoint.
+
+    Returns:
+        The figures, and how many of the reports are of other checkpoints.
+    """
+    others = 0
+    found: dict[bool, list[Figure]] = {}
+    for path in sorted(folder.glob("evaluation*.json")):
+        try:
+            contents = json.loads(path.read_text(encoding="utf-8"))
+            for report in contents.get("reports", {"": contents}).values():
+                if report["subject"].get("digest") == digest:
+                    figures = [_figure(line) for line in report["figures"]]
+                    found.setdefault("seconds" in report["settings"], figures)
+                else:
+                    others += 1
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            logger.warning("%s is not an evaluation, and is passed over: %s", path, error)
+    return found.get(False) or found.get(True) or [], others
+
+
+def _figure(line: Mapping[str, Any]) -> Figure:
+    """The inverse of `asdict`, with NaN for None."""
+    METRICS[line["name"]]  # KeyError: of a later version
+
+    def estimate(plain: Mapping[str, float | None]) -> Estimate:
+        return Estimate(*(_number(plain[key]) for key in ("value", "half_width")))
+
+    real = line["real"]
+    names = (line["name"], line["features"], line["genre"])
+    return Figure(*names, estimate(line["value"]), None if real is None else estimate(real))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def figure_keys(reports: Sequence[Report], *, of_genres: bool = False) -> list[tuple[str, str]]:

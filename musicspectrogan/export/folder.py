@@ -5,12 +5,10 @@ Whatever takes a checkpoint takes such a folder too, or a zip of it. Nothing in 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from musicspectrogan import __version__
 from musicspectrogan.audio.files import MP3_RATES, save
@@ -24,10 +22,9 @@ from musicspectrogan.data.credits import (
     read_credits,
     write_credits,
 )
-from musicspectrogan.evaluation.report import METRICS, format_estimate
-from musicspectrogan.evaluation.resampling import Estimate
-from musicspectrogan.export.cards import TEMPLATES
-from musicspectrogan.export.settings import LICENSES, ExportConfig
+from musicspectrogan.evaluation.report import METRICS, Figure, format_estimate, read_figures
+from musicspectrogan.export.cards import CARD_NAME, TEMPLATES, Facts, read_facts
+from musicspectrogan.export.settings import LICENSES, SOUNDS, ExportConfig
 from musicspectrogan.filesystem import distinct_name, make_folder, write_text
 from musicspectrogan.generation.model import Model
 from musicspectrogan.generation.player import coloured_png
@@ -38,10 +35,11 @@ from musicspectrogan.training.run_checkpoints import run_of
 
 logger = logging.getLogger(__name__)
 
-CARD_NAME, SOUNDS_FOLDER = "README.md", "sounds"
+SOUNDS_FOLDER = "sounds"
 SOUND_SECONDS = 10.0
 # Of sounds whose own rate MP3 does not have.
 USUAL_RATE = 44100
+_OF_ANOTHER_TOOL = "%s: its %s is from another tool, and is left out"
 # The settings that make a recipe, in the order of the card.
 RECIPE = """gan width latent_dim loss r1 r2 augment windows pairs lr beta1 beta2 batch_size
     ema_images seed""".split()
@@ -66,17 +64,24 @@ def export_folder(
         dataset: the folder that it was trained on, if it is there, which may have credits.
     """
     stored = replace(checkpoint, vocoder=vocoder.to_plain()) if vocoder else checkpoint
-    export_checkpoint(stored, folder, half=config.half)
+    facts = _facts(config, checkpoint, source)
+    export_checkpoint(stored, folder, half=facts.half, card=asdict(facts))
     # The sounds are those of the folder: half precision changes them a little.
     model = Model(read_checkpoint(folder), vocoder)
-    sounds = _write_sounds(model, folder, config.sounds)
+    sounds = _write_sounds(model, folder, SOUNDS if config.sounds is None else config.sounds)
+    if dataset is None and not is_model_folder(source):
+        logger.warning(
+            "%s, on which the model was trained, is not where it was or has changed: the export "
+            "has no attributions of its music; name its folder with --dataset",
+            Path(checkpoint.training["dataset"]).name,
+        )
     credits = _credits(dataset, source, folder)
     licenses = Counter(normalize_license(credit.license) for credit in credits.values())
     card = TEMPLATES.get_template("card.md").render(
         name=name,
         checkpoint=checkpoint,
         genres=model.genres,
-        license=config.license,
+        license=facts.license,
         known_licenses=LICENSES,
         version=__version__,
         sounds=sounds,
@@ -84,11 +89,11 @@ def export_folder(
         trained=format_count(checkpoint.images_seen, "image"),
         seconds=checkpoint.spectrogram.image_seconds,
         vocoder=vocoder.record.describe() if vocoder else "",
-        precision="half" if config.half else "single",
+        precision="half" if facts.half else "single",
         credits=CREDITS_NAME if credits else "",
         licenses=format_counts(licenses.most_common()),
-        figures=_figures(run_of(source) or Path(), checkpoint),
-        is_rounded=model.checkpoint.digest != checkpoint.digest,
+        figures=facts.figures,
+        is_rounded=model.checkpoint.digest != facts.evaluated,
     )
     write_text(folder / CARD_NAME, card)
 
@@ -96,7 +101,10 @@ def export_folder(
 def _credits(dataset: Path | None, source: Path, folder: Path) -> dict[str, Credit]:
     """Write the credits of the music, of the dataset or of an earlier export, and return them."""
     if dataset is not None:
-        if credits := read_credits(dataset):
+        credits = read_credits(dataset)
+        if credits is None:
+            logger.warning(_OF_ANOTHER_TOOL, dataset, CREDITS_NAME)
+        elif credits:
             write_credits(folder, credits)
     elif is_model_folder(source):
         try:
@@ -105,7 +113,8 @@ def _credits(dataset: Path | None, source: Path, folder: Path) -> dict[str, Cred
         except ModelFolderError as error:
             logger.warning("%s: its %s cannot be read: %s", source, CREDITS_NAME, error)
     credits = read_credits(folder)
-    if credits is None:  # of another tool
+    if credits is None:
+        logger.warning(_OF_ANOTHER_TOOL, source, CREDITS_NAME)
         (folder / CREDITS_NAME).unlink()
     return credits or {}
 
@@ -134,35 +143,30 @@ def _write_sounds(model: Model, folder: Path, count: int) -> list[tuple[str, str
     return written
 
 
-def _figures(folder: Path, checkpoint: Checkpoint) -> list[list[str]]:
-    """Rows of an evaluation of these weights, if there is one: name, value, ratio, real music.
-
-    One of images is preferred to one of pieces.
-
-    Args:
-        folder: where `evaluate` writes: the run, or the working directory.
-    """
-    of_pieces: list[list[str]] = []
-    for path in sorted(folder.glob("evaluation*.json")):
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-            if report["subject"].get("digest") != checkpoint.digest:
-                continue
-            rows = [_row(figure) for figure in report["figures"] if figure["genre"] is None]
-            if "seconds" not in report["settings"]:
-                return rows
-            of_pieces = of_pieces or rows
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            logger.warning("%s is not an evaluation, and is passed over: %s", path, error)
-    return of_pieces
+def _facts(config: ExportConfig, checkpoint: Checkpoint, source: Path) -> Facts:
+    """What the settings and an evaluation say, and an earlier export where they say nothing."""
+    facts = read_facts(source)
+    facts = replace(facts, license=config.license or facts.license, half=config.half or facts.half)
+    if rows := _rows(source, checkpoint):
+        facts = replace(facts, figures=rows, evaluated=checkpoint.digest)
+    return facts
 
 
-def _row(figure: dict[str, Any]) -> list[str]:
-    def estimate(name: str) -> str:
-        found = figure[name]
-        valid = found is not None and None not in found.values()
-        return format_estimate(Estimate(**found)) if valid else ""
+def _rows(source: Path, checkpoint: Checkpoint) -> list[list[str]]:
+    """Rows of an evaluation of these weights, if there is one: name, value, ratio, real music."""
+    run = run_of(source)
+    figures, others = read_figures(run or Path(), checkpoint.digest)
+    if run and others and not figures:
+        logger.warning(
+            "the evaluations in %s are of other weights than %s, so the card has none; to have "
+            "one, run `python -m musicspectrogan evaluate --checkpoint %s` first",
+            *(run, source.name, source),
+        )
+    return [_row(figure) for figure in figures if figure.genre is None]
 
-    title = METRICS[figure["name"]].title
-    features = f", {figure['features']} features" if figure["features"] else ""
-    return [f"{title}{features}", estimate("value"), estimate("ratio"), estimate("real")]
+
+def _row(figure: Figure) -> list[str]:
+    title = METRICS[figure.name].title
+    features = f", {figure.features} features" if figure.features else ""
+    estimates = (figure.value, figure.ratio, figure.real)
+    return [f"{title}{features}", *map(format_estimate, estimates)]

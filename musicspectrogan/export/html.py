@@ -30,6 +30,8 @@ TEMPLATES = GENERATION_TEMPLATES.overlay(
     )
 )
 STYLES = ("style.css", "player.css", "instrument.css")
+# Tells an instrument from other pages, near its beginning.
+MARK = Markup('<meta name="generator" content="MusicSpectroGAN">')
 # One module in the page, in this order.
 SCRIPTS = tuple(
     f"{name}.js"
@@ -57,6 +59,14 @@ def export_html(
     return output
 
 
+def is_instrument(path: Path) -> bool:
+    """Whether a file is what `export_html` writes."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return MARK.encode() in file.read(1024)
+
+
 def _page(checkpoint: Checkpoint, vocoder: Vocoder | None, name: str) -> str:
     config = checkpoint.spectrogram
     genres = checkpoint.genres if models.is_conditional(checkpoint.gan) else []
@@ -74,6 +84,7 @@ def _page(checkpoint: Checkpoint, vocoder: Vocoder | None, name: str) -> str:
     script = Markup("\n") + source(*SCRIPTS)
     return TEMPLATES.get_template("instrument.html").render(
         title=name,
+        mark=MARK,
         policy=_policy(script),
         style=source(*STYLES),
         script=script,

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from musicspectrogan import __version__
 from musicspectrogan.audio.vocoder import Vocoder
 from musicspectrogan.errors import UserError, describe_error, in_dev_mode, printable
-from musicspectrogan.export.cards import TEMPLATES
+from musicspectrogan.export.cards import CARD_NAME, TEMPLATES
 from musicspectrogan.export.onnx_checks import (
     check_clock,
     check_images,
@@ -93,7 +93,7 @@ def export_onnx(
             _write(graph, folder, metadata, checkpoint.gan)
             graph.check(folder)
             bar.update()
-    (folder / "README.md").write_text(_readme(metadata, sampler), encoding="utf-8")
+    (folder / CARD_NAME).write_text(_readme(metadata, sampler), encoding="utf-8")
 
 
 def check_packages() -> None:

@@ -39,6 +39,8 @@ FORMAT_VERSION = 1
 LONGEST_GENRE = 1000
 # What training takes beyond generating, and exported models lack.
 OF_TRAINING = ("discriminator", "optimizer_g", "optimizer_d")
+# What only exported models have.
+CARD = "card"
 
 
 @dataclass
@@ -144,13 +146,16 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     write_torch_file(_contents(checkpoint), path)
 
 
-def export_checkpoint(checkpoint: Checkpoint, folder: Path, *, half: bool = False) -> None:
+def export_checkpoint(
+    checkpoint: Checkpoint, folder: Path, *, half: bool = False, card: dict[str, Any] | None = None
+) -> None:
     """Write what generating takes into a folder that exists: the averaged generator, the vocoder.
 
     Args:
         half: store weights in half precision.
+        card: facts for a model card, for whoever exports it again; see `read_card`.
     """
-    contents = _contents(checkpoint)
+    contents = _contents(checkpoint) | {CARD: card or {}}
     contents["generator"] = contents.pop("ema")
     for name in OF_TRAINING:
         del contents[name]
@@ -196,9 +201,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+def read_card(path: Path) -> object:
+    """Read the facts for a model card that `export_checkpoint` stored; {} if there are none.
+
+    Raises:
+        OSError: the exported model cannot be read.
+        ModelFolderError: it is damaged.
+    """
+    return read_model_folder(path).get(CARD, {})
+
+
 def _read_exported(path: Path) -> dict[str, Any]:
     """What a file of a checkpoint would hold."""
     contents = read_model_folder(path)
+    contents.pop(CARD, None)
     weights = contents["generator"]
     for name, weight in weights.items():
         if weight.dtype == torch.float16:

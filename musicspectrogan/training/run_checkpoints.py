@@ -140,17 +140,20 @@ def dataset_of(checkpoint: Checkpoint, path: Path) -> Path | None:
 def available_dataset(checkpoint: Checkpoint, path: Path) -> Path | None:
     """The folder that it was trained on; None if it is gone, or contains other images now."""
     dataset = dataset_of(checkpoint, path)
-    if dataset is None:
-        return None
+    return dataset if dataset and is_trained_on(checkpoint, dataset) else None
+
+
+def is_trained_on(checkpoint: Checkpoint, dataset: Path) -> bool:
+    """Whether a folder, which may be gone, has the images that a checkpoint was trained on."""
     try:
         # Folder names first, which is cheap: somebody else's checkpoint may name any folder.
         folders = {folder.name for folder in visible_folders(dataset)}
         if not folders.issuperset(checkpoint.genres):
-            return None
+            return False
         images = images_in(dataset, checkpoint.training["split"], checkpoint.training["image_size"])
     except OSError:  # gone, or not readable
-        return None
-    return dataset if images and checkpoint.is_trained_on(images) else None
+        return False
+    return images is not None and checkpoint.is_trained_on(images)
 
 
 def images_in(dataset: Path, split: str, image_size: int | None) -> ImageDataset | None:

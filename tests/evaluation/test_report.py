@@ -18,6 +18,7 @@ from musicspectrogan.evaluation.report import (
     figure_keys,
     format_estimate,
     genre_table,
+    read_figures,
     table,
     write_json,
 )
@@ -357,3 +358,34 @@ def test_genre_table() -> None:
 
 def test_no_genre_table_without_genres() -> None:
     assert genre_table(report(*FIGURES)) == ""
+
+
+def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """Those of the checkpoint, of images before pieces; what is not finite becomes NaN."""
+
+    def written(name: str, digest: str, *figures: Figure, **settings: float) -> None:
+        write_json(tmp_path / name, {"x": Report({"digest": digest}, {}, settings, list(figures))})
+
+    assert read_figures(tmp_path, "mine") == ([], 0)
+    endless = Figure("frechet", "untrained", None, Estimate(INFINITY, 1.0), None)
+    finite = [figure for figure in FIGURES if math.isfinite(figure.value.value)]
+    written("evaluation-30s.json", "mine", endless, seconds=30.0)
+    written("evaluation_other.json", "other", *finite)
+    (pieces,), others = read_figures(tmp_path, "mine")
+    assert math.isnan(pieces.value.value) and pieces.ratio is None and others == 1
+    written("evaluation_latest.json", "mine", *finite)
+    read, others = read_figures(tmp_path, "mine")
+    assert read == finite and others == 1 and [f.ratio for f in read] == [f.ratio for f in finite]
+    report = Report({"digest": "second"}, {}, {}, finite[:1])
+    write_json(tmp_path / "evaluation_both.json", {"a": Report({}, {}, {}, []), "b": report})
+    assert read_figures(tmp_path, "second") == (finite[:1], 4)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"reports": 1}', '{"subject": {}}', "\xff"])
+def test_what_is_no_evaluation_is_passed_over(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "evaluation.json").write_text(text, encoding="latin-1")
+    read_figures(tmp_path, "mine")
+    is_told = text != '{"subject": {}}'
+    assert ("evaluation.json is not an evaluation" in caplog.text) == is_told

@@ -143,6 +143,51 @@ def test_exporting_again_gives_the_same_bytes(
     assert bytes_in(tmp_path / "cgan") == bytes_in(model)
 
 
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_exporting_again_loses_no_facts(form: str, command: Command, tmp_path: Path) -> None:
+    """License, evaluation and precision stay, unless the command says otherwise."""
+
+    def exported(source: object, name: str, *flags: object) -> Path:
+        line = ("export", "--checkpoint", source, "--output", name, "--sounds", 0, *flags)
+        command(*PROGRAM, *line, cwd=tmp_path)
+        return tmp_path / name
+
+    first = exported("demo", "demo")
+    assert metadata(first)["license"] == "mit" and "tensors (half precision)" in card_of(first)
+    assert "| coverage, classifier features |" in card_of(first)
+    assert "had not been rounded to half precision" in card_of(first)
+    source = first if form == "folder" else zipped(first, tmp_path / "demo.zip")
+    (tmp_path / "again").mkdir()
+    assert bytes_in(exported(source, "again/demo")) == bytes_in(first)
+    changed = exported(source, "other", "--license", "cc0-1.0")
+    assert metadata(changed)["license"] == "cc0-1.0"
+    assert metadata(exported(changed, "last"))["license"] == "cc0-1.0"
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        [],
+        {"license": "mit\nlicense_link: http://x"},
+        {"figures": [["a", "b"]]},
+        {"figures": ["abcd"]},
+        {"half": 1},
+        {"more": ""},
+    ],
+)
+def test_facts_that_cannot_be_read_are_left_out(
+    card: object, model: Path, command: Command, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "card": card}), encoding="utf-8")
+    line = ("export", "--checkpoint", "model", "--output", "out", "--sounds", 0)
+    told = command(*PROGRAM, *line, cwd=tmp_path).stderr
+    assert "model: what its model card said is lost: " in told
+    assert metadata(tmp_path / "out") == metadata(model)
+    assert "Not evaluated yet" in card_of(tmp_path / "out")
+
+
 def test_half_precision_halves_the_file_and_moves_no_pixel_by_more_than_one(
     export: Callable[..., Path], model: Path
 ) -> None:
@@ -370,6 +415,25 @@ def test_nothing_is_replaced_unless_it_is_an_export(
     assert {path.name for path in tmp_path.iterdir()} == {"out", "project", "file", "link"}
 
 
+def test_a_page_replaces_an_instrument_only(command: Command, tmp_path: Path) -> None:
+    def page(name: str, status: int = 0) -> str:
+        line = ("export", "--checkpoint", "demo", "--format", "html", "--output", name)
+        return command(*PROGRAM, *line, "--overwrite", cwd=tmp_path, status=status).stderr
+
+    page("x.html")
+    made = (tmp_path / "x.html").read_bytes()
+    page("x.html")
+    assert (tmp_path / "x.html").read_bytes() == made
+    (tmp_path / "x.html").write_text("<!DOCTYPE html>\n<title>mine</title>")
+    assert "--output x.html: is not an export; give another name" in page("x.html", 2)
+    assert (tmp_path / "x.html").read_text().endswith("mine</title>")
+    for name in ("thesis.txt", "best.pt", "new"):
+        if name != "new":
+            (tmp_path / name).write_bytes(made)
+        assert f"--output: {name}: give the page a name that ends in .html" in page(name, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"x.html", "thesis.txt", "best.pt"}
+
+
 def test_an_interrupted_export_leaves_what_was_there(
     export: Callable[..., Path], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,6 +466,45 @@ def test_an_export_that_cannot_get_its_name_leaves_the_earlier_one(
     assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")] == ["out", "out/old"]
 
 
+def killed_between_the_renames(output: Path) -> None:
+    """What a kill leaves when the earlier export has lost its name and the new one has none yet."""
+    shutil.copytree(output, output.with_name(".out.unfinished"))
+    output.rename(output.with_name(".out.earlier"))
+
+
+def test_a_kill_between_the_renames_loses_no_export(
+    export: Callable[..., Path], model: Path, tmp_path: Path
+) -> None:
+    before = bytes_in(export(model))
+    killed_between_the_renames(tmp_path / "out")
+    export(model, status=2)  # it is there again
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert bytes_in(tmp_path / "out") == before
+    killed_between_the_renames(tmp_path / "out")
+    (tmp_path / ".out.unfinished" / "model.safetensors").unlink()  # was not that far
+    (tmp_path / ".out.unfinished" / "README.md").unlink()
+    (tmp_path / ".out.unfinished" / ".model.safetensors.tmp").touch()
+    assert bytes_in(export(model, "--overwrite")) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", [".out.unfinished", ".out.earlier"])
+def test_what_only_has_the_name_of_a_temporary_folder_is_kept(
+    name: str, model: Path, command: Command, tmp_path: Path
+) -> None:
+    line = (*PROGRAM, "export", "--checkpoint", model, "--output", "out", "--sounds", 0)
+    for own in ("notes.txt", "README.md", "checkpoints/best.pt"):
+        (tmp_path / name / own).parent.mkdir(parents=True)
+        (tmp_path / name / own).write_text("mine")
+        told = command(*line, cwd=tmp_path, status=2).stderr
+        assert f"{name}: {own} in it is not from an export, but it has the name of a temp" in told
+        assert bytes_in(tmp_path) == {f"{name}/{own}": b"mine"}
+        shutil.rmtree(tmp_path / name)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / name).symlink_to("elsewhere")
+    assert f"{name}: is not from an export" in command(*line, cwd=tmp_path, status=2).stderr
+
+
 def test_flags_that_make_no_sense_are_refused(
     command: Command, model: Path, tmp_path: Path
 ) -> None:
@@ -416,6 +519,8 @@ def test_flags_that_make_no_sense_are_refused(
         (("--sounds", 1000), "--sounds: 1000 is not allowed"),
         (("--format", "zip"), "--format: 'zip' is not one of folder, html, onnx"),
         (("--half", "--format", "onnx"), "--half has no effect with --format onnx"),
+        (("--license", "mit", "--format", "onnx"), "--license has no effect with --format onnx"),
+        (("--sounds", 0, "--format", "html"), "--sounds has no effect with --format html; omit it"),
     ):
         assert reported in command(*line, *flags, cwd=tmp_path, status=2).stderr
 
@@ -465,15 +570,19 @@ def test_the_code_of_the_card_runs(model: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("changed", [False, True])
 def test_the_evaluation_is_that_of_these_weights(
-    changed: bool, run: Path, export: Callable[..., Path]
+    changed: bool, run: Path, command: Command, tmp_path: Path
 ) -> None:
+    def export(*flags: object) -> tuple[str, str]:
+        line = ("export", "--checkpoint", run, "--output", "out", "--sounds", 0, *flags)
+        return command(*PROGRAM, *line, cwd=tmp_path).stderr, card_of(tmp_path / "out")
+
     digest = load_checkpoint(run).digest
     whole = {"value": 0.5, "half_width": 0.03}
     figure = {"name": "frechet", "features": "untrained", "genre": None}
     figure |= {
         "value": whole,
         "real": {"value": 0.25, "half_width": 0.1},
-        "ratio": {"value": 2.0, "half_width": 0.1},
+        "ratio": {"value": 2.0, "half_width": 0.12},
     }
     other = {**figure, "genre": "jazz"}
     report = {
@@ -485,11 +594,16 @@ def test_the_evaluation_is_that_of_these_weights(
     pieces = {**report, "settings": {"seconds": 30}, "figures": [{**figure, "name": "density"}]}
     (run / "evaluation-30s.json").write_text(json.dumps(pieces), encoding="utf-8")
     (run / "evaluation_broken.json").write_text("[]", encoding="utf-8")
-    row = "| Fréchet distance, untrained features | 0.500 ± 0.030 | 2.00 ± 0.10 | 0.25 ± 0.10 |\n"
-    card = card_of(export(run))
+    earlier = {"subject": {"sha256": "0" * 64}, "settings": {}, "figures": [figure]}
+    (run / "evaluation_earlier.json").write_text(json.dumps(earlier), encoding="utf-8")
+    row = "| Fréchet distance, untrained features | 0.500 ± 0.030 | 2.00 ± 0.12 | 0.25 ± 0.10 |\n"
+    told, card = export()
+    assert "evaluation_broken.json is not an evaluation, and is passed over" in told
+    advice = f"run `python -m musicspectrogan evaluate --checkpoint {run}/checkpoints/latest.pt`"
+    assert (advice in told) == changed
     assert (row in card) != changed and ("Not evaluated yet" in card) == changed
     assert "density" not in card
-    half = card_of(export(run, "--half", "--overwrite"))
+    _, half = export("--half", "--overwrite")
     assert ("had not been rounded to half precision" in half) != changed
 
 
@@ -506,6 +620,29 @@ def test_attributions_of_the_music_go_with_the_model(
     shutil.rmtree(out)
     packed = export(zipped(first, tmp_path / "x.zip", "first/"))
     assert read_credits(packed) == read_credits(first)
+
+
+def test_attributions_are_not_lost_in_silence(
+    run: Path, images: Path, command: Command, tmp_path: Path
+) -> None:
+    def exported(*flags: object, status: int = 0) -> str:
+        line = ("export", "--checkpoint", run, "--output", "out", "--sounds", 0, "--overwrite")
+        return command(*PROGRAM, *line, *flags, cwd=tmp_path, status=status).stderr
+
+    moved = shutil.move(tmp_path / "images", tmp_path / "moved")
+    lost = "images, on which the model was trained, is not where it was or has changed: the export"
+    assert lost in exported()
+    assert not (tmp_path / "out" / CREDITS_NAME).exists()
+    assert lost not in exported("--dataset", "moved")
+    assert read_credits(tmp_path / "out") == read_credits(moved)
+    next(moved.glob("jazz/*.png")).unlink()
+    for other in (moved, tmp_path / "nothing", run):
+        told = f"--dataset: {other}: does not have the images that the model was trained on"
+        assert told in exported("--dataset", other, status=2)
+    another = shutil.copytree(images, tmp_path / "another")
+    (another / CREDITS_NAME).write_text("who,what\n")
+    told = exported("--dataset", another)
+    assert f"{another}: its {CREDITS_NAME} is from another tool, and is left out" in told
 
 
 def renamed(checkpoint: Checkpoint, *genres: str) -> Checkpoint:
