@@ -58,13 +58,13 @@ def write_model_folder(contents: dict[str, Any], folder: Path, *, half: bool = F
         tensors = {name: _halved(tensor) for name, tensor in tensors.items()}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
-    # Both are complete before the first gets its name: a kill can hardly separate them.
+    # Both files are complete before the first is renamed, so a kill rarely leaves only one of them.
     with (
         atomic_write(folder / CONFIG_NAME) as config,
         atomic_write(folder / WEIGHTS_NAME) as weights,
     ):
         weights.write_bytes(save(tensors, metadata={"format": "pt"}))
-        # Half a character, in a name that is not Unicode, becomes an escape of JSON.
+        # A lone surrogate, in a file name that is not Unicode, becomes a JSON escape.
         config.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 

@@ -55,8 +55,11 @@ def fetch(files: Mapping[str, str], folder: Path, address: str) -> None:
         address: URL of the folder that holds them.
 
     Raises:
-        UserError: a file cannot be downloaded, is not the right one, or the disk is too small.
+        UserError: a file cannot be downloaded, is not the right one, or the disk is too small; or
+            the folder is a file.
     """
+    if folder.is_file():
+        raise UserError(f"--input {folder} is a file; name the folder to download to")
     make_folder(folder)
     pooch.get_logger().setLevel(logging.WARNING)
     registry = {name: f"sha1:{sha1}" for name, sha1 in files.items()}

@@ -24,7 +24,7 @@ UNREAD_SUFFIXES = frozenset(
 
 @dataclass(frozen=True)
 class AudioFile:
-    """A file below a folder that is audio, or looks like audio."""
+    """A file below a folder that is audio, looks like audio, or may hold it."""
 
     path: Path
     skip_reason: str = ""
@@ -59,15 +59,19 @@ def find_audio(folder: Path, parents: frozenset[str] = frozenset()) -> Iterator[
             yield from inside
         elif is_audio(entry.name):
             yield AudioFile(path)
-        elif reason := _why_not_audio(entry.name):
+        elif reason := _why_not_audio(path):
             yield AudioFile(path, reason)
 
 
-def _why_not_audio(name: str) -> str:
-    """Return why a file that looks like audio is not taken; empty for any other file."""
-    suffix = f".{name.lower().rpartition('.')[2]}"
+def _why_not_audio(path: Path) -> str:
+    """Return why a file that may hold audio is not taken; empty for any other file."""
+    name = path.name.lower()
+    suffix = f".{name.rpartition('.')[2]}"
     if suffix in AUDIO_SUFFIXES:
         return "a file of the system, not audio"
+    if name.endswith(archives.ARCHIVE_SUFFIXES) and not is_clutter(name):
+        is_packed = archives.in_archive(path.parent)
+        return f"an archive; {'unpack the outer one' if is_packed else 'name it as --input'}"
     return f"{suffix} is not read; convert it to WAV" if suffix in UNREAD_SUFFIXES else ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import struct
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,12 +24,12 @@ from conftest import Command, command_line, environment
 from datasets import dataset_bytes, manifest, report, touch, write_music
 from fma_trees import write_tracks_csv
 
-from musicspectrogan.data import archives
+from musicspectrogan.data import archives, fma_archives
 from musicspectrogan.data.archives import base, parquet_files
 from musicspectrogan.data.credits import Credit, read_credits
 from musicspectrogan.data.preprocessing import preprocess
 from musicspectrogan.data.settings import PreprocessConfig
-from musicspectrogan.data.sources import fma
+from musicspectrogan.data.sources import fma, folder
 from musicspectrogan.errors import UserError
 from musicspectrogan.vocoding.music import Music
 
@@ -198,7 +200,7 @@ class TestFma:
     def published(self, archived: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for path in archived.iterdir():
             sha1 = hashlib.sha1(path.read_bytes()).hexdigest()
-            monkeypatch.setitem(fma.ARCHIVES_SHA1, path.name, sha1)
+            monkeypatch.setitem(fma_archives.ARCHIVES_SHA1, path.name, sha1)
 
     @pytest.mark.usefixtures("published")
     def test_verify_accepts_what_was_published(
@@ -230,7 +232,7 @@ class TestFma:
             preprocess(config)
 
     def test_the_published_checksums(self) -> None:
-        assert fma.ARCHIVES_SHA1 == {
+        assert fma_archives.ARCHIVES_SHA1 == {
             "fma_metadata.zip": "f0df49ffe5f2a6008d7dc83c6915b31835dfe733",
             "fma_small.zip": "ade154f733639d52e35e32f5593efe5be76c6d70",
             "fma_medium.zip": "c67b69ea232021025fca9231fc1c7c1a063ab50b",
@@ -355,6 +357,29 @@ class TestDamagedAndStrangeArchives:
         line = self.refuse(command, tmp_path, "in")
         assert "no audio in it, but archives (music.zip): name one as --input" in line
 
+    def test_archives_beside_audio_are_not_opened_and_are_reported(
+        self, music: Path, command: Command, tmp_path: Path, converted: tuple
+    ) -> None:
+        shutil.copytree(music, tmp_path / "music")
+        names = ["features.parquet", "rock/More.ZIP", "rock/._More.ZIP", "rock/notes.zip.txt"]
+        touch(tmp_path / "music", *names)
+        command(*FOLDER, "music", cwd=tmp_path)
+        assert contents(tmp_path / "out") == converted
+        reason = "an archive; name it as --input"
+        assert skipped(tmp_path / "out") == dict.fromkeys(names[:2], reason)
+
+    def test_archives_beside_audio_in_an_archive_are_reported(
+        self, music: Path, tmp_path: Path
+    ) -> None:
+        inner = zip_of(tmp_path / "in" / "rock" / "more.zip", music)
+        shutil.copy(music / "folk" / "a.wav", inner.parent)
+        outer = zip_of(tmp_path / "outer.zip", tmp_path / "in")
+        for root, remedy in ((tmp_path / "in", "name it as --input"), (outer, "unpack the outer")):
+            tracks = folder.find_tracks(root, folder.Selection())
+            told = {track.path.name: track.excluded for track in tracks if track.excluded}
+            assert told.keys() == {"more.zip"}
+            assert f"an archive; {remedy}" in told["more.zip"]
+
     def test_a_file_that_is_no_archive(self, command: Command, tmp_path: Path) -> None:
         touch(tmp_path, "music.rar")
         line = self.refuse(command, tmp_path, "music.rar")
@@ -403,6 +428,72 @@ class TestDamagedAndStrangeArchives:
         }  # fmt: skip
         assert set(statuses.values()) == {"converted", "skipped"}  # all count for --strict
         assert not (tmp_path / "out.wav").exists()
+
+    @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    def test_bzip2_and_lzma_take_little_memory_whatever_they_expand_to(
+        self, method: int, tmp_path: Path
+    ) -> None:
+        noise = np.random.default_rng(0).bytes(base.COPIED_BYTES + 5)
+        with zipfile.ZipFile(tmp_path / "m.zip", "w", method) as archive:
+            archive.writestr("a.wav", noise + bytes(2 * base.COPIED_BYTES))
+            archive.writestr("empty.wav", b"")
+            archive.writestr("bomb.wav", bytes(32 << 20))
+            archive.writestr("cut.wav", bytes(999))
+        contents, mark, listed = (tmp_path / "m.zip").read_bytes().partition(b"PK\1\2")
+        for packed, declared in ((32 << 20, 1000), (999, 1000)):
+            assert listed.count(struct.pack("<L", packed)) == 1
+            listed = listed.replace(struct.pack("<L", packed), struct.pack("<L", declared))
+        (tmp_path / "m.zip").write_bytes(contents + mark + listed)
+
+        def read(name: str) -> bytes:
+            with archives.local_file(tmp_path / "m.zip" / name) as path:
+                return path.read_bytes()
+
+        assert read("a.wav") == noise + bytes(2 * base.COPIED_BYTES)
+        assert read("empty.wav") == b""
+        tracemalloc.start()
+        try:
+            for name in ("bomb.wav", "cut.wav"):
+                with pytest.raises(archives.ArchiveError, match=f"Bad CRC-32 for file '{name}'"):
+                    read(name)
+            assert tracemalloc.get_traced_memory()[1] < 2**24
+        finally:
+            tracemalloc.stop()
+
+    def test_lzma_may_not_ask_for_gigabytes(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "m.zip", "w", zipfile.ZIP_LZMA) as archive:
+            archive.writestr("a.wav", bytes(1000))
+        data = (tmp_path / "m.zip").read_bytes()
+        dictionary = struct.pack("<L", 8 << 20)
+        assert data.count(dictionary) == 1
+        (tmp_path / "m.zip").write_bytes(data.replace(dictionary, struct.pack("<L", 2**31)))
+        with (
+            pytest.raises(archives.ArchiveError, match="Memory usage limit exceeded"),
+            archives.local_file(tmp_path / "m.zip" / "a.wav"),
+        ):
+            pass
+
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_a_header_of_a_tar_may_not_be_of_gigabytes(self, place: int, tmp_path: Path) -> None:
+        members = [(tarfile.TarInfo("rock/a.wav"), b"sound")]
+        header = tarfile.TarInfo("long")
+        header.type = tarfile.XHDTYPE
+        members.insert(place, (header, bytes(32 << 20)))
+        tar_with(tmp_path / "m.tar.gz", *members, mode="w:gz")
+        tracemalloc.start()
+        try:
+            with pytest.raises(UserError, match=r"damaged or .*a header of 33554432 by"):
+                archives.list_folder(tmp_path / "m.tar.gz")
+            assert tracemalloc.get_traced_memory()[1] < 2**22
+        finally:
+            tracemalloc.stop()
+
+    def test_names_longer_than_a_header_of_a_tar(self, tmp_path: Path) -> None:
+        name = "/".join(["x" * 200, "y" * 200, "a.wav"])
+        for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+            with tarfile.open(tmp_path / f"{form}.tar", "w", format=form) as archive:
+                archive.addfile(tarfile.TarInfo(name))
+            assert archives.is_file(tmp_path / f"{form}.tar" / name)
 
     def test_links_and_doubles_in_a_tar(
         self, music: Path, command: Command, tmp_path: Path
@@ -481,6 +572,40 @@ class TestParquet:
         tracks = [(track["id"], track["genre"]) for track in manifest(tmp_path / "out")["tracks"]]
         assert tracks == [("a", "folk"), ("b", "folk")]
 
+    def test_a_file_without_a_split_costs_the_splits_and_is_told(
+        self, music: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        clip = [music / "folk" / "a.wav"]
+        for name in ("train-00000-of-00001", "extra"):
+            parquet_of(tmp_path / f"{name}.parquet", clip)
+        folder = archives.all_parquet(tmp_path)
+        assert folder is not None
+        assert [entry.name for entry in archives.list_folder(folder)] == ["folk"]
+        assert "splits are drawn anew: extra.parquet is not named after one" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("names", "expected"),
+        [
+            ([1, None, "\ud800"], ["1", "a.wav", "unnamed-9c1fd4b3"]),
+            ("abc", ["0", "1", "2"]),
+            ({"0": "x"}, ["0", "1", "2"]),
+            ([["x"], "y"], ["['x']", "a.wav", "y"]),
+        ],
+    )
+    def test_names_of_classes_that_are_no_texts(
+        self, names: object, expected: list[str], music: Path, tmp_path: Path
+    ) -> None:
+        import pyarrow
+
+        path = tmp_path / "m.parquet"
+        parquet_of(path, [music / "folk" / "a.wav"] * 3, genre=[0, 1, 2])
+        features = {"audio": {"_type": "Audio"}, "genre": {"names": names}}
+        described = {"huggingface": json.dumps({"info": {"features": features}})}
+        table = pyarrow.parquet.read_table(path).replace_schema_metadata(described)
+        pyarrow.parquet.write_table(table, path)
+        assert [entry.name for entry in archives.list_folder(path)] == expected
+
     def test_splits_come_from_the_names_of_folders(
         self, music: Path, command: Command, tmp_path: Path
     ) -> None:
@@ -505,10 +630,35 @@ class TestParquet:
             "dataset.json", "AC-DC/m-0000-00001_000.png", "folk/m-0001-00001_000.png",
         }  # fmt: skip
 
+    @pytest.mark.parametrize(
+        ("data", "told"),
+        [(b"", "file is empty"), (None, "m.parquet has no bytes of it, only its name")],
+    )
+    def test_a_row_with_neither_name_nor_bytes_is_skipped(
+        self,
+        data: bytes | None,
+        told: str,
+        *,
+        music: Path,
+        command: Command,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        clips = sorted((music / "folk").iterdir())
+        real = Path.read_bytes
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", lambda self: data if self == clips[0] else real(self))
+            parquet_of(tmp_path / "m.parquet", clips, named=False, label=["x", "x"])
+        command(*FOLDER, "m.parquet", cwd=tmp_path)
+        assert skipped(tmp_path / "out") == {"x/m-0000-00001.wav": told}
+        assert [t["id"] for t in manifest(tmp_path / "out")["tracks"]] == ["m-0000-00002"]
+
     def test_rows_of_equal_names(self, music: Path, command: Command, tmp_path: Path) -> None:
         clips = [music / "folk" / "a.wav"] * 3
         parquet_of(tmp_path / "m.parquet", clips, group=2, genre=[0, 0, 0])
-        command(*FOLDER, "m.parquet", cwd=tmp_path)
+        done = command(*FOLDER, "m.parquet", cwd=tmp_path)
+        told = "m.parquet: 2 rows have the name of another; folk/a.wav becomes folk/a-1.wav"
+        assert done.stderr.count(told) == 1
         ids = [track["id"] for track in manifest(tmp_path / "out")["tracks"]]
         assert ids == ["a", "a-1", "a-2"]
 
@@ -541,14 +691,6 @@ class TestParquet:
         pyarrow.parquet.write_table(table, tmp_path / "m.parquet")
         done = command(*FOLDER, "m.parquet", cwd=tmp_path, status=2)
         assert "no column with the bytes of sounds; it has text, label" in done.stderr
-
-    def test_a_table_beside_audio_is_not_looked_at(
-        self, music: Path, command: Command, tmp_path: Path, converted: tuple
-    ) -> None:
-        shutil.copytree(music, tmp_path / "music")
-        touch(tmp_path / "music", "features.parquet")
-        command(*FOLDER, "music", cwd=tmp_path)
-        assert contents(tmp_path / "out") == converted
 
     def test_without_pyarrow_the_remedy_is_told(
         self, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

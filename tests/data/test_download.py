@@ -21,7 +21,7 @@ from datasets import RATE, dataset_bytes, files_in
 
 from musicspectrogan.data import composer, download
 from musicspectrogan.data.settings import PreprocessConfig
-from musicspectrogan.data.sources import Selection, fma
+from musicspectrogan.data.sources import Selection
 from musicspectrogan.errors import UserError
 
 DATA = np.random.default_rng(0).bytes(100_000)
@@ -347,7 +347,7 @@ def test_the_command_downloads_continues_and_converts(
 ) -> None:
     server.files = fma_archives
     sums = {name: hashlib.sha1(data).hexdigest() for name, data in fma_archives.items()}
-    monkeypatch.setattr(fma, "ARCHIVES_SHA1", sums)
+    monkeypatch.setattr("musicspectrogan.data.fma_archives.ARCHIVES_SHA1", sums)
     real = download.progress_bar
 
     def interrupting(**options: object) -> object:
@@ -411,9 +411,14 @@ def test_the_download_of_a_larger_subset_selects_it() -> None:
         ("--dataset fma --download tiny", "--download: 'tiny' is not one of small, medium, large"),
         ("--dataset fma --download small --subset large", "--subset large is not in --download sm"),
         ("--dataset fma --input . --mirror http://a.example", "--mirror has no effect without"),
+        (
+            "--dataset fma --input q --download small",
+            "--input q is a file; name the folder to down",
+        ),
         ("--dataset fma --download small --mirror ftp://a", "--mirror ftp://a: expected an addres"),
     ],
 )
 def test_wrong_flags(flags: str, problem: str, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "q").touch()
     assert problem in command("preprocess.py", *flags.split(), cwd=tmp_path, status=2).stderr
     assert not (tmp_path / "fma").exists()

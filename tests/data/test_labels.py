@@ -131,6 +131,38 @@ def test_a_damaged_table_is_refused(name: str, contents: bytes, tmp_path: Path) 
         folder.find_tracks(tmp_path, ALL)
 
 
+@pytest.mark.parametrize("name", ["b\ud800.wav", "b\0.wav"])
+def test_a_name_that_no_file_can_have_is_refused_with_its_row(name: str, tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav")
+    rows = [{"file_name": file, "label": "x"} for file in ("a.wav", name)]
+    table(tmp_path / "metadata.jsonl", *map(json.dumps, rows))
+    with pytest.raises(UserError) as told:
+        folder.find_tracks(tmp_path, ALL)
+    expected = f"metadata.jsonl: no file can have the name in row 2, {name!a}; correct it"
+    assert str(told.value) == f"{tmp_path}/{expected}"
+
+
+def test_a_name_that_is_not_utf_8_may_be_in_a_table(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav")
+    row = {"file_name": "b\udcfc.wav", "label": "x"}  # as Python represents that byte
+    table(tmp_path / "metadata.jsonl", '{"file_name": "a.wav", "label": "x"}', json.dumps(row))
+    reason = "in metadata.jsonl, but not there"
+    assert list(reasons(folder.find_tracks(tmp_path, ALL), tmp_path).values()) == [reason]
+
+
+def test_of_several_classes_of_a_file_the_last_counts_and_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "a.wav", "b.wav", "c.wav")
+    lines = ["a.wav,x", "a.wav,x", "b.wav,x", "c.wav,x", "b.wav,y"]
+    table(tmp_path / "metadata.csv", "file_name,label", *lines)
+    table(tmp_path / "metadata.jsonl", '{"file_name": "c.wav", "label": "z"}')
+    assert classes(tmp_path) == {"a": ("x", ""), "b": ("y", ""), "c": ("z", "")}
+    assert [record.getMessage() for record in caplog.records] == [
+        "2 files are listed with several classes, and the last counts: b.wav (metadata.csv) is y"
+    ]
+
+
 def test_the_same_bytes_as_from_class_folders_also_in_an_archive(
     command: Command, tmp_path: Path
 ) -> None:

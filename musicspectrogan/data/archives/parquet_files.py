@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,12 +19,14 @@ from musicspectrogan.data.archives.base import (
     reading,
 )
 from musicspectrogan.data.splits import EVALUATION_FOLDERS, SPLIT_FOLDERS
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import distinct_names, is_clutter, safe_name
 
 if TYPE_CHECKING:
     import pyarrow
     import pyarrow.parquet
+
+logger = logging.getLogger(__name__)
 
 # Columns with the class of a row; the first that there is.
 LABEL_COLUMNS = ("genre", "label", "genre_top", "class", "style", "category")
@@ -60,7 +63,7 @@ class _Columns(NamedTuple):
     audio: str
     label: str = ""
     """Empty if there is none."""
-    label_names: Sequence[str] = ()
+    label_names: Sequence[object] = ()
     """The names of a label that is a number; empty if it is its own name."""
 
 
@@ -84,24 +87,31 @@ class ParquetArchive(Archive):
         and time are those of the parquet file. A row without a label is in no class folder.
         """
         files = find_parquet(self.path.parent) if self.path.name == ALL_FILES else [self.path]
-        splits = {file: _split_of(file) for file in files}
-        has_splits = "" not in splits.values() and "training" in map(
-            SPLIT_FOLDERS.get, splits.values()
-        )
         found = [
-            (splits[file] if has_splits else "", label, name, row)
-            for file in files
+            (split, label, name, row)
+            for file, split in _splits_of(files).items()
             for label, name, row in self._list_file(file)
         ]
         classes = distinct_names({label for _, label, *_ in found if label}) | {"": ""}
+        renamed: list[str] = []
         for split, label, name, row in found:
             folders = [part for part in (split, classes[label]) if part]
-            while (full := "/".join([*folders, name])) in self._rows:
-                stem, dot, suffix = name.rpartition(".")
-                name = f"{stem}-{len(self._rows)}{dot}{suffix}"  # noqa: PLW2901
+            full = wanted = "/".join([*folders, name])
+            while full in self._rows:
+                stem, dot, suffix = full.rpartition(".")
+                full = f"{stem}-{len(self._rows)}{dot}{suffix}"
+            if full != wanted:
+                renamed.append(f"{wanted} becomes {full}")
             self._rows[full] = row
             status = row.file.stat()
             yield Member(full, status.st_size, status.st_mtime_ns)
+        if renamed:  # for information: workers, which list it again, do not show that
+            logger.info(
+                "%s: %d rows have the name of another; %s",
+                self.path,
+                len(renamed),
+                printable(renamed[0]),
+            )
 
     def _list_file(self, file: Path) -> Iterator[tuple[str, str, _Row]]:
         """Yield the label, the name and the place of each row."""
@@ -121,7 +131,7 @@ class ParquetArchive(Archive):
                         name = safe_name(name) if name else f"{file.stem}-{group:04d}-{number:05d}"
                         if Path(name).suffix.lower() not in AUDIO_SUFFIXES:
                             suffix = suffix or self._guess_suffix(row)
-                            name += suffix
+                            name += suffix or ".wav"  # any that counts as audio
                         yield self._label_of(values, columns), name, row
             except (OSError, *_DAMAGED) as error:
                 raise damaged(file, error) from None
@@ -132,12 +142,18 @@ class ParquetArchive(Archive):
             return self.path.parent.name if self.path.name == ALL_FILES else self.path.stem
         value = values[columns.label]
         if isinstance(value, int) and columns.label_names:
-            return columns.label_names[value] if 0 <= value < len(columns.label_names) else ""
+            known = 0 <= value < len(columns.label_names)
+            value = columns.label_names[value] if known else None
         return "" if value is None else str(value)
 
     def _guess_suffix(self, row: _Row) -> str:
-        """Return the suffix for the format of a row, for names without one."""
-        start = bytes(self._read(row)[:12])
+        """Return the suffix for the format of a row, for names without one; empty if unknown."""
+        try:
+            start = bytes(self._read(row)[:12])
+        except ArchiveError:  # told when it is converted
+            return ""
+        if not start:
+            return ""
         return ".m4a" if start[4:8] == b"ftyp" else _MAGIC.get(start[:4], ".mp3")
 
     def copy(self, name: str, target: BinaryIO) -> None:
@@ -193,6 +209,19 @@ def find_parquet(folder: Path) -> list[Path]:
     )
 
 
+def _splits_of(files: Sequence[Path]) -> dict[Path, str]:
+    """Return the name of the split of each file; all empty if they are not split."""
+    splits = {file: _split_of(file) for file in files}
+    unnamed = [file.name for file, split in splits.items() if not split]
+    has_training = "training" in map(SPLIT_FOLDERS.get, splits.values())
+    if has_training and not unnamed:
+        return splits
+    if len(unnamed) < len(files):
+        why = f"{unnamed[0]} is not named after one" if unnamed else "no file is one of training"
+        logger.info("%s: splits are drawn anew: %s", files[0].parent, printable(why))
+    return dict.fromkeys(files, "")
+
+
 def _split_of(file: Path) -> str:
     """Return the name of the split in that of a file, or its folder's; empty if there is none."""
     match = _SPLIT.search(file.stem.casefold()) or _SPLIT.fullmatch(file.parent.name.casefold())
@@ -222,7 +251,8 @@ def _find_columns(schema: pyarrow.Schema, file: Path) -> _Columns:
         if label in schema.names:
             kind = schema.field(label).type
             if not pyarrow.types.is_nested(kind):
-                return _Columns(sounds[0], label, features.get(label, {}).get("names") or ())
+                names = features.get(label, {}).get("names")
+                return _Columns(sounds[0], label, names if isinstance(names, list) else ())
     return _Columns(sounds[0])
 
 

@@ -28,6 +28,25 @@ from musicspectrogan.progress import progress_bar
 # What a damaged stream raises, besides OSError.
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
 
+# Headers with long names and other facts about the next member, which tarfile reads as a whole.
+_LONG_HEADERS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
+MOST_HEADER_BYTES = 1 << 20
+
+
+class _Header(tarfile.TarInfo):
+    """The header of a member. Small compressed files may have one of gigabytes: it is refused."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        """Return the header in a block; raise ReadError if what follows it is too long."""
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in _LONG_HEADERS and info.size > MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {info.size} bytes")
+        return info
+
 
 class TarArchive(Archive):
     """A TAR archive. A compressed one can only be read from its start: each reader reads forward.
@@ -47,7 +66,7 @@ class TarArchive(Archive):
     @cached_property
     def _tar(self) -> tarfile.TarFile:
         try:
-            return tarfile.open(fileobj=self._file, mode="r:*")
+            return tarfile.open(fileobj=self._file, mode="r:*", tarinfo=_Header)
         except (*_DAMAGED, OSError) as error:
             raise damaged(self.path, error) from None
 

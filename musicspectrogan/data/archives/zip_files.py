@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import calendar
+import copy
 import lzma
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from musicspectrogan.data.archives.base import (
     COPIED_BYTES,
@@ -26,9 +29,14 @@ from musicspectrogan.data.archives.base import (
 
 ENCRYPTED, UTF_8 = 0x1, 0x800
 _DAMAGED = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, ValueError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError,
+    RuntimeError, ValueError,
 )  # fmt: skip
-READABLE_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+# Of these, zipfile unpacks all that it has read at once, which a small file can make gigabytes.
+UNBOUNDED_METHODS = (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+READABLE_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, *UNBOUNDED_METHODS)
+# For the dictionary of LZMA, whose size the file states. The strongest preset of xz needs 65 MiB.
+MOST_LZMA_MEMORY = 1 << 28
 
 
 class ZipArchive(Archive):
@@ -60,8 +68,47 @@ class ZipArchive(Archive):
             raise ArchiveError(MISSING)
         if problem := _problem(info) or size_problem(info.file_size):
             raise ArchiveError(problem)
-        with reading(*_DAMAGED), self._zip.open(info) as source:
-            shutil.copyfileobj(source, target, COPIED_BYTES)
+        with reading(*_DAMAGED):
+            if info.compress_type in UNBOUNDED_METHODS:
+                self._unpack(info, target)
+                return
+            with self._zip.open(info) as source:
+                shutil.copyfileobj(source, target, COPIED_BYTES)
+
+    def _unpack(self, info: zipfile.ZipInfo, target: BinaryIO) -> None:
+        """Write the contents of a member by bzip2 or LZMA, a part at a time."""
+        packed = copy.copy(info)
+        packed.compress_type, packed.file_size = zipfile.ZIP_STORED, info.compress_size
+        del packed.CRC  # is that of the contents
+        with self._zip.open(packed) as source:
+            if info.compress_type == zipfile.ZIP_BZIP2:
+                unpacker: bz2.BZ2Decompressor | lzma.LZMADecompressor = bz2.BZ2Decompressor()
+            else:
+                unpacker = _lzma_unpacker(source)
+            left, checksum = info.file_size, 0
+            while left and not unpacker.eof:
+                data = source.read(COPIED_BYTES) if unpacker.needs_input else b""
+                is_at_end = unpacker.needs_input and not data
+                part = unpacker.decompress(data, min(left, COPIED_BYTES))
+                if is_at_end and not part:
+                    break
+                target.write(part)
+                checksum = zlib.crc32(part, checksum)
+                left -= len(part)
+        if left or checksum != info.CRC:
+            raise zipfile.BadZipFile(f"Bad CRC-32 for file {info.filename!r}")
+
+
+def _lzma_unpacker(source: IO[bytes]) -> lzma.LZMADecompressor:
+    """Return what unpacks the rest of a member by LZMA, after its header.
+
+    The header is that of a ZIP: a version, the number of bytes of the filter's settings, and
+    these. An `.lzma` file has these and 8 bytes for the size, here unknown.
+    """
+    _, size = struct.unpack("<HH", source.read(4))
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MOST_LZMA_MEMORY)
+    unpacker.decompress(source.read(size) + b"\xff" * 8, 0)
+    return unpacker
 
 
 def _text(info: zipfile.ZipInfo) -> str:

@@ -6,7 +6,6 @@ M. Defferrard et al., FMA: A dataset for music analysis, ISMIR 2017, arXiv:1612.
 from __future__ import annotations
 
 import csv
-import hashlib
 import logging
 import re
 from collections.abc import Iterable, Iterator
@@ -15,21 +14,21 @@ from typing import NamedTuple, cast
 
 import pandas
 
-from musicspectrogan.data.archives import is_archive, is_file, is_folder, list_folder, local_file
+from musicspectrogan.data.archives import is_file, is_folder, list_folder, local_file
 from musicspectrogan.data.credits import LICENSES, Credit, format_counts, normalize_license
+from musicspectrogan.data.fma_archives import SUBSETS, check_archives, download
 from musicspectrogan.data.listing import readable_folders, require_folder
 from musicspectrogan.data.manifest import SPLITS
 from musicspectrogan.data.sources import Selection, Track
 from musicspectrogan.errors import UserError, check_choice
 from musicspectrogan.filesystem import distinct_names
-from musicspectrogan.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
+__all__ = ["OPTIONS", "download", "find_tracks", "read_tracks", "verify"]
+
 OPTIONS = ("limit", "subset", "license")
 
-# By size. tracks.csv names the smallest subset of a track: "small" tracks are in all four.
-SUBSETS = ("small", "medium", "large", "full")
 DEFAULT_SUBSET = "small"
 
 NEEDED_COLUMNS = {
@@ -47,18 +46,6 @@ CREDIT_COLUMNS = {
 }
 URLS_NAME = "raw_tracks.csv"
 HEADER_LINES = 3
-
-# Published at https://github.com/mdeff/fma.
-ARCHIVES_SHA1 = {
-    "fma_metadata.zip": "f0df49ffe5f2a6008d7dc83c6915b31835dfe733",
-    "fma_small.zip": "ade154f733639d52e35e32f5593efe5be76c6d70",
-    "fma_medium.zip": "c67b69ea232021025fca9231fc1c7c1a063ab50b",
-    "fma_large.zip": "497109f4dd721066b5ce5e5f250ec604dc78939e",
-    "fma_full.zip": "0f0ace23fbe9ba30ecb7e95f763e435ea802b8ab",
-}
-MIRROR = "https://os.unil.cloud.switch.ch/fma/"
-METADATA = "metadata"
-HASHED_BYTES = 1 << 20
 
 _SHORT = "known to be shorter than a clip should be"
 _EMPTY = "known to be empty"
@@ -109,19 +96,6 @@ def find_tracks(root: Path | None, selection: Selection) -> list[Track]:
     return [_track(row, audio_root, names, selection, urls.get(row.id, "")) for row in rows]
 
 
-def download(folder: Path, archive: str, selection: Selection, mirror: str | None) -> None:
-    """Download the archive of a subset and that of tracks.csv, or only the latter."""
-    from musicspectrogan.data.download import fetch  # slow to import
-
-    check_choice("--download", archive, (*SUBSETS, METADATA))
-    if archive != METADATA and (subset := selection.subset) is not None:
-        check_choice("--subset", subset, SUBSETS)
-        if SUBSETS.index(subset) > SUBSETS.index(archive):
-            raise UserError(f"--subset {subset} is not in --download {archive}; remove one of them")
-    names = dict.fromkeys(f"fma_{name}.zip" for name in (METADATA, archive))
-    fetch({name: ARCHIVES_SHA1[name] for name in names}, folder, mirror or MIRROR)
-
-
 def verify(root: Path | None, selection: Selection) -> None:
     """Check the archives of the audio and of tracks.csv against their published SHA-1.
 
@@ -130,35 +104,7 @@ def verify(root: Path | None, selection: Selection) -> None:
     """
     start = require_folder(root, "fma_small and fma_metadata")
     audio_root = _find_audio_root(start, selection.subset or DEFAULT_SUBSET)
-    tracks_csv = _find_tracks_csv(start, audio_root)
-    archives = [path for below in (audio_root, tracks_csv) for path in below.parents]
-    archives = [path for path in dict.fromkeys(archives) if is_archive(path)]
-    if not archives:
-        raise UserError(
-            f"--verify: {audio_root} is unpacked; checksums are published for the archives, "
-            f"such as {' and '.join(list(ARCHIVES_SHA1)[:2])}"
-        )
-    total = sum(path.stat().st_size for path in archives)
-    with progress_bar(
-        total=total, description="Verifying", unit="B", unit_scale=True, unit_divisor=1024
-    ) as bar:
-        for path in archives:
-            digest = hashlib.sha1(usedforsecurity=False)
-            with open(path, "rb") as file:
-                while block := file.read(HASHED_BYTES):
-                    digest.update(block)
-                    bar.update(len(block))
-            _check_sha1(path, digest.hexdigest())
-
-
-def _check_sha1(path: Path, sha1: str) -> None:
-    original = next((name for name, known in ARCHIVES_SHA1.items() if known == sha1), "")
-    if original:
-        logger.info("%s is %s as published", path, original)
-        return
-    published = ARCHIVES_SHA1.get(path.name)
-    expected = f"not the published {published}: it is" if published else "of no archive of FMA:"
-    raise UserError(f"--verify: {path} has SHA-1 {sha1}, {expected} incomplete or changed")
+    check_archives(audio_root, _find_tracks_csv(start, audio_root))
 
 
 def read_tracks(path: Path, name: Path | None = None) -> pandas.DataFrame:

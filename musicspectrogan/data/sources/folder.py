@@ -138,10 +138,11 @@ def _class_names(folders: Iterable[str]) -> dict[str, str]:
 
 
 def _describe_problem(excluded: list[Track], root: Path) -> str:
-    if excluded:
+    packed = describe_archives(root)
+    if excluded and not packed:
         reason, count = Counter(track.excluded for track in excluded).most_common(1)[0]
         return f"no usable audio in it; {count} of {len(excluded)} files are excluded: {reason}"
     return (
-        f"no audio in it{describe_archives(root)}; expected one folder per class, each with WAV, "
+        f"no audio in it{packed}; expected one folder per class, each with WAV, "
         "FLAC, OGG, MP3, AU or AIFF files"
     )
