@@ -162,21 +162,23 @@ def _read_files(path: Path, *names: str) -> list[bytes | None]:
         return [(path / n).read_bytes() if (path / n).is_file() else None for n in names]
     with zipfile.ZipFile(path) as archive:
         weights = _members(archive, WEIGHTS_NAME)
-        if len(weights) != 1:
-            raise ModelFolderError(f"it has {len(weights)} files {WEIGHTS_NAME}")
+        if not weights:
+            raise ModelFolderError(f"it has no {WEIGHTS_NAME}")
+        if len(weights) > 1:
+            raise ModelFolderError(f"it has {len(weights)} files {WEIGHTS_NAME}; pack one model")
         folder = weights[0].filename.removesuffix(WEIGHTS_NAME)
         most = MOST_COMPRESSION * path.stat().st_size
         return [_unpacked(archive, folder + name, most) for name in names]
 
 
 def _members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
-    """The files of that name in a zip, at its top or in a folder there."""
+    """The files of that name in a zip, in whatever folders."""
     found = []
     for entry in archive.infolist():
         if entry.filename.endswith(name):
             # Some programs on Windows write backslashes, others begin with "./".
             *folders, last = entry.filename.replace("\\", "/").removeprefix("./").split("/")
-            if last == name and len(folders) < 2 and folders != ["__MACOSX"]:
+            if last == name and "__MACOSX" not in folders:
                 found.append(entry)
     return found
 

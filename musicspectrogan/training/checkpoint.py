@@ -179,7 +179,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"{path}: there is no such checkpoint")
     exported = is_model_folder(path)
     try:
-        contents = _read_exported(path) if exported else read_torch_file(path)
+        contents = _read_exported(path) if exported else _read_file(path)
         version = int(contents.pop("format_version"))
         checkpoint = from_plain(Checkpoint, contents) if version == FORMAT_VERSION else None
         if checkpoint and checkpoint.gan in models.names():
@@ -189,8 +189,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise
     except Exception as error:  # the file may hold anything
         why = f" ({error})" if isinstance(error, REASONS) else ""
-        kind = "a model" if exported else "a checkpoint"
         is_shared = exported or path.suffix == ".zip"
+        kind = "a model" if is_shared else "a checkpoint"
         remedy = "copy or export it again" if is_shared else "use an older one from its folder"
         raise DamagedError(f"{path} is damaged or not {kind} of this tool{why}; {remedy}") from None
     if checkpoint is None:
@@ -199,6 +199,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
         f"{path} is of an unknown GAN: {not_one_of(checkpoint.gan[:40], models.names())}; put its "
         f"file into {models.FOLDER}"
     )
+
+
+def _read_file(path: Path) -> Any:
+    try:
+        return read_torch_file(path)
+    except TorchFileError:
+        if path.suffix != ".zip":
+            raise
+        return _read_exported(path)  # which says what the zip lacks
 
 
 def read_card(path: Path) -> object:

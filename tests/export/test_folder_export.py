@@ -378,6 +378,22 @@ def test_what_is_no_model_is_refused_in_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_what_a_zip_lacks_is_said(model: Path, command: Command, tmp_path: Path) -> None:
+    def told(path: Path) -> str:
+        line = (*PROGRAM, "info", path)
+        return command(*line, cwd=tmp_path, status=2).stderr
+
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").touch()
+    path = zipped(tmp_path / "notes", tmp_path / "x.zip")
+    lacks = "is damaged or not a model of this tool (it has no model.safetensors); copy or export"
+    assert lacks in told(path)
+    whole = zipped(model, tmp_path / "whole.zip", "d/mine/")
+    assert load_checkpoint(whole).genres == ["blues", "jazz", "metal", "rock"]
+    path.write_bytes(whole.read_bytes()[:-100])
+    assert "x.zip is damaged or not a model of this tool (File is not a zip file)" in told(path)
+
+
 # Where it is written
 
 
