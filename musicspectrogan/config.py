@@ -223,8 +223,9 @@ def describe_type(annotation: Any) -> str:
 def read_fields(check: Callable[[Settings], None]) -> Callable[[Settings], None]:
     """Decorate the `__post_init__` of a settings class, so that scripts can make settings too.
 
-    Text is read as in YAML, for instance paths and counts such as 100k; other values must have the
-    type of their field. Errors name settings as in Python.
+    Text is read as in YAML, for instance paths and counts such as 100k. Where a flag takes a list
+    as text, such as seeds, a list will do. Other values must have the type of their field. Errors
+    name settings as in Python.
     """
 
     @wraps(check)
@@ -247,6 +248,8 @@ def _read_value(name: str, value: Any, annotation: Any) -> Any:
         value = int(value) if isinstance(value, Integral) else float(value)
     if isinstance(annotation, type) and is_dataclass(annotation) and isinstance(value, annotation):
         return value
+    if isinstance(value, (list, tuple, range)) and str in (annotation, *args):
+        return ",".join(map(str, value))  # as flags take it
     if isinstance(value, str) and str not in (annotation, *args):
         try:
             return read_text(value, annotation)

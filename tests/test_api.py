@@ -137,7 +137,7 @@ def test_what_a_model_says_about_itself(model, dcgan):
         (lambda m, d: ms.train(), "dataset is missing: name the folder"),
         (lambda m, d: ms.train(output="a", resume="b"), "resume continues .*; omit output"),
         (lambda m, d: ms.GenerateConfig(seeds="1", count=2), "seeds with count: seeds sets which"),
-        (lambda m, d: ms.GenerateConfig(seeds=[1]), "seeds: list is not text"),
+        (lambda m, d: ms.GenerateConfig(seeds={1: 2}), "seeds: dict is not text"),
         (lambda m, d: ms.TrainingConfig(width="wide"), "width: 'wide' is not a whole number"),
         (lambda m, d: ms.TrainingConfig(r1=None), "r1: None is not a number"),
         (lambda m, d: ms.PreprocessConfig(backend="dask"), "backend dask needs scheduler tcp:"),
@@ -337,3 +337,5 @@ def test_settings_take_numbers_of_numpy_and_a_single_path():
     config = ms.TrainingConfig(batch_size=np.int64(8), lr=np.float32(0.5))
     assert (config.batch_size, config.lr) == (8, 0.5) and type(config.batch_size) is int
     assert ms.EvaluateConfig(compare="demo").compare == (Path("demo"),)
+    listed = ms.GenerateConfig(genre=["drums", "bass"], seeds=range(2, 5))
+    assert (listed.genre, listed.seed_list()) == ("drums,bass", [2, 3, 4])

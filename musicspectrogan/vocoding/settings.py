@@ -30,8 +30,8 @@ class VocoderConfig:
     device: str = "auto"
     """auto, cuda, cuda:N, mps or cpu."""
     checkpoint: Path | None = None
-    """Run directory, checkpoint file or exported folder to put the vocoder into; new runs take it
-    by themselves."""
+    """Run directory, checkpoint file, exported folder, or `latest` for the newest run, to put the
+    vocoder into; new runs take it by themselves."""
     overwrite: bool = False
     """Learn another vocoder where there is one."""
 
