@@ -80,7 +80,7 @@ def _page(checkpoint: Checkpoint, vocoder: Vocoder | None, name: str) -> str:
         "hop_step": vocoder.frames_per_column if vocoder else 1,
     }
     parts = payload(checkpoint, vocoder, name=name) | {"about": about, "engine": engine_source()}
-    seconds = config.n_frames * config.hop_length / config.sample_rate
+    highest = config.sample_rate / 2 if vocoder else config.f_max  # a vocoder fills in the rest
     script = Markup("\n") + source(*SCRIPTS)
     return TEMPLATES.get_template("instrument.html").render(
         title=name,
@@ -91,12 +91,12 @@ def _page(checkpoint: Checkpoint, vocoder: Vocoder | None, name: str) -> str:
         data={key: _json(value) for key, value in parts.items()},
         genres=genres,
         any_length=any_length,
-        image_seconds=f"{seconds:.2g}",
+        image_seconds=f"{config.image_seconds:.2g}",
         hertz=[(f"{hz:g}", f"{at:.2%}") for hz, at in hertz_marks(config)],
         facts={
             "Model": f"{checkpoint.gan}, width {checkpoint.model.width}",
             "Trained on": f"{checkpoint.images_seen:,} images",
-            "Sound": f"{config.sample_rate:,} Hz, up to {config.f_max:,.0f} Hz",
+            "Sound": f"{config.sample_rate:,} Hz, up to {highest:,.0f} Hz",
         },
     )
 
