@@ -10,7 +10,7 @@ LOCK = $(if $(LOCKED),--constraint requirements.lock)
 TORCH = $(if $(LOCKED),$(shell grep -Eo '^torch(vision)?==[^ ]+' requirements.lock),torch torchvision)
 INSTALLED := $(VENV)/installed$(if $(CPU),-cpu)$(if $(LOCKED),-locked)
 
-.PHONY: demo demo-model install test test-all torture gpu lint bench lock clean help
+.PHONY: demo demo-model install test test-all torture gpu lint bench speedrun lock clean help
 
 help:
 	@echo "make demo      install, make demo music, train a small GAN, generate a page of new sounds"
@@ -21,6 +21,7 @@ help:
 	@echo "make lint      check style, formatting and types"
 	@echo "make bench     measure the speed and write docs/benchmarks.md, a quarter of an hour"
 	@echo "make gpu       run the tests that need a GPU, measure there, write docs/benchmarks.md"
+	@echo "make speedrun  measure the CPU time to good samples; CHANGE='…' adds a row to docs/speedrun.md"
 	@echo "make lock      resolve requirements.lock; UPGRADE=1 takes the newest versions"
 	@echo "make demo-model  train the model of the package, --checkpoint demo, a quarter of an hour"
 	@echo "make clean     remove the environment and the output of the demo"
@@ -52,6 +53,10 @@ demo-model: $(INSTALLED)
 	@$(RUN) -m musicspectrogan evaluate --checkpoint runs/demo/checkpoints/best.pt
 	@$(RUN) -m musicspectrogan export --checkpoint runs/demo --half --sounds 0 --license mit \
 		--output musicspectrogan/demo --overwrite
+
+speedrun: $(INSTALLED)-dev
+	@$(RUN) preprocess.py --dataset demo --output demo_images
+	@PYTHONPATH=. $(RUN) benchmarks/speedrun.py --dataset demo_images --change "$(CHANGE)"
 
 test: $(INSTALLED)-dev
 	@$(RUN) -m pytest -m "not slow"
