@@ -27,7 +27,7 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig, mel_filterbank
 from musicspectrogan.errors import UserError
 from musicspectrogan.evaluation.features import DIMENSIONS, Embedding
 from musicspectrogan.evaluation.samples import Pixels
-from musicspectrogan.evaluation.tfcheckpoint import CheckpointError, read_checkpoint
+from musicspectrogan.evaluation.tfcheckpoint import read_checkpoint
 from musicspectrogan.progress import progress_bar
 
 INSTALL = "pip install --no-deps musicnn==0.1.0"
@@ -82,10 +82,7 @@ def read_weights() -> Variables:
         if hashlib.sha256(content).hexdigest() != digest:
             raise _broken(folder / name, "is not the file of version 0.1.0, or is damaged")
         contents.append(content)
-    try:
-        return read_checkpoint(*contents)
-    except CheckpointError as error:
-        raise _broken(folder, str(error)) from None
+    return read_checkpoint(*contents)
 
 
 def _broken(path: Path, problem: str) -> UserError:
@@ -258,7 +255,10 @@ class Listener:
 
 
 def fit_musicnn(listener: Listener, pixels: Pixels) -> Embedding:
-    """Fit the principal components of the network's features on images uint8 (N, H, W)."""
+    """Fit the principal components of the network's features on images uint8 (N, H, W).
+
+    docs/evaluation.md says why this layer, and what it ranks.
+    """
     known = listener(pixels)
     pca = PCA(min(DIMENSIONS, len(known) - 1), random_state=0).fit(known)
 
