@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from common import PROJECT, log_progress
 from sklearn.metrics.pairwise import polynomial_kernel
@@ -44,9 +45,8 @@ from musicspectrogan.evaluation.reference import (
     load_splits,
     split_in_halves,
 )
-from musicspectrogan.evaluation.report import Figure
 from musicspectrogan.evaluation.resampling import Side, estimate_pair
-from musicspectrogan.evaluation.samples import ImageSet, Pixels
+from musicspectrogan.evaluation.samples import Pixels
 from musicspectrogan.filesystem import write_text
 from musicspectrogan.tensors import as_pixels, generator_at
 from musicspectrogan.training.building import build_trainer
@@ -60,53 +60,57 @@ TARGET = 1.5
 # Images between two measurements, and after which a seed has failed.
 EVERY, MOST = 2_000, 100_000
 SAMPLES = 1_000
+# Intervals of which the floor takes the median.
+FLOORS = 5
+
+Floats = npt.NDArray[np.float64]
 
 
 class Judge:
-    """The ratio of kernel distances to the test tracks: that of samples to that of real music."""
+    """The ratio of kernel distances to the test tracks: that of samples to that of real music.
+
+    It is that of `evaluate` in the untrained features, but for the floor's interval, which is the
+    median of several: one alone differs by a tenth from seed to seed.
+    """
 
     def __init__(self, root: Path) -> None:
         splits = load_splits(root, "test")
         genres, rng = splits.training.genres, np.random.default_rng(0)
         training = load_images(splits.training, genres, MAX_TRAINING, rng)
-        self.held_out = load_images(splits.held_out, genres, MAX_HELD_OUT, rng)
+        held_out = load_images(splits.held_out, genres, MAX_HELD_OUT, rng)
         halves = split_in_halves(training)
         self.spaces = [FeatureSpace.fit(fit_pca(half.pixels), half.pixels) for half in halves]
-        self.real = halves[::-1]  # each by the features that were not fitted to it
+        self.held_out = [space(held_out.pixels) for space in self.spaces]
+        others = halves[::-1]  # each in the features that were not fitted to it
+        kernels = [self._kernels(other.pixels, k) for k, other in enumerate(others)]
 
-    def __call__(self, samples: ImageSet) -> float:
-        """The ratio of a set of samples."""
-        of_held_out = [space(self.held_out.pixels) for space in self.spaces]
+        def distances(*weights: Floats) -> dict[str, float]:
+            *of_each, of_held_out = weights
+            pairs = zip(kernels, of_each, strict=True)
+            return {
+                "kernel": float(np.mean([kernel_distance(*k, w, of_held_out) for k, w in pairs]))
+            }
 
-        def side(sets: list[ImageSet], *, one_each: bool) -> Side:
-            features = [
-                space(sets[k if one_each else 0].pixels) for k, space in enumerate(self.spaces)
-            ]
-            kernels = [
-                (polynomial_kernel(f), polynomial_kernel(h), polynomial_kernel(f, h))
-                for f, h in zip(features, of_held_out, strict=True)
-            ]
+        real = Side(others, lambda *_: {}, distances)
+        estimates = [
+            estimate_pair(real, real, held_out, rng=np.random.default_rng(seed))["kernel"].real
+            for seed in range(FLOORS)
+        ]
+        self.floor = max(
+            statistics.median(estimate.value for estimate in estimates),
+            statistics.median(estimate.half_width for estimate in estimates),
+        )
 
-            def distances(*weights: np.ndarray) -> dict[str, float]:
-                *of_sets, of_reference = weights
-                each = of_sets if one_each else of_sets * len(kernels)
-                found = [
-                    kernel_distance(*kernel, w, of_reference)
-                    for kernel, w in zip(kernels, each, strict=True)
-                ]
-                return {"kernel": float(np.mean(found))}
+    def __call__(self, samples: Pixels) -> float:
+        """The ratio of samples uint8 (N, H, W)."""
+        once = np.ones(len(samples)), np.ones(len(self.held_out[0]))
+        distances = [kernel_distance(*self._kernels(samples, k), *once) for k in (0, 1)]
+        return float(np.mean(distances)) / self.floor
 
-            return Side(sets, lambda *_: {}, distances)
-
-        pair = estimate_pair(
-            side([samples], one_each=False),
-            side(self.real, one_each=True),
-            self.held_out,
-            rng=np.random.default_rng(0),
-        )["kernel"]
-        ratio = Figure("kernel", "untrained", None, pair.value, pair.real, pair.difference).ratio
-        assert ratio is not None
-        return ratio.value
+    def _kernels(self, pixels: Pixels, k: int) -> tuple[Floats, Floats, Floats]:
+        features, held_out = self.spaces[k](pixels), self.held_out[k]
+        pairs = (features, features), (held_out, held_out), (features, held_out)
+        return tuple(polynomial_kernel(*pair) for pair in pairs)
 
 
 class TargetReachedError(Exception):
@@ -145,17 +149,15 @@ class Stopwatch:
 
 
 @torch.no_grad()
-def samples_of(trainer: Trainer) -> ImageSet:
+def samples_of(trainer: Trainer) -> Pixels:
     """Samples with the genres of the dataset, from latents that no training step has."""
-    batch, pixels, labels = trainer.config.batch_size, [], []
+    batch, pixels = trainer.config.batch_size, []
     for number in range(-(-SAMPLES // batch)):
         random = generator_at("cpu", trainer.config.seed, "speedrun", number)
         latents = torch.randn(batch, trainer.ema.latent_dim, generator=random)
-        labels.append(trainer.batches.labels_at("speedrun", number))
-        pixels.append(as_pixels(trainer.ema.module(latents, labels[-1])))
-    count = np.arange(SAMPLES)
-    images: Pixels = np.concatenate(pixels)[:SAMPLES]
-    return ImageSet(images, torch.cat(labels).numpy()[:SAMPLES], count)
+        labels = trainer.batches.labels_at("speedrun", number)
+        pixels.append(as_pixels(trainer.ema.module(latents, labels)))
+    return np.concatenate(pixels)[:SAMPLES]
 
 
 def run_seed(arguments: argparse.Namespace) -> None:

@@ -82,3 +82,33 @@ def test_figures_of_a_gpu_need_one():
     done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--gpu: this machine has no GPU that PyTorch can use" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_speedrun_measures_seeds_and_adds_a_row(tmp_path, command):
+    command("preprocess.py", "--dataset", "demo", "--output", "demo_images", cwd=tmp_path)
+    line = [sys.executable, BENCHMARKS / "speedrun.py", "--dataset", "demo_images", "--seeds", 1]
+    done = subprocess.run(
+        list(map(str, [*line, "--most", 1600])),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    _, change, median, worst, images, reached, _ = done.stdout.strip("| \n").split(" | ")
+    assert (change, images, reached) == ("", "1,600", "0 of 1")  # far too few
+    assert float(median) == float(worst) > 1.0
+
+
+def test_rows_of_a_speedrun_give_median_and_worst(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    speedrun = importlib.import_module("speedrun")
+    runs = [
+        {"seconds": seconds, "images": 1000 * seconds, "ratio": ratio}
+        for seconds, ratio in ((70.4, 1.2), (95.6, 1.5), (60.2, 1.51))
+    ]
+    row = speedrun.table_row("a change", 1, runs)
+    assert "| a change | 70 | 96 | 70,400 | 2 of 3 | " in row
+    assert row.endswith(", 1 thread |")
