@@ -162,8 +162,8 @@ def fit_bins(features: Floats) -> KMeans:
     return KMeans(count, n_init=4, random_state=0).fit(features)
 
 
-def bin_figures(sample_counts: Floats, reference_counts: Floats) -> dict[str, float]:
-    """`ndb`, the share of bins with different proportions, and `js_divergence` in bits.
+def different_bins(sample_counts: Floats, reference_counts: Floats) -> float:
+    """Share of bins with significantly different proportions.
 
     E. Richardson, Y. Weiss, arXiv:1805.12462: a two-proportion z-test at level `SIGNIFICANCE`
     without correction. It assumes independent images, which segments of a track are not; real music
@@ -173,14 +173,21 @@ def bin_figures(sample_counts: Floats, reference_counts: Floats) -> dict[str, fl
         sample_counts, reference_counts: (K,), images in each bin.
     """
     n, m = sample_counts.sum(), reference_counts.sum()
-    p, q = sample_counts / n, reference_counts / m
     pooled = (sample_counts + reference_counts) / (n + m)
     error = np.sqrt(pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m))
-    differs = np.abs(p - q) > norm.isf(SIGNIFICANCE / 2.0) * error
+    differs = np.abs(sample_counts / n - reference_counts / m) > (
+        norm.isf(SIGNIFICANCE / 2.0) * error
+    )
+    return float(differs.mean())
+
+
+def js_divergence(sample_counts: Floats, reference_counts: Floats) -> float:
+    """Jensen-Shannon divergence in bits of the bins' proportions, from counts (K,)."""
+    p, q = sample_counts / sample_counts.sum(), reference_counts / reference_counts.sum()
     mean = (p + q) / 2.0
     nats = (rel_entr(p, mean) + rel_entr(q, mean)).sum() / 2.0
     # Rounding may make the divergence of nearly equal proportions negative.
-    return {"ndb": float(differs.mean()), "js_divergence": max(0.0, float(nats / np.log(2.0)))}
+    return max(0.0, float(nats / np.log(2.0)))
 
 
 class Comparison:
@@ -204,23 +211,33 @@ class Comparison:
         self._bins = [bins.predict(features) for features in self._features]
         self._n_bins = bins.n_clusters
 
-    def figures(self, sample_weights: Floats, reference_weights: Floats) -> dict[str, float]:
-        """Compute all metrics for weights (N,) and (M,)."""
+    def distances(self, sample_weights: Floats, reference_weights: Floats) -> dict[str, float]:
+        """Fréchet, kernel and Jensen-Shannon distance for weights (N,) and (M,)."""
         weights = (sample_weights, reference_weights)
         moments = [
             mean_and_covariance(features, w)
             for features, w in zip(self._features, weights, strict=True)
         ]
-        counts = [
-            np.bincount(bins, weights=w, minlength=self._n_bins).astype(np.float64)
-            for bins, w in zip(self._bins, weights, strict=True)
-        ]
         return {
             "frechet": frechet_distance(*moments[0], *moments[1]),
             "kernel": kernel_distance(*self._kernels, *weights),
-            **self._neighbourhoods.figures(*weights),
-            **bin_figures(*counts),
+            "js_divergence": js_divergence(*self._counts(weights)),
         }
+
+    def shares(self, sample_weights: Floats, reference_weights: Floats) -> dict[str, float]:
+        """All other metrics for weights (N,) and (M,)."""
+        weights = (sample_weights, reference_weights)
+        return {
+            **self._neighbourhoods.figures(*weights),
+            "ndb": different_bins(*self._counts(weights)),
+        }
+
+    def _counts(self, weights: tuple[Floats, Floats]) -> list[Floats]:
+        """Images in each bin (K,), of sample and reference."""
+        return [
+            np.bincount(bins, weights=w, minlength=self._n_bins).astype(np.float64)
+            for bins, w in zip(self._bins, weights, strict=True)
+        ]
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from musicspectrogan.evaluation.report import (
     coherence_name,
     figure_keys,
     format_estimate,
+    format_finding,
 )
 from musicspectrogan.evaluation.resampling import Estimate
 from musicspectrogan.evaluation.samples import ImageSet
@@ -329,19 +330,19 @@ class Cell(NamedTuple):
     """A figure in a table, and what is shown below it."""
 
     value: Estimate | None
-    below: str
+    below: list[str]
     is_best: bool
 
 
 def _cell(figure: Figure | None, *, is_best: bool = False, with_real: bool = False) -> Cell:
     """A figure with its ratio, or for `with_real`, if it has none, the value of real music."""
     if figure is None:
-        return Cell(None, "", False)
+        return Cell(None, [], False)
     if figure.ratio:
-        below = f"{format_estimate(figure.ratio)} × real"
+        below = [f"{format_estimate(figure.ratio)} × real", format_finding(figure)]
     else:
-        below = f"real {format_estimate(figure.real)}" if with_real and figure.real else ""
-    return Cell(figure.value, below, is_best)
+        below = [f"real {format_estimate(figure.real)}"] if with_real and figure.real else []
+    return Cell(figure.value, [line for line in below if line], is_best)
 
 
 def _table(reports: list[Report]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from musicspectrogan.evaluation.resampling import Estimate
+from musicspectrogan.evaluation.resampling import Z_95, Estimate
 from musicspectrogan.filesystem import write_text
 
 logger = logging.getLogger(__name__)
@@ -19,6 +19,12 @@ FORMAT_VERSION = 1
 # Lags of the coherence of pieces, in seconds between the starts of two windows.
 LAGS = (3, 6, 12, 24)
 MAX_DECIMALS = 3
+# What a distance says of samples.
+FARTHER, AS_NEAR, CANNOT_TELL = "farther", "as near", "cannot tell"
+# The ratio to real music that matters: samples are as near only if the tracks rule it out.
+RELEVANT = 1.5
+# One-sided standard errors of a power of 80 %.
+Z_80 = 0.84
 # Figures of each genre in the terminal; the page and the JSON file have all.
 GENRE_TABLE = ("frechet", "coverage", "genre_accuracy", "copied")
 
@@ -122,6 +128,8 @@ class Figure:
     value: Estimate
     real: Estimate | None
     """The same with real images in the place of samples."""
+    difference: Estimate | None = None
+    """Value minus real, if both were compared with the same resampled tracks."""
 
     @property
     def floor(self) -> float | None:
@@ -136,11 +144,54 @@ class Figure:
 
     @property
     def ratio(self) -> Estimate | None:
-        """A distance over its floor; its interval is that of the distance only."""
+        """A distance over its floor; its interval is that of the difference to real music."""
         floor = self.floor
         if floor is None or not 0.0 < floor < math.inf:
             return None
-        return Estimate(self.value.value / floor, self.value.half_width / floor)
+        half_width = (self.difference or self.value).half_width
+        return Estimate(self.value.value / floor, half_width / floor)
+
+    @property
+    def gap(self) -> Estimate | None:
+        """The difference to real music; without one, that of two independent figures."""
+        if self.difference or self.real is None:
+            return self.difference
+        half_width = math.hypot(self.value.half_width, self.real.half_width)
+        return Estimate(self.value.value - self.real.value, half_width)
+
+    @property
+    def exceeds_real(self) -> bool:
+        """Whether samples have a significantly higher figure than real music."""
+        return self.gap is not None and self.gap.value > self.gap.half_width
+
+    @property
+    def below_real(self) -> bool:
+        """Whether samples have a significantly lower figure than real music."""
+        return self.gap is not None and self.gap.value < -self.gap.half_width
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest ratio that these tracks would have shown, four times in five.
+
+        Minimum detectable effect: H. Bloom, Evaluation Review 19 (1995), 547-556.
+        """
+        if self.ratio is None or self.gap is None or self.real is None or self.floor is None:
+            return None
+        return (self.real.value + (Z_95 + Z_80) / Z_95 * self.gap.half_width) / self.floor
+
+    @property
+    def finding(self) -> str:
+        """FARTHER, AS_NEAR or CANNOT_TELL; empty for what has no ratio.
+
+        As near requires that a ratio of `RELEVANT` is outside the interval, and would have shown.
+        """
+        ratio, detectable = self.ratio, self.detectable
+        if ratio is None or detectable is None or not math.isfinite(ratio.value + detectable):
+            return ""
+        if self.exceeds_real:
+            return FARTHER
+        is_close = ratio.value + ratio.half_width < RELEVANT
+        return AS_NEAR if is_close and detectable <= RELEVANT else CANNOT_TELL
 
 
 @dataclass
@@ -171,6 +222,8 @@ class Report:
         contents = asdict(self)
         for line, figure in zip(contents["figures"], self.figures, strict=True):
             line["ratio"] = asdict(figure.ratio) if figure.ratio else None
+            line["detectable_ratio"] = figure.detectable
+            line["finding"] = figure.finding
         return {key: _finite(value) for key, value in contents.items()}
 
 
@@ -225,9 +278,10 @@ def _figure(line: Mapping[str, Any]) -> Figure:
     def estimate(plain: Mapping[str, float | None]) -> Estimate:
         return Estimate(*(_number(plain[key]) for key in ("value", "half_width")))
 
-    real = line["real"]
+    # Earlier reports have no difference.
+    real, difference = (line.get(key) and estimate(line[key]) for key in ("real", "difference"))
     names = (line["name"], line["features"], line["genre"])
-    return Figure(*names, estimate(line["value"]), None if real is None else estimate(real))
+    return Figure(*names, estimate(line["value"]), real, difference)
 
 
 def _number(value: float | None) -> float:
@@ -259,21 +313,34 @@ def format_estimate(estimate: Estimate | None) -> str:
     return f"{value:.{decimals}f} ± {estimate.half_width:.{decimals}f}"
 
 
+def format_finding(figure: Figure) -> str:
+    """`cannot tell (1.7)`: the finding and the smallest ratio that would have shown."""
+    if not figure.finding:
+        return ""
+    detectable = figure.detectable or 0.0
+    return f"{figure.finding} ({detectable:.{1 if detectable < 10 else 0}f})"
+
+
 def table(names: Sequence[str], reports: Sequence[Report]) -> str:
     """Format the figures of all images as text, with several reports side by side.
 
     Args:
         names: of the reports, as column headings.
     """
-    headings = [cell for name in names for cell in (name, "ratio")]
+    headings = [cell for name in names for cell in (name, "ratio", "finding (from)")]
     rows = [["figure", "features", *headings, "real music"]]
     for key in figure_keys(reports):
         found = [report.find(*key) for report in reports]
         real = next((figure.real for figure in found if figure), None)
-        estimates = [e for f in found for e in ((f.value, f.ratio) if f else (None, None))]
-        cells = map(format_estimate, [*estimates, real])
-        rows.append([METRICS[key[0]].title, key[1], *cells])
+        cells = [cell for figure in found for cell in _cells(figure)]
+        rows.append([METRICS[key[0]].title, key[1], *cells, format_estimate(real)])
     return _aligned(rows, left=2)
+
+
+def _cells(figure: Figure | None) -> tuple[str, str, str]:
+    if figure is None:
+        return "", "", ""
+    return format_estimate(figure.value), format_estimate(figure.ratio), format_finding(figure)
 
 
 def genre_table(report: Report) -> str:

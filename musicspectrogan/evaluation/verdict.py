@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 
-from musicspectrogan.evaluation.report import LAGS, Report, coherence_name
+from musicspectrogan.evaluation.report import (
+    CANNOT_TELL,
+    FARTHER,
+    LAGS,
+    Figure,
+    Report,
+    coherence_name,
+)
 from musicspectrogan.evaluation.resampling import Estimate
 
 # The figure that the verdict is based on, and what it calls the feature spaces.
@@ -19,59 +25,26 @@ FAILURES = {
 }
 
 
-@dataclass(frozen=True)
-class _Distance:
-    """The distance in one feature space, and its ratio to that of real music."""
-
-    value: Estimate
-    real: Estimate
-    ratio: Estimate
-
-    @property
-    def is_farther(self) -> bool:
-        """Whether samples are significantly farther than real music."""
-        return _exceeds(self.value, self.real)
-
-    @property
-    def may_be_farther(self) -> bool:
-        """Whether only the interval of the samples' own distance excludes 1."""
-        return _low(self.ratio) > 1.0 and not self.is_farther
-
-    @property
-    def is_vague(self) -> bool:
-        """Whether it shows no difference, and could not have shown one of half its size."""
-        return not self.is_farther and self.ratio.half_width > self.ratio.value / 2
-
-    @property
-    def caveat(self) -> str:
-        """What to say after its interval."""
-        if self.is_vague:
-            return "; too few tracks to tell"
-        return "; may be chance" if self.may_be_farther else ""
-
-
 def verdict(report: Report) -> str:
-    """Say how far the samples are from the held-out tracks, and how else they fail.
-
-    If every distance is too vague to tell samples from real music, there is no verdict.
-    """
+    """Say how far the samples are from the held-out tracks, and how else they fail."""
     distances, tracks = _distances(report), _tracks(report)
     failures = f"{_failures(report)}{_coherence(report)}{_tempo(report)}"
-    if all(distance.is_vague for distance in distances.values()):
+    findings = [figure.finding for figure in distances.values()]
+    if not set(findings) - {CANNOT_TELL}:
         return f"{_no_verdict(distances.values(), report)}{failures}."
     parts = []
-    for number, (space, distance) in enumerate(distances.items()):
+    for number, (space, figure) in enumerate(distances.items()):
         as_far = "" if number else f" as far from {tracks} as real music is"
-        interval = _interval(distance.ratio, long=not number)
-        parts.append(
-            f"{_times(distance.ratio)} times{as_far} {SPACES[space]} ({interval}{distance.caveat})"
-        )
+        interval = _interval(figure, long=not number)
+        if figure.finding == CANNOT_TELL:
+            interval += f"; {CANNOT_TELL}"
+        parts.append(f"{_times(figure)} times{as_far} {SPACES[space]} ({interval})")
     evaluated = _evaluated(report)
     opening = f"By the Fréchet distance {evaluated} are"
-    if not any(distance.is_farther for distance in distances.values()):
-        unclear = any(distance.may_be_farther for distance in distances.values())
-        tells = "does not clearly tell" if unclear else "cannot tell"
-        opening = f"The Fréchet distance {tells} {evaluated} from real music: they are"
+    if FARTHER not in findings:
+        opening = (
+            f"The Fréchet distance finds no difference between {evaluated} and real music: they are"
+        )
     return f"{opening} {' and '.join(parts)}{_accuracy(report)}{failures}."
 
 
@@ -82,20 +55,25 @@ def comparison_verdict(names: Sequence[str], reports: Sequence[Report]) -> str:
         names: of the models, in the order of their reports.
     """
     found, tracks = [_distances(report) for report in reports], _tracks(reports[0])
+    shared = [space for space in SPACES if all(space in distances for distances in found)]
     spaces = [
         space
-        for space in SPACES
-        if all(space in distances and not distances[space].is_vague for distances in found)
+        for space in shared
+        if any(distances[space].finding != CANNOT_TELL for distances in found)
     ]
     if not spaces:
-        every = [distance for distances in found for distance in distances.values()]
+        every = [distances[space] for distances in found for space in shared]
         return f"{_no_verdict(every, reports[0])}."
     best, clear, parts = set(), False, []
     for number, space in enumerate(spaces):
-        ratios = {name: of[space].ratio for name, of in zip(names, found, strict=True)}
-        (first, ahead), (second, behind), *_ = sorted(ratios.items(), key=lambda r: r[1].value)
+        figures = {name: of[space] for name, of in zip(names, found, strict=True)}
+        (first, ahead), (second, behind), *_ = sorted(
+            figures.items(), key=lambda item: _ratio(item[1]).value
+        )
         overlapping = [
-            name for name, ratio in ratios.items() if name != first and _low(ratio) <= _high(ahead)
+            name
+            for name, figure in figures.items()
+            if name != first and _low(figure) <= _high(ahead)
         ]
         best.add(first)
         clear = clear or not overlapping
@@ -112,23 +90,21 @@ def comparison_verdict(names: Sequence[str], reports: Sequence[Report]) -> str:
     return f"{opening}: {'; '.join(parts)}."
 
 
-def _distances(report: Report) -> dict[str, _Distance]:
-    """The distance in each feature space where its ratio is finite."""
-    distances = {}
-    for space in SPACES:
-        figure = report.find(DISTANCE, space)
-        if figure and figure.real and figure.ratio and math.isfinite(_high(figure.ratio)):
-            distances[space] = _Distance(figure.value, figure.real, figure.ratio)
-    return distances
+def _distances(report: Report) -> dict[str, Figure]:
+    """The distance in each feature space where it has a finding."""
+    figures = {space: report.find(DISTANCE, space) for space in SPACES}
+    return {space: figure for space, figure in figures.items() if figure and figure.finding}
 
 
-def _no_verdict(distances: Iterable[_Distance], report: Report) -> str:
-    highest = [_high(distance.ratio) for distance in distances]
-    if not highest:
+def _no_verdict(figures: Collection[Figure], report: Report) -> str:
+    if not figures:
         return "No verdict: no Fréchet distance has a value for real music to compare with"
+    tracks, evaluated = _tracks(report), _evaluated(report)
+    low, high = min(map(_low, figures)), max(map(_high, figures))
+    smallest = _rounded(min(figure.detectable or math.inf for figure in figures))
     return (
-        f"No verdict: {_tracks(report)} are too few; by them {_evaluated(report)} may be anything "
-        f"from as good as real music to {_rounded(max(highest))} times as far from it"
+        f"Cannot tell: by {tracks} {evaluated} may be {_rounded(low)} to {_rounded(high)} times as "
+        f"far from them as real music is, and less than {smallest} times would hardly show"
     )
 
 
@@ -136,22 +112,17 @@ def _accuracy(report: Report) -> str:
     accuracy = report.find("genre_accuracy")
     if accuracy is None:
         return ""
-    real = f" (real music: {_percent(accuracy.real)})" if accuracy.real else ""
-    return f"; {_percent(accuracy.value)} of them are recognised as their genre{real}"
+    return f"; {_percent(accuracy.value)} of them are recognised as their genre{_of_real(accuracy)}"
 
 
 def _failures(report: Report) -> str:
     """The failures that more samples than real images show, in every feature space."""
     text = ""
     for name, failure in FAILURES.items():
-        pairs = [
-            (f.value, f.real)
-            for f in report.figures
-            if f.name == name and f.genre is None and f.real
-        ]
-        if pairs and all(_exceeds(value, real) for value, real in pairs):
-            value, real = min(pairs, key=lambda pair: pair[0].value)
-            text += f"; but {_percent(value)} {failure} (real music: {_percent(real)})"
+        figures = [f for f in report.figures if f.name == name and f.genre is None and f.real]
+        if figures and all(figure.exceeds_real for figure in figures):
+            least = min(figures, key=lambda figure: figure.value.value)
+            text += f"; but {_percent(least.value)} {failure}{_of_real(least)}"
     return text
 
 
@@ -160,11 +131,11 @@ def _coherence(report: Report) -> str:
     significant: dict[int, tuple[float, float]] = {}
     for seconds in LAGS:
         figures = [report.find(coherence_name(seconds), space) for space in SPACES]
-        pairs = [(f.value, f.real) for f in figures if f and f.real]
-        above = len(pairs) == len(SPACES) and all(_exceeds(v, real) for v, real in pairs)
-        below = len(pairs) == len(SPACES) and all(_exceeds(real, v) for v, real in pairs)
-        if above or below:
-            values = [(value.value, real.value) for value, real in pairs]
+        both = [figure for figure in figures if figure and figure.real]
+        if len(both) == len(SPACES) and (
+            all(figure.exceeds_real for figure in both) or all(figure.below_real for figure in both)
+        ):
+            values = [(figure.value.value, figure.real.value) for figure in both if figure.real]
             significant[seconds] = min(values, key=_difference)
     if not significant:
         return ""
@@ -184,17 +155,20 @@ def _difference(pair: tuple[float, float]) -> float:
 def _tempo(report: Report) -> str:
     text = ""
     stability, shared = report.find("tempo_stability"), report.find("shared_tempo")
-    if stability and stability.real and _exceeds(stability.real, stability.value):
+    if stability and stability.below_real:
         text += (
-            f"; the beat holds in {_percent(stability.value)} of the pieces "
-            f"(real music: {_percent(stability.real)})"
+            f"; the beat holds in {_percent(stability.value)} of the pieces{_of_real(stability)}"
         )
-    if shared and shared.real and _exceeds(shared.value, shared.real):
+    if shared and shared.exceeds_real:
         text += (
-            f"; two pieces of a genre have the same beat in {_percent(shared.value)} of cases "
-            f"(real music: {_percent(shared.real)})"
+            f"; two pieces of a genre have the same beat in {_percent(shared.value)} of cases"
+            f"{_of_real(shared)}"
         )
     return text
+
+
+def _of_real(figure: Figure) -> str:
+    return f" (real music: {_percent(figure.real)})" if figure.real else ""
 
 
 def _evaluated(report: Report) -> str:
@@ -217,25 +191,25 @@ def _overlap(overlapping: Sequence[str], count: int) -> str:
     return f"and its interval overlaps with that of {' and '.join(overlapping)}"
 
 
-def _exceeds(one: Estimate, other: Estimate) -> bool:
-    """Whether one value is significantly higher than another, with independent intervals."""
-    return one.value - other.value > math.hypot(one.half_width, other.half_width)
+def _ratio(figure: Figure) -> Estimate:
+    assert figure.ratio is not None  # it has a finding
+    return figure.ratio
 
 
-def _low(ratio: Estimate) -> float:
-    return max(0.0, ratio.value - ratio.half_width)
+def _low(figure: Figure) -> float:
+    return max(0.0, _ratio(figure).value - _ratio(figure).half_width)
 
 
-def _high(ratio: Estimate) -> float:
-    return ratio.value + ratio.half_width
+def _high(figure: Figure) -> float:
+    return _ratio(figure).value + _ratio(figure).half_width
 
 
-def _interval(ratio: Estimate, *, long: bool = False) -> str:
-    return f"{'95 % interval ' * long}{_rounded(_low(ratio))} to {_rounded(_high(ratio))}"
+def _interval(figure: Figure, *, long: bool = False) -> str:
+    return f"{'95 % interval ' * long}{_rounded(_low(figure))} to {_rounded(_high(figure))}"
 
 
-def _times(ratio: Estimate) -> str:
-    return _rounded(ratio.value)
+def _times(figure: Figure) -> str:
+    return _rounded(_ratio(figure).value)
 
 
 def _rounded(ratio: float) -> str:

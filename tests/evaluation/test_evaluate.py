@@ -32,7 +32,13 @@ from musicspectrogan import cli
 from musicspectrogan.errors import UserError
 from musicspectrogan.evaluation.evaluate import evaluate
 from musicspectrogan.evaluation.reference import load_splits
-from musicspectrogan.evaluation.report import METRICS, OF_PIECES
+from musicspectrogan.evaluation.report import (
+    AS_NEAR,
+    CANNOT_TELL,
+    FARTHER,
+    METRICS,
+    OF_PIECES,
+)
 from musicspectrogan.evaluation.settings import MIN_SAMPLES, EvaluateConfig
 from musicspectrogan.training import run_directory
 from musicspectrogan.training.checkpoint import save_checkpoint
@@ -91,7 +97,12 @@ def test_json_has_every_figure_with_its_spread_and_real_music_beside(written):
         for part in ("value", "real"):
             assert figure[part].keys() == {"value", "half_width"}
             assert np.isfinite(figure[part]["value"]) and figure[part]["half_width"] >= 0.0
-        assert (figure["ratio"] is not None) == METRICS[figure["name"]].is_distance
+        difference = figure["value"]["value"] - figure["real"]["value"]
+        assert figure["difference"]["value"] == pytest.approx(difference)
+        is_distance = METRICS[figure["name"]].is_distance
+        assert (figure["ratio"] is not None) == is_distance
+        assert (figure["detectable_ratio"] is not None) == is_distance
+        assert figure["finding"] in ((FARTHER, AS_NEAR, CANNOT_TELL) if is_distance else ("",))
 
 
 def test_distances_are_given_over_their_floor_too(written):
@@ -101,7 +112,8 @@ def test_distances_are_given_over_their_floor_too(written):
             floor = max(floor, figure["real"]["half_width"])
         if figure["name"] in PLAIN_DISTANCES | {"kernel"}:
             assert figure["ratio"] == {
-                key: pytest.approx(part / floor) for key, part in ours.items()
+                "value": pytest.approx(ours["value"] / floor),
+                "half_width": pytest.approx(figure["difference"]["half_width"] / floor),
             }
 
 
@@ -125,9 +137,16 @@ def test_json_says_what_was_judged_by_what(written, runs):
 
 def test_the_terminal_shows_the_figures_of_the_json(alone, written, runs):
     lines = alone.stdout.splitlines()
-    assert re.split(r"  +", lines[2]) == ["figure", "features", "samples", "ratio", "real music"]
+    assert re.split(r"  +", lines[2]) == [
+        "figure", "features", "samples", "ratio", "finding (from)", "real music"
+    ]  # fmt: skip
     for figure in written["figures"]:
         cells = shown(lines, METRICS[figure["name"]].title, figure["features"])
+        if figure["finding"]:
+            finding = cells.pop(2)
+            assert finding.startswith(f"{figure['finding']} (")
+            smallest = float(finding.partition("(")[2].rstrip(")"))
+            assert smallest == pytest.approx(figure["detectable_ratio"], abs=0.5)
         parts = [figure[part] for part in ("value", "ratio", "real") if figure[part]]
         assert len(cells) == len(parts)
         for cell, part in zip(cells, parts, strict=True):
@@ -155,7 +174,9 @@ def test_terminal_and_page_begin_with_the_verdict(alone, compared, runs):
     ):
         said, empty, *_ = done.stdout.splitlines()
         assert said.endswith(".")
-        assert "Fréchet distance" in said or said.startswith("No verdict: ")
+        assert "Fréchet distance" in said or said.startswith(
+            "Cannot tell: by the 6 held-out tracks "
+        )
         assert empty == ""
         page = (folder / f"{name}.html").read_text(encoding="utf-8")
         found = re.search(r"</h1>\n<p class=\"verdict\">(.*)</p></header>", page)[1]
@@ -235,13 +256,13 @@ def test_sources_are_compared_in_the_order_given(compared):
     assert list(reports) == names
     assert reports[names[2]]["subject"] == {"images": "copies", "samples": SAMPLES}
     lines = done.stdout.splitlines()
-    heads = [cell for name in names for cell in (name, "ratio")]
+    heads = [cell for name in names for cell in (name, "ratio", "finding (from)")]
     assert re.split(r"  +", lines[2]) == ["figure", "features", *heads, "real music"]
     assert lines[-1] == "Open comparison.html"
     page = (folder / "comparison.html").read_text(encoding="utf-8")
     assert all(name in page for name in names)
     # Every source has the distances, real music too.
-    assert len(shown(lines, "Fréchet distance", "untrained")) == 7
+    assert len(shown(lines, "Fréchet distance", "untrained")) == 10
 
 
 def test_only_a_conditional_model_has_figures_of_genres(compared):
@@ -283,7 +304,7 @@ def test_one_genre_is_enough(known, fresh_windows, music, command, tmp_path):
         in report.remarks
     )
     assert {(f.name, f.features) for f in report.figures} == expected_figures(conditional=False)
-    assert ratio(report, "frechet", "untrained") < 2.5
+    assert ratio(report, "frechet", "untrained") < 3.0
     assert outcome.page.is_file() and (tmp_path / "one.json").is_file()
 
 

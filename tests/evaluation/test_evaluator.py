@@ -31,6 +31,7 @@ from musicspectrogan.evaluation.evaluate import evaluate
 from musicspectrogan.evaluation.evaluator import Evaluator
 from musicspectrogan.evaluation.reference import build_reference, load_splits, split_in_halves
 from musicspectrogan.evaluation.report import METRICS, Report, genre_table
+from musicspectrogan.evaluation.resampling import Pair, Side
 from musicspectrogan.evaluation.samples import ImageSet, Samples, read_folder
 from musicspectrogan.evaluation.settings import MIN_SAMPLES, EvaluateConfig
 from musicspectrogan.evaluation.verdict import verdict
@@ -64,8 +65,9 @@ def by_fault(known, reference, fresh, copies, music) -> dict[str, Report]:
 # Known faults
 
 
-@pytest.mark.parametrize(("kind", "most"), [("classifier", 1.6), ("untrained", 2.0)])
+@pytest.mark.parametrize(("kind", "most"), [("classifier", 2.0), ("untrained", 2.4)])
 def test_fresh_music_is_about_as_near_as_real(kind, most, by_fault):
+    """Its 120 images are of 24 tracks, which a folder of images does not tell."""
     report = by_fault["fresh"]
     assert 0.6 < ratio(report, "frechet", kind) < most
     assert value(report, "precision", kind) > 0.6
@@ -78,7 +80,7 @@ def test_fresh_music_is_about_as_near_as_real(kind, most, by_fault):
 def test_fresh_music_is_near_the_floor_of_every_distance(by_fault):
     figures = [figure for figure in by_fault["fresh"].figures if METRICS[figure.name].is_distance]
     assert len(figures) == 9
-    far = {(f.name, f.features): f.ratio.value for f in figures if not f.ratio.value < 2.5}
+    far = {(f.name, f.features): f.ratio.value for f in figures if not f.ratio.value < 3.0}
     assert far == {}
 
 
@@ -326,14 +328,14 @@ def test_windows_of_a_piece_are_drawn_together_wherever_they_are_compared(
     given = []
 
     def recorded(
-        figures, *sets: ImageSet, rng: np.random.Generator
-    ) -> dict[str, resampling.Estimate]:
+        samples: Side, real: Side, shared: ImageSet, *, rng: np.random.Generator
+    ) -> dict[str, Pair]:
         given.append(
-            [[clip for clip in np.unique(images.clips) if clip >= 1000] for images in sets]
+            [[clip for clip in np.unique(images.clips) if clip >= 1000] for images in samples.sets]
         )
-        return resampling.estimate(figures, *sets, rng=rng)
+        return resampling.estimate_pair(samples, real, shared, rng=rng)
 
-    monkeypatch.setattr(evaluator, "estimate", recorded)
+    monkeypatch.setattr(evaluator, "estimate_pair", recorded)
     windows = np.concatenate([images for _, images in tracks_in(fresh)])
     labels, clips = np.repeat(np.repeat(np.arange(3), 8), 5), np.repeat(1000 + np.arange(24), 5)
     with hurried(steps=2):

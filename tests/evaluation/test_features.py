@@ -18,9 +18,10 @@ from musicspectrogan.evaluation.features import DIMENSIONS, FeatureSpace, fit_pc
 from musicspectrogan.evaluation.metrics import (
     Comparison,
     Neighbourhoods,
-    bin_figures,
+    different_bins,
     fit_bins,
     frechet_distance,
+    js_divergence,
     kernel_distance,
     mean_and_covariance,
 )
@@ -29,6 +30,11 @@ from musicspectrogan.evaluation.report import METRICS
 SIZES = (64, 128)
 CLIPS_PER_STYLE = 6
 Images = np.ndarray
+
+
+def every_figure(comparison: Comparison, *weights: np.ndarray) -> dict[str, float]:
+    """Distances and shares together."""
+    return {**comparison.distances(*weights), **comparison.shares(*weights)}
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Music:
     def figures(self, sample: Images) -> dict[str, float]:
         """Of a sample against the held-out images."""
         comparison = Comparison(self.space(sample), self.space(self.held_out), self.bins)
-        return comparison.figures(np.ones(len(sample)), np.ones(len(self.held_out)))
+        return every_figure(comparison, np.ones(len(sample)), np.ones(len(self.held_out)))
 
 
 def composed(clips: list[np.ndarray], size: int) -> Images:
@@ -294,7 +300,7 @@ def test_comparison_is_its_parts_with_weights() -> None:
     times = rng.integers(0, 4, len(sample)), rng.integers(0, 4, len(reference))
     weights = tuple(t.astype(float) for t in times)
     bins = fit_bins(reference)
-    found = Comparison(sample, reference, bins).figures(*weights)
+    found = every_figure(Comparison(sample, reference, bins), *weights)
     repeated = [
         np.repeat(rows, t, axis=0) for rows, t in zip((sample, reference), times, strict=True)
     ]
@@ -309,7 +315,8 @@ def test_comparison_is_its_parts_with_weights() -> None:
         "frechet": frechet_distance(*moments[0], *moments[1]),
         "kernel": kernel_distance(*kernels, *weights),
         **Neighbourhoods(sample, reference).figures(*weights),
-        **bin_figures(*counts),
+        "js_divergence": js_divergence(*counts),
+        "ndb": different_bins(*counts),
     }
     assert found == pytest.approx(expected)
     assert set(found) <= set(METRICS)
@@ -321,11 +328,11 @@ def test_images_without_weight_are_gone_from_all_figures(which: int) -> None:
     sets = list(two_sets())
     bins = fit_bins(sets[1])
     ones = [np.ones(len(rows)) for rows in sets]
-    expected = Comparison(*sets, bins).figures(*ones)
+    expected = every_figure(Comparison(*sets, bins), *ones)
     stray = np.random.default_rng(2).normal(40.0, 1.0, (10, 5))
     sets[which] = np.concatenate([sets[which], stray])
     weights = list(ones)
     weights[which] = np.concatenate([ones[which], np.zeros(10)])
-    assert Comparison(*sets, bins).figures(*weights) == pytest.approx(expected)
+    assert every_figure(Comparison(*sets, bins), *weights) == pytest.approx(expected)
     weights[which] = np.ones(len(sets[which]))
-    assert Comparison(*sets, bins).figures(*weights)["frechet"] > 10.0 * expected["frechet"]
+    assert Comparison(*sets, bins).distances(*weights)["frechet"] > 10.0 * expected["frechet"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from musicspectrogan.evaluation.report import (
+    FARTHER,
     FORMAT_VERSION,
     GENRE_TABLE,
     METRICS,
@@ -17,6 +18,7 @@ from musicspectrogan.evaluation.report import (
     Report,
     figure_keys,
     format_estimate,
+    format_finding,
     genre_table,
     read_figures,
     table,
@@ -76,6 +78,46 @@ def test_a_negative_distance_has_a_negative_ratio() -> None:
     assert (ratio.value, ratio.half_width) == pytest.approx((-0.25, 0.5))
 
 
+# Value, real music, difference; finding, smallest ratio that would have shown: its interval is
+# the difference's, and 80 % power needs 2.8 / 1.96 half-widths.
+FINDINGS = {
+    "farther": ((3.0, 9.0), (2.0, 9.0), (1.0, 0.7), "farther", 1.5),
+    "as near": ((2.1, 9.0), (2.0, 9.0), (0.1, 0.35), "as near", 1.25),
+    "nearer by chance": ((1.5, 9.0), (2.0, 9.0), (-0.5, 0.35), "as near", 1.25),
+    "1.5 times is in the interval": ((2.4, 9.0), (2.0, 9.0), (0.4, 0.65), "cannot tell", 1.46),
+    "1.5 times would not have shown": ((1.5, 9.0), (2.0, 9.0), (-0.5, 1.4), "cannot tell", 2.0),
+    # Without a difference the two are independent, with a half-width of 0.5.
+    "independent": ((2.6, 0.4), (2.0, 0.3), None, "farther", 1.36),
+    "independent, in the interval": ((2.4, 0.4), (2.0, 0.3), None, "as near", 1.36),
+    "no ratio": ((2.4, 0.4), (0.0, 0.0), None, "", None),
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "real", "difference", "finding", "smallest"), FINDINGS.values(), ids=FINDINGS.keys()
+)
+def test_what_a_distance_says_of_samples(value, real, difference, finding, smallest) -> None:
+    paired = difference and Estimate(*difference)
+    figure = Figure("frechet", "untrained", None, Estimate(*value), Estimate(*real), paired)
+    assert figure.finding == finding
+    assert figure.detectable == (None if smallest is None else pytest.approx(smallest, abs=0.01))
+    if difference:
+        assert figure.ratio.half_width == difference[1] / real[0]
+        assert figure.exceeds_real == (finding == FARTHER)
+
+
+def test_the_smallest_ratio_shrinks_with_the_interval() -> None:
+    """And what may vanish is measured from the value of real music, over its half-width."""
+    near, real = Estimate(0.1, 1.0), Estimate(-0.1, 0.2)
+    kernel = Figure("kernel", "untrained", None, near, real, Estimate(0.2, 0.14))
+    assert kernel.detectable == pytest.approx((-0.1 + 0.2) / 0.2)
+    two = Estimate(2.0, 1.0)
+    wide, narrow = (
+        Figure("frechet", "", None, two, two, Estimate(0.0, half_width)) for half_width in (1, 0.5)
+    )
+    assert wide.detectable - 1.0 == pytest.approx(2.0 * (narrow.detectable - 1.0))
+
+
 @pytest.mark.parametrize(
     ("value", "half_width", "text"),
     [
@@ -122,14 +164,16 @@ def test_measures_have_titles_of_their_own_and_a_line_of_meaning() -> None:
         assert "  " not in measure.title
 
 
+PAIRED = Estimate(27.0, 2.0)
 FIGURES = [
     Figure("frechet", "classifier", None, Estimate(12.5, 1.5), Estimate(2.5, 0.5)),
-    Figure("frechet", "untrained", None, Estimate(30.0, 3.0), Estimate(3.0, 1.0)),
+    Figure("frechet", "untrained", None, Estimate(30.0, 3.0), Estimate(3.0, 1.0), PAIRED),
     Figure("kernel", "classifier", None, Estimate(0.4, 0.1), Estimate(-0.01, 0.02)),
     Figure("precision", "classifier", None, Estimate(0.75, 0.05), Estimate(0.9, 0.04)),
     Figure("onset_rate", "", None, Estimate(3.25, 0.5), Estimate(4.0, 0.25)),
     Figure("band_means", "", None, Estimate(2.0, 0.5), None),
 ]
+REAL = [format_estimate(figure.real) for figure in FIGURES]
 GENRE_FIGURES = [
     Figure("frechet", "classifier", "rock", Estimate(20.0, 2.0), Estimate(5.0, 1.0)),
     Figure("frechet", "classifier", "blues", Estimate(NAN, NAN), Estimate(4.0, 1.0)),
@@ -199,7 +243,10 @@ def test_json_has_what_each_figure_has(tmp_path: Path) -> None:
     kernel, bands, blues, rock, recall = (
         strict(path.read_text(encoding="utf-8"))["figures"][row] for row in (2, 5, 7, 8, 9)
     )
-    assert set(kernel) == {"name", "features", "genre", "value", "real", "ratio"}
+    assert set(kernel) == {
+        "name", "features", "genre", "value", "real", "difference", "ratio", "detectable_ratio",
+        "finding",
+    }  # fmt: skip
     assert (kernel["name"], kernel["features"], kernel["genre"]) == ("kernel", "classifier", None)
     assert kernel["value"] == {"value": 0.4, "half_width": 0.1}
     assert kernel["real"] == {"value": -0.01, "half_width": 0.02}
@@ -218,10 +265,9 @@ def test_figures_survive_json(tmp_path: Path) -> None:
     write_json(path, {"one": report(*FIGURES)})
     read = []
     for line in strict(path.read_text(encoding="utf-8"))["figures"]:
-        del line["ratio"]
-        real = line.pop("real")
-        value = Estimate(**line.pop("value"))
-        read.append(Figure(**line, value=value, real=Estimate(**real) if real else None))
+        names = [line[key] for key in ("name", "features", "genre")]
+        parts = (line[key] for key in ("value", "real", "difference"))
+        read.append(Figure(*names, *(Estimate(**part) if part else None for part in parts)))
     assert read == FIGURES
 
 
@@ -285,10 +331,10 @@ def test_table_of_one_report() -> None:
     """Each figure of all images once, and none of single genres."""
     lines = table(["samples"], [report(*FIGURES, *GENRE_FIGURES)]).splitlines()
     assert [cells(line) for line in lines] == [
-        ["figure", "features", "samples", "ratio", "real music"],
-        ["Fréchet distance", "classifier", "12.5 ± 1.5", "5.00 ± 0.60", "2.50 ± 0.50"],
-        ["Fréchet distance", "untrained", "30.0 ± 3.0", "10.0 ± 1.0", "3.0 ± 1.0"],
-        ["kernel distance", "classifier", "0.40 ± 0.10", "20.0 ± 5.0", "-0.010 ± 0.020"],
+        ["figure", "features", "samples", "ratio", "finding (from)", "real music"],
+        ["Fréchet distance", "classifier", "12.5 ± 1.5", "5.00 ± 0.60", "farther (1.9)", REAL[0]],
+        ["Fréchet distance", "untrained", "30.0 ± 3.0", "10.00 ± 0.67", "farther (2.0)", REAL[1]],
+        ["kernel distance", "classifier", "0.40 ± 0.10", "20.0 ± 5.0", "farther (6.8)", REAL[2]],
         ["precision", "classifier", "0.750 ± 0.050", "0.900 ± 0.040"],
         ["onset rate", "3.25 ± 0.50", "4.00 ± 0.25"],
         ["band means", "2.00 ± 0.50"],
@@ -298,14 +344,16 @@ def test_table_of_one_report() -> None:
 def test_table_is_aligned() -> None:
     head, *rows = table(["samples"], [report(*FIGURES)]).splitlines()
     features = head.index("features")
-    ends = [head.index(name) + len(name) for name in ("samples", "ratio", "real music")]
+    headings = ("samples", "ratio", "finding (from)", "real music")
+    ends = [head.index(name) + len(name) for name in headings]
     for row, figure in zip(rows, FIGURES, strict=True):
         # Words begin where their heading does, and numbers end where theirs does.
         assert row.startswith(METRICS[figure.name].title + " ")
         assert row[features:].startswith(figure.features)
-        for end, estimate in zip(ends, (figure.value, figure.ratio, figure.real), strict=True):
+        value, ratio, real = map(format_estimate, (figure.value, figure.ratio, figure.real))
+        for end, cell in zip(ends, (value, ratio, format_finding(figure), real), strict=True):
             # Padded, since the end of a line has no blanks.
-            assert row.ljust(len(head))[:end].endswith(format_estimate(estimate) or "  ")
+            assert row.ljust(len(head))[:end].endswith(cell or "  ")
     assert all(line == line.rstrip() for line in (head, *rows))
 
 
@@ -317,11 +365,17 @@ def test_table_of_several_reports_side_by_side() -> None:
     ]
     own = Figure("diversity", "classifier", None, Estimate(0.9, 0.01), Estimate(1.0, 0.02))
     head, *rows = table(["one", "two"], [report(*FIGURES), report(*some, own)]).splitlines()
-    assert cells(head) == ["figure", "features", "one", "ratio", "two", "ratio", "real music"]
+    assert cells(head) == [
+        "figure", "features", "one", "ratio", "finding (from)", "two", "ratio", "finding (from)",
+        "real music",
+    ]  # fmt: skip
     assert [cells(row)[2:] for row in (*rows[:4], rows[-1])] == [
-        ["12.5 ± 1.5", "5.00 ± 0.60", "1.00 ± 0.50", "0.40 ± 0.20", "2.50 ± 0.50"],
-        ["30.0 ± 3.0", "10.0 ± 1.0", "3.0 ± 1.0"],
-        ["0.40 ± 0.10", "20.0 ± 5.0", "-0.010 ± 0.020"],
+        [
+            *("12.5 ± 1.5", "5.00 ± 0.60", "farther (1.9)"),
+            *("1.00 ± 0.50", "0.40 ± 0.20", "as near (1.4)", "2.50 ± 0.50"),
+        ],
+        ["30.0 ± 3.0", "10.00 ± 0.67", "farther (2.0)", "3.0 ± 1.0"],
+        ["0.40 ± 0.10", "20.0 ± 5.0", "farther (6.8)", "-0.010 ± 0.020"],
         ["0.750 ± 0.050", "1.00 ± 0.50", "0.900 ± 0.040"],
         ["0.900 ± 0.010", "1.000 ± 0.020"],
     ]
@@ -334,6 +388,7 @@ def test_table_without_figures_is_its_head() -> None:
         "features",
         "samples",
         "ratio",
+        "finding (from)",
         "real music",
     ]
 

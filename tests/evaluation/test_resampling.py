@@ -7,12 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from musicspectrogan.evaluation import resampling
 from musicspectrogan.evaluation.resampling import (
     REPLICATES,
     Z_95,
     Estimate,
+    Side,
     clip_weights,
     estimate,
+    estimate_pair,
     mean_figures,
 )
 from musicspectrogan.evaluation.samples import ImageSet
@@ -27,9 +30,9 @@ def image_set(clips: np.ndarray, labels: np.ndarray | int = 0) -> ImageSet:
 # Clips of seven, three, one and five images, in no order, by numbers with gaps.
 SIZES = {17: 7, -2: 3, 400: 1, 5: 5}
 CLIPS = np.random.default_rng(0).permutation(np.repeat(list(SIZES), list(SIZES.values())))
-# The same with a second genre of three clips.
+# Two genres, of four and of three clips of two images each.
 GENRES = {**dict.fromkeys(SIZES, 3), 1: 8, 2: 8, 3: 8}
-CLIPS_OF_TWO = np.concatenate([CLIPS, [1, 1, 2, 3, 3, 3]])
+CLIPS_OF_TWO = np.repeat(list(GENRES), 2)
 OF_TWO = image_set(CLIPS_OF_TWO, np.array([GENRES[clip] for clip in CLIPS_OF_TWO]))
 
 
@@ -60,7 +63,7 @@ def times_drawn(images: ImageSet, seed: int) -> dict[int, float]:
 @pytest.mark.parametrize("seed", range(5))
 def test_whole_clips_are_drawn(seed: int) -> None:
     """Three draws of four clips, each counted 4/3 times: weights sum to the number of clips."""
-    times = times_drawn(image_set(CLIPS), seed)
+    times = times_drawn(image_set(np.repeat(list(SIZES), 3)), seed)
     assert sum(times.values()) == pytest.approx(len(SIZES))
     draws = np.array(list(times.values())) * 3 / 4
     np.testing.assert_allclose(draws, np.rint(draws), atol=1e-12)
@@ -72,6 +75,14 @@ def test_every_genre_is_drawn_from(seed: int) -> None:
     times = times_drawn(OF_TWO, seed)
     for genre, clips in ((3, 4), (8, 3)):
         assert sum(times[clip] for clip in times if GENRES[clip] == genre) == pytest.approx(clips)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_genre_keeps_its_images_whatever_the_lengths_of_its_clips(seed: int) -> None:
+    """Else a replicate would have another mixture of genres, far from what it is compared with."""
+    images = image_set(np.concatenate([CLIPS, [1, 1, 2, 3]]), np.repeat([3, 8], [16, 4]))
+    weights = clip_weights(images, np.random.default_rng(seed))
+    assert [weights[images.labels == genre].sum() for genre in (3, 8)] == pytest.approx([16, 4])
 
 
 def test_weights_are_those_of_draws_with_replacement() -> None:
@@ -204,3 +215,91 @@ def test_mean_of_several_measurements() -> None:
         "b": 1.0,
     }
     assert mean_figures([{"a": 1.5}]) == {"a": 1.5}
+
+
+# Samples and real music, compared with the same images
+
+
+def quadratic(own: np.ndarray, shared: np.ndarray) -> Callable[..., dict[str, float]]:
+    """The squared distance of the means of tables (N, D), a distance that grows with few clips."""
+
+    def distances(own_weights: np.ndarray, shared_weights: np.ndarray) -> dict[str, float]:
+        means = (
+            weights @ table / weights.sum()
+            for table, weights in ((own, own_weights), (shared, shared_weights))
+        )
+        return {"distance": float(np.sum(np.subtract(*means) ** 2))}
+
+    return distances
+
+
+def pair_of(
+    rng: np.random.Generator, clips: int = 40, shared: int = 20, shift: float = 0.0
+) -> resampling.Pair:
+    """The distance of 400 samples and of `clips` real ones to the same `shared` others."""
+    tables = [rng.normal(at, 1.0, (n, 16)) for at, n in ((shift, 400), (0.0, clips), (0.0, shared))]
+    sides = [
+        Side([image_set(np.arange(len(table)))], lambda *_: {}, quadratic(table, tables[2]))
+        for table in tables[:2]
+    ]
+    return estimate_pair(*sides, image_set(np.arange(shared)), rng=rng)["distance"]
+
+
+@pytest.fixture(scope="module")
+def equal_pairs() -> list[resampling.Pair]:
+    """Samples that are as good as real music, 60 times."""
+    rng = np.random.default_rng(11)
+    return [pair_of(rng) for _ in range(60)]
+
+
+def test_sides_are_extrapolated_to_infinitely_many_clips(equal_pairs) -> None:
+    """16 / 20 is left, of the shared images; without it real music would have 16 / 40 more."""
+    assert np.mean([pair.value.value for pair in equal_pairs]) == pytest.approx(0.8, abs=0.1)
+    assert np.mean([pair.real.value for pair in equal_pairs]) == pytest.approx(0.8, abs=0.1)
+    differences = [pair.difference.value for pair in equal_pairs]
+    assert np.mean(differences) == pytest.approx(0.0, abs=0.08)
+    pair = equal_pairs[0]
+    assert pair.difference.value == pair.value.value - pair.real.value
+
+
+def test_few_false_alarms(equal_pairs) -> None:
+    alarms = [pair.difference.value > pair.difference.half_width for pair in equal_pairs]
+    assert np.mean(alarms) <= 0.05
+
+
+def test_a_paired_interval_is_narrower_and_honest(equal_pairs) -> None:
+    """Of what both sides share nothing is left; it is at most 1.5 times what chance does."""
+    paired = np.mean([pair.difference.half_width for pair in equal_pairs])
+    apart = np.mean([np.hypot(p.value.half_width, p.real.half_width) for p in equal_pairs])
+    assert paired < 0.9 * apart
+    spread = np.std([pair.difference.value for pair in equal_pairs])
+    assert 1.0 < paired / (Z_95 * spread) < 1.5
+
+
+def test_more_tracks_show_smaller_differences() -> None:
+    rng = np.random.default_rng(12)
+    few, many = (
+        np.mean([pair_of(rng, n, n // 2).difference.half_width for _ in range(8)])
+        for n in (40, 160)
+    )
+    assert many < 0.4 * few
+
+
+def test_a_difference_is_found() -> None:
+    pair = pair_of(np.random.default_rng(13), shift=0.5)
+    assert pair.difference.value > pair.difference.half_width
+    assert pair.difference.value == pytest.approx(16 * 0.5**2, rel=0.4)
+
+
+def test_figures_that_are_no_distances_are_paired_too() -> None:
+    """The same clips on both sides: a difference without chance."""
+    shares = np.random.default_rng(14).uniform(size=len(CLIPS))
+
+    def side(added: float) -> Side:
+        return Side([], lambda w: {"share": float(w @ shares / w.sum()) + added})
+
+    rng = np.random.default_rng(0)
+    pair = estimate_pair(side(0.25), side(0.0), image_set(CLIPS), rng=rng)["share"]
+    assert pair.value.value == pytest.approx(shares.mean() + 0.25)
+    assert pair.value.half_width == pytest.approx(pair.real.half_width) and pair.real.half_width > 0
+    assert pair.difference == Estimate(pytest.approx(0.25), pytest.approx(0.0))
