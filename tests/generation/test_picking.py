@@ -103,7 +103,7 @@ class TestScores:
         white = np.full((1, 64, 64), 255, dtype=np.uint8)
         first, second = rows
         assert picker.scores(white, second, loops=False) == pytest.approx([0.5])
-        mixed = {**{name: 0.8 for name in first.start}, **{name: 0.2 for name in second.start}}
+        mixed = {**dict.fromkeys(first.start, 0.8), **dict.fromkeys(second.start, 0.2)}
         assert picker.scores(white, Row("m", mixed, mixed), loops=False) == pytest.approx([0.9])
         morph = Row("morph", first.start, second.start)
         assert picker.scores(white, morph, loops=False) == pytest.approx([0.75])
