@@ -89,7 +89,7 @@ class GenerateConfig:
     """Which samples, as 0-7 or 3,5,9; None for 0 to count - 1. A seed always has the same sound."""
     pick: int | None = None
     """Draw so many times as many samples, and keep the one in each so many that the discriminator
-    of the checkpoint finds most real: less varied sounds, fewer failures. From 2 to 64."""
+    of the checkpoint finds most real. From 2 to 64."""
     vary: int | None = None
     """A seed to vary: its own sound first, then sounds close to it."""
     amount: float | None = None
