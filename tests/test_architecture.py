@@ -41,6 +41,7 @@ ALLOWED = {
         "training.run_checkpoints",
         "audio.spectrogram",
         "audio.images",
+        "audio.inversion",
     },
     "export": {
         "generation",

@@ -27,14 +27,15 @@ MAX_SAMPLE = 1e9
 # Channels cancel each other in a block if their sum has less than this share of the energy that
 # unrelated channels would have (opposed ones differ by what a lossy codec adds), and the block is
 # above -80 dBFS. Energies are estimated from every 61st frame.
+COMPARED_FRAMES = 65536
 CANCELLED_ENERGY_RATIO = 0.25
 SILENT_ENERGY = 1e-8
 ENERGY_STRIDE = 61
 
-# Frames read at a time; in a damaged file fewer, because the whole block is lost where it breaks
-# off.
-BLOCK_FRAMES = 65536
-DAMAGED_BLOCK_FRAMES = 8192
+# Samples of all channels read at a time: many, since decoder and resampler displace each other from
+# the CPU's caches. In a damaged file few, because the whole block is lost where it breaks off.
+BLOCK_SAMPLES = 1 << 20
+DAMAGED_BLOCK_SAMPLES = 1 << 13
 
 # An MP3 header counts the encoder's padding: up to a few frames of 1152 samples.
 PADDING_FRAMES = 4 * 1152
@@ -125,7 +126,8 @@ class MonoResampler:
         if peak > MAX_SAMPLE:
             raise AudioError("samples far beyond full scale")
         if self._channel is None and block.shape[1] > 1:
-            self._compare_channels(block, seconds)
+            for start in range(0, len(block), COMPARED_FRAMES):
+                self._compare_channels(block[start : start + COMPARED_FRAMES])
         self.seconds += seconds
         self.peak = max(self.peak, peak)
         self._parts.append(self._resampler.resample_chunk(mono) if self._resampler else mono)
@@ -143,7 +145,7 @@ class MonoResampler:
     def samples(self) -> npt.NDArray[np.float32]:
         """All samples so far, (n,)."""
         self._flush()
-        return np.concatenate(self._parts)
+        return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
 
     def _flush(self) -> None:
         """Take the resampler's remaining samples, which ends it."""
@@ -152,8 +154,9 @@ class MonoResampler:
             self._parts.append(self._resampler.resample_chunk(empty, last=True))
         self._resampler = None
 
-    def _compare_channels(self, block: npt.NDArray[np.float32 | np.int16], seconds: float) -> None:
+    def _compare_channels(self, block: npt.NDArray[np.float32 | np.int16]) -> None:
         """Update the energy of each channel, and the time in which they cancel each other."""
+        seconds = len(block) / self._source_rate
         frames = block[::ENERGY_STRIDE].astype(np.float32)
         products = frames.T @ frames / len(frames)
         if block.dtype == np.int16:
@@ -173,8 +176,11 @@ def _mix_down(block: npt.NDArray[np.float32 | np.int16]) -> npt.NDArray[np.float
 
     Channel by channel: numpy's mean over so short an axis takes as long as decoding.
     """
-    total = block[:, 0].astype(np.float32)
-    for channel in range(1, block.shape[1]):
+    if block.shape[1] == 1:
+        total = block[:, 0].astype(np.float32)
+    else:
+        total = np.add(block[:, 0], block[:, 1], dtype=np.float32)
+    for channel in range(2, block.shape[1]):
         total += block[:, channel]
     full_scale = FULL_SCALE if block.dtype == np.int16 else 1.0
     total *= np.float32(1.0 / (full_scale * block.shape[1]))
@@ -192,10 +198,10 @@ def decode(path: Path, sample_rate: int, channel: int | None = None) -> tuple[Mo
     """
     try:
         try:
-            return _decode_soundfile(path, MonoResampler(sample_rate, channel), BLOCK_FRAMES)
+            return _decode_soundfile(path, MonoResampler(sample_rate, channel), BLOCK_SAMPLES)
         except _DamagedError:
             again = MonoResampler(sample_rate, channel)
-            return _decode_soundfile(path, again, DAMAGED_BLOCK_FRAMES)
+            return _decode_soundfile(path, again, DAMAGED_BLOCK_SAMPLES)
     except _RefusedError as refusal:
         return _decode_audioread(path, MonoResampler(sample_rate, channel), str(refusal))
     except OSError as error:
@@ -203,7 +209,7 @@ def decode(path: Path, sample_rate: int, channel: int | None = None) -> tuple[Mo
 
 
 def _decode_soundfile(
-    path: Path, output: MonoResampler, block_frames: int
+    path: Path, output: MonoResampler, block_samples: int
 ) -> tuple[MonoResampler, str]:
     """Decode all streams of a file.
 
@@ -223,7 +229,7 @@ def _decode_soundfile(
                 output.begin(file.samplerate, file.channels)
                 expected = _declared_frames(file, stream) / file.samplerate
                 declared += expected
-                broken |= not _read_blocks(file, output, block_frames)
+                broken |= not _read_blocks(file, output, block_samples)
                 short |= output.seconds - before < expected - PADDING_FRAMES / file.samplerate
         except soundfile.LibsndfileError as error:
             reason = " ".join(error.error_string.split()).rstrip(".")
@@ -256,17 +262,17 @@ def _declared_frames(file: soundfile.SoundFile, stream: Stream) -> int:
     return max(declared, stream.frames)
 
 
-def _read_blocks(file: soundfile.SoundFile, output: MonoResampler, block_frames: int) -> bool:
+def _read_blocks(file: soundfile.SoundFile, output: MonoResampler, block_samples: int) -> bool:
     """Read all blocks that decode; False if decoding fails before the end."""
     # 16-bit samples as they are: much faster than libsndfile's conversion, with the same result.
     dtype = "int16" if file.subtype == "PCM_16" else "float32"
-    buffer = np.empty((block_frames, file.channels), dtype=dtype)
+    buffer = np.empty((block_samples // file.channels, file.channels), dtype=dtype)
     before = output.seconds
     try:
         while len(block := file.read(out=buffer)):
             output.add(block)
     except soundfile.LibsndfileError:
-        if block_frames > DAMAGED_BLOCK_FRAMES:
+        if block_samples > DAMAGED_BLOCK_SAMPLES:
             raise _DamagedError from None
         if output.seconds == before:
             raise

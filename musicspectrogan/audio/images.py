@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL.PngImagePlugin import PngImageFile
 
+from musicspectrogan.audio.png import PNG_END, encode_png
 from musicspectrogan.audio.spectrogram import IMAGE_SIZES, LARGEST, SpectrogramConfig
 from musicspectrogan.config import from_plain
 from musicspectrogan.errors import UserError, printable
@@ -28,9 +28,6 @@ logger = logging.getLogger(__name__)
 # Formats read as images, whatever the file's suffix. Pillow knows forty more, and runs other
 # programs for some of them.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
-
-# Last chunk of every PNG.
-PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 # Maximum digits of a segment number.
 SEGMENT_DIGITS = 9
@@ -97,15 +94,10 @@ def write_image(
         text: more text chunks, such as genre, track and reference_db. The chunk `spectrogram` holds
             the settings as JSON.
     """
-    chunks = PngInfo()
-    chunks.add_text("spectrogram", _to_json(config))
-    for name, value in text.items():
-        chunks.add_itxt(name, printable(value))
+    chunks = {"spectrogram": _to_json(config)}
+    chunks |= {name: printable(value) for name, value in text.items()}
     with atomic_write(path, flush=False, concurrent=concurrent) as temporary:
-        # Run-length encoding is twice as fast as zlib's default; files are 2 % larger.
-        Image.fromarray(image).save(
-            temporary, format="PNG", pnginfo=chunks, compress_type=zlib.Z_RLE
-        )
+        temporary.write_bytes(encode_png(image, chunks))
 
 
 def ends_whole(path: str | Path) -> bool:

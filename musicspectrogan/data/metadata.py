@@ -70,22 +70,24 @@ def write_metadata(
             split = split_of_track.get((genre, track))
             if split is None:
                 continue
-            for name in sorted(images[genre, track]):
-                below = f"{genre}/{name}"
-                row = {
-                    "file_name": below,
-                    "genre": genre,
-                    "track": track,
-                    "segment": segment_of_image(name),
-                    "split": split,
-                }
-                if split not in tables:
-                    tables[split] = create(SPLIT_TABLES[split])
-                    examples[split] = below
-                line = json.dumps(row, ensure_ascii=False) + "\n"
-                table.write(line)
-                tables[split].write(line)
+            # Quoted once for all images of a track; the rest of their names is ASCII.
+            start = _quoted(f"{genre}/{track}")[:-1]
+            fixed = f'"genre": {_quoted(genre)}, "track": {_quoted(track)}'
+            rows = [
+                f'{{"file_name": {start}{name[len(track) :]}", {fixed}, '
+                f'"segment": {segment_of_image(name)}, "split": "{split}"}}\n'
+                for name in sorted(images[genre, track])
+            ]
+            if rows and split not in tables:
+                tables[split] = create(SPLIT_TABLES[split])
+                examples[split] = f"{genre}/{min(images[genre, track])}"
+            for file in (table, tables[split]) if rows else ():
+                file.writelines(rows)
     write_text(root / CONFIG_NAME, _HEAD + _config(examples))
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _config(examples: Mapping[str, str]) -> str:

@@ -269,9 +269,10 @@ def select_pending(
         if outcome and outcome.status == CONVERTED:
             stat, recorded = stats[track.id], (outcome.bytes, outcome.modified_ns)
             changed = None not in (*recorded, *stat) and recorded != stat
-            if len(paths) != outcome.segments or not all(map(ends_whole, paths)):
-                paths = [path for path in paths if is_own_image(path, track.id)]
             cut = [path for path in paths if not ends_whole(path)]
+            if len(paths) != outcome.segments or cut:
+                paths = [path for path in paths if is_own_image(path, track.id)]
+                cut = [path for path in cut if path in paths]
             if len(paths) == outcome.segments and not cut and not changed:
                 if recorded != stat and None not in stat:  # by an earlier version
                     unrecorded.append(replace(outcome, bytes=stat[0], modified_ns=stat[1]))

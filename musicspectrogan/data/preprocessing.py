@@ -43,6 +43,7 @@ from musicspectrogan.data.manifest import (
 )
 from musicspectrogan.data.metadata import METADATA_NAME, write_metadata
 from musicspectrogan.data.output import (
+    Images,
     check_output,
     find_images,
     image_names,
@@ -101,14 +102,14 @@ def preprocess(config: PreprocessConfig) -> Manifest:
             prepare_output(config.output, manifest, overwrite=config.overwrite)
             report = Report(config.output)
             before = dict(report.outcomes)
-            credits = _convert_tracks(tracks, report, config, spectrogram, cluster)
+            credits, images = _convert_tracks(tracks, report, config, spectrogram, cluster)
             # The split of the source, which may have changed since an earlier run.
             outcomes = [replace(report.outcomes[track.id], split=track.split) for track in tracks]
             _log_summary(outcomes, config.output)
             _add_tracks(manifest, outcomes, tracks, config.output)
             unchanged = {t for t, outcome in report.outcomes.items() if before.get(t) == outcome}
             _write_credits(config.output, manifest, tracks, unchanged, credits)
-            write_metadata(config.output, manifest, find_images(config.output))
+            write_metadata(config.output, manifest, images)
             manifest.write(config.output)
             top = find_top(config.input) if config.input else Path()
             record_music_folder(config.output, top)
@@ -190,11 +191,11 @@ def _convert_tracks(
     config: PreprocessConfig,
     spectrogram: SpectrogramConfig,
     cluster: Client | None,
-) -> dict[str, Credit]:
+) -> tuple[dict[str, Credit], Images]:
     """Convert all tracks that are not finished according to the report.
 
     Returns:
-        The credits in the tags of their files, by track id.
+        The credits in the tags of their files, by track id, and the names of all images.
     """
     output = config.output
     candidates = [track for track in tracks if not track.excluded]
@@ -244,11 +245,17 @@ def _convert_tracks(
         )
     genres = {track.genre for track in tracks}
     genres |= {outcome.genre for outcome in report.outcomes.values()}
+    if pending:
+        images = find_images(output)  # removes unfinished ones of workers that died
     for folder in visible_folders(output):
-        image_names(folder)  # removes unfinished images of workers that died
-        if folder.name in genres and not any(folder.iterdir()):
+        if folder.name in genres and _is_empty(folder):
             folder.rmdir()  # ImageFolder does not accept a class without images
-    return credits
+    return credits, images
+
+
+def _is_empty(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import torch
 from musicspectrogan.device import repeatable
 from musicspectrogan.errors import UserError, continue_on_error
 from musicspectrogan.evaluation.evaluator import Evaluator
+from musicspectrogan.evaluation.musicnn import Listener
 from musicspectrogan.evaluation.page import write_comparison, write_page
 from musicspectrogan.evaluation.page_data import collect_page_data
 from musicspectrogan.evaluation.reference import build_reference, load_splits
@@ -58,7 +59,8 @@ def evaluate(
         output: a JSON file; the page is written next to it.
 
     Raises:
-        UserError: a source does not fit the dataset, or has too few images.
+        UserError: a source does not fit the dataset, or has too few images; or the features asked
+            for are not installed.
     """
     checkpoints = {
         name: load_checkpoint(path) for name, path in sources.items() if is_checkpoint(path)
@@ -71,6 +73,7 @@ def evaluate(
         check_length(config.seconds, config.samples, training)
     for name, checkpoint in checkpoints.items():
         check_compatible(checkpoint, sources[name], training)
+    listener = Listener(training.spectrogram, device) if config.features else None
     samples: dict[str, Samples] = {
         name: read_folder(path, training, config.samples, config.seed, config.seconds)
         for name, path in sources.items()
@@ -86,7 +89,12 @@ def evaluate(
             device=device,
             seconds=config.seconds,
         )
-    reference = build_reference(root, splits, device)
+    reference = build_reference(root, splits, device, listener)
+    if listener is not None:
+        for name, source in samples.items():
+            listener(source.images.pixels, f"the samples of {name}")
+        if config.seconds is not None:
+            listener(reference.tracks.images.pixels, "whole tracks")
     evaluators = {name: Evaluator(samples[name], reference, config.seed) for name in sources}
     reports = {name: evaluator.report() for name, evaluator in evaluators.items()}
     make_folder(output.parent)

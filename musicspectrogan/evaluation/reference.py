@@ -26,8 +26,9 @@ from musicspectrogan.evaluation.features import (
 )
 from musicspectrogan.evaluation.memorisation import Nearest, search_training
 from musicspectrogan.evaluation.metrics import Neighbourhoods, fit_bins, kernel_distance
+from musicspectrogan.evaluation.musicnn import Listener, fit_musicnn
 from musicspectrogan.evaluation.samples import ClipWindows, ImageSet, Ints, Pixels, choose_clips
-from musicspectrogan.evaluation.settings import MIN_IMAGES, MIN_TRACKS
+from musicspectrogan.evaluation.settings import MIN_IMAGES, MIN_TRACKS, MUSICNN
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class FeatureExtractors:
 
     classifier: GenreClassifier
     spaces: dict[str, FeatureSpace]
-    """The feature spaces by name: `classifier` and `untrained`."""
+    """The feature spaces by name: `classifier`, `untrained` and, if asked for, `musicnn`."""
     bins: dict[str, KMeans]
     """Bins of each feature space."""
     fitted_tracks: Ints
@@ -233,17 +234,23 @@ class Reference:
         return np.asarray(np.mean(votes, axis=0).argmax(axis=1))
 
 
-def build_reference(root: Path, splits: Splits, device: torch.device) -> Reference:
+def build_reference(
+    root: Path, splits: Splits, device: torch.device, listener: Listener | None = None
+) -> Reference:
     """Fit the feature extractors, which depend on the dataset but not on a seed.
 
     Args:
         root: the dataset's folder, in which the classifiers are cached.
         splits: its real tracks.
+        listener: for a third feature space.
     """
     rng = np.random.default_rng(0)
     dataset = splits.training
     training = load_images(dataset, dataset.genres, MAX_TRAINING, rng)
     held_out = load_images(splits.held_out, dataset.genres, MAX_HELD_OUT, rng)
+    if listener is not None:
+        listener(training.pixels, "training images")
+        listener(held_out.pixels, "held-out images")
     halves = split_in_halves(training)
     labelled, n_classes = halves, len(dataset.genres)
     if n_classes == 1:  # classify tracks instead of genres
@@ -262,7 +269,7 @@ def build_reference(root: Path, splits: Splits, device: torch.device) -> Referen
         training=training,
         held_out=held_out,
         extractors=tuple(
-            _fit_extractors(classifier, fitted, other_half)
+            _fit_extractors(classifier, fitted, other_half, listener)
             for classifier, fitted, other_half in zip(
                 classifiers, halves, halves[::-1], strict=True
             )
@@ -284,9 +291,14 @@ def split_in_halves(images: ImageSet) -> list[ImageSet]:
 
 
 def _fit_extractors(
-    classifier: GenreClassifier, fitted: ImageSet, other_half: ImageSet
+    classifier: GenreClassifier,
+    fitted: ImageSet,
+    other_half: ImageSet,
+    listener: Listener | None,
 ) -> FeatureExtractors:
     embeddings = {"classifier": classifier.embed, "untrained": fit_pca(fitted.pixels)}
+    if listener is not None:
+        embeddings[MUSICNN] = fit_musicnn(listener, fitted.pixels)
     spaces = {name: FeatureSpace.fit(embed, fitted.pixels) for name, embed in embeddings.items()}
     bins = {name: fit_bins(space(fitted.pixels)) for name, space in spaces.items()}
     return FeatureExtractors(classifier, spaces, bins, np.unique(fitted.clips), other_half)

@@ -11,6 +11,7 @@ from musicspectrogan.generation.settings import LONGEST_SECONDS, SHORTEST_SECOND
 from musicspectrogan.launch import check_device
 
 HELD_OUT_SPLITS = ("test", "validation", "held-out")
+MUSICNN = "musicnn"
 MIN_SAMPLES = 50
 # 100,000 samples and their features take about 5 GB of memory.
 MAX_SAMPLES = 100_000
@@ -45,6 +46,9 @@ class EvaluateConfig:
     output: Path | None = None
     """JSON file; a page of the same name is written next to it. None for evaluation.json in the run
     directory."""
+    features: str | None = None
+    """musicnn: also compare in the features of a network that was trained to tag real music, the
+    same for every dataset. Its package must lie there; the command says how to install it."""
     device: str = "auto"
     """auto, cuda, cuda:N, mps or cpu."""
 
@@ -54,6 +58,8 @@ class EvaluateConfig:
         check_at_least(self, seed=0)
         if self.split is not None:
             check_choice("split", self.split, HELD_OUT_SPLITS)
+        if self.features is not None:
+            check_choice("features", self.features, (MUSICNN,))
         if self.samples < MIN_SAMPLES:
             raise SettingError(
                 "samples", f"{self.samples} are too few; at least {MIN_SAMPLES} are needed"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ from musicspectrogan.generation.folder import (
 )
 from musicspectrogan.generation.model import Model, vocoder_for
 from musicspectrogan.generation.page import PageItem, write_page
+from musicspectrogan.generation.picking import Picker
 from musicspectrogan.generation.pieces import loop_multiple
 from musicspectrogan.generation.sampler import BATCH, LatentSpec, Sampler
 from musicspectrogan.generation.selection import NO_GENRE, Row, latent_specs, select_rows
@@ -71,8 +73,9 @@ def generate(
     model = Model(checkpoint, vocoder, device)
     settings, sampler = model.spectrogram, model.sampler
     rows = select_rows(config.genre, config.morph, sampler.genres, conditional=sampler.conditional)
-    specs = latent_specs(config)
+    picker = Picker(model) if config.pick else None
     check_rate(config.sound.format, config.sound.rate_for(settings.sample_rate))
+    specs = latent_specs(config)
     total = len(rows) * len(specs)
     if total > MAX_SOUNDS:
         raise UserError(
@@ -99,14 +102,19 @@ def generate(
     try:
         with progress_bar(total=total, description="Generating", unit="sound") as bar:
             for row in rows:
-                for spec, sound in _make_sounds(config, model, row, specs):
+                kept = picker.choose(row, config) if picker else iter(specs)
+                seeds = []
+                for spec, sound in _make_sounds(config, model, row, kept):
                     stem = _stem(row, spec, config)
                     request = _request(config, row, spec, digest, facts["audio"])
                     name = write_sound(
                         output, stem, sound, config.sound, request=request, checkpoint=digest
                     )
                     new.append(name)
+                    seeds.append(spec.start[0])
                     bar.update()
+                if picker:
+                    logger.info("Picked of %s: --seeds %s", row.name, ",".join(map(str, seeds)))
                 if dataset is not None:
                     _add_real_music(
                         dataset,
@@ -234,13 +242,12 @@ def _digest(content: bytes) -> str:
 
 
 def _make_sounds(
-    config: GenerateConfig, model: Model, row: Row, specs: Sequence[LatentSpec]
+    config: GenerateConfig, model: Model, row: Row, specs: Iterator[LatentSpec]
 ) -> Iterator[tuple[LatentSpec, Sound]]:
     """The sounds of a row, made lazily: a batch of images, or one piece, at a time."""
     seconds = config.length
     batch_size = 1 if seconds else BATCH
-    for first in range(0, len(specs), batch_size):
-        batch = specs[first : first + batch_size]
+    while batch := list(islice(specs, batch_size)):
         images, settings = model.draw(batch, row.start, row.end, config)
         sounds = model.invert(images, settings, config)
         for spec, image, samples in zip(batch, images, sounds, strict=True):

@@ -108,6 +108,7 @@ def build_step(
         augmentation=Augmentation(augment),
         r1=config.r1,
         r2=config.r2,
+        penalty_share=config.penalty_share,
         bfloat16=config.precision == "bfloat16",
         capturable=recorded,
         distributed=distributed,

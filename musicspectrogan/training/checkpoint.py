@@ -86,6 +86,12 @@ class Checkpoint:
         generator.load_state_dict(self.ema)
         return generator.eval().requires_grad_(False)
 
+    def build_discriminator(self) -> nn.Module:
+        """The discriminator as trained, in eval mode on the CPU; not of an exported model."""
+        _, discriminator = models.build(self.gan, self.model)
+        discriminator.load_state_dict(self.discriminator)
+        return discriminator.eval().requires_grad_(False)
+
     def build_vocoder(self) -> Vocoder | None:
         """The vocoder for its images, in eval mode on the CPU."""
         return None if self.vocoder is None else Vocoder.from_plain(self.vocoder)

@@ -54,6 +54,9 @@ class TrainingConfig:
     """Weight of the gradient penalty on real images; 0 for none."""
     r2: float = 0.0
     """Weight of the gradient penalty on fake images; 0 for none."""
+    penalty_share: float = 1.0
+    """Share of each batch from which the gradient penalties are computed: they cost more than the
+    rest of the discriminator's turn, and a part of the batch estimates the same mean."""
     augment: float | Literal["auto"] | None = 0.0
     """Probability of each augmentation of what the discriminator sees, real and fake; 0 for none,
     auto for one that suits the number of training images (older files: null)."""
@@ -130,6 +133,11 @@ class TrainingConfig:
                 "batch_size",
                 f"{self.batch_size} cannot be split into groups for --minibatch-deviation; "
                 "give a multiple of 4, or of 2 or 3",
+            )
+        if not 0 < self.penalty_share <= 1:
+            raise SettingError(
+                "penalty_share",
+                f"{self.penalty_share} is not allowed; give more than 0, at most 1",
             )
         if self.snapshot_share is not None and not 0 < self.snapshot_share <= 1:
             raise SettingError(

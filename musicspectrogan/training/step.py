@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from musicspectrogan.errors import UserError
+from musicspectrogan.models.layers import GROUP
 from musicspectrogan.training.augment import Augmentation
 from musicspectrogan.training.distributed import SINGLE_PROCESS, Distributed
 from musicspectrogan.training.losses import Loss, gradient_penalty
@@ -37,6 +39,9 @@ class AdversarialStep:
             is that with respect to what the discriminator sees, the augmented images. R3GAN
             (arXiv:2501.05441) and StyleGAN2-ADA (arXiv:2006.06676) differentiate through the
             augmentation; docs/recipes.md measures both.
+        penalty_share: share of the batch from which the penalties are computed, rounded up to whole
+            groups of `MinibatchDeviation`. Unlike a penalty every few steps (T. Karras et al.,
+            arXiv:1912.04958, appendix B) this leaves all steps alike.
         bfloat16: run the networks in bfloat16 where autocast deems it safe, except for the
             discriminator's turn with a penalty; weights, losses and optimizers stay float32.
         capturable: keep the optimizers' counts and rates on the device, for `RecordedStep`.
@@ -54,6 +59,7 @@ class AdversarialStep:
         augmentation: Augmentation | None = None,
         r1: float = 0.0,
         r2: float = 0.0,
+        penalty_share: float = 1.0,
         bfloat16: bool = False,
         capturable: bool = False,
         distributed: Distributed = SINGLE_PROCESS,
@@ -63,6 +69,7 @@ class AdversarialStep:
         self.loss = loss
         self.augmentation = augmentation or Augmentation(0.0)
         self.r1, self.r2 = r1, r2
+        self.penalty_share = penalty_share
         self.lr = lr
         self.device = next(generator.parameters()).device
         self.bfloat16 = bfloat16
@@ -165,15 +172,28 @@ class AdversarialStep:
         # With a penalty on either, both batches run in float32: second derivatives are too coarse
         # in bfloat16's 8 bits, and logits that are compared need the same precision.
         with self._autocast(self.bfloat16 and not (self.r1 or self.r2)):
-            images = images.detach().float().requires_grad_(gamma > 0)
-            logits = self.discriminator(images, labels).float()
-        return logits, gradient_penalty(logits, images) if gamma else logits.new_zeros(())
+            images = images.detach().float()
+            if not gamma:
+                logits = self.discriminator(images, labels).float()
+                return logits, logits.new_zeros(())
+            count = penalised(len(images), self.penalty_share)
+            part = images[:count].requires_grad_()  # of a shuffled batch
+            logits_of_part = self.discriminator(part, labels[:count]).float()
+            penalty = gradient_penalty(logits_of_part, part)
+            if count == len(images):
+                return logits_of_part, penalty
+            return self.discriminator(images, labels).float(), penalty
 
     def _autocast(self, bfloat16: bool) -> torch.autocast:
         # No cache of cast weights: a recorded step must cast them anew each time.
         return torch.autocast(
             self.device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=False
         )
+
+
+def penalised(batch: int, share: float) -> int:
+    """Images of a batch that a share of it is, in whole groups of `MinibatchDeviation`."""
+    return min(batch, GROUP * math.ceil(share * batch / GROUP))
 
 
 class RecordedStep:

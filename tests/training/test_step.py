@@ -217,15 +217,18 @@ def test_penalties_on_a_linear_discriminator_are_its_squared_weight_and_draw_it_
     torch.testing.assert_close(step.discriminator.w, reference.w, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("share", "count"), [(1.0, BATCH), (0.5, 4), (0.1, 4)])
 @pytest.mark.parametrize(("name", "weight"), [("r1", 0.7), ("r2", 0.4)])
-def test_r1_is_of_the_real_images_and_r2_of_the_fakes(name, weight):
-    step, free = (tiny_step(QuadraticDiscriminator, **{name: w}) for w in (weight, 0.0))
+def test_r1_is_of_real_images_and_r2_of_fakes_or_a_share_of_them(name, weight, share, count):
+    step, free = (
+        tiny_step(QuadraticDiscriminator, penalty_share=share, **{name: w}) for w in (weight, 0.0)
+    )
     images, labels, latents, draws = next(some_batches(1, size=16))
     fakes = step.generator(latents, labels).detach()
     w = step.discriminator.w.detach().clone()
     told = step(images, labels, latents, draws)
     assert name not in free(images, labels, latents, draws)
-    penalised = images if name == "r1" else fakes
+    penalised = (images if name == "r1" else fakes)[:count]
     expected = (4 * w.square() * penalised.square()).flatten(1).sum(dim=1).mean()
     assert told[name].item() == pytest.approx(expected.item(), rel=1e-5)
     pull = weight / 2 * (8 * w * penalised.square()).mean(dim=0)
