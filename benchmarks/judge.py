@@ -35,7 +35,7 @@ from musicspectrogan.progress import progress_bar
 
 Floats = npt.NDArray[np.float64]
 
-PARTS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
+PARTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 SAMPLES = 1000
 # Training tracks, at most, and as a multiple of the test tracks: splits have 8 to 1.
 MAX_TRAINING_TRACKS, TRAINING_PER_TEST = 800, 8

@@ -12,7 +12,8 @@ from musicspectrogan.device import repeatable
 from musicspectrogan.errors import UserError, continue_on_error
 from musicspectrogan.evaluation.evaluator import Evaluator
 from musicspectrogan.evaluation.musicnn import Listener
-from musicspectrogan.evaluation.page import collect_page_data, write_comparison, write_page
+from musicspectrogan.evaluation.page import write_comparison, write_page
+from musicspectrogan.evaluation.page_data import collect_page_data
 from musicspectrogan.evaluation.reference import build_reference, load_splits
 from musicspectrogan.evaluation.report import Report, write_json
 from musicspectrogan.evaluation.samples import (

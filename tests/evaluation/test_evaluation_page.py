@@ -23,15 +23,16 @@ from musicspectrogan.audio.spectrogram import SpectrogramConfig
 from musicspectrogan.evaluation import evaluate as evaluating
 from musicspectrogan.evaluation import plots
 from musicspectrogan.evaluation.metrics import Profile
-from musicspectrogan.evaluation.page import (
-    NearestPair,
-    PageData,
-    Strip,
-    write_comparison,
-    write_page,
-)
+from musicspectrogan.evaluation.page import write_comparison, write_page
+from musicspectrogan.evaluation.page_data import NearestPair, PageData, Strip
 from musicspectrogan.evaluation.plots import Cloud
-from musicspectrogan.evaluation.report import METRICS, Figure, Report, format_estimate
+from musicspectrogan.evaluation.report import (
+    METRICS,
+    Figure,
+    Report,
+    format_estimate,
+    format_finding,
+)
 from musicspectrogan.evaluation.resampling import Estimate
 from musicspectrogan.evaluation.settings import EvaluateConfig
 from musicspectrogan.evaluation.verdict import comparison_verdict, verdict
@@ -150,8 +151,18 @@ def test_every_figure_is_on_the_page(page):
         assert METRICS[figure.name].title in text
         if figure.ratio:
             assert f"{format_estimate(figure.ratio)} × real" in text
+            assert format_finding(figure) in text
     assert {"0.860 ± 0.030", "1.50 ± 0.20", "real 0.777 ± 0.055"} <= set(text)
     assert not any("nan" in part for part in text)
+
+
+def test_what_the_tracks_cannot_tell_is_on_the_page(tmp_path):
+    """First of all, and below the distance with what would have shown."""
+    figures = [Figure("frechet", "untrained", None, *(Estimate(2.0, 3.0),) * 2, Estimate(0.0, 1.4))]
+    report = Report({}, {"split": "test", "held_out_tracks": 4}, {}, figures)
+    text = PageElements(page_of(tmp_path, report, page_data(["a"]))).text
+    assert "cannot tell (2.0)" in text
+    assert any(part.startswith("Cannot tell: by the 4 test tracks") for part in text)
 
 
 def test_figures_of_one_name_stand_together(page):

@@ -436,6 +436,18 @@ def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read_figures(tmp_path, "second") == (finite[:1], 4)
 
 
+def test_figures_of_an_earlier_version_have_no_difference(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    write_json(path, {"one": Report({"digest": "mine"}, {}, {}, FIGURES[1:2])})
+    contents = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("difference", "detectable_ratio", "finding"):
+        del contents["figures"][0][key]
+    path.write_text(json.dumps(contents), encoding="utf-8")
+    ((figure,), _) = read_figures(tmp_path, "mine")
+    assert figure.difference is None and figure.real == FIGURES[1].real
+    assert figure.ratio == Estimate(10.0, 1.0) and figure.finding == FARTHER
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"reports": 1}', '{"subject": {}}', "\xff"])
 def test_what_is_no_evaluation_is_passed_over(
     text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
