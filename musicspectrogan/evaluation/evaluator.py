@@ -67,7 +67,11 @@ class Evaluator:
         """Compute the figures of all images, and of each genre with enough held-out tracks."""
         groups = list(self._groups())
         figures: list[Figure] = []
-        with progress_bar(total=2 * len(groups), description="Comparing", unit="set") as bar:
+        with progress_bar(
+            total=len(self.reference.feature_names) * len(groups),
+            description="Comparing",
+            unit="set",
+        ) as bar:
             for group in groups:
                 for name in self.reference.feature_names:
                     figures += self._compare(group, name)
