@@ -13,6 +13,7 @@ from pathlib import Path
 from musicspectrogan import __version__
 from musicspectrogan.audio.files import MP3_RATES, save
 from musicspectrogan.audio.vocoder import Vocoder
+from musicspectrogan.config import from_plain
 from musicspectrogan.counts import format_count
 from musicspectrogan.data.credits import (
     CREDITS_NAME,
@@ -32,6 +33,7 @@ from musicspectrogan.modelfolder import ModelFolderError, is_model_folder, read_
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.checkpoint import Checkpoint, export_checkpoint, read_checkpoint
 from musicspectrogan.training.run_checkpoints import run_of
+from musicspectrogan.training.settings import TrainingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +43,8 @@ SOUND_SECONDS = 10.0
 USUAL_RATE = 44100
 _OF_ANOTHER_TOOL = "%s: its %s is from another tool, and is left out"
 # The settings that make a recipe, in the order of the card.
-RECIPE = """gan width latent_dim loss r1 r2 augment windows pairs lr beta1 beta2 batch_size
-    ema_images seed""".split()
+RECIPE = """gan width latent_dim loss r1 r2 penalty_share augment windows pairs lr anneal_images
+    beta1 beta2 batch_size ema_images seed""".split()
 
 
 def export_folder(
@@ -77,6 +79,8 @@ def export_folder(
         )
     credits = _credits(dataset, source, folder)
     licenses = Counter(normalize_license(credit.license) for credit in credits.values())
+    # Settings that checkpoints of older versions lack had their default.
+    training = from_plain(TrainingConfig, checkpoint.training)
     card = TEMPLATES.get_template("card.md").render(
         name=name,
         checkpoint=checkpoint,
@@ -85,7 +89,7 @@ def export_folder(
         known_licenses=LICENSES,
         version=__version__,
         sounds=sounds,
-        recipe={key: checkpoint.training[key] for key in RECIPE},
+        recipe={key: getattr(training, key) for key in RECIPE},
         trained=format_count(checkpoint.images_seen, "image"),
         seconds=checkpoint.spectrogram.image_seconds,
         vocoder=vocoder.record.describe() if vocoder else "",
