@@ -243,7 +243,7 @@ def test_every_flag_that_a_page_names_exists() -> None:
     }
     known |= {"--config", "--resume", "--dry-run", "--help", "--no-cuda-graph"}
     foreign = "--logdir --nproc-per-node --nnodes --rdzv-backend --rdzv-endpoint --nworkers"
-    foreign += " --nthreads --index-url --no-compile --gpu --music --local-dir --no-deps"
+    foreign += " --nthreads --index-url --no-compile --gpu --music --local-dir --no-deps --threads"
     for page, text in PAGES.items():
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
         assert named <= known | set(foreign.split()), page

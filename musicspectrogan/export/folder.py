@@ -13,7 +13,6 @@ from pathlib import Path
 from musicspectrogan import __version__
 from musicspectrogan.audio.files import MP3_RATES, save
 from musicspectrogan.audio.vocoder import Vocoder
-from musicspectrogan.config import from_plain
 from musicspectrogan.counts import format_count
 from musicspectrogan.data.credits import (
     CREDITS_NAME,
@@ -33,7 +32,6 @@ from musicspectrogan.modelfolder import ModelFolderError, is_model_folder, read_
 from musicspectrogan.progress import progress_bar
 from musicspectrogan.training.checkpoint import Checkpoint, export_checkpoint, read_checkpoint
 from musicspectrogan.training.run_checkpoints import run_of
-from musicspectrogan.training.settings import TrainingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +77,6 @@ def export_folder(
         )
     credits = _credits(dataset, source, folder)
     licenses = Counter(normalize_license(credit.license) for credit in credits.values())
-    # Settings that checkpoints of older versions lack had their default.
-    training = from_plain(TrainingConfig, checkpoint.training)
     card = TEMPLATES.get_template("card.md").render(
         name=name,
         checkpoint=checkpoint,
@@ -89,7 +85,8 @@ def export_folder(
         known_licenses=LICENSES,
         version=__version__,
         sounds=sounds,
-        recipe={key: getattr(training, key) for key in RECIPE},
+        # Checkpoints of older versions have fewer settings.
+        recipe={key: checkpoint.training[key] for key in RECIPE if key in checkpoint.training},
         trained=format_count(checkpoint.images_seen, "image"),
         seconds=checkpoint.spectrogram.image_seconds,
         vocoder=vocoder.record.describe() if vocoder else "",
