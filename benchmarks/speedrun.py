@@ -221,7 +221,9 @@ def main() -> None:
     row = table_row(arguments.change or "", arguments.threads, runs)
     print(row)
     if arguments.change:
-        write_text(RECORDS, RECORDS.read_text("utf-8").rstrip("\n") + f"\n{row}\n")
+        *before, last = RECORDS.read_text("utf-8").rpartition("\n| ")
+        last_row, rest = last.split("\n", 1)
+        write_text(RECORDS, f"{''.join(before)}{last_row}\n{row}\n{rest}")
     return None
 
 
