@@ -87,8 +87,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """Use one thread: tests run in parallel, and more threads than cores are slow."""
+    """Use one thread: tests run in parallel, and more threads than cores are slow.
+
+    Commands can be interrupted, even where a shell started the tests in the background, which makes
+    them ignore it.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 

@@ -136,11 +136,14 @@ class Figure:
         """The distance that real music has; None if this is not a distance.
 
         If it may be about 0, at least the half-width of its interval, which 0 cannot be told from.
+        An extrapolated distance of very few tracks may even be negative.
         """
         metric = METRICS[self.name]
         if self.real is None or not metric.is_distance:
             return None
-        return max(self.real.value, self.real.half_width) if metric.may_vanish else self.real.value
+        if metric.may_vanish or self.real.value < 0.0:
+            return max(self.real.value, self.real.half_width)
+        return self.real.value
 
     @property
     def ratio(self) -> Estimate | None:
