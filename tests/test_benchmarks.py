@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,27 +18,29 @@ from musicspectrogan.training.step import WARM_UP_STEPS
 BENCHMARKS = ROOT / "benchmarks"
 
 
+def run_benchmark(name: str, *arguments: object, cwd: Path) -> str:
+    """What a benchmark prints."""
+    line = [sys.executable, str(BENCHMARKS / name), *map(str, arguments)]
+    done = subprocess.run(
+        line, cwd=cwd, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
 def test_training_takes_more_images_in_a_round_than_there_are(tmp_path):
     """As on a GPU, where a round takes many epochs."""
-    line = [sys.executable, BENCHMARKS / "training.py", "--device", "cpu", "--tracks", 3]
+    line = ["--device", "cpu", "--tracks", 3]
     line += ["--images", 250, "--widths", 4, "--rounds", 1]  # 4,000 at this width; there are 150
-    done = subprocess.run(
-        list(map(str, line)),
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("## Training (CPU, ")
+    printed = run_benchmark("training.py", *line, cwd=tmp_path)
+    assert printed.startswith("## Training (CPU, ")
     for row in (
         "times as fast as the tutorial's loop",
         "part of the rate of a large",
         "images a second",
     ):
-        assert f"| width 4, float32: {row}" in done.stdout
+        assert f"| width 4, float32: {row}" in printed
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
@@ -87,17 +90,9 @@ def test_figures_of_a_gpu_need_one():
 @pytest.mark.slow
 def test_a_speedrun_measures_seeds_and_adds_a_row(tmp_path, command):
     command("preprocess.py", "--dataset", "demo", "--output", "demo_images", cwd=tmp_path)
-    line = [sys.executable, BENCHMARKS / "speedrun.py", "--dataset", "demo_images", "--seeds", 1]
-    done = subprocess.run(
-        list(map(str, [*line, "--most", 1600])),
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    _, change, median, worst, images, reached, _ = done.stdout.strip("| \n").split(" | ")
+    line = ["--dataset", "demo_images", "--seeds", 1, "--most", 1600]
+    printed = run_benchmark("speedrun.py", *line, cwd=tmp_path)
+    _, change, median, worst, images, reached, _ = printed.strip("| \n").split(" | ")
     assert (change, images, reached) == ("", "1,600", "0 of 1")  # far too few
     assert float(median) == float(worst) > 1.0
 
