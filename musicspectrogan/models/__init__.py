@@ -33,7 +33,7 @@ FOLDER = Path(__file__).parent
 SHARED = ("contract", "layers")
 SMALLEST_IMAGE, LARGEST_IMAGE = 16, 1024
 LARGEST_WIDTH, LONGEST_LATENT, MOST_GENRES = 1024, 65536, 65536
-UPSAMPLINGS = ("transposed", "resize")
+UPSAMPLINGS = ("transposed", "resize", "resize_time")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ModelConfig:
     n_genres: int
     """Classes; labels are 0 to n_genres - 1."""
     upsampling: str = "transposed"
-    """Upsampling in the generator: `transposed` convolutions, or `resize` and convolve."""
+    """Upsampling in the generator, one of UPSAMPLINGS; see `layers.upsampling`."""
     minibatch_deviation: bool = False
     """Show the discriminator the standard deviation within groups of images."""
     spectral_norm: bool = False

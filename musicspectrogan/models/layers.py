@@ -187,15 +187,34 @@ def deviation_group(batch: int) -> int:
     return max(size for size in range(1, GROUP + 1) if batch % size == 0)
 
 
+class TimeResizing(nn.ConvTranspose2d):
+    """Doubles height and width; in time, as if each frame were repeated and then convolved.
+
+    A transposed convolution adds one pattern to even and another to odd frames, and a sound that
+    stays the same flickers. A kernel of three frames over repeated frames is one of four frames
+    over single ones, of which even and odd have the same sum. In frequency it stays transposed:
+    each band is different. docs/recipes.md compares them.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, padding: tuple[int, int]) -> None:
+        super().__init__(in_channels, out_channels, (4, 3), 2, padding, bias=False)
+
+    def forward(self, features: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(B, C, H, T) -> (B, C', 2 * H, 2 * T), or 2 * T - 2 frames without padding in time."""
+        kernel = F.pad(self.weight, (0, 1)) + F.pad(self.weight, (1, 0))
+        return F.conv_transpose2d(features, kernel, None, 2, self.padding)
+
+
 def upsampling(
     kind: str, in_channels: int, out_channels: int, *, padded_in_time: bool = True
 ) -> nn.Module:
     """A layer that doubles height and width.
 
     Args:
-        kind: `transposed` as in the DCGAN, or `resize`: nearest neighbour and a convolution, which
+        kind: `transposed` as in the DCGAN; `resize`: nearest neighbour and a convolution, which
             makes no checkerboard (A. Odena, V. Dumoulin, C. Olah, Deconvolution and checkerboard
-            artifacts, Distill 2016, https://distill.pub/2016/deconv-checkerboard/).
+            artifacts, Distill 2016, https://distill.pub/2016/deconv-checkerboard/); or
+            `resize_time`: see `TimeResizing`.
         padded_in_time: if False, T frames become 2 * T - 2, none of which depends on padding.
     """
     if kind == "resize":
@@ -203,6 +222,8 @@ def upsampling(
         convolution = nn.Conv2d(in_channels, out_channels, 3, 1, padding, bias=False)
         return nn.Sequential(nn.Upsample(scale_factor=2), convolution)
     padding = (1, 1 if padded_in_time else 2)
+    if kind == "resize_time":
+        return TimeResizing(in_channels, out_channels, padding)
     return nn.ConvTranspose2d(in_channels, out_channels, 4, 2, padding, bias=False)
 
 

@@ -43,7 +43,7 @@ class TrainingConfig:
     latent_dim: int = 100
     """Length of the latent vector; for anylength_gan and anylength_cgan, of a piece's style."""
     upsampling: str = "transposed"
-    """Upsampling in non-classic generators: transposed convolutions, or resize and convolve."""
+    """Upsampling in non-classic generators: transposed, resize, or resize_time (in time only)."""
     minibatch_deviation: bool = False
     """Show a non-classic discriminator how much the images of a batch differ."""
     spectral_norm: bool = False

@@ -181,6 +181,7 @@ def test_a_hundred_seeds_are_within_one_grey_level(engine, gan):
         pytest.param("dcgan", 128, {}, marks=pytest.mark.slow),
         ("stable_cgan", 128, {"upsampling": "resize"}),
         ("anylength_cgan", 128, {"upsampling": "resize", "pairs": True}),
+        ("anylength_gan", 64, {"upsampling": "resize_time"}),
         pytest.param("anylength_gan", 256, {"width": 4}, marks=pytest.mark.slow),
     ],
 )

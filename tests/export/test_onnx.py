@@ -202,7 +202,7 @@ def test_an_unconditional_generator_of_images(tmp_path, monkeypatch, capfd, capl
         ("stable_cgan", 64, {"upsampling": "resize"}),
         ("stable_gan", 128, {}),
         ("anylength_cgan", 128, {"upsampling": "resize"}),
-        ("anylength_gan", 64, {"pairs": True}),
+        ("anylength_gan", 64, {"upsampling": "resize_time", "pairs": True}),
     ],
 )
 def test_every_gan_draws_the_same_images_and_pieces(gan, size, options, tmp_path):

@@ -65,7 +65,7 @@ def test_they_are_the_models_for_any_length():
     assert [gan for gan in models.names() if models.is_any_length(gan)] == list(GANS)
 
 
-@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+@pytest.mark.parametrize("upsampling", models.UPSAMPLINGS)
 @pytest.mark.parametrize("image_size", [64, 128])
 @pytest.mark.parametrize("gan", GANS)
 def test_a_part_of_a_piece_is_the_same_drawn_alone(gan, image_size, upsampling):

@@ -165,6 +165,20 @@ def test_resize_and_convolve_repeats_each_pixel_before_it_convolves():
     assert layer(features).shape == (2, 1, 8, 8)
 
 
+def test_resizing_in_time_repeats_each_frame_before_it_convolves():
+    layer = upsampling("resize_time", 2, 3).double()
+    features = features_of(2, channels=2).double()
+    # In frequency a transposed convolution: rows apart by zeros, and the kernel turned round.
+    rows = torch.zeros(*features.shape[:2], 8, 4, dtype=torch.float64)
+    rows[:, :, ::2] = features
+    kernel = layer.weight.transpose(0, 1).flip(2, 3)
+    expected = F.conv2d(F.pad(rows.repeat_interleave(2, dim=3), (1, 1, 2, 1)), kernel)
+    torch.testing.assert_close(layer(features), expected)
+    unpadded = upsampling("resize_time", 2, 3, padded_in_time=False).double()
+    unpadded.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(unpadded(features), expected[..., 1:-1])
+
+
 @pytest.mark.parametrize("kind", models.UPSAMPLINGS)
 def test_every_upsampling_doubles_height_and_width_without_a_bias(kind):
     layer = upsampling(kind, 3, 5)
@@ -172,11 +186,12 @@ def test_every_upsampling_doubles_height_and_width_without_a_bias(kind):
     assert (layer(torch.zeros(2, 3, 4, 6)) == 0).all()
 
 
-def checkerboard(images: torch.Tensor) -> float:
+def checkerboard(images: torch.Tensor, in_time_only: bool = False) -> float:
     """Mean power of images (B, H, W) at the three frequencies of a pattern of period 2."""
     spectrum = torch.fft.fft2(images, norm="forward").abs().square().mean(dim=0)
     height, width = images.shape[1] // 2, images.shape[2] // 2
-    return float(spectrum[height, 0] + spectrum[0, width] + spectrum[height, width])
+    in_time = spectrum[0, width] + spectrum[height, width]
+    return float(in_time if in_time_only else in_time + spectrum[height, 0])
 
 
 def test_the_measure_sees_a_checkerboard_and_nothing_else():
@@ -189,15 +204,17 @@ def test_the_measure_sees_a_checkerboard_and_nothing_else():
 
 
 @pytest.mark.parametrize("kind", models.UPSAMPLINGS)
-def test_even_features_grow_to_an_even_image_only_by_resizing(kind):
+def test_even_features_grow_to_an_even_image_by_resizing(kind):
     torch.manual_seed(0)
     features = torch.randn(6, 8, 1, 1).expand(-1, -1, 12, 12)
     with torch.no_grad():
         image = upsampling(kind, 8, 1)(features)[:, 0]
     assert image.shape == (6, 24, 24)
     inside = image[:, 4:-4, 4:-4]  # at the border the padding shows
-    uneven = checkerboard(inside) / float(inside.square().mean())
+    power = float(inside.square().mean())
+    uneven, in_time = checkerboard(inside) / power, checkerboard(inside, True) / power
     assert uneven < 1e-9 if kind == "resize" else uneven > 0.05
+    assert in_time > 0.05 if kind == "transposed" else in_time < 1e-9
 
 
 def test_initial_weights_keep_the_variance_behind_a_leaky_relu():

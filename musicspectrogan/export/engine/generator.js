@@ -5,11 +5,18 @@
  * BatchNorm depend on. BatchNorm's statistics are part of the weights.
  */
 
-/** Source rows (or columns) of each of the two outputs between them, as weights of the kernel. */
+/**
+ * Source rows (or columns) of each of the two outputs between them, as weights of the kernel.
+ *
+ * Nearest neighbours repeat a row, so two weights see the same one.
+ */
+const TRANSPOSED = [[[3], [1]], [[2], [0]]];
+const RESIZED = [[[0], [1, 2]], [[0, 1], [2]]];
 const TAPS = {
-  transposed: [[[3], [1]], [[2], [0]]],
-  // Nearest neighbours repeat a row, so two weights of the convolution see the same one.
-  resize: [[[0], [1, 2]], [[0, 1], [2]]],
+  transposed: { rows: TRANSPOSED, columns: TRANSPOSED },
+  resize: { rows: RESIZED, columns: RESIZED },
+  // The weights are those of a transposed convolution: the last comes first.
+  resize_time: { rows: TRANSPOSED, columns: [[[2], [0, 1]], [[1, 2], [0]]] },
 };
 
 class Generator {
@@ -57,16 +64,16 @@ class Generator {
     const { upsampling, channels } = this.settings;
     const weights = this.tensors.get(`layers.${level}.weight`);
     const bias = this.tensors.get(`layers.${level}.bias`);
-    const [outputs, inputs, size] = this.tensors.shape(`layers.${level}.weight`);
+    const [outputs, inputs, height, width] = this.tensors.shape(`layers.${level}.weight`);
     const taps = TAPS[upsampling];
     return [0, 1].map((oddRow) =>
       [0, 1].map((oddColumn) => {
         const weight = (o, row, column, input) => {
           if (input >= inputs) return 0;
           let sum = 0;
-          for (const y of taps[oddRow][row])
-            for (const x of taps[oddColumn][column])
-              sum += weights[((o * inputs + input) * size + y) * size + x];
+          for (const y of taps.rows[oddRow][row])
+            for (const x of taps.columns[oddColumn][column])
+              sum += weights[((o * inputs + input) * height + y) * width + x];
           return sum;
         };
         const kernel = [2, 2, roundUp(channels[level])];
