@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -202,7 +203,8 @@ class TimeResizing(nn.ConvTranspose2d):
     def forward(self, features: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, C, H, T) -> (B, C', 2 * H, 2 * T), or 2 * T - 2 frames without padding in time."""
         kernel = F.pad(self.weight, (0, 1)) + F.pad(self.weight, (1, 0))
-        return F.conv_transpose2d(features, kernel, None, 2, self.padding)
+        padding = cast(tuple[int, int], self.padding)
+        return F.conv_transpose2d(features, kernel, stride=2, padding=padding)
 
 
 def upsampling(
