@@ -174,7 +174,7 @@ def _generator(checkpoint: Checkpoint | LiveGenerator, tensors: _Tensors) -> dic
         "latent_dim": generator.latent_dim,
         "rows": model.image_size,
         "innermost": layers.INNERMOST,
-        "channels": layers.channels_outwards(model.width, model.image_size),
+        "channels": layers.channels_outwards(model),
         "upsampling": model.upsampling,
         "labels": checkpoint.gan == "cgan",
     }

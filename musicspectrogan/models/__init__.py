@@ -33,6 +33,7 @@ FOLDER = Path(__file__).parent
 SHARED = ("contract", "layers")
 SMALLEST_IMAGE, LARGEST_IMAGE = 16, 1024
 LARGEST_WIDTH, LONGEST_LATENT, MOST_GENRES = 1024, 65536, 65536
+CHANNEL_MULTIPLE, LARGEST_MULTIPLE = 8, 64
 UPSAMPLINGS = ("transposed", "resize", "resize_time")
 
 
@@ -48,6 +49,8 @@ class ModelConfig:
     """Length Z of a latent vector."""
     n_genres: int
     """Classes; labels are 0 to n_genres - 1."""
+    channel_multiple: int = CHANNEL_MULTIPLE
+    """Channels double with each layer away from the image, up to this many times the width."""
     upsampling: str = "transposed"
     """Upsampling in the generator, one of UPSAMPLINGS; see `layers.upsampling`."""
     minibatch_deviation: bool = False
@@ -68,7 +71,7 @@ class ModelConfig:
             allowed = f"a power of two from {SMALLEST_IMAGE} to {LARGEST_IMAGE}"
             raise SettingError("image_size", f"{size} is not {allowed}")
         check_within(self, width=(1, LARGEST_WIDTH), latent_dim=(1, LONGEST_LATENT))
-        check_within(self, n_genres=(1, MOST_GENRES))
+        check_within(self, n_genres=(1, MOST_GENRES), channel_multiple=(1, LARGEST_MULTIPLE))
         check_choice("upsampling", self.upsampling, UPSAMPLINGS)
 
 

@@ -80,7 +80,7 @@ class Generator(nn.Module):
         # An image begins anywhere in a cell, so it takes one cell more than its length.
         self.window_cells = INNERMOST + 1 + 2 * self.context
         self.latent_dim = self.style_dim + self.n_windows * (self.cell_dim * self.window_cells + 2)
-        channels = channels_outwards(config.width, config.image_size)
+        channels = channels_outwards(config)
         self.begin = nn.Conv1d(FAST_DIM, channels[0] * INNERMOST, 3, bias=False)
         self.layers = nn.ModuleList(
             upsampling(config.upsampling, inner, outer, padded_in_time=False)

@@ -23,9 +23,7 @@ class Generator(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_genres = config.n_genres
-        self.layers = dcgan_generator(
-            config.latent_dim + config.n_genres, config.width, config.image_size
-        )
+        self.layers = dcgan_generator(config.latent_dim + config.n_genres, config)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Images (B, 1, H, W) in [-1, 1]."""
@@ -40,7 +38,7 @@ class Discriminator(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_genres = config.n_genres
-        self.layers = dcgan_discriminator(1 + config.n_genres, config.width, config.image_size)
+        self.layers = dcgan_discriminator(1 + config.n_genres, config)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Logits (B,)."""

@@ -16,7 +16,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.layers = dcgan_generator(config.latent_dim, config.width, config.image_size)
+        self.layers = dcgan_generator(config.latent_dim, config)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Images (B, 1, H, W) in [-1, 1]."""
@@ -29,7 +29,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.layers = dcgan_discriminator(1, config.width, config.image_size)
+        self.layers = dcgan_discriminator(1, config)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Logits (B,)."""

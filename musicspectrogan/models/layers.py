@@ -14,9 +14,6 @@ from musicspectrogan.models import ModelConfig
 
 # Height and width of the innermost features of both networks.
 INNERMOST = 4
-# Channels double with each layer away from the image, up to this many times the base width: models
-# for 128 and 256 pixels add layers but no wider ones, so that they train in 4 GB of memory.
-LARGEST_MULTIPLE = 8
 # Negative slope of the discriminators' LeakyReLU.
 SLOPE = 0.2
 # Standard deviation of what the style adds to scale and shift of an untrained `StyledBatchNorm`.
@@ -26,19 +23,19 @@ STYLE_DEVIATION = 0.5
 GROUP = 4
 
 
-def channels_outwards(width: int, image_size: int) -> list[int]:
-    """Channels at 4x4, 8x8, … up to half the image size; 64 pixels: [8w, 4w, 2w, w]."""
-    layers = (image_size // INNERMOST).bit_length() - 1
-    return [width * min(2**k, LARGEST_MULTIPLE) for k in reversed(range(layers))]
+def channels_outwards(config: ModelConfig) -> list[int]:
+    """Channels at 4x4, 8x8, … up to half the image size; by default [8w, 4w, 2w, w] at 64."""
+    layers = (config.image_size // INNERMOST).bit_length() - 1
+    return [config.width * min(2**k, config.channel_multiple) for k in reversed(range(layers))]
 
 
-def dcgan_generator(in_channels: int, width: int, image_size: int) -> nn.Sequential:
+def dcgan_generator(in_channels: int, config: ModelConfig) -> nn.Sequential:
     """The DCGAN generator: (B, C, 1, 1) -> images (B, 1, H, W) in [-1, 1].
 
     A. Radford, L. Metz, S. Chintala, Unsupervised representation learning with deep convolutional
     generative adversarial networks, ICLR 2016, arXiv:1511.06434.
     """
-    channels = channels_outwards(width, image_size)
+    channels = channels_outwards(config)
     layers: list[nn.Module] = [
         nn.ConvTranspose2d(in_channels, channels[0], INNERMOST, 1, 0, bias=False),
         nn.BatchNorm2d(channels[0]),
@@ -54,12 +51,12 @@ def dcgan_generator(in_channels: int, width: int, image_size: int) -> nn.Sequent
     return nn.Sequential(*layers).apply(init_dcgan)
 
 
-def dcgan_discriminator(in_channels: int, width: int, image_size: int) -> nn.Sequential:
+def dcgan_discriminator(in_channels: int, config: ModelConfig) -> nn.Sequential:
     """The DCGAN discriminator without its sigmoid: (B, C, H, W) -> logits (B,).
 
     As in the paper, the layer next to the image has no BatchNorm.
     """
-    channels = channels_outwards(width, image_size)[::-1]
+    channels = channels_outwards(config)[::-1]
     layers: list[nn.Module] = [
         nn.Conv2d(in_channels, channels[0], 4, 2, 1, bias=False),
         nn.LeakyReLU(SLOPE, inplace=True),

@@ -26,7 +26,12 @@ from musicspectrogan.models.layers import (
 )
 
 CONDITIONAL = True
-OPTIONS: tuple[str, ...] = ("upsampling", "minibatch_deviation", "spectral_norm")
+OPTIONS: tuple[str, ...] = (
+    "channel_multiple",
+    "upsampling",
+    "minibatch_deviation",
+    "spectral_norm",
+)
 
 
 class Generator(nn.Module):
@@ -35,7 +40,7 @@ class Generator(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_genres = config.n_genres
-        channels = channels_outwards(config.width, config.image_size)
+        channels = channels_outwards(config)
         self.layers = nn.ModuleList(
             [nn.ConvTranspose2d(config.latent_dim, channels[0], INNERMOST, bias=False)]
         )
@@ -61,7 +66,7 @@ class Discriminator(ProjectionDiscriminator):
     """images (B, 1, H, W), labels (B,) -> logits (B,); positive means real and of that genre."""
 
     def __init__(self, config: ModelConfig) -> None:
-        channels = [1, *reversed(channels_outwards(config.width, config.image_size))]
+        channels = [1, *reversed(channels_outwards(config))]
         layers: list[nn.Module] = []
         for outer, inner in itertools.pairwise(channels):
             layers += [nn.Conv2d(outer, inner, 4, 2, 1), nn.LeakyReLU(SLOPE, inplace=True)]

@@ -13,7 +13,7 @@ from torch import nn
 
 from musicspectrogan import models, training
 from musicspectrogan.errors import UserError
-from musicspectrogan.models import ModelConfig
+from musicspectrogan.models import CHANNEL_MULTIPLE, ModelConfig
 from musicspectrogan.models.contract import check_networks
 from musicspectrogan.plugins import PluginError, plugin_errors
 from musicspectrogan.training.augment import Augmentation
@@ -75,8 +75,13 @@ def _check_loss(name: str) -> None:
 
 
 def learning_rate(config: TrainingConfig) -> float:
-    """The learning rate of a run, which follows from the width if it is `auto`."""
-    return learning_rate_for(config.width) if isinstance(config.lr, str) else config.lr
+    """The learning rate of a run, which follows from its width if it is `auto`.
+
+    Narrow layers next to a larger image count as the 64-pixel network with the same innermost ones.
+    """
+    if not isinstance(config.lr, str):
+        return config.lr
+    return learning_rate_for(config.width * config.channel_multiple / CHANNEL_MULTIPLE)
 
 
 def build_step(

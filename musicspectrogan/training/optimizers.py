@@ -15,7 +15,7 @@ NARROW = 16, 5e-4
 WIDE = 64, 2e-4
 
 
-def learning_rate_for(width: int) -> float:
+def learning_rate_for(width: float) -> float:
     """Learning rate of the recommended recipes for networks of that width.
 
     The logarithm of the rate is linear in that of the width, through 5e-4 at 16 and 2e-4 at 64;

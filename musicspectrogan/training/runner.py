@@ -188,6 +188,7 @@ def plan_run(
         config.width,
         config.latent_dim,
         len(dataset.genres),
+        channel_multiple=config.channel_multiple,
         upsampling=config.upsampling,
         minibatch_deviation=config.minibatch_deviation,
         spectral_norm=config.spectral_norm,

@@ -40,6 +40,9 @@ class TrainingConfig:
     """Images in one step."""
     width: int = 64
     """Channels of the layers next to the image; 64 is the classic, 16 to 32 suit a CPU."""
+    channel_multiple: int = models.CHANNEL_MULTIPLE
+    """Channels of non-classic networks double with each layer away from the image, up to this many
+    times the width."""
     latent_dim: int = 100
     """Length of the latent vector; for anylength_gan and anylength_cgan, of a piece's style."""
     upsampling: str = "transposed"

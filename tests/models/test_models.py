@@ -19,6 +19,7 @@ BATCH = 5
 
 # A value for each option; models are tested without options and with each one that they support.
 SWITCHES = {
+    "channel_multiple": 4,
     "upsampling": "resize",
     "minibatch_deviation": True,
     "spectral_norm": True,
@@ -269,6 +270,24 @@ def test_larger_images_add_one_layer_each():
     assert layers == {64: 5, 128: 6, 256: 7}
 
 
+@pytest.mark.parametrize(
+    ("image_size", "changes", "channels"),
+    [
+        (64, {}, [32, 16, 8, 4]),
+        (128, {}, [32, 32, 16, 8, 4]),
+        (128, {"width": 2, "channel_multiple": 16}, [32, 16, 8, 4, 2]),
+        (64, {"channel_multiple": 2}, [8, 8, 8, 4]),
+    ],
+)
+def test_channels_double_away_from_the_image_up_to_a_multiple(image_size, changes, channels):
+    model = config(image_size=image_size, **changes)
+    generator, discriminator = models.build("anylength_cgan", model)
+    inputs = [layer.in_channels for layer in [*generator.layers, generator.to_image]]
+    assert inputs == channels
+    layers = [m for m in discriminator.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [layer.out_channels for layer in layers[:-1]] == channels[::-1]
+
+
 def test_an_unknown_model_is_refused_with_the_nearest_name():
     with pytest.raises(UserError, match=r"'dcgn' is not one of .*did you mean 'dcgan'"):
         models.build("dcgn", config())
@@ -337,6 +356,7 @@ def test_a_logit_does_not_depend_on_the_batch_without_minibatch_deviation():
 def test_our_models_are_about_as_large_as_the_classic(gan, with_options):
     size = {"width": 64, "latent_dim": 100, "n_genres": 10}
     switches = {name: SWITCHES[name] for name in models.options_of(gan) if with_options}
+    switches.pop("channel_multiple", None)  # is there to make them smaller
     with torch.device("meta"):
         classic = models.build("cgan", config(**size))
         networks = models.build(gan, config(**size, **switches))
