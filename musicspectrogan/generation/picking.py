@@ -88,7 +88,7 @@ class Picker:
     def _logits(self, windows: npt.NDArray[np.uint8], mixture: Tensor) -> npt.NDArray[np.float32]:
         """Logits (B,) of windows (B, H, W), averaged over the genres of a mixture by weight."""
         shown = as_images(torch.from_numpy(windows).to(self._model.device))[:, None]
-        # What judges pairs sees one window twice; its verdict, which follows, is not used.
+        # What judges pairs sees one window twice; its verdict and that on the rhythm are not used.
         shown = shown.expand(-1, self._model.checkpoint.model.n_windows, -1, -1)
         total = torch.zeros(len(windows))
         for genre in mixture.nonzero().flatten().tolist():

@@ -4,7 +4,7 @@ The module `NAME.py` is `--gan NAME`. It defines `CONDITIONAL`, `OPTIONS`, `Gene
 `Discriminator`, see `Model`:
 
     generator(latents (B, Z) float, labels (B,) int64) -> images (B, K, H, W) in [-1, 1]
-    discriminator(images (B, K, H, W), labels (B,) int64) -> logits (K * B,)
+    discriminator(images (B, K, H, W), labels (B,) int64) -> logits (L * B,)
 
 Z is `ModelConfig.latent_dim`, or the generator's attribute `latent_dim` if it defines one. K is 1,
 and 2 with `pairs`: two windows of one track or piece, with B logits for the first window, then B
@@ -57,6 +57,8 @@ class ModelConfig:
     """Show the discriminator the standard deviation within groups of images."""
     spectral_norm: bool = False
     """Divide the discriminator's weights by their largest singular values."""
+    rhythm: bool = False
+    """Let a second discriminator judge how loud broad bands are over time."""
     pairs: bool = False
     """Show the discriminator two windows of a piece."""
 
@@ -64,6 +66,11 @@ class ModelConfig:
     def n_windows(self) -> int:
         """Windows K of a piece that the discriminator sees as channels."""
         return 2 if self.pairs else 1
+
+    @property
+    def n_logits(self) -> int:
+        """Logits L that the discriminator gives each piece."""
+        return 1 + self.rhythm + self.pairs
 
     def __post_init__(self) -> None:
         size = self.image_size

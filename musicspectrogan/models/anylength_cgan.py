@@ -36,7 +36,7 @@ from musicspectrogan.models.layers import (
 )
 
 CONDITIONAL = True
-OPTIONS = (*stable_cgan.OPTIONS, "pairs")
+OPTIONS = (*stable_cgan.OPTIONS, "rhythm", "pairs")
 
 # Length of a cell's fast vector; that of its slow, smoothed vector as a share of the style's.
 FAST_DIM, SLOW_SHARE = 16, 1 / 4
@@ -53,6 +53,8 @@ OSCILLATIONS = (0.25, 0.5, 1.0, 2.0, 4.0)
 BEATS_PER_BAR = 4
 # Frames of an image, and layers, in the discriminator of pairs.
 PAIR_FRAMES, PAIR_LAYERS = 16, 3
+# Bands of an image, and layers, in the discriminator of the rhythm.
+RHYTHM_BANDS, RHYTHM_LAYERS = 8, 3
 
 
 class Generator(nn.Module):
@@ -185,22 +187,58 @@ def clock_features(beats: Tensor, cell_frames: int, oscillations: Tensor) -> Ten
 
 
 class Discriminator(nn.Module):
-    """images (B, K, H, W), labels (B,) -> logits (K * B,); positive means real and of that genre.
+    """images (B, K, H, W), labels (B,) -> logits (L * B,); positive means real and of that genre.
 
-    The first B logits judge the first window in full detail. With `pairs`, B more judge whether
-    both windows are of one piece. They are not added up: a confident verdict on the pair would
-    leave no gradient for the window.
+    The first B logits judge the first window in full detail. With `rhythm`, B more judge how loud
+    a few broad bands are over time; with `pairs`, B more judge whether both windows are of one
+    piece. They are not added up: a confident verdict of one would leave no gradient for another.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.window = stable_cgan.Discriminator(config)
+        self.rhythm = RhythmDiscriminator(config) if config.rhythm else None
         self.pair = PairDiscriminator(config) if config.pairs else None
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Logits (K * B,)."""
-        logits: Tensor = self.window(images[:, :1], labels)
-        return torch.cat([logits, self.pair(images, labels)]) if self.pair else logits
+        """Logits (L * B,)."""
+        window = images[:, :1]
+        logits: list[Tensor] = [self.window(window, labels)]
+        if self.rhythm:
+            logits.append(self.rhythm(window, labels))
+        if self.pair:
+            logits.append(self.pair(images, labels))
+        return torch.cat(logits)
+
+
+class RhythmDiscriminator(ProjectionDiscriminator):
+    """images (B, 1, H, W), labels (B,) -> logits (B,); positive means real and of that genre.
+
+    It averages over neighbouring bands: what many of them do at once is heard as a beat, however
+    faint it is in each. Where a gradient is spread over many pixels, its square is small, so that
+    gradient penalties leave this discriminator more sensitive to it than the one of the window.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        channels = [RHYTHM_BANDS, *(2 * config.width * 2**k for k in range(RHYTHM_LAYERS))]
+        layers: list[nn.Module] = [_BroadBands(config.image_size // RHYTHM_BANDS)]
+        for outer, inner in itertools.pairwise(channels):
+            layers += [
+                nn.Conv2d(outer, inner, (1, 4), (1, 2), (0, 1)),
+                nn.LeakyReLU(SLOPE, inplace=True),
+            ]
+        super().__init__(layers, channels[-1] * (config.image_size >> RHYTHM_LAYERS), config)
+
+
+class _BroadBands(nn.Module):
+    """images (B, 1, H, W) -> (B, H / size, 1, W): means over `size` neighbouring bands."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.avg_pool2d(images, (self.size, 1)).transpose(1, 2)
 
 
 class PairDiscriminator(ProjectionDiscriminator):

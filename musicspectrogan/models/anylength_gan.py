@@ -29,11 +29,11 @@ class Generator(anylength_cgan.Generator):
 
 
 class Discriminator(anylength_cgan.Discriminator):
-    """images (B, K, H, W), labels (B,) -> logits (K * B,); positive means real and of one piece."""
+    """images (B, K, H, W), labels (B,) -> logits (L * B,); positive means real."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(replace(config, n_genres=1))
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Logits (K * B,)."""
+        """Logits (L * B,)."""
         return super().forward(images, torch.zeros_like(labels))

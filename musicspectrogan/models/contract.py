@@ -69,7 +69,7 @@ def _run_networks(what: str, gan: str, networks: tuple[nn.Module, ...], model: M
         _check_frames(what, cast(AnyLengthGenerator, generator), mixtures)
     with plugin_errors(models, f"{what}: its Discriminator"):
         logits = discriminator(images, labels)
-    n_logits = BATCH * model.n_windows
+    n_logits = BATCH * model.n_logits
     _check_tensor(f"{what}: its Discriminator", logits, (n_logits,), "logits (B,)")
     with plugin_errors(models, f"{what}: its gradients"):
         logits.sum().backward()

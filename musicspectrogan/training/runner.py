@@ -192,6 +192,7 @@ def plan_run(
         upsampling=config.upsampling,
         minibatch_deviation=config.minibatch_deviation,
         spectral_norm=config.spectral_norm,
+        rhythm=config.rhythm,
         pairs=config.pairs,
     )
     models.check_options(config.gan, model)

@@ -65,6 +65,9 @@ class TrainingConfig:
     auto for one that suits the number of training images (older files: null)."""
     windows: bool = False
     """Train on windows at any offset in the tracks instead of on the images as they were cut."""
+    rhythm: bool = False
+    """Let the discriminator of anylength_gan or anylength_cgan also judge how loud broad bands are
+    over time, so that the generator learns a more natural rhythm."""
     pairs: bool = False
     """Let the discriminator of anylength_gan or anylength_cgan compare two windows of a track, so
     that the generator learns how much of a piece stays the same."""

@@ -233,6 +233,24 @@ def test_the_discriminator_judges_one_window_in_detail_and_two_in_outline():
     assert (discriminator.pair(exchanged, labels) != pair).all()
 
 
+def test_the_rhythm_is_what_broad_bands_do_over_time():
+    torch.manual_seed(4)
+    config = ModelConfig(64, 4, 7, GENRES, rhythm=True, pairs=True)
+    discriminator = models.build("anylength_cgan", config)[1]
+    images, labels = torch.rand(5, 2, 64, 64) * 2 - 1, torch.tensor([0, 1, 2, 1, 0])
+    window, rhythm, pair = discriminator(images, labels).chunk(3)
+    first = images[:, :1]
+    assert torch.equal(window, discriminator.window(first, labels))
+    assert torch.equal(rhythm, discriminator.rhythm(first, labels))
+    assert torch.equal(pair, discriminator.pair(images, labels))
+    # Bands within an eighth of them may change places, but frames may not.
+    shuffled = first.unflatten(2, (8, 8)).flip(3).flatten(2, 3)
+    torch.testing.assert_close(discriminator.rhythm(shuffled, labels), rhythm)
+    assert not torch.allclose(discriminator.window(shuffled, labels), window, atol=1e-3)
+    exchanged = first.unflatten(3, (8, 8)).flip(4).flatten(3)
+    assert not torch.allclose(discriminator.rhythm(exchanged, labels), rhythm, atol=1e-3)
+
+
 def test_without_pairs_the_discriminator_is_that_of_single_images():
     torch.manual_seed(4)
     discriminator = models.build("anylength_cgan", ModelConfig(64, 4, 7, GENRES))[1]

@@ -23,6 +23,7 @@ SWITCHES = {
     "upsampling": "resize",
     "minibatch_deviation": True,
     "spectral_norm": True,
+    "rhythm": True,
     "pairs": True,
 }
 VARIANTS = [
