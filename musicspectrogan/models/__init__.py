@@ -7,10 +7,11 @@ The module `NAME.py` is `--gan NAME`. It defines `CONDITIONAL`, `OPTIONS`, `Gene
     discriminator(images (B, K, H, W), labels (B,) int64) -> logits (L * B,)
 
 Z is `ModelConfig.latent_dim`, or the generator's attribute `latent_dim` if it defines one. K is 1,
-and 2 with `pairs`: two windows of one track or piece, with B logits for the first window, then B
-for the pair. Generators also take mixtures of genres in place of labels, float (B, n_genres) with
-rows that sum to 1. Unconditional models ignore labels. `contract.check_networks` checks this before
-training. A generator for pieces of any length also implements `AnyLengthGenerator`.
+and 2 with `pairs`: two windows of one track or piece. L is 1: B logits for the first window; B more
+follow with `rhythm`, and B for the pair of windows with `pairs`. Generators also take mixtures of
+genres in place of labels, float (B, n_genres) with rows that sum to 1. Unconditional models ignore
+labels. `contract.check_networks` checks this before training. A generator for pieces of any length
+also implements `AnyLengthGenerator`.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def test_shapes_and_ranges(gan, switches, image_size):
     assert -1 <= images.min() < images.max() <= 1
     assert randomise(generator, 1.0)(latents, labels).abs().max() <= 1
     logits = discriminator(images, labels)
-    assert logits.shape == (BATCH * model.n_windows,)
+    assert logits.shape == (BATCH * model.n_logits,)
 
 
 @pytest.mark.parametrize(("gan", "switches"), VARIANTS)
