@@ -48,8 +48,8 @@ demo: $(INSTALLED)
 # The same commands on the same versions and kind of processor give the same weights.
 demo-model: $(INSTALLED)
 	@$(RUN) preprocess.py --dataset demo --output demo_images
-	@$(RUN) run.py --config configs/cgan-best.yaml --dataset demo_images --width 16 \
-		--images 150k --seed 0 --output runs/demo
+	@$(RUN) run.py --config configs/demo.yaml --dataset demo_images --images 150k --seed 0 \
+		--output runs/demo
 	@$(RUN) -m musicspectrogan evaluate --checkpoint runs/demo/checkpoints/best.pt
 	@$(RUN) -m musicspectrogan export --checkpoint runs/demo --half --sounds 0 --license mit \
 		--output musicspectrogan/demo --overwrite

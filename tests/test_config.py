@@ -308,7 +308,7 @@ def recipe(name):
     return read_yaml(TrainingConfig, ROOT / "configs" / f"{name}.yaml")
 
 
-def test_the_recipes_differ_in_model_and_penalties():
+def test_the_recipes_differ_in_model_and_in_what_depends_on_the_size():
     best = recipe("cgan-best")
     assert (best.gan, best.loss, best.windows, best.augment) == (
         "anylength_cgan",
@@ -317,7 +317,10 @@ def test_the_recipes_differ_in_model_and_penalties():
         "auto",
     )
     assert recipe("unconditional-best") == replace(best, gan="anylength_gan")
-    large = replace(best, r1=4 * best.r1, r2=4 * best.r2)
+    assert best.upsampling == "resize_time"
+    large = replace(
+        best, width=32, channel_multiple=16, r1=4 * best.r1, r2=4 * best.r2, rhythm=True
+    )
     assert recipe("cgan-best-128") == large
     assert recipe("unconditional-best-128") == replace(large, gan="anylength_gan")
 
