@@ -41,8 +41,8 @@ SOUND_SECONDS = 10.0
 USUAL_RATE = 44100
 _OF_ANOTHER_TOOL = "%s: its %s is from another tool, and is left out"
 # The settings that make a recipe, in the order of the card.
-RECIPE = """gan width latent_dim loss r1 r2 penalty_share augment windows pairs lr anneal_images
-    beta1 beta2 batch_size ema_images seed""".split()
+RECIPE = """gan width channel_multiple latent_dim upsampling loss r1 r2 penalty_share augment
+    windows rhythm pairs lr anneal_images beta1 beta2 batch_size ema_images seed""".split()
 
 
 def export_folder(
