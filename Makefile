@@ -50,9 +50,9 @@ demo-model: $(INSTALLED)
 	@$(RUN) preprocess.py --dataset demo --output demo_images
 	@$(RUN) run.py --config configs/demo.yaml --dataset demo_images --images 150k --seed 0 \
 		--output runs/demo
-	@$(RUN) -m musicspectrogan evaluate --checkpoint runs/demo/checkpoints/best.pt
-	@$(RUN) -m musicspectrogan export --checkpoint runs/demo --half --sounds 0 --license mit \
-		--output musicspectrogan/demo --overwrite
+	@$(RUN) -m musicspectrogan evaluate --checkpoint runs/demo/checkpoints/latest.pt
+	@$(RUN) -m musicspectrogan export --checkpoint runs/demo/checkpoints/latest.pt --half \
+		--sounds 0 --license mit --output musicspectrogan/demo --overwrite
 
 speedrun: $(INSTALLED)-dev
 	@$(RUN) preprocess.py --dataset demo --output demo_images
