@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import asdict
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -129,8 +130,8 @@ def build_trainer(plan: Plan) -> Trainer:
     config, device, start, distributed = plan.config, plan.device, plan.start, plan.distributed
     generator, discriminator = build_networks(config, plan.model, device)
     if start is not None:
-        _load_weights(generator, start.generator, config)
-        _load_weights(discriminator, start.discriminator, config)
+        _load_weights(generator, start.generator, plan)
+        _load_weights(discriminator, start.discriminator, plan)
     # Recording has not been tried with several processes.
     recorded = config.cuda_graph and device.type == "cuda" and distributed.world_size == 1
     step = build_step(
@@ -146,7 +147,7 @@ def build_trainer(plan: Plan) -> Trainer:
         convert_batchnorm(step.generator, distributed)
         convert_batchnorm(step.discriminator, distributed)
     if start is not None:
-        _load_weights(ema.module, start.ema, config)
+        _load_weights(ema.module, start.ema, plan)
         if plan.resumed:
             step.load_optimizers(start.optimizer_d, start.optimizer_g)
     batches = Batches(
@@ -169,16 +170,25 @@ def build_trainer(plan: Plan) -> Trainer:
     )
 
 
-def _load_weights(
-    network: nn.Module, weights: dict[str, torch.Tensor], config: TrainingConfig
-) -> None:
+def _load_weights(network: nn.Module, weights: dict[str, torch.Tensor], plan: Plan) -> None:
     try:
         network.load_state_dict(weights)
     except RuntimeError:
-        raise UserError(
-            f"the weights do not fit a {config.gan} of width {config.width} on this dataset; "
-            "the same --gan, --width, --latent-dim, image size and number of genres are needed"
-        ) from None
+        raise UserError(f"the weights to start from have other layers: {_misfit(plan)}") from None
+
+
+def _misfit(plan: Plan) -> str:
+    """How the model of the checkpoint that a run starts from differs from the run's own."""
+    assert plan.start is not None
+    theirs = {"gan": models.current_name(plan.start.gan), **asdict(plan.start.model)}
+    ours = {"gan": plan.config.gan, **asdict(plan.model)}
+    changed = [name for name in ours if theirs[name] != ours[name]]
+    if not changed:
+        return f"--gan {plan.config.gan} was different when it trained them"
+    of_start, of_run = (
+        ", ".join(f"{name} {values[name]}" for name in changed) for values in (theirs, ours)
+    )
+    return f"the checkpoint has {of_start}, and this run {of_run}; make them equal"
 
 
 def measure_speed(trainer: Trainer) -> float:

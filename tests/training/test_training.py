@@ -355,7 +355,7 @@ def test_weights_of_another_shape_are_refused(uninterrupted, images, command, tm
         "run.py", "--gan", "cgan", "--dataset", images, "--init-from", uninterrupted,
         "--width", 8, "--output", "tuned", cwd=tmp_path, status=2,
     )  # fmt: skip
-    assert "do not fit a cgan of width 8" in told.stderr
+    assert "have other layers: the checkpoint has width 4, and this run width 8" in told.stderr
 
 
 def test_divergence_stops_the_run_and_keeps_the_last_checkpoint(images, command, tmp_path):
