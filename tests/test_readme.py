@@ -49,7 +49,7 @@ PAGES_WITH_COMMANDS = (
 )
 KINDS = ("classifier", "untrained")
 # Training takes minutes to hours; here the same flags with few images and a tiny network.
-SHORTER = {"100k": "128", "500k": "128", "1m": "192"}
+SHORTER = {"100k": "128", "150k": "128", "500k": "128", "1m": "192"}
 SHORTER_PYTHON = {
     'dataset="demo",': 'dataset="demo", selection=ms.Selection(tracks_per_genre=4),',
     'images="100k"': 'images="128", width=2, standing_batches=2',
