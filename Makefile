@@ -28,7 +28,7 @@ help:
 
 # The stamp file records that the environment satisfies the requirements, so nothing is installed twice.
 $(INSTALLED): requirements.txt pyproject.toml $(if $(LOCKED),requirements.lock)
-	@echo "Installing into $(VENV): about two minutes and $(if $(CPU),1.4,5) GB"
+	@echo "Installing into $(VENV): about three minutes and $(if $(CPU),1.4,7) GB"
 	@$(PYTHON) -m venv $(VENV)
 	@$(if $(CPU),$(INSTALL) $(TORCH) --index-url $(TORCH_INDEX))
 	@$(INSTALL) $(LOCK) --editable .
