@@ -45,7 +45,10 @@ def _dataset_rows(path: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("tracks", f"{len(manifest.tracks)}, {seconds / 60:.1f} minutes"),
         ("images", str(images.total())),
         ("genres", ", ".join(f"{genre} {count}" for genre, count in sorted(images.items()))),
-        ("splits", ", ".join(f"{name} {count} tracks" for name, count in splits.items())),
+        (
+            "splits",
+            ", ".join(f"{name} {format_count(count, 'track')}" for name, count in splits.items()),
+        ),
         *_spectrogram_rows(manifest.spectrogram),
         ("vocoder", VOCODER_NAME if (path / VOCODER_NAME).is_file() else "none"),
     ]

@@ -183,7 +183,7 @@ def test_a_damaged_image_is_left_out_and_named(command, tmp_path):
         "cpu",
         "--standing-batches", 1, cwd=tmp_path,
     )  # fmt: skip
-    assert "1 images cannot be read and are left out: blues/torn.png" in done.stderr
+    assert "Left out 1 image that cannot be read: blues/torn.png" in done.stderr
     assert "Training dcgan on 3 images" in done.stderr
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from musicspectrogan.audio.images import ImageError, opened_image, segment_of_image, track_of_image
 from musicspectrogan.audio.spectrogram import IMAGE_SIZES, SpectrogramConfig
+from musicspectrogan.counts import format_count
 from musicspectrogan.data.manifest import MANIFEST_NAME, SPLITS, Manifest, is_foreign
 from musicspectrogan.data.pixels import Pixels, read_pixels
 from musicspectrogan.data.splits import SPLIT_FOLDERS, find_split_folders
@@ -178,7 +179,9 @@ def _rows_of_split(listing: Listing, manifest: Manifest | None, split: str) -> l
         splits = {f"{genre}/{track}": split_of[genre, track] for genre, track in split_of}
         found = [splits.get(_track_of(name)) for name in listing.names]
         if unknown := found.count(None):
-            logger.warning("%d images belong to no track of dataset.json and are left out", unknown)
+            logger.warning(
+                "Left out %s of no track in dataset.json", format_count(unknown, "image")
+            )
     elif listing.splits:
         found = [listing.split_of(name) for name in listing.names]
     else:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from musicspectrogan.audio.files import is_audio
+from musicspectrogan.counts import format_count
 from musicspectrogan.data import archives
 from musicspectrogan.errors import UserError, printable
 from musicspectrogan.filesystem import is_clutter
@@ -63,8 +64,8 @@ def read_labels(root: Path) -> dict[Path, Label]:
     if changed:
         path = changed[0]
         logger.warning(
-            "%d files are listed with several classes, and the last counts: %s (%s) is %s",
-            len(set(changed)),
+            "Several classes for %s, of which the last counts: %s (%s) is %s",
+            format_count(len(set(changed)), "file"),
             printable(path.name),
             labels[path].table,
             printable(labels[path].name or "without a class"),

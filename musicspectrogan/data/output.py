@@ -209,7 +209,8 @@ def _clear(output: Path) -> None:
         sync_folder(folder)
         others = sum(1 for _ in folder.iterdir())
         if others:
-            logger.warning("%s: keeping %d files that preprocess did not write", folder, others)
+            count = format_count(others, "file")
+            logger.warning("%s: keeping %s that preprocess did not write", folder, count)
         elif images:
             folder.rmdir()
     for path in [*filter(is_cache, output.iterdir()), output / REPORT_NAME]:
@@ -284,9 +285,10 @@ def select_pending(
         pending.append(track)
     report.append(*unrecorded)
     if n_changed:
-        logger.info("Converting %d files again that have changed", n_changed)
+        logger.info("Converting %s again", format_count(n_changed, "changed file"))
     if n_cut:
-        logger.warning("Converting the tracks of %d empty or incomplete images again", n_cut)
+        incomplete = format_count(n_cut, "empty or incomplete image")
+        logger.warning("Found %s; converting the tracks again", incomplete)
     report.forget(outdated)
     for path in leftovers:
         Path(path).unlink()

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from musicspectrogan.audio.images import ImageError, opened_image
+from musicspectrogan.counts import format_count
 from musicspectrogan.data.parallel import WORKER_DIED, in_parallel
 from musicspectrogan.filesystem import allocate_space, atomic_write, file_lock, write_text
 from musicspectrogan.progress import progress_bar
@@ -219,9 +220,9 @@ def _decode(task: Task, *, root: Path, cache: Path) -> Problems:
 def _log_problems(problems: Problems, size: int, total: int, remedy: str) -> None:
     if count := problems["resized"]:
         logger.info(
-            "%d of %d images were converted to grayscale or resized to %dx%d",
+            "Converted %d of %s to grayscale or resized to %dx%d",
             count,
-            total,
+            format_count(total, "image"),
             size,
             size,
         )
@@ -229,8 +230,8 @@ def _log_problems(problems: Problems, size: int, total: int, remedy: str) -> Non
     if damaged:
         shown = ", ".join(damaged[:DAMAGED_SHOWN]) + (", …" if len(damaged) > DAMAGED_SHOWN else "")
         logger.warning(
-            "%d images cannot be read and are left out: %s%s",
-            len(damaged),
+            "Left out %s that cannot be read: %s%s",
+            format_count(len(damaged), "image"),
             shown,
             f"; {remedy}" if remedy else "",
         )

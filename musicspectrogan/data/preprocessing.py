@@ -116,8 +116,8 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     n_skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
     if config.strict and n_skipped:
         raise UserError(
-            f"{n_skipped} files were skipped (--strict); repair or remove the files named in "
-            f"{config.output / REPORT_NAME}, or remove --strict"
+            f"--strict: skipped {format_count(n_skipped, 'file')}; repair or remove what "
+            f"{config.output / REPORT_NAME} lists as skipped, or omit --strict"
         )
     return manifest
 

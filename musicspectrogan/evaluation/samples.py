@@ -14,6 +14,7 @@ import torch
 
 from musicspectrogan.audio.images import ImageError, opened_image
 from musicspectrogan.audio.spectrogram import SpectrogramConfig
+from musicspectrogan.counts import format_count
 from musicspectrogan.data.dataset import ImageDataset, list_images
 from musicspectrogan.data.pixels import to_grayscale
 from musicspectrogan.errors import UserError
@@ -364,9 +365,9 @@ def _find_pictures(folder: Path, genres: list[str]) -> list[tuple[Path, str]]:
     unknown = sorted(folders - classes.keys())
     if unknown:
         logger.warning(
-            "%s: ignoring %d pictures in folders that are not classes of the dataset (%s)",
+            "%s: ignoring %s in folders that are not classes of the dataset (%s)",
             folder,
-            len(inside) - len(known),
+            format_count(len(inside) - len(known), "picture"),
             ", ".join(unknown),
         )
     return [*((folder / name, "") for name in listing.unclassified), *known]

@@ -116,10 +116,14 @@ def _accuracy(report: Report) -> str:
 
 
 def _failures(report: Report) -> str:
-    """The failures that more samples than real images show, in every feature space."""
+    """The failures that more samples than real images show, in each of SPACES."""
     text = ""
     for name, failure in FAILURES.items():
-        figures = [f for f in report.figures if f.name == name and f.genre is None and f.real]
+        figures = [
+            f
+            for f in report.figures
+            if f.name == name and f.genre is None and f.real and f.features in ("", *SPACES)
+        ]
         if figures and all(figure.exceeds_real for figure in figures):
             least = min(figures, key=lambda figure: figure.value.value)
             text += f"; but {_percent(least.value)} {failure}{_of_real(least)}"

@@ -53,9 +53,9 @@ class Picker:
             some = groups[first : first + at_once]
             candidates = [spec for group in some for spec in group]
             images, _ = self._model.draw(candidates, row.start, row.end, config)
-            scores = self.scores(images, row, loops=config.loop).reshape(len(some), -1)
-            for group, best in zip(some, scores.argmax(axis=1), strict=True):
-                yield group[best]
+            # Apart from other groups: with `minibatch_deviation` logits depend on the batch.
+            for group, drawn in zip(some, np.split(images, len(some)), strict=True):
+                yield group[self.scores(drawn, row, loops=config.loop).argmax()]
 
     @torch.no_grad()
     @repeatable()

@@ -199,6 +199,7 @@ class TimeResizing(nn.ConvTranspose2d):
 
     def forward(self, features: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, C, H, T) -> (B, C', 2 * H, 2 * T), or 2 * T - 2 frames without padding in time."""
+        assert output_size is None
         kernel = F.pad(self.weight, (0, 1)) + F.pad(self.weight, (1, 0))
         padding = cast(tuple[int, int], self.padding)
         return F.conv_transpose2d(features, kernel, stride=2, padding=padding)

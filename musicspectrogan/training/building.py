@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from musicspectrogan import models, training
-from musicspectrogan.errors import UserError
+from musicspectrogan.errors import UserError, flag_of
 from musicspectrogan.models import CHANNEL_MULTIPLE, ModelConfig
 from musicspectrogan.models.contract import check_networks
+from musicspectrogan.models.layers import channels_outwards
 from musicspectrogan.plugins import PluginError, plugin_errors
 from musicspectrogan.training.augment import Augmentation
 from musicspectrogan.training.batches import Batch, Batches
@@ -75,14 +76,16 @@ def _check_loss(name: str) -> None:
             )
 
 
-def learning_rate(config: TrainingConfig) -> float:
-    """The learning rate of a run, which follows from its width if it is `auto`.
+def learning_rate(config: TrainingConfig, model: ModelConfig) -> float:
+    """The learning rate of a run, which follows from its networks if it is `auto`.
 
-    Narrow layers next to a larger image count as the 64-pixel network with the same innermost ones.
+    What counts is the innermost layer: networks for 128 pixels whose outer layers are narrow have
+    the rate of those for 64 pixels with the same inner ones.
     """
     if not isinstance(config.lr, str):
         return config.lr
-    return learning_rate_for(config.width * config.channel_multiple / CHANNEL_MULTIPLE)
+    usual = replace(model, width=1, channel_multiple=CHANNEL_MULTIPLE)
+    return learning_rate_for(channels_outwards(model)[0] / channels_outwards(usual)[0])
 
 
 def build_step(
@@ -105,11 +108,12 @@ def build_step(
     layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
     generator, discriminator = (network.to(device).to(memory_format=layout) for network in networks)
     _check_loss(config.loss)
+    assert not isinstance(config.lr, str), "the plan of a run has its rate"
     return AdversarialStep(
         generator,
         discriminator,
         LOSSES[config.loss],
-        lr=learning_rate(config),
+        lr=config.lr,
         betas=(config.beta1, config.beta2),
         augmentation=Augmentation(augment),
         r1=config.r1,
@@ -180,15 +184,24 @@ def _load_weights(network: nn.Module, weights: dict[str, torch.Tensor], plan: Pl
 def _misfit(plan: Plan) -> str:
     """How the model of the checkpoint that a run starts from differs from the run's own."""
     assert plan.start is not None
+    gan = plan.config.gan
     theirs = {"gan": models.current_name(plan.start.gan), **asdict(plan.start.model)}
-    ours = {"gan": plan.config.gan, **asdict(plan.model)}
+    ours = {"gan": gan, **asdict(plan.model)}
     changed = [name for name in ours if theirs[name] != ours[name]]
+    if not models.is_conditional(gan) and theirs["gan"] == gan:
+        changed = [name for name in changed if name != "n_genres"]  # in none of its layers
     if not changed:
-        return f"--gan {plan.config.gan} was different when it trained them"
+        return f"--gan {gan} has been changed since it trained them; start without --init-from"
     of_start, of_run = (
-        ", ".join(f"{name} {values[name]}" for name in changed) for values in (theirs, ours)
+        ", ".join(f"{_named(name)} {values[name]}" for name in changed) for values in (theirs, ours)
     )
-    return f"the checkpoint has {of_start}, and this run {of_run}; make them equal"
+    remedy = "use images with as many genres" if changed == ["n_genres"] else "make them equal"
+    return f"the checkpoint has {of_start}, and this run {of_run}; {remedy}"
+
+
+def _named(setting: str) -> str:
+    """A setting of a model as a user gives it: a flag, or what the images decide."""
+    return "genres:" if setting == "n_genres" else flag_of(setting)
 
 
 def measure_speed(trainer: Trainer) -> float:

@@ -57,9 +57,13 @@ def named_run(path: Path) -> Path:
     Raises:
         UserError: there is no run yet.
     """
-    if path not in (LATEST, DEMO) or (path.exists() and is_checkpoint(path)):
+    if path not in (LATEST, DEMO) or _is_run(path):
         return path
     return DEMO_MODEL if path == DEMO else newest_run(TrainingConfig())
+
+
+def _is_run(path: Path) -> bool:
+    return path.exists() and (is_checkpoint(path) or is_unstarted(path))
 
 
 def newest_run(config: TrainingConfig, runs: Path = RUNS) -> Path:

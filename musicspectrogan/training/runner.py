@@ -67,7 +67,7 @@ NOT_TRAINABLE = (
     "an exported model has no discriminator and cannot be trained further; name a checkpoint of "
     "the run that it was exported from"
 )
-# The widest network that trains in reasonable time without a GPU.
+# The widest network for images of 64 x 64 that trains in reasonable time without a GPU.
 WIDTH_FOR_CPU = 32
 
 
@@ -177,7 +177,7 @@ def plan_run(
         raise UserError("--dataset is missing: name the folder that preprocess.py made")
     check_choice("loss", config.loss, LOSSES)
     _check_shards(config, distributed.world_size)
-    config = with_resolved_paths(replace(config, lr=learning_rate(config)))
+    config = with_resolved_paths(config)
     assert config.dataset is not None
     device = distributed.device(config.device)
     check_precision(config.precision, device)
@@ -196,6 +196,7 @@ def plan_run(
         pairs=config.pairs,
     )
     models.check_options(config.gan, model)
+    config = replace(config, lr=learning_rate(config, model))
     run = output or run_directory.next_run(config.gan, dataset.name)
     start = load_checkpoint(config.init_from) if config.init_from else None
     if start and start.is_exported:
@@ -206,8 +207,12 @@ def plan_run(
             ", ".join(start.genres),
             ", ".join(dataset.genres),
         )
-    if device.type == "cpu" and config.width > WIDTH_FOR_CPU:
-        logger.info("Training on the CPU, where this width is slow; --width 16 suits it better")
+    widest = WIDTH_FOR_CPU * 64 // dataset.image_size
+    if device.type == "cpu" and config.width > widest:
+        logger.info(
+            "Training on the CPU, where this width is slow; --width %d suits it better",
+            max(1, widest // 2),
+        )
     return Plan(
         config,
         run,

@@ -58,8 +58,9 @@ class TrainingConfig:
     r2: float = 0.0
     """Weight of the gradient penalty on fake images; 0 for none."""
     penalty_share: float = 1.0
-    """Share of each batch from which the gradient penalties are computed: they cost more than the
-    rest of the discriminator's turn, and a part of the batch estimates the same mean."""
+    """Share of each batch from which the gradient penalties are computed, rounded up to a multiple
+    of 4 images: they cost more than the rest of the discriminator's turn, and a part of the batch
+    estimates the same mean."""
     augment: float | Literal["auto"] | None = 0.0
     """Probability of each augmentation of what the discriminator sees, real and fake; 0 for none,
     auto for one that suits the number of training images (older files: null)."""
@@ -72,8 +73,8 @@ class TrainingConfig:
     """Let the discriminator of anylength_gan or anylength_cgan compare two windows of a track, so
     that the generator learns how much of a piece stays the same."""
     lr: float | Literal["auto"] = 0.0002
-    """Learning rate of both Adam optimizers; auto for the one of the recommended recipes at this
-    width."""
+    """Learning rate of both Adam optimizers; auto for the one of the recommended recipes for
+    networks as wide as these."""
     beta1: float = 0.5
     """Adam's decay of the mean of gradients."""
     beta2: float = 0.999

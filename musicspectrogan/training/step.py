@@ -168,7 +168,7 @@ class AdversarialStep:
             self.discriminator.requires_grad_(True)
 
     def _discriminate(self, images: Tensor, labels: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-        """The discriminator's logits (B,), and the gradient penalty where it has a weight."""
+        """The discriminator's logits (L * B,), and the gradient penalty where it has a weight."""
         # With a penalty on either, both batches run in float32: second derivatives are too coarse
         # in bfloat16's 8 bits, and logits that are compared need the same precision.
         with self._autocast(self.bfloat16 and not (self.r1 or self.r2)):
@@ -192,7 +192,7 @@ class AdversarialStep:
 
 
 def penalised(batch: int, share: float) -> int:
-    """Images of a batch that a share of it is, in whole groups of `MinibatchDeviation`."""
+    """Images that are a share of a batch, rounded up to a multiple of `GROUP`, or all of them."""
     return min(batch, GROUP * math.ceil(share * batch / GROUP))
 
 

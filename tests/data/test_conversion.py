@@ -134,7 +134,7 @@ def test_a_class_without_images_is_no_class(mixed: Path) -> None:
 def test_strict_makes_them_an_error(mixed: Path, command: Command) -> None:
     before, lines = dataset_bytes(mixed / "out"), report(mixed / "out")
     refused = command(*FOLDER_LINE, "--strict", cwd=mixed, status=2)
-    assert "5 files were skipped (--strict)" in refused.stderr
+    assert "--strict: skipped 5 files; " in refused.stderr
     assert "preprocess_report.csv" in refused.stderr
     assert dataset_bytes(mixed / "out") == before
     assert report(mixed / "out") == lines

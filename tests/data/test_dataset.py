@@ -195,7 +195,7 @@ def test_damaged_images_are_left_out_and_named_every_time(
         assert len(dataset) == 30
         assert as_bytes(dataset) == whole[:9] + whole[10:30] + whole[31:]
         named = "jazz/jazz.00000_001.png, rock/rock.00003_000.png"
-        assert f"2 images cannot be read and are left out: {named}" in messages.text
+        assert f"Left out 2 images that cannot be read: {named}" in messages.text
 
 
 def test_images_of_no_known_track_are_left_out_and_counted(
@@ -203,7 +203,7 @@ def test_images_of_no_known_track_are_left_out_and_counted(
 ) -> None:
     shutil.copy(root / "rock" / "rock.00000_000.png", root / "rock" / "stranger_000.png")
     assert len(load_dataset(root, split="all")) == 32
-    assert "1 images belong to no track of dataset.json and are left out" in messages.text
+    assert "Left out 1 image of no track in dataset.json" in messages.text
 
 
 def test_foreign_images_become_grey_and_of_one_size(
@@ -221,7 +221,7 @@ def test_foreign_images_become_grey_and_of_one_size(
     assert [int(image.max()) for image in (red, grey, blue, white)] == [76, 77, 29, 255]
     assert dataset.pixels[0].std() > 50
     assert "has no dataset.json" in messages.text
-    assert "5 of 5 images were converted to grayscale or resized to 64x64" in messages.text
+    assert "Converted 5 of 5 images to grayscale or resized to 64x64" in messages.text
 
 
 @pytest.mark.parametrize("split", ["training", "validation", "all"])
@@ -371,7 +371,7 @@ def test_pixels_that_could_mean_anything_are_left_out_by_name(
 ) -> None:
     picture.save(foreign / "cats" / "odd.tif")
     assert len(load_dataset(foreign)) == 5
-    assert "1 images cannot be read and are left out: cats/odd.tif; repair them" in messages.text
+    assert "Left out 1 image that cannot be read: cats/odd.tif; repair them" in messages.text
     assert reason in messages.text
     assert "delete" not in messages.text
 
@@ -426,7 +426,7 @@ def test_links_that_lead_nowhere_or_round_in_circles(foreign: Path, messages) ->
     for _ in range(2):
         messages.clear()
         assert len(load_dataset(foreign)) == 5
-        assert "1 images cannot be read and are left out: cats/gone.png" in messages.text
+        assert "Left out 1 image that cannot be read: cats/gone.png" in messages.text
     assert caches(foreign) == [".json", ".npy"]
     assert "no cache" not in messages.text
 

@@ -159,7 +159,7 @@ def test_of_several_classes_of_a_file_the_last_counts_and_that_is_told(
     table(tmp_path / "metadata.jsonl", '{"file_name": "c.wav", "label": "z"}')
     assert classes(tmp_path) == {"a": ("x", ""), "b": ("y", ""), "c": ("z", "")}
     assert [record.getMessage() for record in caplog.records] == [
-        "2 files are listed with several classes, and the last counts: b.wav (metadata.csv) is y"
+        "Several classes for 2 files, of which the last counts: b.wav (metadata.csv) is y"
     ]
 
 

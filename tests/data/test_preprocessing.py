@@ -406,7 +406,7 @@ class TestNamesAndCredits:
         assert line["reason"] == f"cannot be read: {os.strerror(errno.ELOOP)}"
         assert line["reason"] in told
         assert (
-            "1 files were skipped (--strict)"
+            "--strict: skipped 1 file; "
             in command(*FOLDER_LINE, "--strict", cwd=tmp_path, status=2).stderr
         )
 

@@ -83,7 +83,7 @@ class TestGoingOn:
         left = {"empty": b"", "start": whole[:8], "half": half, "zeros": bytes(len(whole))}
         damaged.write_bytes(left[damage])
         done = run()
-        assert "Converting the tracks of 1 empty or incomplete images again" in done.stderr
+        assert "Found 1 empty or incomplete image; converting the tracks again" in done.stderr
         assert "15 of 16 tracks were converted before" in done.stderr
         assert dataset_bytes(output) == before
         assert report(output) == lines
@@ -225,7 +225,7 @@ class TestGoingOn:
             os.utime(clip, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
         caplog.clear()
         preprocess(config)
-        assert "Converting 1 files again that have changed" in caplog.text
+        assert "Converting 1 changed file again" in caplog.text
         assert "1 of 2 tracks were converted before" in caplog.text
         expected = expected_images(clip, SpectrogramConfig())
         assert len(expected) == (1 if change == "shorter" else 2)
@@ -255,7 +255,7 @@ class TestGoingOn:
         path.write_text(
             path.read_text().replace(f",{line['bytes']},{line['modified_ns']}\n", ",5,7\n")
         )
-        assert "again that have changed" in run().stderr
+        assert "changed file" in run().stderr
         assert dataset_bytes(output) == before
 
     def test_what_was_taken_and_is_excluded_now_leaves_the_dataset(

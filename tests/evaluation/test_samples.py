@@ -138,7 +138,7 @@ def test_whatever_training_takes_is_judged(of_three_classes, tmp_path, caplog):
     assert np.bincount(samples.images.labels).tolist() == [3, 3 + MIN_SAMPLES]
     assert (samples.images.pixels == 127).all()
     assert samples.remarks == ("There are no pictures of c, which makes every distance larger.",)
-    warning = "ignoring 1 pictures in folders that are not classes of the dataset (polka)"
+    warning = "ignoring 1 picture in folders that are not classes of the dataset (polka)"
     assert warning in caplog.text
 
 

@@ -112,6 +112,10 @@ def test_a_collapse_is_told_where_both_kinds_of_features_see_it():
     assert "; but 90 % have a near-duplicate among them (real music: 10 %)." in verdict(
         report_of(shares=both)
     )
+    # Whatever a further network says.
+    assert "near-duplicate" in verdict(
+        report_of(shares={**both, ("duplicates", "musicnn"): (little, real)})
+    )
     one = {("duplicates", "classifier"): (much, real), ("duplicates", "untrained"): (little, real)}
     assert "near-duplicate" not in verdict(report_of(shares=one))
 

@@ -38,6 +38,11 @@ def test_demo_is_its_name_unless_there_is_such_a_checkpoint(command, tmp_path, m
     assert (tmp_path / "out" / "drums_seed0000.wav").stat().st_size > 100_000
     (tmp_path / "demo").mkdir()  # not a checkpoint, so the name is still the model's
     assert ms.load("demo").checkpoint.digest == model.checkpoint.digest
+    # A run that was stopped before its first checkpoint has nothing to generate with.
+    (tmp_path / "demo" / "config.yaml").write_text("gan: cgan\ndataset: images\n")
+    told = command(*line, "--genre", "drums", cwd=tmp_path, status=2).stderr
+    assert "demo: no checkpoint" in told
+    (tmp_path / "demo" / "config.yaml").unlink()
     for file in DEMO_MODEL.iterdir():
         (tmp_path / "demo" / file.name).write_bytes(file.read_bytes())
     config = tmp_path / "demo" / "config.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from musicspectrogan import models
 from musicspectrogan.generation.model import Model
 from musicspectrogan.generation.picking import Picker
 from musicspectrogan.generation.selection import Row, select_rows
+from musicspectrogan.generation.settings import GenerateConfig
 from musicspectrogan.training.run_checkpoints import load_checkpoint
 
+OLD_RUNS = Path(__file__).parents[1] / "old" / "runs"
 GENERATE = ("-m", "musicspectrogan", "generate", "--device", "cpu", "--checkpoint")
 
 
@@ -40,6 +43,16 @@ def test_the_most_real_of_each_four_seeds_is_kept_and_its_seed_repeats_it(
     assert len(made) == 2 * 3
     for path in made:
         assert path.read_bytes() == (tmp_path / "picked" / path.name).read_bytes()
+
+
+def test_what_is_kept_does_not_depend_on_how_many_are_wanted():
+    model = Model(load_checkpoint(OLD_RUNS / "anylength"))
+    assert model.checkpoint.model.minibatch_deviation  # logits depend on the batch
+    row = select_rows("bass", None, model.genres, conditional=True)[0]
+    few, more = (
+        list(Picker(model).choose(row, GenerateConfig(count=count, pick=2))) for count in (4, 5)
+    )
+    assert more[:4] == few and len(more) == 5
 
 
 def test_pieces_are_picked_too(trained, command, tmp_path):

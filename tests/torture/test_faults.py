@@ -298,7 +298,7 @@ def test_a_damaged_image_is_listed_left_out_and_made_again(
     (out / name).write_bytes(whole[:100])
     line = ("run.py", "--dataset", out, "--split", "all", *SMALL, "--dry-run")
     done = command(*line, cwd=tmp_path)
-    assert f"1 images cannot be read and are left out: {name}; delete them" in done.stderr
+    assert f"Left out 1 image that cannot be read: {name}; delete them" in done.stderr
     assert f"# dataset: {len(images_in(out)) - 1} images" in done.stdout
     (out / name).unlink()
     line = ("preprocess.py", "--dataset", "gtzan", "--input", gtzan_tree, "--output", out)

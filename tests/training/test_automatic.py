@@ -10,7 +10,9 @@ import yaml
 
 from musicspectrogan.config import from_plain, read_yaml, to_plain
 from musicspectrogan.errors import UserError
+from musicspectrogan.models import ModelConfig
 from musicspectrogan.training import runner
+from musicspectrogan.training.building import learning_rate
 from musicspectrogan.training.optimizers import learning_rate_for
 from musicspectrogan.training.run_checkpoints import load_checkpoint
 from musicspectrogan.training.settings import TrainingConfig
@@ -21,6 +23,30 @@ from musicspectrogan.training.settings import TrainingConfig
 )
 def test_the_learning_rate_falls_with_the_width_along_a_line_of_logarithms(width, rate):
     assert learning_rate_for(width) == rate
+
+
+@pytest.mark.parametrize(
+    ("image_size", "width", "multiple", "like"),
+    [
+        (64, 16, 8, 16),
+        (32, 16, 8, 16),
+        (128, 16, 8, 16),
+        (128, 32, 16, 64),  # the recipe: inner layers of 512 channels, as at 64 pixels and width 64
+        (128, 32, 64, 64),  # and no more than 16 times the width
+        (64, 64, 16, 64),
+        (64, 16, 4, 8),
+    ],
+)
+def test_the_innermost_layer_decides_the_learning_rate(image_size, width, multiple, like):
+    model = ModelConfig(image_size, width, 64, 5, channel_multiple=multiple)
+    assert learning_rate(TrainingConfig(lr="auto"), model) == learning_rate_for(like)
+    assert learning_rate(TrainingConfig(lr=0.003), model) == 0.003
+
+
+def test_a_multiple_out_of_range_is_refused_with_auto_too(images: Path):
+    config = TrainingConfig(dataset=images, lr="auto", channel_multiple=0)
+    with pytest.raises(UserError, match="channel_multiple: 0 is not allowed; it must be from 1 to"):
+        runner.plan_run(config)
 
 
 def test_older_files_and_commands_mean_auto_by_none(tmp_path):

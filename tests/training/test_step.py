@@ -17,7 +17,13 @@ from musicspectrogan.errors import UserError
 from musicspectrogan.models import ModelConfig
 from musicspectrogan.training.augment import DRAWS, Augmentation
 from musicspectrogan.training.losses import LOSSES, Loss
-from musicspectrogan.training.step import VIEWS, WARM_UP_STEPS, AdversarialStep, RecordedStep
+from musicspectrogan.training.step import (
+    VIEWS,
+    WARM_UP_STEPS,
+    AdversarialStep,
+    RecordedStep,
+    penalised,
+)
 
 BATCH, LATENT = 6, 5
 ALL_D = ("d_real", "d_fake_before", "d_fake_after")
@@ -228,13 +234,21 @@ def test_r1_is_of_real_images_and_r2_of_fakes_or_a_share_of_them(name, weight, s
     w = step.discriminator.w.detach().clone()
     told = step(images, labels, latents, draws)
     assert name not in free(images, labels, latents, draws)
-    penalised = (images if name == "r1" else fakes)[:count]
-    expected = (4 * w.square() * penalised.square()).flatten(1).sum(dim=1).mean()
+    part = (images if name == "r1" else fakes)[:count]
+    expected = (4 * w.square() * part.square()).flatten(1).sum(dim=1).mean()
     assert told[name].item() == pytest.approx(expected.item(), rel=1e-5)
-    pull = weight / 2 * (8 * w * penalised.square()).mean(dim=0)
+    pull = weight / 2 * (8 * w * part.square()).mean(dim=0)
     torch.testing.assert_close(
         step.discriminator.w.grad - free.discriminator.w.grad, pull, rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("batch", "share", "count"),
+    [(32, 0.25, 8), (32, 0.5, 16), (64, 0.25, 16), (64, 0.01, 4), (10, 0.5, 8), (6, 0.9, 6)],
+)
+def test_a_share_of_a_batch_is_rounded_up_to_fours(batch, share, count):
+    assert penalised(batch, share) == count
 
 
 def test_annealing_takes_that_part_of_the_rate_and_of_the_penalties_weights_from_the_next_step_on():

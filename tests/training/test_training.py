@@ -25,6 +25,7 @@ from PIL import Image
 
 from musicspectrogan.training.run_checkpoints import load_checkpoint
 
+OLD_RUNS = Path(__file__).parents[1] / "old" / "runs"
 # 16 training images of 4 genres: 4 steps an epoch.
 SMALL = (
     "--width",
@@ -355,7 +356,32 @@ def test_weights_of_another_shape_are_refused(uninterrupted, images, command, tm
         "run.py", "--gan", "cgan", "--dataset", images, "--init-from", uninterrupted,
         "--width", 8, "--output", "tuned", cwd=tmp_path, status=2,
     )  # fmt: skip
-    assert "have other layers: the checkpoint has width 4, and this run width 8" in told.stderr
+    assert "have other layers: the checkpoint has --width 4, and this run --width 8" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("start", "named"),
+    [
+        (
+            ("cgan", "--gan", "cgan"),
+            "the checkpoint has genres: 3, and this run genres: 4; use images with as many genres",
+        ),
+        (  # which has other genres too, but no layer for them
+            ("unconditional", "--gan", "stable_gan", "--upsampling", "resize_time"),
+            "the checkpoint has --upsampling resize, and this run --upsampling resize_time; "
+            "make them equal",
+        ),
+    ],
+)
+def test_weights_for_other_genres_or_layers_are_refused(start, named, images, command, tmp_path):
+    run, *flags = start
+    model = load_checkpoint(OLD_RUNS / run).model
+    told = command(
+        "run.py", *flags, "--dataset", images, "--init-from", OLD_RUNS / run,
+        "--width", model.width, "--latent-dim", model.latent_dim,
+        "--output", "tuned", cwd=tmp_path, status=2,
+    )  # fmt: skip
+    assert f"have other layers: {named}" in told.stderr
 
 
 def test_divergence_stops_the_run_and_keeps_the_last_checkpoint(images, command, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from musicspectrogan.audio.files import AUDIO_SUFFIXES
+from musicspectrogan.counts import format_count
 from musicspectrogan.data.archives.base import (
     MISSING,
     Archive,
@@ -107,9 +108,9 @@ class ParquetArchive(Archive):
             yield Member(full, status.st_size, status.st_mtime_ns)
         if renamed:  # for information: workers, which list it again, do not show that
             logger.info(
-                "%s: %d rows have the name of another; %s",
+                "%s: renamed %s with a name that others have; %s",
                 self.path,
-                len(renamed),
+                format_count(len(renamed), "row"),
                 printable(renamed[0]),
             )
 
