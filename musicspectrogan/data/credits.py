@@ -7,7 +7,7 @@ import io
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from musicspectrogan.audio.files import read_tags
@@ -118,8 +118,8 @@ def write_credits(root: Path, credits: Mapping[str, Credit]) -> None:
         lines = csv.writer(text, lineterminator="\n")
         lines.writerow(_COLUMNS)
         for track, credit in credits.items():
-            values = (printable(" ".join(value.split())) for value in asdict(credit).values())
-            lines.writerow([track, *values])
+            values = (getattr(credit, name) for name in _COLUMNS[1:])
+            lines.writerow([track, *(printable(" ".join(value.split())) for value in values)])
         write_text(path, text.getvalue())
     else:
         path.unlink(missing_ok=True)
