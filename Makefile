@@ -23,7 +23,7 @@ help:
 	@echo "make gpu       run the tests that need a GPU, measure there, write docs/benchmarks.md"
 	@echo "make speedrun  measure the CPU time to good samples; CHANGE='…' adds a row to docs/speedrun.md"
 	@echo "make lock      resolve requirements.lock; UPGRADE=1 takes the newest versions"
-	@echo "make demo-model  train the model of the package, --checkpoint demo, a quarter of an hour"
+	@echo "make demo-model  train the model of the package, --checkpoint demo, half an hour at most"
 	@echo "make clean     remove the environment and the output of the demo"
 
 # The stamp file records that the environment satisfies the requirements, so nothing is installed twice.
