@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from musicspectrogan.counts import format_count
 from musicspectrogan.errors import UserError
 from musicspectrogan.launch import check_device
 
@@ -79,7 +80,10 @@ def _choose_gpu(name: str, number: int | None) -> torch.device:
         raise UserError(f"--device {name}: {NO_DEVICE}")
     count = torch.cuda.device_count()
     if number is not None and number >= count:
-        raise UserError(f"--device {name}: this machine has {count} GPUs, numbered from 0")
+        raise UserError(
+            f"--device {name}: this machine has {format_count(count, 'GPU')}, numbered from 0; "
+            "give --device cuda for the first that works"
+        )
     for candidate in range(count) if number is None else [number]:
         if (problem := missing_kernels(candidate)) is None:
             torch.cuda.set_device(candidate)
@@ -204,13 +208,14 @@ def describe_device_error(error: BaseException) -> str | None:
     host_full = isinstance(error, RuntimeError) and _HOST_FULL.search(text)
     if isinstance(error, MemoryError) or host_full:
         return (
-            "the computer's memory is full; close other programs, or lower --batch-size or --width"
+            "the computer's memory is full; close other programs; when training, lower "
+            "--batch-size or --width"
         )
     if not is_from_device(error) or _ASSERTION in reason:
         return None
     if isinstance(error, torch.OutOfMemoryError) or _FULL.search(text):
         return (
-            "the GPU's memory is full; close other programs that use it, lower --batch-size or "
-            "--width, or give --device cpu"
+            "the GPU's memory is full; close other programs that use it, or give --device cpu; "
+            "when training, lower --batch-size or --width"
         )
     return f"the GPU failed ({reason}); give --device cpu, or run `musicspectrogan doctor`"

@@ -351,8 +351,8 @@ def folder_lock(folder: Path, doing: str) -> Iterator[None]:
             if folder.is_dir():
                 raise
             raise UserError(
-                f"{folder}: moved or removed while a run was {doing} there; what it had finished "
-                "is whole: put it back and go on"
+                f"{folder}: moved or removed while a run was {doing} there; its finished files are "
+                "complete: move it back, and repeat the command"
             ) from None
 
 

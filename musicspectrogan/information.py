@@ -21,7 +21,10 @@ def describe(path: Path) -> str:
         UserError: the path is none of these.
     """
     if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder")
+        raise UserError(
+            f"{path}: there is no such file or folder; name a run, a checkpoint file, a dataset, "
+            "`latest` or `demo`"
+        )
     manifest = Manifest.read(path) if path.is_dir() else None
     rows = _dataset_rows(path, manifest) if manifest else _other_rows(path)
     width = max(len(name) for name, _ in rows)
@@ -78,9 +81,10 @@ def _picture_rows(path: Path) -> list[tuple[str, str]]:
         ("genres", ", ".join(f"{genre} {count}" for genre, count in sorted(genres.items()))),
         (
             "splits",
-            ", ".join(f"{name} {splits[name]} images" for name in SPLITS if splits[name]) or "none",
+            ", ".join(f"{n} {format_count(splits[n], 'image')}" for n in SPLITS if splits[n])
+            or "none",
         ),
-        ("passed over", str(len(listing.ignored) + len(listing.unclassified))),
+        ("ignored", str(len(listing.ignored) + len(listing.unclassified))),
     ]
 
 

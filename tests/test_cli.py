@@ -220,7 +220,8 @@ def test_info_on_something_else(name, message, command, tmp_path):
 
 def test_control_characters_are_escaped_and_long_text_is_shortened(command, tmp_path):
     message = command("-m", "musicspectrogan", "info", "a\nb\x1b[2J", cwd=tmp_path, status=2)
-    assert message.stderr == "musicspectrogan: a\\nb\\x1b[2J: there is no such file or folder\n"
+    assert message.stderr.startswith("musicspectrogan: a\\nb\\x1b[2J: there is no such file ")
+    assert message.stderr.count("\n") == 1
     message = command("-m", "musicspectrogan", "x" * 50_000, cwd=tmp_path, status=2)
     assert len(message.stderr) < 2100
 

@@ -183,7 +183,7 @@ ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", RuntimeError)  # from 2.8
 OUT_OF_MEMORY = torch.OutOfMemoryError(
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …\nmore"
 )
-FULL = "musicspectrogan: the GPU's memory is full; close other programs that use it, lower --batch-"
+FULL = "musicspectrogan: the GPU's memory is full; close other programs that use it, or give "
 
 
 @pytest.mark.parametrize(

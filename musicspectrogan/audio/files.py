@@ -171,7 +171,7 @@ def save(
             elif tempo:
                 write_tempo_comment(temporary, tempo)
         except soundfile.LibsndfileError:
-            raise UserError(f"{path}: cannot be written; is the disk full?") from None
+            raise UserError(f"{path}: cannot be written; free space on its disk") from None
 
 
 def check_rate(suffix: str, sample_rate: int) -> None:

@@ -132,13 +132,18 @@ def read_image(
     try:
         with opened_image(path, formats=("PNG",)) as image:
             mode, (width, height) = image.mode, image.size
-            no_spectrogram = f"{path}: is no spectrogram, but a {mode} image of {height, width}"
+            no_spectrogram = (
+                f"{path}: is no spectrogram, but an image of {width}x{height} pixels, mode {mode}; "
+                "give a PNG that this tool wrote"
+            )
             if mode != "L" or height > LARGEST["n_mels"]:
                 raise UserError(no_spectrogram)
             assert isinstance(image, PngImageFile)
             written, pixels = image.text.get("spectrogram"), np.array(image)
-    except ImageError:
-        raise UserError(f"{path}: cannot be read as an image") from None
+    except ImageError as error:
+        raise UserError(
+            f"{path}: cannot be read as an image ({error}); give a PNG that this tool wrote"
+        ) from None
     if written is not None:
         try:
             config = from_plain(SpectrogramConfig, json.loads(written))

@@ -122,7 +122,10 @@ def load_dataset(
     pixels, damaged = read_pixels(root, names, spectrogram.n_mels, remedy)
     rows = [row for row in _rows_of_split(listing, manifest, split) if row not in damaged]
     if not rows:
-        raise UserError(f"--dataset {root}: no readable image in the split {split}")
+        raise UserError(
+            f"--dataset {root}: no readable image in the split {split}; give another --split, or "
+            "preprocess more music"
+        )
     chosen = [names[row] for row in rows]
     genre_of = [listing.genre_of(name) for name in chosen]  # sorted, as the names are
     if manifest is None:  # each image is a track
@@ -224,13 +227,14 @@ class Listing:
 
     def log_ignored(self, folder: Path) -> None:
         """Log the files that are not images of a class."""
-        for what, names in (
-            ("files are not images and are ignored", self.ignored),
-            ("images are not in a class folder and are ignored", self.unclassified),
+        for noun, why, names in (
+            ("file", "not an image format", self.ignored),
+            ("image", "not in a class folder", self.unclassified),
         ):
             if names:
                 shown = ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
-                logger.info("%s: %d %s: %s", folder, len(names), what, shown)
+                count = format_count(len(names), noun)
+                logger.info("%s: ignoring %s (%s): %s", folder, count, why, shown)
 
 
 def list_images(folder: Path, *, with_splits: bool = True) -> Listing:

@@ -101,7 +101,7 @@ def require_folder(root: Path | None, dataset: str) -> Path:
             f"--input {root} is a file; name the folder that holds the music, or an archive: "
             f"{', '.join(archives.ARCHIVE_SUFFIXES)}"
         )
-    raise UserError(f"--input {root}: there is no such folder")
+    raise UserError(f"--input {root}: there is no such folder; name the one that holds {dataset}")
 
 
 def find_top(root: Path) -> Path:

@@ -130,7 +130,10 @@ class Manifest:
                 f"{path} is damaged ({type(error).__name__}: {error}); "
                 "run preprocess with --overwrite"
             ) from None
-        raise UserError(f"{path} has format {version}; this version reads format {FORMAT_VERSION}")
+        raise UserError(
+            f"{path} has format {version}; this version reads format {FORMAT_VERSION}: install a "
+            "newer one"
+        )
 
     def split_of_track(self) -> dict[tuple[str, str], str]:
         """Return the split of each (genre, track id)."""

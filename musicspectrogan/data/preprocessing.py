@@ -131,7 +131,8 @@ def _check_bands(spectrogram: SpectrogramConfig) -> None:
         )
     if empty:
         logger.warning(
-            "%d mel bands are narrower than an FFT bin and stay black: raise --n-fft", empty
+            "%s narrower than an FFT bin will stay black; raise --n-fft",
+            format_count(empty, "mel band"),
         )
 
 
@@ -357,8 +358,8 @@ def _add_tracks(
     if not converted:
         reason = Counter(outcome.reason for outcome in outcomes).most_common(1)[0][0]
         raise UserError(
-            f"nothing converted: all {len(outcomes)} files were left out, most of them for: "
-            f"{reason}; see {output / REPORT_NAME}"
+            f"nothing converted: left out {format_count(len(outcomes), 'file')}, most often for: "
+            f"{reason}; repair what {output / REPORT_NAME} lists, or name other music with --input"
         )
     groups = {track.id: track.group for track in tracks}
     splits = assign_splits(converted, groups, own={track.split for track in tracks})

@@ -71,7 +71,7 @@ class PreprocessConfig:
         if self.download in LARGER_THAN_DEFAULT and self.selection.subset is None:
             object.__setattr__(self, "selection", replace(self.selection, subset=self.download))
         if self.mirror is not None and not self.download:
-            raise UserError("--mirror has no effect without --download")
+            raise UserError("--mirror has no effect without --download; remove it")
         if self.mirror is not None and not re.match(r"https?://[^/]", self.mirror):
             raise UserError(f"--mirror {self.mirror}: expected an address such as https://host/fma")
         check_within(self, jobs=(1, MOST_JOBS))
@@ -83,10 +83,11 @@ class PreprocessConfig:
             )
         if self.backend == DASK and self.jobs is not None:
             raise UserError(
-                "--jobs has no effect with --backend dask, which uses all workers of the cluster"
+                "--jobs has no effect with --backend dask, which uses all workers of the cluster; "
+                "remove it"
             )
         if self.backend != DASK and self.scheduler:
-            raise UserError("--scheduler has no effect without --backend dask")
+            raise UserError("--scheduler has no effect without --backend dask; remove it")
 
     def spectrogram(self) -> SpectrogramConfig:
         """Return the settings of the spectrogram images."""

@@ -130,6 +130,7 @@ def _trained_on(checkpoints: Mapping[Path, Checkpoint]) -> Path:
         trained_on = root or checkpoint.training["dataset"]
         why = "is somewhere else" if root is None else "no longer exists"
         raise UserError(
-            f"--dataset is missing, and {trained_on}, on which the model was trained, {why}"
+            f"--dataset is missing, and {trained_on}, on which the model was trained, {why}; name "
+            "that dataset with --dataset"
         )
     return root

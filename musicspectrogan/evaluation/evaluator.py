@@ -314,10 +314,10 @@ class Evaluator:
         elif not self.conditional:
             yield "The samples have no genres: there are no figures of single genres."
         elif without:
-            which = "No genre has" if without == genres else f"{', '.join(without)} do not have"
+            which = "All genres" if without == genres else ", ".join(without)
             yield (
-                f"{which} the {MIN_TRACKS_OF_GENRE} held-out tracks and {MIN_IMAGES} images that "
-                "figures of a single genre need; they only count in the figures of all."
+                f"Without figures of their own, for which a genre needs {MIN_TRACKS_OF_GENRE} "
+                f"held-out tracks and {MIN_IMAGES} images: {which}."
             )
         yield (
             "Finding: farther or as near only where these tracks can tell it from real music. In "

@@ -14,6 +14,7 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.metrics.pairwise import polynomial_kernel
 
+from musicspectrogan.counts import format_count
 from musicspectrogan.data.dataset import ImageDataset, load_dataset
 from musicspectrogan.data.manifest import MANIFEST_NAME, Manifest, is_foreign
 from musicspectrogan.data.splits import find_split_folders
@@ -75,7 +76,7 @@ def load_splits(root: Path, split: str | None = None) -> Splits:
         test = load_dataset(root, split="test")
         if _is_enough(test):
             return Splits(training, test, "test")
-        problem = f"The test tracks are {_size(test)}, too few"
+        problem = f"The test split has {_size(test)}, too few"
     remark = (
         f"{problem} to judge by: the validation tracks, on which best.pt is chosen, were used too."
     )
@@ -102,7 +103,7 @@ def _load_enough(root: Path, split: str, times: int = 1) -> ImageDataset:
     dataset = load_dataset(root, split=split)
     if not _is_enough(dataset, times):
         raise UserError(
-            f"--dataset {root}: its {split} tracks are {_size(dataset)}; at least "
+            f"--dataset {root}: its split {split} has {_size(dataset)}; at least "
             f"{times * MIN_TRACKS} tracks and {times * MIN_IMAGES} images are needed to judge by: "
             "preprocess more music"
         )
@@ -115,7 +116,8 @@ def _is_enough(dataset: ImageDataset, times: int = 1) -> bool:
 
 
 def _size(dataset: ImageDataset) -> str:
-    return f"{len(np.unique(dataset.tracks))} with {len(dataset)} images"
+    tracks = format_count(len(np.unique(dataset.tracks)), "track")
+    return f"{tracks} with {format_count(len(dataset), 'image')}"
 
 
 def _labels_in(dataset: ImageDataset, genres: list[str]) -> Ints:

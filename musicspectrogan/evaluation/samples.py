@@ -289,8 +289,9 @@ def check_length(seconds: float, count: int, training: ImageDataset) -> None:
         )
     if count <= (MIN_TRACKS - 1) * windows:
         raise UserError(
-            f"--samples {count} are the windows of {-(-count // windows)} pieces of {seconds:g} s, "
-            f"and {MIN_TRACKS} are needed: give more than {(MIN_TRACKS - 1) * windows} --samples"
+            f"--samples {count} is enough for {format_count(-(-count // windows), 'piece')} of "
+            f"{seconds:g} s, and {MIN_TRACKS} are needed; give at least "
+            f"{(MIN_TRACKS - 1) * windows + 1}"
         )
 
 

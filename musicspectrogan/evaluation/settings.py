@@ -45,7 +45,7 @@ class EvaluateConfig:
     """Seed of the samples and of the resampled clips."""
     output: Path | None = None
     """JSON file; a page of the same name is written next to it. None for evaluation.json in the run
-    directory."""
+    directory, or a name after the checkpoint, the folder or the length for others."""
     features: str | None = None
     """musicnn: also compare in the features of a network that was trained to tag real music, the
     same for every dataset. Its package must lie there; the command says how to install it."""

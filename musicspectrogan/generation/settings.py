@@ -29,7 +29,8 @@ MIN_BPM, MAX_BPM = 20, 400
 
 @dataclass(frozen=True)
 class SoundConfig:
-    """Audio files and how images become sound: always mono, all at the same loudness."""
+    """Audio files, and how images become sound: mono, at -23 LUFS, or less where peaks would exceed
+    -1 dBFS."""
 
     format: str = "wav"
     """wav, flac, ogg or mp3."""
@@ -88,8 +89,8 @@ class GenerateConfig:
     seeds: str | None = None
     """Which samples, as 0-7 or 3,5,9; None for 0 to count - 1. A seed always has the same sound."""
     pick: int | None = None
-    """Draw so many times as many samples, and keep the one in each so many that the discriminator
-    of the checkpoint finds most real. From 2 to 64."""
+    """Candidates for each sample, from 2 to 64, of which the one is kept that the discriminator of
+    the checkpoint finds most real. None for no candidates."""
     vary: int | None = None
     """A seed to vary: its own sound first, then sounds close to it."""
     amount: float | None = None
@@ -111,7 +112,8 @@ class GenerateConfig:
     """Glide between two genres in each piece, as in blues:jazz."""
     sound: SoundConfig = field(default_factory=SoundConfig)
     output: Path | None = None
-    """Folder for the files; None for a new one in the run's generated/."""
+    """Folder for the files; None for a new one in generated/, in the run if the checkpoint is of
+    one."""
     device: str = "auto"
     """auto, cuda, cuda:N, mps or cpu."""
 

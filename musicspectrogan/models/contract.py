@@ -59,7 +59,7 @@ def _run_networks(what: str, gan: str, networks: tuple[nn.Module, ...], model: M
     for kind, given in (("genres", labels), ("mixtures of genres", mixtures)):
         with plugin_errors(models, f"{what}: its Generator, given {kind}"):
             images = generator(latents, given)
-        _check_tensor(f"{what}: its Generator, given {kind},", images, shape, "images (B, 1, H, W)")
+        _check_tensor(f"{what}: its Generator, given {kind},", images, shape, "images (B, K, H, W)")
         if images.abs().max() > 1:
             raise PluginError(
                 f"{what}: its Generator returns values from {images.min():.3g} to "
@@ -70,7 +70,7 @@ def _run_networks(what: str, gan: str, networks: tuple[nn.Module, ...], model: M
     with plugin_errors(models, f"{what}: its Discriminator"):
         logits = discriminator(images, labels)
     n_logits = BATCH * model.n_logits
-    _check_tensor(f"{what}: its Discriminator", logits, (n_logits,), "logits (B,)")
+    _check_tensor(f"{what}: its Discriminator", logits, (n_logits,), "logits (L * B,)")
     with plugin_errors(models, f"{what}: its gradients"):
         logits.sum().backward()
     for name, network in (("Generator", generator), ("Discriminator", discriminator)):
@@ -96,7 +96,7 @@ def _check_frames(what: str, generator: AnyLengthGenerator, mixtures: Tensor) ->
 
 
 def _check_tensor(what: str, found: object, shape: tuple[int, ...], expected: str) -> None:
-    size = f"expected are {expected}, here {shape}"
+    size = f"it must return {expected} of shape {shape}"
     if not isinstance(found, Tensor):
         raise PluginError(f"{what} returns a {type(found).__name__}; {size}")
     if found.shape != shape:

@@ -56,7 +56,8 @@ def build_networks(
     if mixes_images and (config.r1 or config.r2):
         raise UserError(
             "--r1 and --r2 penalise the gradient of each image by itself, but the discriminator of "
-            f"--gan {config.gan} has BatchNorm; use --gan anylength_cgan or --gan anylength_gan"
+            f"--gan {config.gan} has BatchNorm; give another --gan, such as anylength_cgan or "
+            "anylength_gan, or omit --r1 and --r2"
         )
     return generator, discriminator
 

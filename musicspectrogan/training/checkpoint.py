@@ -182,7 +182,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         UserError: there is none, or it is damaged or not of this format.
     """
     if not path.exists():
-        raise UserError(f"{path}: there is no such checkpoint")
+        raise UserError(
+            f"{path}: there is no such checkpoint; name a run, a checkpoint file, `latest` or "
+            "`demo`"
+        )
     exported = is_model_folder(path)
     try:
         contents = _read_exported(path) if exported else _read_file(path)
@@ -200,7 +203,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         remedy = "copy or export it again" if is_shared else "use an older one from its folder"
         raise DamagedError(f"{path} is damaged or not {kind} of this tool{why}; {remedy}") from None
     if checkpoint is None:
-        raise UserError(f"{path} has format {version}; this version reads format {FORMAT_VERSION}")
+        raise UserError(
+            f"{path} has format {version}; this version reads format {FORMAT_VERSION}: install a "
+            "newer one"
+        )
     raise UserError(
         f"{path} is of an unknown GAN: {not_one_of(checkpoint.gan[:40], models.names())}; put its "
         f"file into {models.FOLDER}"

@@ -99,9 +99,7 @@ def _first_intact(run: Path, paths: list[Path]) -> tuple[Path, Checkpoint]:
             )
         return path, checkpoint
     if damaged:
-        raise UserError(
-            f"{run}: none of its {len(damaged)} checkpoints can be read; start a new run"
-        )
+        raise UserError(f"{run}: no checkpoint of {len(damaged)} can be read; start a new run")
     raise UserError(f"{run}: no checkpoint in it; name a run directory or a checkpoint file")
 
 

@@ -75,7 +75,7 @@ class Schedule:
 
     def describe(self, done: int, seconds: float, images_per_second: float) -> str:
         """The length in words, and how long it takes from step `done` on."""
-        rest = f", of which {format_count(self.steps - done, 'step')} are left" if done else ""
+        rest = f" ({format_count(self.steps - done, 'step')} left)" if done else ""
         length = f"{format_count(self.images, 'image')} in {format_count(self.steps, 'step')}{rest}"
         return f"{length}: about {format_duration(seconds)} at {images_per_second:,.0f} images/s"
 

@@ -97,7 +97,7 @@ class AdversarialStep:
     def __call__(
         self, images: Tensor, labels: Tensor, latents: Tensor, draws: Tensor
     ) -> dict[str, Tensor]:
-        """Train on real images (B, 1, H, W) with labels (B,), and on fakes of the same labels.
+        """Train on real images (B, K, H, W) with labels (B,), and on fakes of the same labels.
 
         Args:
             draws: uniform in [0, 1), (VIEWS, B, augmentation.draws).

@@ -406,7 +406,7 @@ def test_training_finds_what_image_folder_finds(
     assert dataset.genres == expected.classes == ["birds", "cats", "dogs"]
     assert dataset.labels.tolist() == expected.targets
     assert (
-        f"{foreign}: 2 files are not images and are ignored: cats/linked/notes.txt" in messages.text
+        f"{foreign}: ignoring 2 files (not an image format): cats/linked/notes.txt" in messages.text
     )
 
 
@@ -434,7 +434,7 @@ def test_links_that_lead_nowhere_or_round_in_circles(foreign: Path, messages) ->
 def test_pictures_beside_the_class_folders_are_told(foreign: Path, messages) -> None:
     Image.new("L", (64, 64)).save(foreign / "cover.png")
     assert len(load_dataset(foreign)) == 5
-    assert "1 images are not in a class folder and are ignored: cover.png" in messages.text
+    assert "ignoring 1 image (not in a class folder): cover.png" in messages.text
 
 
 def test_our_images_in_folders_of_their_class_stay_their_tracks(root: Path) -> None:
@@ -531,7 +531,7 @@ def test_folders_of_systems_are_passed_over_and_told(foreign: Path, messages) ->
         (foreign / name).mkdir()
         Image.new("L", (64, 64), 5).save(foreign / name / "x.png")
     assert len(load_dataset(foreign)) == 6
-    assert "4 files are not images and are ignored: cats/.ipynb_checkpoints/, " in messages.text
+    assert "ignoring 4 files (not an image format): cats/.ipynb_checkpoints/, " in messages.text
     assert "#recycle/" in messages.text
 
 
@@ -556,9 +556,9 @@ def test_it_says_how_a_folder_is_used(tmp_path: Path, messages) -> None:
     used = "using train/ for training, test/ for test;"
     assert f"has a dataset.json of another tool: {used}" in messages.text
     assert describe(root).splitlines() == [
-        f"dataset      {root} (class folders of pictures, with another tool's dataset.json)",
-        "images       5",
-        "genres       jazz 2, rock 3",
-        "splits       training 4 images, test 1 images",
-        "passed over  0",
+        f"dataset  {root} (class folders of pictures, with another tool's dataset.json)",
+        "images   5",
+        "genres   jazz 2, rock 3",
+        "splits   training 4 images, test 1 image",
+        "ignored  0",
     ]

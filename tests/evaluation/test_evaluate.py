@@ -185,15 +185,15 @@ def test_terminal_and_page_begin_with_the_verdict(alone, compared, runs):
 
 def test_few_tracks_are_pooled_and_it_is_said(alone):
     assert (
-        "No genre has the 8 held-out tracks and 20 images that figures of a single genre need"
+        "Without figures of their own, for which a genre needs 8 held-out tracks and 20 images: "
         in alone.stdout
     )
     assert "blues" not in alone.stdout
 
 
 TOO_FEW = (
-    "The test tracks are 3 with 15 images, too few to judge by: the validation tracks, on which "
-    "best.pt is chosen, were used too."
+    "The test split has 3 tracks with 15 images, too few to judge by: the validation tracks, on "
+    "which best.pt is chosen, were used too."
 )
 
 
@@ -447,14 +447,14 @@ def test_a_dataset_with_too_little_to_judge_by(training, parts, known, copies, t
 @pytest.mark.usefixtures("idle")
 def test_validation_alone_is_too_little_here(runs):
     message = refused("--checkpoint", runs["cgan"], "--split", "validation")
-    assert "its validation tracks are 3 with 15 images" in message
+    assert "its split validation has 3 tracks with 15 images" in message
 
 
 @pytest.mark.usefixtures("idle")
 def test_test_tracks_that_are_asked_for_must_be_enough(runs):
     message = refused("--checkpoint", runs["cgan"], "--split", "test")
     assert (
-        "its test tracks are 3 with 15 images; at least 4 tracks and 20 images are needed"
+        "its split test has 3 tracks with 15 images; at least 4 tracks and 20 images are needed"
         in message
     )
 
@@ -547,7 +547,7 @@ def test_wrong_images(spoil, parts, copies, known, tmp_path):
         ),
         (
             ("--checkpoint", "RUN", "--seconds", "60", "--samples", "60"),
-            ["--samples 60", "3 pieces of 60 s", "4 are needed", "more than 60 --samples"],
+            ["--samples 60", "3 pieces of 60 s", "4 are needed", "at least 61"],
         ),
     ],
     ids=lambda part: " ".join(part) if isinstance(part, tuple) else "",

@@ -428,5 +428,5 @@ def test_a_full_disk_is_reported_and_leaves_no_partial_file(trained, command, tm
         done = command(*line, cwd=tmp_path, status=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert done.stderr.splitlines()[-1].endswith("cannot be written; is the disk full?")
+    assert done.stderr.splitlines()[-1].endswith("cannot be written; free space on its disk")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["blues_seed0000.png"]

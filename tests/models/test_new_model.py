@@ -38,18 +38,18 @@ MISTAKES = {
         ".squeeze(1)",
         "",
         r"Discriminator returns a tensor of shape \(3, 1\); "
-        r"expected are logits \(B,\), here \(3,\)$",
+        r"it must return logits \(L \* B,\) of shape \(3,\)$",
     ),
     "three channels": (
         "view(-1, 1, self.size, self.size)",
         "view(-1, 1, self.size, self.size).expand(-1, 3, -1, -1)",
         r"given genres, returns a tensor of shape \(3, 3, 16, 16\); "
-        r"expected are images \(B, 1, H, W\)",
+        r"it must return images \(B, K, H, W\)",
     ),
     "another size": (
         "self.n_genres = config.image_size,",
         "self.n_genres = 64,",
-        r"shape \(3, 1, 64, 64\); expected are images .* here \(3, 1, 16, 16\)",
+        r"shape \(3, 1, 64, 64\); it must return images .* of shape \(3, 1, 16, 16\)",
     ),
     "no tanh": (
         "torch.tanh(self.layer(inputs))",
@@ -69,7 +69,7 @@ MISTAKES = {
     "a tuple": (
         "return torch.gather(",
         "return labels, torch.gather(",
-        r"Discriminator returns a tuple; expected are logits \(B,\), here \(3,\)$",
+        r"Discriminator returns a tuple; it must return logits \(L \* B,\) of shape \(3,\)$",
     ),
     "no Generator": ("class Generator(", "class Maker(", r"oddnet\.py does not define Generator$"),
     "no names": (

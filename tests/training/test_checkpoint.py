@@ -152,7 +152,7 @@ def test_a_run_goes_on_from_its_newest_sound_checkpoint(tmp_path, caplog, damage
 def test_a_run_without_any_sound_checkpoint_is_refused(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "latest.pt").touch()
-    with pytest.raises(UserError, match="none of its 1 checkpoints can be read; start a new run"):
+    with pytest.raises(UserError, match="no checkpoint of 1 can be read; start a new run"):
         load_checkpoint(tmp_path)
 
 

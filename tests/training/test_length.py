@@ -184,7 +184,7 @@ def test_a_run_ends_within_an_epoch_and_goes_on_to_the_same_weights(train):
     ]
     # In the other unit, and on to an epoch's end.
     told = train("--resume", "parts", "--epochs", 2, "--log-every", 1).err
-    assert "\n20 images in 10 steps, of which 2 steps are left: about " in told
+    assert "\n20 images in 10 steps (2 steps left): about " in told
     assert names(Path("parts/checkpoints"))[-2:] == ["epoch_0002.pt", "latest.pt"]
     settings = yaml.safe_load(Path("parts/config.yaml").read_text())
     assert (settings["images"], settings["epochs"]) == (None, 2)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from musicspectrogan.counts import format_count
 from musicspectrogan.data.archives import archive_stem
 from musicspectrogan.data.credits import CREDITS_NAME
 from musicspectrogan.data.labels import Label, read_labels
@@ -141,7 +142,10 @@ def _describe_problem(excluded: list[Track], root: Path) -> str:
     packed = describe_archives(root)
     if excluded and not packed:
         reason, count = Counter(track.excluded for track in excluded).most_common(1)[0]
-        return f"no usable audio in it; {count} of {len(excluded)} files are excluded: {reason}"
+        return (
+            f"no usable audio in it; left out {format_count(len(excluded), 'file')}, {count} "
+            f"of them for: {reason}"
+        )
     return (
         f"no audio in it{packed}; expected one folder per class, each with WAV, "
         "FLAC, OGG, MP3, AU or AIFF files"
