@@ -160,7 +160,7 @@ function moved(next) {
     return { style: place, sequence: place };
   }
   if (held.style && held.sequence) {
-    element("status").textContent = "Style and sequence are both held.";
+    element("status").textContent = "Style and sequence are both held. Release one of them.";
     return null;
   }
   return {
