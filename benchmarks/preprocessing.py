@@ -65,8 +65,8 @@ rounds):
 | and sound decoded in blocks of a million samples | 0.53 | 0.69 |
 | the same with isal instead of zlib | 0.55 | 0.69 |
 
-On the same machine without other work (five rounds) it was 0.58 (0.54 to 0.60) of the limit for WAV
-and 0.71 (0.70 to 0.75) for MP3: both targets are missed, and for MP3 no gain shows.
+Measured later without other work (five rounds), it was 0.58 (0.54 to 0.60) of the limit for WAV and
+0.71 (0.70 to 0.75) for MP3: both targets are missed, and for MP3 no gain shows.
 
 - A PNG of 64 x 64 took Pillow 130 to 150 µs on this busy machine, and takes 65 to 80 µs now; files
   are 4 to 6 % larger. Half of what remains is zlib's Huffman coding. isal and libdeflate take 30 to
